@@ -1,0 +1,94 @@
+"""Every exception this package raises on purpose.
+
+PdefmError                    anything below; the command line prints it as one line
+├── UsageError                what the user gave cannot be used (exit code 2)
+│   ├── SettingError          one named setting of a sampler, model or suite is wrong
+│   ├── SuiteError            a suite file is invalid; carries file:line:column
+│   ├── UnknownNameError      no entry of that name; names the nearest one
+│   └── UnsupportedError      a model cannot take a problem; carries the model's own reason
+├── PluginError               a plugin could not be loaded or two plugins collide
+├── DataFileError             an HDF5 file is unreadable, truncated or of another shape (exit code 2)
+├── RecordError               a result record is malformed or contradicts itself
+└── RunError                  the run itself failed (exit code 1)
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class PdefmError(Exception):
+    """Base of all errors raised on purpose; its text is one clear line."""
+
+    exit_code = 1
+
+
+class UsageError(PdefmError):
+    """What the user gave cannot be used."""
+
+    exit_code = 2
+
+
+class SettingError(UsageError):
+    """One named setting is wrong.
+
+    Args:
+        setting: name of the setting, as the user wrote it.
+        message: what was expected and what came, e.g. ``must be [low, high] with low < high, got [5, 1]``.
+    """
+
+    def __init__(self, setting: str, message: str) -> None:
+        super().__init__(f"{setting}: {message}")
+        self.setting = setting
+        self.message = message
+
+
+class SuiteError(UsageError):
+    """A suite file is invalid; the text begins with ``file:line:column``."""
+
+
+class UnknownNameError(UsageError):
+    """No entry of that name; the text lists what there is and the nearest valid name."""
+
+    def __init__(self, kind: str, name: str, valid: Iterable[str]) -> None:
+        super().__init__(f"unknown {kind} {name!r}{suggestion(name, valid)}")
+        self.kind = kind
+        self.name = name
+
+
+class UnsupportedError(UsageError):
+    """A model cannot take a problem."""
+
+
+class PluginError(PdefmError):
+    """A plugin could not be loaded, or two plugins claim the same name."""
+
+
+class DataFileError(PdefmError):
+    """A data file is unreadable, truncated or not of the expected shape."""
+
+    exit_code = 2
+
+
+class RecordError(PdefmError):
+    """A result record is malformed or contradicts itself."""
+
+
+class RunError(PdefmError):
+    """The run itself failed."""
+
+
+def suggestion(name: str, valid: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"``, or the valid names where none is near.
+
+    >>> suggestion("wdith", ["width", "modes"])
+    "; did you mean 'width'?"
+    """
+    names = sorted(valid)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    if not names:
+        return "; there are none"
+    return "; expected one of " + ", ".join(names)

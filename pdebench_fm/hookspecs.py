@@ -1,0 +1,158 @@
+"""The hooks a plugin may implement, and the entries they return.
+
+A plugin is a module named in the entry-point group ``pdebench_fm``; it marks its hooks with `hookimpl`. Each hook
+returns entries: a name, a version, and where to find the factory. The version is part of every job's identity; bump it
+whenever a score could change. The factory is written ``"module:attribute"``, so that listing imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pluggy
+
+PROJECT = "pdebench_fm"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered thing.
+
+    Args:
+        name: what users write; lower-case letters, digits, ``-``, ``_`` and ``.``.
+        version: bumped whenever a score could change.
+        factory: ``"module:attribute"`` of the class or function that makes it, or the callable itself.
+        summary: one line for ``pdefm list``.
+    """
+
+    name: str
+    version: str
+    factory: str | Callable[..., Any]
+    summary: str
+
+    def load(self) -> Callable[..., Any]:
+        """Import the factory. Whatever the import raises passes through."""
+        loaded = pkgutil.resolve_name(self.factory) if isinstance(self.factory, str) else self.factory
+        if not callable(loaded):
+            raise TypeError(f"the factory of {self.name!r} must be callable, got {loaded!r}")
+        return loaded
+
+
+@dataclass(frozen=True)
+class SystemEntry(Entry):
+    """A PDE system; ``factory(grid)`` returns a `PDESystem`.
+
+    Args:
+        sampler: name of the sampler used where a distribution names none.
+    """
+
+    sampler: str = ""
+
+
+@dataclass(frozen=True)
+class SamplerEntry(Entry):
+    """A sampler; ``factory(data_seed=…, split=…, **settings)`` returns a `Sampler`."""
+
+
+@dataclass(frozen=True)
+class ModelEntry(Entry):
+    """An operator model; ``factory(**arguments)`` returns an `OperatorModel`.
+
+    Args:
+        arguments: arguments this name stands for, e.g. ``{"width": 16}``; users override them with ``--set``.
+        family: the name of the architecture. Two names of one family with equal arguments are the same model, with the
+            same job ids; the model's own name where empty.
+    """
+
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    family: str = ""
+
+
+@dataclass(frozen=True)
+class ProtocolEntry(Entry):
+    """A transfer protocol; ``factory()`` returns a `TransferProtocol`."""
+
+
+@dataclass(frozen=True)
+class MetricEntry(Entry):
+    """A metric; ``factory()`` returns a `Metric`."""
+
+
+@dataclass(frozen=True)
+class SuiteEntry:
+    """A suite file that can be run by name.
+
+    Args:
+        name: what users write instead of a path.
+        path: the YAML file.
+        summary: one line for ``pdefm list suites``.
+    """
+
+    name: str
+    path: Path
+    summary: str
+
+
+class Hooks:
+    """Hook specifications. Implement any of them in the module your entry point names."""
+
+    @hookspec
+    def pdefm_systems(self) -> Iterable[SystemEntry]:  # type: ignore[empty-body]
+        """Return PDE systems.
+
+        >>> @hookimpl
+        ... def pdefm_systems():
+        ...     return [SystemEntry("darcy", "1", "my_package.darcy:Darcy", "−div(a∇u) = f", sampler="darcy")]
+        """
+
+    @hookspec
+    def pdefm_samplers(self) -> Iterable[SamplerEntry]:  # type: ignore[empty-body]
+        """Return samplers of sources and coefficients.
+
+        >>> @hookimpl
+        ... def pdefm_samplers():
+        ...     return [SamplerEntry("darcy", "1", "my_package.darcy:DarcySampler", "log-normal permeability")]
+        """
+
+    @hookspec
+    def pdefm_models(self) -> Iterable[ModelEntry]:  # type: ignore[empty-body]
+        """Return operator models.
+
+        >>> @hookimpl
+        ... def pdefm_models():
+        ...     return [ModelEntry("mlp", "1", "my_package.mlp:MLP", "a pointwise network", arguments={"width": 64})]
+        """
+
+    @hookspec
+    def pdefm_protocols(self) -> Iterable[ProtocolEntry]:  # type: ignore[empty-body]
+        """Return transfer protocols.
+
+        >>> @hookimpl
+        ... def pdefm_protocols():
+        ...     return [ProtocolEntry("head-only", "1", "my_package.head:HeadOnly", "fit the last layer alone")]
+        """
+
+    @hookspec
+    def pdefm_metrics(self) -> Iterable[MetricEntry]:  # type: ignore[empty-body]
+        """Return metrics; every registered metric is computed for every point.
+
+        >>> @hookimpl
+        ... def pdefm_metrics():
+        ...     return [MetricEntry("mass_error", "1", "my_package.mass:MassError", "error of the solution's mean")]
+        """
+
+    @hookspec
+    def pdefm_suites(self) -> Iterable[SuiteEntry]:  # type: ignore[empty-body]
+        """Return suites that ship with the plugin.
+
+        >>> @hookimpl
+        ... def pdefm_suites():
+        ...     return [SuiteEntry("darcy", Path(__file__).with_name("darcy.yaml"), "transfer between permeabilities")]
+        """

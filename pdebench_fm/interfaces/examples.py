@@ -1,0 +1,36 @@
+"""A set of examples: what a model is fitted to and scored on, wherever they come from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from pdebench_fm.problem import Fields, Problem
+
+Ids: TypeAlias = Sequence[int] | np.ndarray
+"""Which examples: whole numbers in [0, len), in any order."""
+
+
+class Examples(ABC):
+    """A fixed, ordered set of (inputs, outputs): sampled and solved when asked for, or read from a file."""
+
+    @property
+    @abstractmethod
+    def problem(self) -> Problem:
+        """The channels and the grid of every example."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many examples there are."""
+
+    @abstractmethod
+    def batch(self, ids: Ids) -> tuple[Fields, Fields]:
+        """Return inputs and outputs of the examples ``ids`` (each in [0, len)), float32 on this set's device."""
+
+    @property
+    def components(self) -> Sequence[Examples]:
+        """The sets this one is mixed from, each in its own problem; itself where it is no mixture."""
+        return (self,)

@@ -1,0 +1,40 @@
+"""How a prediction is scored: one number per example, and how the numbers are summarised."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pdebench_fm.interfaces.pde_system import PDESystem
+from pdebench_fm.problem import Fields, Problem
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Metric(ABC):
+    """A score; smaller is better. A registered factory is called without arguments.
+
+    Per-example values of chunks are simply joined, so chunking cannot change a score. NaN stays NaN: a score is never
+    the mean of the examples that happened to be finite.
+    """
+
+    @property
+    def needs_system(self) -> bool:
+        """Whether `per_sample` needs the PDE itself; such a metric is left out where examples come without one."""
+        return False
+
+    @abstractmethod
+    def per_sample(
+        self, problem: Problem, inputs: Fields, prediction: Fields, target: Fields, system: PDESystem | None
+    ) -> Tensor:
+        """Return one number per example, (batch,), in float64."""
+
+    def summarise(self, values: np.ndarray) -> np.ndarray:
+        """Summarise per-example values over the last axis, (…, examples) → (…); the mean, unless a metric differs.
+
+        The leading axes are the resamples of the bootstrap.
+        """
+        return np.asarray(np.mean(values, axis=-1))

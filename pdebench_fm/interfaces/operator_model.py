@@ -1,0 +1,171 @@
+"""Anything that learns or predicts a solution operator. It need not be a torch network."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+from pdebench_fm.interfaces.examples import Examples
+from pdebench_fm.problem import Fields, Problem
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much fitting one trial may do; the same for every arm.
+
+    Args:
+        epochs: passes over the training examples; None where ``steps`` is given.
+        steps: optimisation steps; None where ``epochs`` is given.
+        batch_size: examples a step (fewer where the training set is smaller).
+        learning_rates: the search space of models trained by gradient steps.
+    """
+
+    epochs: int | None
+    steps: int | None
+    batch_size: int
+    learning_rates: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One point of the search space.
+
+    Args:
+        hyperparameters: one of what `OperatorModel.search_space` returned, e.g. ``{"learning_rate": 1e-3}``.
+        seed: fixes initialisation and data order.
+    """
+
+    hyperparameters: Mapping[str, float]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a fit stands: shown to the user, never stored.
+
+    Args:
+        done: units of work done, out of ``total`` (epochs for a network).
+        total: units of work of the whole fit.
+        unit: what is counted.
+        best: best validation score so far, None before the first.
+    """
+
+    done: int
+    total: int
+    unit: str = "epoch"
+    best: float | None = None
+
+
+@dataclass(frozen=True)
+class FitContext:
+    """What surrounds a fit and must not change its result.
+
+    Args:
+        workspace: a folder private to this trial, kept between interrupted runs: put resume state here.
+        device: torch device name.
+        precision: arithmetic of training: float32, tf32, bfloat16 or float64. Evaluation is always float32 or better.
+        progress: call it now and then; it is cheap.
+    """
+
+    workspace: Path
+    device: str = "cpu"
+    precision: str = "float32"
+    progress: Callable[[Progress], None] = field(default=lambda progress: None)
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What a fit did.
+
+    Args:
+        status: ``diverged`` where a loss or weight was no longer finite; the model is then not used.
+        reason: one line where the status is not ``ok``.
+        epochs: passes over the training examples.
+        steps: optimisation steps (0 for a direct solve).
+        best_epoch: epoch whose weights were kept, counted from 1; 0 where there are no epochs.
+        train_seconds: seconds of fitting, validation included, resumed parts added up.
+        data_seconds: seconds of these spent on making or reading examples.
+        history: one mapping per epoch (or fewer), e.g. ``{"epoch": 3, "train_loss": …, "validation_loss": …}``.
+    """
+
+    status: Literal["ok", "diverged"] = "ok"
+    reason: str = ""
+    epochs: int = 0
+    steps: int = 0
+    best_epoch: int = 0
+    train_seconds: float = 0.0
+    data_seconds: float = 0.0
+    history: Sequence[Mapping[str, Any]] = ()
+
+
+class OperatorModel(ABC):
+    """A model under test. A registered factory is called with the model's arguments, e.g. ``FNO(width=16, modes=4)``.
+
+    Construction is cheap: weights are made by `initialise` or `load`. Class attributes declare what the model can do;
+    what it declares is checked by ``pdefm check model NAME``.
+    """
+
+    learns_from_pretraining: ClassVar[bool] = True
+    """False: it arrives trained or has nothing to learn; `initialise` makes it ready, no pre-training is planned."""
+    warm_starts: ClassVar[bool] = True
+    """Whether `fit` continues from where the model stands. False: fine-tuning is reported as unsupported."""
+    from_scratch: ClassVar[bool] = True
+    """Whether `initialise` gives an untrained model. False: the scratch arm is reported as unsupported."""
+
+    def supports(self, problem: Problem) -> str | None:
+        """Return None where the model can take the problem, otherwise one line why not. Called before all work."""
+        return None
+
+    def search_space(self, budget: Budget) -> Sequence[Mapping[str, float]]:
+        """Hyperparameters to try, one trial each; by default the suite's learning rates."""
+        return [{"learning_rate": rate} for rate in budget.learning_rates]
+
+    def notes(self) -> Mapping[str, str]:
+        """What a reader of the record should know, e.g. the adapter of a released model. Recorded as it is."""
+        return {}
+
+    @property
+    @abstractmethod
+    def parameters(self) -> int:
+        """Number of fitted real numbers, counted once `initialise` or `load` has run."""
+
+    @abstractmethod
+    def initialise(self, problem: Problem, train: Examples, seed: int) -> None:
+        """Make the model ready to fit: build it for ``problem`` and fit its normalisation to ``train``.
+
+        Called once in a model's life, never again when it is fine-tuned. ``train`` may be empty (scratch at N = 0).
+        """
+
+    @abstractmethod
+    def fit(
+        self, train: Examples, validation: Examples, budget: Budget, trial: Trial, context: FitContext
+    ) -> FitReport:
+        """Fit from where the model stands. ``validation`` may choose among epochs; it holds no test example.
+
+        Where a fit was killed, the next call with the same workspace should continue it.
+        """
+
+    @abstractmethod
+    def predict(self, problem: Problem, inputs: Fields) -> Fields:
+        """Predict the outputs of a batch.
+
+        Args:
+            problem: what ``inputs`` belong to; contained in the problem the model was initialised for, on any grid
+                the model supports.
+            inputs: fields (batch, n, n) and constants (batch,), float32. Must not be changed.
+
+        Returns:
+            every output channel of ``problem``, float32 (batch, n, n), on the device of ``inputs``.
+        """
+
+    @abstractmethod
+    def save(self, path: Path) -> None:
+        """Write everything `load` needs into the existing empty folder ``path``."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, path: Path, device: str = "cpu") -> Self:
+        """Read back what `save` wrote; the model predicts the same numbers."""

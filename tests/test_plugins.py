@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from pdebench_fm.errors import PluginError, UnknownNameError
+from pdebench_fm.plugins import Registry
+
+GOOD = """
+    from pdebench_fm.hookspecs import ModelEntry, hookimpl
+
+    @hookimpl
+    def pdefm_models():
+        return [ModelEntry("good", "1", "builtins:dict", "fine"), ModelEntry("shared", "1", "builtins:dict", "mine")]
+"""
+OTHER = """
+    from pdebench_fm.hookspecs import ModelEntry, hookimpl
+
+    @hookimpl
+    def pdefm_models():
+        return [ModelEntry("other", "1", "builtins:dict", "fine"), ModelEntry("shared", "1", "builtins:dict", "mine")]
+"""
+RAISES = "raise RuntimeError('out of\\n order')"
+MISSPELT = """
+    from pdebench_fm.hookspecs import hookimpl
+
+    @hookimpl
+    def pdefm_modles():
+        return []
+"""
+EMPTY = "x = 1"
+BAD_NAME = """
+    from pdebench_fm.hookspecs import ModelEntry, hookimpl
+
+    @hookimpl
+    def pdefm_models():
+        return [ModelEntry("../etc", "1", "builtins:dict", "fine")]
+"""
+WRONG_KIND = """
+    from pdebench_fm.hookspecs import ModelEntry, hookimpl
+
+    @hookimpl
+    def pdefm_systems():
+        return [ModelEntry("good", "1", "builtins:dict", "fine")]
+"""
+
+
+@pytest.fixture
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    """Make plugins from source text and load them."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def make(**sources: str) -> Registry:
+        points = []
+        for name, source in sources.items():
+            module = f"plugin_{name}_{abs(hash(str(tmp_path)))}"
+            (tmp_path / f"{module}.py").write_text(textwrap.dedent(source))
+            points.append(EntryPoint(name, module, "pdebench_fm"))
+        return Registry(points)
+
+    return make
+
+
+def failures(registry: Registry) -> dict[str, str]:
+    return {plugin.name: plugin.failure for plugin in registry.plugins}
+
+
+def test_a_broken_plugin_takes_nothing_else_with_it(load) -> None:  # type: ignore[no-untyped-def]
+    registry = load(good=GOOD, raises=RAISES, misspelt=MISSPELT, empty=EMPTY, bad_name=BAD_NAME, wrong=WRONG_KIND)
+    assert registry.names("models") == ["good", "shared"]
+    found = failures(registry)
+    assert found["good"] == ""
+    assert found["raises"] == "RuntimeError: out of order"
+    assert "pdefm_modles" in found["misspelt"]
+    assert "implements none of the hooks" in found["empty"]
+    assert "got '../etc'" in found["bad_name"]
+    assert "must return SystemEntry, got ModelEntry" in found["wrong"]
+
+
+def test_a_name_claimed_twice_is_refused_with_both_owners(load) -> None:  # type: ignore[no-untyped-def]
+    registry = load(good=GOOD, other=OTHER)
+    assert registry.names("models") == ["good", "other"]
+    with pytest.raises(PluginError, match=r"'shared' is registered twice: by good and by other"):
+        registry.get("models", "shared")
+    assert "registered twice" in failures(registry)["other"]
+
+
+def test_two_entry_points_of_one_name_are_reported(load) -> None:  # type: ignore[no-untyped-def]
+    first = load(good=GOOD)
+    module = first.plugins[0].module
+    registry = Registry([EntryPoint("same", module, "pdebench_fm"), EntryPoint("same", "zz_other_module", "pdebench_fm")])
+    assert [bool(plugin.failure) for plugin in registry.plugins] == [False, True]
+    assert "already taken by same" in registry.plugins[1].failure
+
+
+def test_an_unknown_name_suggests_the_nearest_and_tells_of_broken_plugins(load) -> None:  # type: ignore[no-untyped-def]
+    registry = load(good=GOOD, raises=RAISES)
+    with pytest.raises(UnknownNameError, match=r"unknown model 'goood'; did you mean 'good'\?; could not be loaded: raises"):
+        registry.get("models", "goood")
+
+
+def test_a_factory_that_cannot_be_imported_names_its_owner(load) -> None:  # type: ignore[no-untyped-def]
+    registry = load(good=GOOD.replace("builtins:dict", "no_such_module:Model"))
+    with pytest.raises(PluginError, match=r"model 'good' of plugin good: ModuleNotFoundError"):
+        registry.load("models", "good")
+
+
+def test_help_and_lists_do_not_import_torch() -> None:
+    program = """
+        import sys
+        from pdebench_fm.cli import cli
+        for arguments in (["--help"], *(["list", kind] for kind in
+                          ("systems", "samplers", "models", "protocols", "metrics", "suites")), ["plugins"]):
+            try:
+                cli.main(arguments, standalone_mode=False)
+            except SystemExit:
+                pass
+        heavy = [name for name in ("torch", "h5py", "pandas", "matplotlib", "numpy") if name in sys.modules]
+        assert not heavy, heavy
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, capture_output=True, timeout=60)
+
+
+def test_built_in_plugins_are_whole() -> None:
+    from click.testing import CliRunner
+
+    from pdebench_fm.cli import cli
+
+    found = json.loads(CliRunner().invoke(cli, ["plugins", "--json"], catch_exceptions=False).stdout)
+    assert {plugin["name"]: plugin["failure"] for plugin in found if plugin["failure"]} == {}
