@@ -1,0 +1,47 @@
+"""``pdefm validate``: check a suite file and say what it would compare."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from pdebench_fm.suite import Profile
+
+
+@click.command()
+@click.argument("suite")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def validate(suite: str, as_json: bool) -> None:
+    """Check SUITE, a YAML file or the name of a shipped suite, and the data files it names."""
+    from pdebench_fm.suite import check_files, load_suite
+
+    loaded = load_suite(suite)
+    check_files(loaded)
+    if as_json:
+        about = {"valid": True, "source": str(loaded.source), "suite": loaded.model_dump(mode="json")}
+        click.echo(json.dumps(about, indent=1))
+        return
+    click.echo(f"{loaded.source}: valid")
+    click.echo(
+        f"{loaded.name} version {loaded.version}: {_count(len(loaded.distributions), 'distribution')}, "
+        f"{_count(len(loaded.tasks), 'task')}, protocols {', '.join(loaded.protocols)}"
+    )
+    for name, profile in loaded.profiles.items():
+        default = " (default)" if name == loaded.default_profile else ""
+        click.echo(f"profile {name}{default}: {_describe(profile)}")
+
+
+def _describe(profile: Profile) -> str:
+    counts = profile.examples
+    sizes = ", ".join(map(str, counts.downstream))
+    return (
+        f"grid {profile.grid}, {counts.pretraining} pre-training, {counts.validation} validation and "
+        f"{counts.test} test examples, N = {sizes}, {_count(profile.seeds, 'seed')}"
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

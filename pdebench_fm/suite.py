@@ -1,0 +1,404 @@
+"""Suites: which transfers are compared, and at which scale. A YAML file, read and checked before any work.
+
+Every error is a `SuiteError` of one line, ``file:line:column: key.path: what is wrong, what was expected``, with the
+nearest valid name where a name is wrong.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from pdebench_fm.arguments import bind
+from pdebench_fm.errors import PdefmError, SettingError, SuiteError, UnknownNameError, UsageError, suggestion
+from pdebench_fm.interfaces.sampler import SPLITS, Split
+from pdebench_fm.plugins import Kind, Registry
+from pdebench_fm.plugins import registry as installed
+from pdebench_fm.yaml_source import Document, LocatedError, explain, printable, read, show
+
+_SUITE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_LARGEST_ID = 2**50  # what the random streams can address
+_DISTRIBUTION_KEYS = ("system", "sampler", "files")
+_RESERVED = ("data_seed", "split")
+
+
+def _name(name: str) -> str:
+    if not 1 <= len(name) <= 80 or not name.isprintable() or name != name.strip():
+        raise ValueError(f"a name is 1 to 80 printable characters without blanks at its ends, got {show(name)}")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Count = Annotated[int, Field(ge=1, le=_LARGEST_ID)]
+Rate = Annotated[float, Field(gt=0)]
+
+
+class _Model(BaseModel):
+    """Strict: nothing is converted, a bool is no number, a quoted number is text; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Distribution(_Model):
+    """Where the examples of one distribution come from: drawn by a sampler, or read from HDF5 files.
+
+    Args:
+        system: the PDE. Needed by a sampler; with files it gives the PDE's own residual and may be left out.
+        sampler: name of the sampler; the system's own where None.
+        settings: all other keys, for the sampler.
+        files: one HDF5 file per split; paths are relative to the suite file.
+    """
+
+    system: str | None = None
+    sampler: str | None = None
+    settings: dict[str, Any] = Field(default_factory=dict)
+    files: dict[Split, Path] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _collect_settings(cls, data: Any, info: ValidationInfo) -> Any:
+        folder = (info.context or {}).get("folder")
+        if not isinstance(data, dict) or folder is None:  # built in Python, not read from a suite
+            return data
+        known = {key: value for key, value in data.items() if key in _DISTRIBUTION_KEYS}
+        settings = {key: _lists(value) for key, value in data.items() if key not in known}
+        if isinstance(known.get("files"), dict):
+            known["files"] = {key: _file(folder, key, value) for key, value in known["files"].items()}
+        return known | {"settings": settings}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.files is None:
+            if self.system is None:
+                for key in self.settings:  # most likely a slip of the pen
+                    if difflib.get_close_matches(key, _DISTRIBUTION_KEYS, n=1):
+                        raise LocatedError(f"unknown key{suggestion(key, _DISTRIBUTION_KEYS)}", key, at_key=True)
+                raise ValueError("needs a system, or files")
+            return self
+        if self.sampler is not None:
+            raise LocatedError("a distribution has a sampler or files, not both", "sampler")
+        for key in self.settings:
+            raise LocatedError(f"unknown key beside files{suggestion(key, ('files', 'system'))}", key, at_key=True)
+        if not self.files:
+            raise LocatedError(f"must name a file for some of {', '.join(SPLITS)}", "files")
+        return self
+
+    def sampler_name(self, registry: Registry) -> str:
+        """Return the name of the sampler: the one given, else the system's own.
+
+        Raises:
+            UsageError: the examples come from files, or the system has no sampler of its own.
+        """
+        if self.sampler is not None:
+            return self.sampler
+        if self.system is None or self.files is not None:
+            raise UsageError("the distribution is read from files; it has no sampler")
+        name: str = registry.get("systems", self.system).sampler
+        if not name:
+            raise UsageError(f"system {self.system!r} has no sampler of its own; name one with sampler: …")
+        return name
+
+
+class Task(_Model):
+    """One transfer: from a pre-training to a downstream distribution, and how far that is."""
+
+    name: Name
+    pretraining: str
+    downstream: str
+    shift: Literal["none", "mild", "med", "large"]
+
+
+class ExampleCounts(_Model):
+    """How many examples each split has.
+
+    Args:
+        pretraining: per source; a mixture has this many of each.
+        downstream: sizes of the few-shot training sets, increasing; drawn from the pool, nested.
+        pool: how many downstream training examples there are to draw from.
+    """
+
+    pretraining: Count
+    validation: Count
+    test: Count
+    downstream: Annotated[tuple[Count, ...], Field(min_length=1)]
+    pool: Count | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for i, (low, high) in enumerate(zip(self.downstream, self.downstream[1:], strict=False)):
+            if low >= high:
+                raise LocatedError(f"sizes must increase, got {high} after {low}", "downstream", i + 1)
+        if self.pool is not None:
+            for i, size in enumerate(self.downstream):
+                if size > self.pool:
+                    message = f"sizes beyond the split: {size} examples asked for, the pool has {self.pool}"
+                    raise LocatedError(message, "downstream", i)
+        return self
+
+    @property
+    def pool_size(self) -> int:
+        """How many downstream training examples there are to draw from."""
+        return self.pool if self.pool is not None else max(self.pretraining, self.downstream[-1])
+
+
+class _Budget(_Model):
+    epochs: Count | None = None
+    steps: Count | None = None
+    learning_rates: Annotated[tuple[Rate, ...], Field(min_length=1)]
+
+    @field_validator("learning_rates")
+    @classmethod
+    def _distinct(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
+        for i, rate in enumerate(rates):
+            if rate in rates[:i]:
+                raise LocatedError(f"must be distinct, got {rate} twice", i)
+        return rates
+
+    @model_validator(mode="after")
+    def _one_unit(self) -> Self:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError(f"needs exactly one of epochs and steps, got {'none' if self.steps is None else 'both'}")
+        return self
+
+
+class Training(_Budget):
+    """The budget of pre-training: epochs or steps, batch size, learning rates to try."""
+
+    batch_size: Count = 128
+
+
+class FineTuning(_Budget):
+    """The budget of every downstream arm; ``learning_rates`` are fine-tuning's, scratch uses training's.
+
+    Args:
+        batch_size: training's where None.
+    """
+
+    batch_size: Count | None = None
+
+
+class Profile(_Model):
+    """A scale at which a suite is run.
+
+    Args:
+        grid: points along each side.
+        seeds: runs with different few-shot sets and initialisations.
+        under_trained: says that at this scale models are not trained to the end; tables repeat it.
+    """
+
+    grid: Annotated[int, Field(ge=8, le=8192)]
+    examples: ExampleCounts
+    training: Training
+    fine_tuning: FineTuning
+    seeds: Annotated[int, Field(ge=1, le=1000)] = 1
+    under_trained: bool = False
+
+
+class Suite(_Model):
+    """Everything a suite file says. ``source`` is the file it was read from."""
+
+    name: str
+    version: Annotated[int, Field(ge=1)]
+    description: Annotated[str, Field(min_length=1, max_length=4000)]
+    default_profile: str
+    data_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    distributions: Annotated[dict[Name, Distribution], Field(min_length=1)]
+    pretraining: Annotated[dict[Name, Annotated[tuple[str, ...], Field(min_length=1)]], Field(min_length=1)]
+    tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
+    protocols: Annotated[tuple[str, ...], Field(min_length=1)]
+    profiles: Annotated[dict[Name, Profile], Field(min_length=1)]
+    _source: Path = PrivateAttr(default=Path())
+
+    @field_validator("name")
+    @classmethod
+    def _folder_name(cls, name: str) -> str:
+        if not _SUITE_NAME.fullmatch(name):
+            raise ValueError(f"must be lower-case letters, digits, '-', '_', at most 64 of them, got {show(name)}")
+        return name
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        _known("profile", self.default_profile, self.profiles, "default_profile")
+        for name, members in self.pretraining.items():
+            _distinct("distribution", members, "pretraining", name)
+            for i, member in enumerate(members):
+                _known("distribution", member, self.distributions, "pretraining", name, i)
+                self._needs_files(member, ("pretraining", "validation", "test"), "pretraining", name, i)
+        _distinct("task", tuple(task.name for task in self.tasks), "tasks", key="name")
+        for i, task in enumerate(self.tasks):
+            _known("pretraining", task.pretraining, self.pretraining, "tasks", i, "pretraining")
+            _known("distribution", task.downstream, self.distributions, "tasks", i, "downstream")
+            self._needs_files(task.downstream, ("train", "validation", "test"), "tasks", i, "downstream")
+        _distinct("protocol", self.protocols, "protocols")
+        return self
+
+    def _needs_files(self, name: str, splits: Collection[Split], *where: str | int) -> None:
+        files = self.distributions[name].files
+        missing = [] if files is None else [split for split in splits if split not in files]
+        if missing:
+            raise LocatedError(f"distribution {show(name)} has no file for {', '.join(missing)}", *where)
+
+    @property
+    def source(self) -> Path:
+        """The file the suite was read from."""
+        return self._source
+
+    def profile(self, name: str | None = None) -> Profile:
+        """Return a profile, the default one where no name is given.
+
+        Raises:
+            UnknownNameError: the suite has no profile of that name.
+        """
+        chosen = self.default_profile if name is None else name
+        if chosen not in self.profiles:
+            raise UnknownNameError("profile", printable(chosen), self.profiles)
+        return self.profiles[chosen]
+
+
+def load_suite(reference: str | Path, registry: Registry | None = None) -> Suite:
+    """Read and check a suite.
+
+    Args:
+        reference: a path (it holds a separator, ends in .yaml or .yml, or is a file), or the name of a shipped suite.
+        registry: where its systems, samplers and protocols are looked up; everything installed by default.
+
+    Raises:
+        SuiteError: the file is no valid suite.
+        UnknownNameError: no shipped suite has that name.
+    """
+    registry = registry if registry is not None else installed()
+    document = read(_locate(reference, registry))
+    context = {"folder": document.path.absolute().parent}
+    try:
+        suite = Suite.model_validate(document.root.plain(), context=context)
+    except ValidationError as error:
+        raise explain(error, document, Suite) from None
+    for i, protocol in enumerate(suite.protocols):
+        _registered(registry, "protocols", protocol, document, "protocols", i)
+    for name, distribution in suite.distributions.items():
+        _check_distribution(name, distribution, suite.data_seed, registry, document)
+    suite._source = document.path
+    return suite
+
+
+def check_files(suite: Suite) -> None:
+    """Open every file the suite names.
+
+    Raises:
+        DataFileError: one is missing, incomplete or of another shape; the text names it.
+    """
+    from pdebench_fm.data.hdf5 import HDF5Examples
+
+    for distribution in suite.distributions.values():
+        for path in (distribution.files or {}).values():
+            with HDF5Examples(path) as examples:
+                len(examples)
+
+
+def _locate(reference: str | Path, registry: Registry) -> Path:
+    text = str(reference)
+    separators = {os.sep, os.altsep or os.sep, "/"}
+    is_path = isinstance(reference, Path) or text.endswith((".yaml", ".yml")) or any(s in text for s in separators)
+    if is_path or (text and "\0" not in text and Path(text).is_file()):
+        return Path(reference)
+    try:
+        return Path(registry.get("suites", text).path)
+    except UnknownNameError:
+        raise UnknownNameError("suite", printable(text), registry.names("suites")) from None
+
+
+def _check_distribution(
+    name: str, distribution: Distribution, data_seed: int, registry: Registry, document: Document
+) -> None:
+    where = ("distributions", name)
+    if distribution.system is not None:
+        _registered(registry, "systems", distribution.system, document, *where, "system")
+    if distribution.files is not None:
+        return
+    source = (*where, "sampler" if distribution.sampler is not None else "system")
+    try:
+        sampler = distribution.sampler_name(registry)
+        factory = registry.load("samplers", sampler)
+    except PdefmError as error:
+        raise document.error(source, str(error)) from error
+    try:
+        settings = bind(factory, distribution.settings, reserved=_RESERVED)
+        factory(data_seed=data_seed, split="train", **settings)
+    except SettingError as error:
+        raise _setting_error(error, distribution, document, where) from error
+    except Exception as error:  # somebody else's constructor may raise anything
+        owner = registry.owner("samplers", sampler)
+        reason = str(error) if isinstance(error, PdefmError) else f"{type(error).__name__}: {error}"
+        raise document.error(source, f"sampler {sampler!r} of {owner} cannot be made: {reason}") from error
+
+
+def _setting_error(
+    error: SettingError, distribution: Distribution, document: Document, where: tuple[str, str]
+) -> SuiteError:
+    """Point at the setting: its value, the item of it where the error names one, or its key where it is unknown."""
+    key, *items = re.findall(r"[^\[\]]+", error.setting) or [error.setting]
+    if error.setting in distribution.settings:
+        key, items = error.setting, []
+    path = (*where, key, *(int(item) if item.isdecimal() else item for item in items))
+    return document.error(path, error.message, at_key=error.message.startswith("unknown setting"))
+
+
+def _registered(registry: Registry, kind: Kind, name: str, document: Document, *where: str | int) -> None:
+    try:
+        registry.get(kind, name)
+    except PdefmError as error:
+        raise document.error(where, str(error)) from error
+
+
+def _known(kind: str, name: str, valid: Collection[str], *where: str | int) -> None:
+    if name not in valid:
+        raise LocatedError(f"unknown {kind} {show(name)}{suggestion(name, valid)}", *where)
+
+
+def _distinct(kind: str, names: tuple[str, ...], *where: str | int, key: str | None = None) -> None:
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            place = (*where, i) if key is None else (*where, i, key)
+            raise LocatedError(f"{kind} {show(name)} is already at [{names.index(name)}]", *place)
+
+
+def _lists(value: Any) -> Any:
+    """Return plain data as YAML has it: lists, not the tuples used for validation."""
+    if isinstance(value, dict):
+        return {key: _lists(item) for key, item in value.items()}
+    return [_lists(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _file(folder: Path, split: Any, value: Any) -> Path:
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise LocatedError(f"must be the path of an HDF5 file, got {show(value)}", "files", split)
+    return folder / value
+
+
+__all__ = [
+    "Distribution",
+    "ExampleCounts",
+    "FineTuning",
+    "Profile",
+    "Suite",
+    "Task",
+    "Training",
+    "check_files",
+    "load_suite",
+]

@@ -1,0 +1,111 @@
+"""Valid records for tests, made from the few things a test is about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pdebench_fm.identity import job_id
+from pdebench_fm.records import Record, TrialRecord
+
+
+def make_trial(learning_rate: float = 1e-3, validation: float | None = 0.1, **changes: Any) -> TrialRecord:
+    description = {"kind": "trial", "learning_rate": learning_rate, **{k: str(v) for k, v in changes.items()}}
+    values: dict[str, Any] = {
+        "job_id": job_id(description),
+        "hyperparameters": {"learning_rate": learning_rate},
+        "status": "ok" if validation is not None else "diverged",
+        "reason": "" if validation is not None else "the loss was no longer finite",
+        "validation": validation,
+        "epochs": 30,
+        "steps": 300,
+        "best_epoch": 28,
+        "train_seconds": 2.5,
+    }
+    return TrialRecord(**{**values, **changes})
+
+
+def make_record(
+    model: str = "conv-small",
+    task: str = "SYS-1(5,10)",
+    protocol: str = "fine-tune",
+    examples: int = 16,
+    seed: int = 0,
+    error: float = 0.1,
+    **changes: Any,
+) -> Record:
+    """Return a record that is ok with relative_l2 = ``error``; with status=… an empty one of that status."""
+    status = changes.get("status", "ok")
+    suite = changes.get("suite", "smoke")
+    job = changes.pop("job", None) or {
+        "kind": changes.get("kind", "point"),
+        "model": model,
+        "task": task,
+        "protocol": protocol,
+        "examples": examples,
+        "seed": seed,
+        "suite": suite,
+    }
+    tuned = protocol != "zero-shot" and status == "ok"
+    trials = (
+        make_trial(1e-3, 0.1, job_id=job_id({**job, "trial": 1})),
+        make_trial(1e-2, 0.2, job_id=job_id({**job, "trial": 2})),
+    )
+    values: dict[str, Any] = {
+        "kind": "point",
+        "job_id": job_id(job),
+        "job": job,
+        "suite": suite,
+        "suite_version": 1,
+        "profile": "smoke",
+        "task": task,
+        "shift": "med",
+        "model": model,
+        "model_args": {"width": 16},
+        "parameters": 67281,
+        "protocol": protocol,
+        "examples": examples,
+        "data_seed": 0,
+        "seed": seed,
+        "learning_rate": 1e-3 if tuned else None,
+        "metrics": {"relative_l2": error} if status == "ok" else {},
+        "interval": {"relative_l2": (0.9 * error, 1.1 * error)} if status == "ok" else {},
+        "test_examples": 256,
+        "status": status,
+        "reason": "" if status == "ok" else f"it was {status}",
+        "under_trained": False,
+        "epochs": 30,
+        "steps": 300,
+        "train_seconds": 0.0 if protocol == "zero-shot" else 2.5,
+        "data_seconds": 0.0 if protocol == "zero-shot" else 0.5,
+        "device": "cpu",
+        "threads": 1,
+        "precision": "float32",
+        "versions": {"pdebench_fm": "0.1.0"},
+        "commit": None,
+        "pretrain_job_id": None,
+        "trials": trials if tuned else (),
+        "notes": {},
+    }
+    return Record(**{**values, **changes})
+
+
+def make_pretraining(model: str = "conv-small", source: str = "poisson", **changes: Any) -> Record:
+    values: dict[str, Any] = {"kind": "pretraining", "pretrain_job_id": None, "shift": "", "error": 0.02}
+    return make_record(model, source, "pretraining", 1024, **{**values, **changes})
+
+
+def make_suite(model: str = "conv-small", scale: float = 1.0, seeds: int = 1, **changes: Any) -> list[Record]:
+    """Return the records of a whole small suite: two tasks, three protocols, two sizes, and its pre-training."""
+    pretraining = make_pretraining(model, **changes)
+    records = [pretraining]
+    for task, shift, hard in (("SYS-1(1,2.5)", "none", 0.5), ("SYS-1(5,10)", "med", 1.0)):
+        for seed in range(seeds):
+            wobble = scale * hard * (1 + 0.1 * seed)
+            common = {"model": model, "task": task, "shift": shift, "seed": seed, **changes}
+            warm = {**common, "pretrain_job_id": pretraining.job_id}
+            records.append(make_record(protocol="zero-shot", examples=0, error=0.4 * wobble, **warm))
+            for examples in (16, 64):
+                tuned, fresh = wobble * (4 / examples) ** 0.7, 1.2 * wobble * (4 / examples) ** 0.4
+                records.append(make_record(protocol="fine-tune", examples=examples, error=tuned, **warm))
+                records.append(make_record(protocol="scratch", examples=examples, error=fresh, **common))
+    return records

@@ -1,0 +1,66 @@
+"""A small network and a small suite: quick enough to run whole in a test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from pdebench_fm.hookspecs import ModelEntry
+from pdebench_fm.problem import Problem
+from pdebench_fm.training import NetworkModel, planes
+
+
+class _Network(nn.Module):
+    def __init__(self, channels: int, width: int, outputs: int) -> None:
+        super().__init__()
+        self.lift = nn.Conv2d(channels, width, 3, padding=1, padding_mode="circular")
+        self.project = nn.Conv2d(width, outputs, 3, padding=1, padding_mode="circular")
+
+    def forward(self, fields: Tensor, constants: Tensor) -> Tensor:
+        return self.project(torch.tanh(self.lift(planes(fields, constants))))
+
+
+class Toy(NetworkModel):
+    """Two convolutions."""
+
+    def __init__(self, width: int = 4) -> None:
+        self.width = width
+
+    def build(self, problem: Problem) -> nn.Module:
+        return _Network(len(problem.inputs), self.width, len(problem.outputs))
+
+
+TOY = ModelEntry("toy", "1", Toy, "two convolutions")
+
+SUITE = """\
+name: toy
+version: 1
+description: Two small tasks.
+default_profile: tiny
+distributions:
+  A: {system: poisson, eigenvalue: [1, 5]}
+  B: {system: poisson, eigenvalue: [5, 10]}
+  C: {system: helmholtz, wavenumber: [5, 6]}
+pretraining:
+  poisson: [A]
+  mixed: [A, C]
+tasks:
+  - {name: B from poisson, pretraining: poisson, downstream: B, shift: med}
+  - {name: C from mixed, pretraining: mixed, downstream: C, shift: none}
+protocols: [zero-shot, fine-tune, scratch]
+profiles:
+  tiny:
+    grid: 16
+    examples: {pretraining: 16, validation: 8, test: 8, downstream: [4, 8]}
+    training: {epochs: 2, batch_size: 8, learning_rates: [1e-3, 1e-2]}
+    fine_tuning: {epochs: 2, learning_rates: [1e-4, 1e-3]}
+"""
+
+
+def toy_suite(folder: Path) -> Path:
+    """Write the suite into ``folder`` and return its path."""
+    path = folder / "toy.yaml"
+    path.write_text(SUITE, encoding="utf-8")
+    return path
