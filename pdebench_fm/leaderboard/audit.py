@@ -1,0 +1,123 @@
+"""What a record must be to enter the leaderboard, beyond being well formed.
+
+A record says enough about itself that many wrong ones give themselves away: a learning rate that was not the best of
+its trials, an interval that misses its own score, a pre-training nobody recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from pdebench_fm.records import Record
+from pdebench_fm.tables import METRIC
+
+LARGEST = 1e6
+"""Largest error that counts as a score. Predicting zero scores 1 and an untrained network perhaps hundreds; what is
+beyond a million was about to overflow and should have been reported as diverged."""
+
+Located = tuple[str, Record]
+"""A record and where it stands, ``file:line``."""
+
+
+def problems(record: Record) -> Iterator[str]:
+    """Yield what is wrong with a record by itself, one line each."""
+    if record.status == "ok":
+        if METRIC not in record.metrics:
+            yield f"metrics has no {METRIC}"
+        else:
+            yield from _score_problems(record)
+        if record.test_examples == 0:
+            yield "test_examples is 0, yet there are metrics"
+    yield from _choice_problems(record)
+    for trial in record.trials:
+        if [other.job_id for other in record.trials].count(trial.job_id) > 1:
+            yield f"trial {trial.job_id[:12]}… is listed twice"
+            break
+
+
+def _score_problems(record: Record) -> Iterator[str]:
+    score = record.metrics[METRIC]
+    if not 0 < score <= LARGEST:
+        yield f"{METRIC} is out of range: must be above 0 and at most {LARGEST:g}, got {score:g}"
+    if METRIC not in record.interval:
+        yield f"interval has no {METRIC}"
+        return
+    low, high = record.interval[METRIC]
+    if not low * (1 - 1e-6) <= score <= high * (1 + 1e-6):  # a bootstrap of equal values differs by rounding
+        yield f"{METRIC} {score:g} lies outside its own interval [{low:g}, {high:g}]"
+
+
+def _choice_problems(record: Record) -> Iterator[str]:
+    """Whether the point was scored with the trial that its validation error chose."""
+    errors = [(t.validation, t.hyperparameters.get("learning_rate")) for t in record.trials if t.validation is not None]
+    if record.status == "ok" and record.trials and not errors:
+        yield "status is ok, yet none of its trials is"
+    if record.learning_rate is None or not errors:
+        return
+    best = min(error for error, _ in errors)
+    chosen = [rate for error, rate in errors if error == best]
+    if record.learning_rate not in chosen:
+        yield f"learning_rate {record.learning_rate:g} is not that of its best trial ({chosen[0]})"
+
+
+def conflicts(records: Sequence[Located]) -> Iterator[tuple[str, str]]:
+    """Yield (where, what) for records that cannot stand side by side: those of one table must be comparable."""
+    yield from _one_value(
+        records,
+        lambda r: (r.suite, r.suite_version, r.profile),
+        lambda r: r.data_seed,
+        "data_seed",
+        "scores of different data are not comparable",
+    )
+    yield from _one_value(
+        [(where, record) for where, record in records if record.status == "ok"],
+        lambda r: (r.suite, r.suite_version, r.profile, r.kind, r.task),
+        lambda r: r.test_examples,
+        "test_examples",
+        "scores over different test sets are not comparable",
+    )
+    yield from _one_value(
+        records,
+        lambda r: (r.suite, r.suite_version, r.profile, r.model),
+        lambda r: r.model_args,
+        "model_args",
+        "another configuration needs a model name of its own",
+    )
+    yield from _one_value(
+        records,
+        lambda r: (r.suite, r.suite_version, r.profile, r.model, r.kind, r.cell),
+        lambda r: r.job_id,
+        "job_id",
+        "this cell is already scored by another job; remove that record first",
+    )
+    known = {record.job_id for _, record in records if record.kind == "pretraining"}
+    for where, record in records:
+        if record.status == "ok" and record.pretrain_job_id not in (None, *known):
+            yield where, f"its pre-training {str(record.pretrain_job_id)[:12]}… has no record; add that too"
+
+
+def _one_value(
+    records: Iterable[Located],
+    group: Callable[[Record], object],
+    value: Callable[[Record], object],
+    name: str,
+    why: str,
+) -> Iterator[tuple[str, str]]:
+    """Yield every record whose value differs from that of the first record of its group."""
+    first: dict[object, Located] = {}
+    for where, record in records:
+        at, leader = first.setdefault(group(record), (where, record))
+        if value(record) != value(leader):
+            yield where, f"{name} {_short(value(record))} differs from {_short(value(leader))} at {at}: {why}"
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def refusals(records: Iterable[Located]) -> list[str]:
+    """Return everything that keeps these records, taken together, from being a leaderboard: ``file:line: what``."""
+    located = list(records)
+    found = [f"{where}: {problem}" for where, record in located for problem in problems(record)]
+    return found + [f"{where}: {conflict}" for where, conflict in conflicts(located)]

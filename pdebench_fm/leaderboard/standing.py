@@ -1,0 +1,168 @@
+"""Who stands where on one suite, version and profile: score, gain, cost, and who cannot be ranked and why."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from pdebench_fm.records import Cell, Record
+from pdebench_fm.tables import METRIC, natural
+
+SCORED = ("zero-shot", "fine-tune")
+"""The arms that use the pre-training; a model is scored by them, and `scratch` is what it is compared with."""
+
+Planned = Callable[[str, int, str], Collection[Cell] | None]
+"""Returns every cell of (suite, version, profile), or None where the suite's plan cannot be had."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One model on one suite, version and profile.
+
+    Args:
+        rank: counted from 1; None where the model cannot be ranked.
+        score: geometric mean over tasks, scored arms and N of the median error over seeds; None unless complete.
+        gain: geometric mean over tasks and N ≥ 1 of scratch error / fine-tuning error; None unless complete.
+        train_seconds: training behind the score: pre-training and scored arms, all trials and seeds, each trial once.
+        scratch_seconds: training of all other arms.
+        reason: why there is no rank; empty where there is one.
+        diverged: whether a cell diverged.
+    """
+
+    model: str
+    rank: int | None
+    score: float | None
+    gain: float | None
+    train_seconds: float
+    scratch_seconds: float
+    parameters: tuple[int, ...]
+    devices: tuple[str, ...]
+    under_trained: bool
+    reason: str
+    diverged: bool
+
+
+@dataclass(frozen=True)
+class Group:
+    """All records of one suite, version and profile: never mixed with any other."""
+
+    suite: str
+    suite_version: int
+    profile: str
+    records: tuple[Record, ...]
+    planned: frozenset[Cell]
+    from_suite: bool
+
+    @property
+    def points(self) -> list[Record]:
+        """The records that fill cells."""
+        return [record for record in self.records if record.kind == "point"]
+
+
+def group(records: Iterable[Record], planned: Planned | None = None) -> list[Group]:
+    """Split records by suite, profile and version, newest version first; complete is what the suite plans.
+
+    Where the plan cannot be had, it is the union of the cells of all models.
+    """
+    found: dict[tuple[str, str, int], list[Record]] = {}
+    for record in records:
+        found.setdefault((record.suite, record.profile, -record.suite_version), []).append(record)
+    groups = []
+    for (suite, profile, version), members in sorted(found.items()):
+        cells = planned(suite, -version, profile) if planned is not None else None
+        union = {record.cell for record in members if record.kind == "point"}
+        expected = frozenset(union if cells is None else cells)
+        groups.append(Group(suite, -version, profile, tuple(members), expected, cells is not None))
+    return groups
+
+
+def standings(group: Group) -> list[Standing]:
+    """Rank the models of a group: complete ones by score, then incomplete ones, then those that diverged."""
+    found = [_standing(group, model) for model in sorted({r.model for r in group.records}, key=natural)]
+    found.sort(key=lambda s: (s.diverged, s.score is None, s.score or 0.0))
+    ranked: list[Standing] = []
+    for standing in found:
+        rank = None
+        if standing.score is not None:
+            tie = bool(ranked) and ranked[-1].score == standing.score
+            rank = ranked[-1].rank if tie else len(ranked) + 1
+        ranked.append(Standing(**{**standing.__dict__, "rank": rank}))
+    return ranked
+
+
+def _standing(group: Group, model: str) -> Standing:
+    records = [record for record in group.records if record.model == model]
+    reason, diverged = _obstacle(group, model)
+    medians = {} if reason else _medians(group, model)
+    gains = [
+        scratch / medians[task, "fine-tune", size]
+        for (task, arm, size), scratch in medians.items()
+        if arm == "scratch" and size > 0 and (task, "fine-tune", size) in medians
+    ]
+    scored = [value for (_, arm, _), value in medians.items() if arm in SCORED]
+    if not reason and not scored:
+        reason = f"the suite has none of the scored arms, {' and '.join(SCORED)}"
+    return Standing(
+        model=model,
+        rank=None,
+        score=_geometric_mean(scored),
+        gain=_geometric_mean(gains) if scored else None,
+        train_seconds=_seconds(r for r in records if r.kind == "pretraining" or r.protocol in SCORED),
+        scratch_seconds=_seconds(r for r in records if r.kind == "point" and r.protocol not in SCORED),
+        parameters=tuple(sorted({r.parameters for r in records if r.parameters is not None})),
+        devices=tuple(sorted({r.device for r in records if r.device})),
+        under_trained=any(r.under_trained for r in records),
+        reason=reason,
+        diverged=diverged,
+    )
+
+
+def _obstacle(group: Group, model: str) -> tuple[str, bool]:
+    """Return why a model cannot be ranked, empty where it can, and whether the reason is that it diverged."""
+    mine = {record.cell: record for record in group.points if record.model == model}
+    bad = [record for cell, record in mine.items() if cell in group.planned and record.status != "ok"]
+    counts = Counter(record.status for record in bad)
+    missing = sorted(group.planned - set(mine))
+    parts = []
+    for status in ("diverged", "failed", "unsupported"):
+        if counts[status]:
+            worst = min((record for record in bad if record.status == status), key=lambda record: record.cell)
+            parts.append(f"{_count(counts[status])} {status} ({_name(worst.cell)}: {worst.reason})")
+    if missing:
+        parts.append(f"{_count(len(missing))} missing (first: {_name(missing[0])})")
+    return "; ".join(parts), counts["diverged"] > 0
+
+
+def _medians(group: Group, model: str) -> dict[tuple[str, str, int], float]:
+    """Return the median error over the planned seeds, by (task, arm, N)."""
+    values: dict[tuple[str, str, int], list[float]] = {}
+    for record in group.points:
+        if record.model == model and record.cell in group.planned:
+            values.setdefault(record.cell[:3], []).append(record.metrics[METRIC])
+    return {key: statistics.median(found) for key, found in values.items()}
+
+
+def _seconds(records: Iterable[Record]) -> float:
+    """Add up training time; a job that several cells share was trained once."""
+    spent: dict[str, float] = {}
+    for record in records:
+        if record.trials:
+            spent.update({trial.job_id: trial.train_seconds for trial in record.trials})
+        else:
+            spent[record.job_id] = record.train_seconds
+    return math.fsum(spent.values())
+
+
+def _geometric_mean(values: Sequence[float]) -> float | None:
+    return math.exp(math.fsum(map(math.log, values)) / len(values)) if values else None
+
+
+def _count(number: int) -> str:
+    return "1 cell" if number == 1 else f"{number} cells"
+
+
+def _name(cell: Cell) -> str:
+    return f"{cell.task}, {cell.protocol}, N = {cell.examples}, seed {cell.seed}"

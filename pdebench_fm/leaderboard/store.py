@@ -1,0 +1,129 @@
+"""The files of a leaderboard's records: reading, admitting, writing. All or nothing, and always the same bytes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pdebench_fm.errors import RecordError
+from pdebench_fm.leaderboard.audit import Located, refusals
+from pdebench_fm.records import Record, collect, read_lines
+from pdebench_fm.tables import arm_order, natural
+
+
+class RefusedError(RecordError):
+    """Records cannot stand on the leaderboard.
+
+    Args:
+        consequence: what was not done.
+        refused: every reason, as ``file:line: why``; the error's own text holds the first.
+    """
+
+    def __init__(self, consequence: str, refused: Sequence[str]) -> None:
+        more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+        super().__init__(f"{consequence}: {refused[0]}{more}")
+        self.refused = tuple(refused)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `add` did, as lines that name each record.
+
+    Args:
+        added: how many records are new.
+        replaced: failed records that now have an outcome.
+        skipped: records that were there already, with the same score.
+    """
+
+    added: int = 0
+    replaced: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+
+def relative_path(record: Record) -> Path:
+    """Return where a record is kept, relative to the leaderboard's folder."""
+    return Path("records", record.suite, record.profile, f"{record.model}.jsonl")
+
+
+def order(record: Record) -> tuple[Any, ...]:
+    """Sort key of the lines of a file; the seeds of one cell are neighbours."""
+    kind = record.kind == "point"
+    task = (natural(record.task), record.task)
+    return (record.suite_version, kind, *task, arm_order(record.protocol), record.examples, record.seed, record.job_id)
+
+
+def load(directory: Path) -> list[tuple[Path, int, Record]]:
+    """Read all records of a leaderboard: (path relative to its folder, line, record), sorted by path.
+
+    Raises:
+        RecordError: a line is no record.
+    """
+    paths = sorted((directory / "records").rglob("*.jsonl"), key=lambda path: path.as_posix())
+    return [(path.relative_to(directory), line, record) for path in paths for line, record in read_lines(path)]
+
+
+def located(directory: Path, stored: Iterable[tuple[Path, int, Record]]) -> list[Located]:
+    """Return stored records with their places as text."""
+    return [(f"{directory / path}:{line}", record) for path, line, record in stored]
+
+
+def add(directory: Path, runs: Sequence[Path]) -> Report:
+    """Admit the records of finished runs; where one is refused, none is written.
+
+    The same job again is skipped where its outcome is the same, and replaces a failed one; otherwise it is refused.
+
+    Args:
+        directory: the leaderboard's folder; made where it does not exist.
+        runs: records.jsonl files, or folders searched for them.
+
+    Raises:
+        RefusedError: some record cannot stand on the leaderboard.
+        RecordError: a line of a file is no record.
+    """
+    stored = {record.key: (where, record) for where, record in located(directory, load(directory))}
+    before = set(stored)
+    replaced, skipped, refused = [], [], []
+    for where, record in collect(runs):
+        known = stored.get(record.key)
+        if known is None:
+            stored[record.key] = (where, record)
+        elif _outcome(known[1]) == _outcome(record):
+            skipped.append(f"{where}: already at {known[0]}")
+        elif known[1].status == "failed":
+            stored[record.key] = (where, record)
+            replaced.append(f"{where}: replaces the failed one at {known[0]}")
+        else:
+            refused.append(f"{where}: the same job has another outcome at {known[0]}")
+    refused.extend(refusals(stored.values()))
+    if refused:
+        raise RefusedError("nothing added", refused)
+    write(directory, [record for _, record in stored.values()])
+    return Report(len(set(stored) - before), replaced, skipped)
+
+
+def _outcome(record: Record) -> tuple[Any, ...]:
+    """What must agree where a job was run twice; times and devices may differ, floating-point scores may not."""
+    return (record.status, record.metrics, record.interval, record.cell, record.learning_rate)
+
+
+def write(directory: Path, records: Iterable[Record]) -> None:
+    """Write records to their files in their order; a file that would not change is left alone."""
+    files: dict[Path, list[Record]] = {}
+    for record in records:
+        files.setdefault(relative_path(record), []).append(record)
+    for path, lines in sorted(files.items()):
+        write_file(directory / path, "".join(record.line() + "\n" for record in sorted(lines, key=order)))
+
+
+def write_file(path: Path, text: str) -> None:
+    """Replace a file in one step, so that a kill leaves the old one or the new one."""
+    content = text.encode("utf-8")
+    if path.is_file() and path.read_bytes() == content:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".new")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)

@@ -1,0 +1,272 @@
+"""Tables of scores: one per task, the number of downstream examples across, models and arms down.
+
+A cell is the median over seeds with its spread. Nothing missing is averaged away: a cell that lacks a seed, or has one
+that diverged, says so.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pdebench_fm.records import Cell, Record
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+METRIC = "relative_l2"
+"""The metric that tables, figures and the leaderboard show: mean relative L2 error over the test set."""
+
+NOTE = (
+    "Mean relative L2 error over the test set, median over seeds; in parentheses the smallest and largest over seeds, "
+    "or, with one seed, the 95% interval over test examples. – no such cell."
+)
+"""What the cells of a Markdown table mean."""
+
+_NUMBER = re.compile(r"(\d+(?:\.\d+)?)")
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|~$#])")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is known of one cell of one model: its records, one a seed, and how many seeds there should be."""
+
+    records: tuple[Record, ...]
+    expected: int
+
+    @property
+    def values(self) -> list[float]:
+        """Scores of the seeds that have one."""
+        return [record.metrics[METRIC] for record in self.records if METRIC in record.metrics]
+
+    @property
+    def median(self) -> float | None:
+        """Median over the seeds that have a score."""
+        return statistics.median(self.values) if self.values else None
+
+    @property
+    def spread(self) -> tuple[float, float] | None:
+        """Smallest and largest score over seeds; with a single seed, its 95% interval over test examples."""
+        if len(self.values) > 1:
+            return min(self.values), max(self.values)
+        return next((r.interval[METRIC] for r in self.records if METRIC in r.interval), None)
+
+    @property
+    def under_trained(self) -> bool:
+        """Whether any of the seeds is flagged."""
+        return any(record.under_trained for record in self.records)
+
+    def text(self, detailed: bool = True) -> str:
+        """Return the cell as one line; ``detailed`` adds the spread."""
+        if not self.records:
+            return "missing" if self.expected else "–"
+        problems = Counter(record.status for record in self.records if METRIC not in record.metrics)
+        if self.median is None:
+            parts = [status if len(problems) == 1 else f"{n} {status}" for status, n in sorted(problems.items())]
+            missing = len(self.records)
+        else:
+            value = number(self.median)
+            if detailed and self.spread is not None:
+                value += f" ({number(self.spread[0])}–{number(self.spread[1])})"
+            parts = [value, *(f"{n} {status}" for status, n in sorted(problems.items()))]
+            missing = len(self.values)
+        if missing < self.expected:
+            parts.append(f"{missing}/{self.expected} seeds")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One arm of one model: a cell for every size of the table; None where the arm has no such cell."""
+
+    model: str
+    protocol: str
+    cells: Mapping[int, Summary]
+
+
+@dataclass(frozen=True)
+class Table:
+    """All scores of one task, or of one pre-training."""
+
+    suite: str
+    suite_version: int
+    profile: str
+    kind: str
+    task: str
+    shift: str
+    models: tuple[str, ...]
+    parameters: Mapping[str, tuple[int, ...]]
+    sizes: tuple[int, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def title(self) -> str:
+        """The task and its shift."""
+        if self.kind == "pretraining":
+            return f"Pre-training {self.task}"
+        return f"{self.task} (shift: {self.shift})" if self.shift else self.task
+
+    @property
+    def header(self) -> str:
+        """Where the scores come from: suite, version, profile, models and their sizes, and what to be wary of."""
+        models = [f"{model} ({describe_parameters(self.parameters[model])})" for model in self.models]
+        parts = [f"{self.suite} v{self.suite_version}", f"profile {self.profile}", ", ".join(models)]
+        if any(cell.under_trained for row in self.rows for cell in row.cells.values()):
+            parts.append("under-trained: at this scale models are not trained to the end")
+        return " · ".join(parts)
+
+
+def build_table(records: Iterable[Record], planned: Collection[Cell] | None = None) -> list[Table]:
+    """Arrange records into tables: one per suite, version, profile and task, pre-trainings first.
+
+    Args:
+        records: of any number of suites and models; of two at the same `Record.place` the later counts.
+        planned: every cell there should be, where the suite's plan is known. Otherwise a cell should have the seeds
+            that any size of the same task and arm has, and should be there where any model has it.
+    """
+    groups: dict[tuple[Any, ...], list[Record]] = {}
+    for record in {record.place: record for record in records}.values():
+        key = (record.suite, -record.suite_version, record.profile, record.kind == "point", natural(record.task))
+        groups.setdefault((*key, record.task), []).append(record)
+    return [_table(groups[key], planned) for key in sorted(groups)]
+
+
+def _table(records: Sequence[Record], planned: Collection[Cell] | None) -> Table:
+    first = records[0]
+    models = tuple(sorted({record.model for record in records}, key=natural))
+    seeds = _expected_seeds(records, planned)
+    protocols = sorted({protocol for protocol, _ in seeds} | {r.protocol for r in records}, key=arm_order)
+    rows = []
+    for model in models:
+        for protocol in protocols:
+            mine = sorted((r for r in records if (r.model, r.protocol) == (model, protocol)), key=lambda r: r.seed)
+            sizes = {r.examples for r in mine} | {size for arm, size in seeds if arm == protocol}
+            cells = {
+                size: Summary(tuple(r for r in mine if r.examples == size), len(seeds.get((protocol, size), ())))
+                for size in sorted(sizes)
+            }
+            rows.append(Row(model, protocol, cells))
+    counts = {m: {r.parameters for r in records if r.model == m and r.parameters is not None} for m in models}
+    return Table(
+        suite=first.suite,
+        suite_version=first.suite_version,
+        profile=first.profile,
+        kind=first.kind,
+        task=first.task,
+        shift=first.shift,
+        models=models,
+        parameters={model: tuple(sorted(found)) for model, found in counts.items()},
+        sizes=tuple(sorted({size for row in rows for size in row.cells})),
+        rows=tuple(rows),
+    )
+
+
+def _expected_seeds(records: Sequence[Record], planned: Collection[Cell] | None) -> dict[tuple[str, int], set[int]]:
+    """Return the seeds that each (protocol, size) of one task should have."""
+    expected: dict[tuple[str, int], set[int]] = {}
+    if planned is not None and records[0].kind == "point":
+        for cell in planned:
+            if cell.task == records[0].task:
+                expected.setdefault((cell.protocol, cell.examples), set()).add(cell.seed)
+        return expected
+    of_arm: dict[str, set[int]] = {}
+    for record in records:
+        of_arm.setdefault(record.protocol, set()).add(record.seed)
+        expected[record.protocol, record.examples] = of_arm[record.protocol]
+    return expected
+
+
+Link = Callable[[Sequence[Record]], str]
+
+
+def to_markdown(tables: Sequence[Table], link: Link | None = None, heading: str = "##") -> str:
+    """Return tables as Markdown, intervals included.
+
+    Args:
+        tables: what `build_table` returned.
+        link: address of the records of a cell; no links where it is None.
+        heading: what stands before a table's title.
+    """
+    parts = []
+    for table in tables:
+        several = len(table.models) > 1
+        columns = [*(["model"] if several else []), "arm", *(f"N = {size}" for size in table.sizes)]
+        rows = []
+        for row in table.rows:
+            names = [row.model, row.protocol] if several else [row.protocol]
+            cells = [_markdown_cell(row.cells.get(size), link) for size in table.sizes]
+            rows.append([*map(escape_markdown, names), *cells])
+        body = markdown_table(columns, rows, left=2 if several else 1)
+        parts.append(f"{heading} {escape_markdown(table.title)}\n\n{escape_markdown(table.header)}\n\n{body}\n")
+    return "\n".join([*parts, NOTE + "\n"])
+
+
+def _markdown_cell(cell: Summary | None, link: Link | None) -> str:
+    if cell is None:
+        return "–"
+    text = escape_markdown(cell.text())
+    return f"[{text}]({link(cell.records)})" if link is not None and cell.records else text
+
+
+def to_rich(tables: Sequence[Table]) -> list[Group]:
+    """Return tables for a terminal: medians and words alone, so that they fit its width."""
+    from rich.console import Group
+    from rich.table import Table as Rich
+    from rich.text import Text
+
+    drawn = []
+    for table in tables:
+        title = Text.assemble((table.title, "bold"), "\n", (table.header, "dim"))
+        rich = Rich()
+        several = len(table.models) > 1
+        for name in (["model"] if several else []) + ["arm"]:
+            rich.add_column(name)
+        for size in table.sizes:
+            rich.add_column(f"N={size}", justify="right")
+        for row in table.rows:
+            names = [row.model, row.protocol] if several else [row.protocol]
+            texts = [cell.text(detailed=False) if (cell := row.cells.get(size)) else "–" for size in table.sizes]
+            rich.add_row(*(Text(text) for text in [*names, *texts]))  # Text, so that names are never read as markup
+        drawn.append(Group(title, rich, ""))  # a title of the table itself would be wrapped to its width
+    return drawn
+
+
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
+    """Return one Markdown table of cells that are already escaped; the first ``left`` columns are left-aligned."""
+    from tabulate import tabulate  # type: ignore[import-untyped, unused-ignore]  # its types are a package of their own
+
+    align = ["left" if index < left else "right" for index in range(len(columns))]
+    return str(tabulate(rows, headers=columns, tablefmt="pipe", colalign=align, disable_numparse=True))
+
+
+def escape_markdown(text: str) -> str:
+    """Return ``text`` so that Markdown shows it as it is, inside a table cell too."""
+    return _MARKDOWN.sub(r"\\\1", text)
+
+
+def number(value: float) -> str:
+    """Return three significant digits: 0.0123, 1.20, 1.23e-05."""
+    return format(value, "#.3g").removesuffix(".")
+
+
+def describe_parameters(counts: Sequence[int]) -> str:
+    """Return ``67,281 parameters``; the range where a model's size depends on the channels of the problem."""
+    if not counts:
+        return "parameters unknown"
+    low, high = min(counts), max(counts)
+    return f"{low:,} parameters" if low == high else f"{low:,} to {high:,} parameters"
+
+
+def natural(text: str) -> tuple[tuple[float, str], ...]:
+    """Sort key that reads numbers as numbers: SYS-1(2.5,7.5) before SYS-1(10,20)."""
+    return tuple((float(part), "") if index % 2 else (-1.0, part) for index, part in enumerate(_NUMBER.split(text)))
+
+
+def arm_order(protocol: str) -> tuple[int, str]:
+    """Sort key of arms: zero-shot, fine-tune, those of plugins by name, scratch last."""
+    places = {"pretraining": 0, "zero-shot": 1, "fine-tune": 2, "scratch": 4}
+    return places.get(protocol, 3), protocol

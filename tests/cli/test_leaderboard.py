@@ -1,0 +1,111 @@
+import json
+
+import pytest
+
+from pdebench_fm.cli import main
+from pdebench_fm.cli.leaderboard import planned_cells
+from pdebench_fm.plugins import registry
+from pdebench_fm.records import append
+from pdebench_fm.suite import load_suite
+from tests.support.records import make_record, make_suite
+
+
+@pytest.fixture
+def pdefm(capsys):
+    """Run a command; returns its exit code, standard output and standard error."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as caught:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return caught.value.code, out, err
+
+    return run
+
+
+@pytest.fixture
+def runs(tmp_path):
+    append(tmp_path / "runs" / "smoke" / "conv-small" / "records.jsonl", make_suite(suite="unheard-of"))
+    append(tmp_path / "runs" / "smoke" / "other" / "records.jsonl", make_suite("other", 0.5, suite="unheard-of"))
+    return tmp_path / "runs"
+
+
+def test_add_build_check_from_nothing(pdefm, runs, tmp_path):
+    at = ("--directory", tmp_path / "board")
+    assert pdefm("leaderboard", "add", runs, *at)[:2] == (0, "22 added, 0 replaced, 0 already there\n")
+    code, out, _ = pdefm("leaderboard", "build", *at)
+    assert (code, len(out.splitlines())) == (0, 2)
+    assert pdefm("leaderboard", "check", *at)[0] == 0
+
+
+def test_adding_again_says_what_is_there_already(pdefm, runs, tmp_path):
+    at = ("--directory", tmp_path / "board")
+    pdefm("leaderboard", "add", runs, *at)
+    code, out, err = pdefm("leaderboard", "add", runs / "smoke" / "other" / "records.jsonl", *at)
+    assert (code, out) == (0, "0 added, 0 replaced, 11 already there\n")
+    assert err.count("already at") == 11
+
+
+def test_a_refused_record_is_named_and_nothing_is_added(pdefm, runs, tmp_path):
+    file = runs / "smoke" / "conv-small" / "records.jsonl"
+    line = json.loads(make_record(seed=7).line())
+    line["metrics"]["relative_l2"] = -1
+    with file.open("a") as stream:
+        stream.write(json.dumps(line) + "\n")
+    code, out, err = pdefm("leaderboard", "add", runs, "--directory", tmp_path / "board")
+    assert (code, out) == (1, "")
+    assert f"{file}:12: metrics.relative_l2: must be greater than or equal to 0, got -1" in err
+    assert not (tmp_path / "board").exists()
+
+
+def test_every_refusal_is_shown(pdefm, tmp_path):
+    file = tmp_path / "records.jsonl"
+    append(file, [make_record(seed=seed, error=1e9) for seed in range(3)])
+    code, _, err = pdefm("leaderboard", "add", file, "--directory", tmp_path / "board")
+    assert code == 1
+    assert [f"{file}:{n}: relative_l2 is out of range" in err for n in (1, 2, 3)] == [True] * 3
+    assert "nothing added" in err
+    assert "Traceback" not in err
+
+
+def test_check_fails_and_names_what_differs(pdefm, runs, tmp_path):
+    at = ("--directory", tmp_path / "board")
+    pdefm("leaderboard", "add", runs, *at)
+    pdefm("leaderboard", "build", *at)
+    readme = tmp_path / "board" / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    assert "| 1 " in text
+    readme.write_text(text.replace("| 1 ", "| 7 ", 1), encoding="utf-8")
+    code, out, _ = pdefm("leaderboard", "check", *at)
+    assert code == 1
+    assert str(readme) in out
+
+
+def test_figures_are_drawn_from_folders(pdefm, runs, tmp_path):
+    code, out, _ = pdefm("figures", runs, "--output", tmp_path / "figures")
+    assert code == 0
+    assert len(out.splitlines()) == 2
+    assert len(list((tmp_path / "figures").iterdir())) == 2
+
+
+def test_figures_without_a_score_fail_in_one_line(pdefm, tmp_path):
+    append(tmp_path / "records.jsonl", [make_record(status="failed")])
+    code, _, err = pdefm("figures", tmp_path)
+    assert (code, len(err.splitlines())) == (1, 1)
+
+
+def test_a_missing_path_is_bad_usage(pdefm, tmp_path):
+    for command in (("leaderboard", "add"), ("figures",)):
+        assert pdefm(*command, tmp_path / "none")[0] == 2
+
+
+@pytest.mark.parametrize("name", registry().names("suites"))
+def test_complete_is_what_a_shipped_suite_plans(name):
+    suite = load_suite(name)
+    cells = planned_cells(name, suite.version, suite.default_profile)
+    assert {cell.task for cell in cells} == {task.name for task in suite.tasks}
+    assert planned_cells(name, suite.version + 1, suite.default_profile) is None
+
+
+def test_nothing_is_planned_where_the_suite_or_profile_is_unknown():
+    assert planned_cells("unheard-of", 1, "smoke") is None

@@ -1,0 +1,163 @@
+import csv
+import io
+import math
+import re
+import statistics
+from urllib.parse import unquote
+
+import pytest
+
+from pdebench_fm.leaderboard import RefusedError, add, build, check
+from pdebench_fm.leaderboard.standing import group, standings
+from pdebench_fm.records import append, parse
+from pdebench_fm.tables import number
+from tests.support.records import make_pretraining, make_record, make_suite, make_trial
+
+
+@pytest.fixture
+def board(tmp_path):
+    """Build a leaderboard from records; returns its folder."""
+
+    def make(*records, planned=None):
+        append(tmp_path / "run" / "records.jsonl", records)
+        add(tmp_path / "board", [tmp_path / "run"])
+        build(tmp_path / "board", planned)
+        return tmp_path / "board"
+
+    return make
+
+
+def ranking(*records, planned=None):
+    (found,) = group(records, planned)
+    return standings(found)
+
+
+def point(protocol, examples, error, **changes):
+    return make_record(protocol=protocol, examples=examples, error=error, **changes)
+
+
+def test_the_score_is_the_geometric_mean_over_scored_cells_of_the_median_over_seeds():
+    records = [point("zero-shot", 0, 0.5), point("scratch", 16, 0.9)]
+    records += [point("fine-tune", 16, error, seed=seed) for seed, error in enumerate((0.1, 0.2, 0.9))]
+    records += [point("scratch", 16, 0.9, seed=seed) for seed in (1, 2)]
+    (standing,) = ranking(*records)
+    assert standing.score == pytest.approx(math.sqrt(0.5 * 0.2))
+    assert standing.gain == pytest.approx(0.9 / 0.2)
+    assert standing.rank == 1
+
+
+def test_better_scores_come_first_and_equal_ones_share_a_rank():
+    found = ranking(*make_suite("worse"), *make_suite("best", 0.5), *make_suite("equal", 0.5))
+    assert [(s.model, s.rank) for s in found] == [("best", 1), ("equal", 1), ("worse", 3)]
+
+
+def test_cost_counts_every_trial_once_with_the_pretraining_and_without_scratch():
+    pretraining = make_pretraining(trials=(make_trial(train_seconds=100.0),))
+    tuned = make_record(trials=(make_trial(1e-3, train_seconds=10.0), make_trial(1e-2, 0.2, train_seconds=20.0)))
+    shared = make_record(task="SYS-1(1,2.5)", trials=tuned.trials)
+    scratch = point("scratch", 16, 0.5, trials=(make_trial(train_seconds=7.0),))
+    (standing,) = ranking(pretraining, tuned, shared, scratch)
+    assert (standing.train_seconds, standing.scratch_seconds) == (130.0, 7.0)
+
+
+def test_who_misses_a_cell_that_another_model_has_is_not_ranked():
+    found = ranking(*make_suite("whole"), *make_suite("part", 0.5)[:-1])
+    assert [(s.model, s.rank) for s in found] == [("whole", 1), ("part", None)]
+    assert found[1].reason == "1 cell missing (first: SYS-1(5,10), scratch, N = 64, seed 0)"
+
+
+def test_complete_is_what_the_suite_plans():
+    records = make_suite()
+    cells = {record.cell for record in records if record.kind == "point"}
+    assert ranking(*records, planned=lambda *_: cells)[0].rank == 1
+    more = cells | {point("fine-tune", 128, 0.1).cell}
+    assert ranking(*records, planned=lambda *_: more)[0].rank is None
+    extra = [*records, *make_suite(seeds=2)[7:]]
+    assert ranking(*extra, planned=lambda *_: cells)[0].score == ranking(*records)[0].score
+
+
+def test_diverged_stands_last_but_is_never_dropped():
+    broken = [*make_suite("diverging", 0.1)[:-1], point("scratch", 64, 0.1, model="diverging", status="diverged")]
+    lacking = make_suite("lacking")[:-1]
+    refusing = [*make_suite("refusing")[:-1], point("scratch", 64, 0.1, model="refusing", status="unsupported")]
+    found = ranking(*broken, *lacking, *refusing, *make_suite("whole"))
+    assert [s.model for s in found] == ["whole", "lacking", "refusing", "diverging"]
+    assert [s.rank for s in found] == [1, None, None, None]
+    assert "1 cell unsupported (SYS-1(5,10), scratch, N = 64, seed 0: it was unsupported)" in found[2].reason
+    assert "diverged" in found[3].reason
+
+
+def test_versions_and_profiles_are_never_mixed():
+    records = [make_record(), make_record(suite_version=2), make_record(profile="lite"), make_record(suite="other")]
+    assert [(g.suite, g.profile, g.suite_version, len(g.records)) for g in group(records)] == [
+        ("other", "smoke", 1, 1),
+        ("smoke", "lite", 1, 1),
+        ("smoke", "smoke", 2, 1),
+        ("smoke", "smoke", 1, 1),
+    ]
+
+
+def test_every_link_leads_to_the_records_of_its_cell(board):
+    odd = make_suite("odd name(1)#", 0.5, seeds=2)
+    folder = board(*make_suite(seeds=2), *odd)
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\[([^\]]*)\]\(([^)#]+)#L(\d+)(?:-L(\d+))?\)", text)
+    assert len(links) == 2 * (1 + 2 * 5)
+    for shown, path, low, high in links:
+        lines = (folder / unquote(path)).read_text(encoding="utf-8").splitlines()
+        found = [parse(line, path) for line in lines[int(low) - 1 : int(high or low)]]
+        assert len({record.cell._replace(seed=0) for record in found}) == 1
+        assert shown.split()[0] == number(statistics.median(r.metrics["relative_l2"] for r in found))
+
+
+def test_the_files_are_the_same_bytes_every_time(board):
+    folder = board(*make_suite(seeds=2), *make_suite("other", 0.5, seeds=2))
+    before = {name: (folder / name).read_bytes() for name in ("README.md", "leaderboard.csv")}
+    build(folder)
+    assert {name: (folder / name).read_bytes() for name in before} == before
+    assert check(folder) == []
+    assert b"\r" not in b"".join(before.values())
+
+
+def test_the_csv_has_a_row_for_every_model(board):
+    folder = board(*make_suite(), *make_suite("other", 0.5)[:-1])
+    rows = list(csv.DictReader(io.StringIO((folder / "leaderboard.csv").read_text(encoding="utf-8"))))
+    assert [(row["model"], row["rank"]) for row in rows] == [("conv-small", "1"), ("other", "")]
+    assert float(rows[0]["score"]) == pytest.approx(ranking(*make_suite())[0].score, rel=1e-5)
+    assert "missing" in rows[1]["reason"]
+
+
+def test_the_ranking_shows_cost_beside_the_score(board):
+    text = (board(*make_suite()) / "README.md").read_text(encoding="utf-8")
+    header, _, row = [line for line in text.splitlines() if line.startswith("|")][:3]
+    columns = [cell.strip() for cell in header.strip("|").split("|")]
+    assert columns == ["rank", "model", "score", "gain over scratch", "cost (s)", "device", "parameters"]
+    assert [cell.strip() for cell in row.strip("|").split("|")][4:] == ["25", "cpu", "67,281"]
+
+
+def test_check_says_where_a_generated_file_differs(board):
+    folder = board(*make_suite())
+    file = folder / "leaderboard.csv"
+    file.write_text(file.read_text() + "x\n")
+    assert check(folder) == [f"{file}:3: differs from what the records give; run pdefm leaderboard build"]
+    file.unlink()
+    assert check(folder) == [f"{file}: is not there; run pdefm leaderboard build"]
+
+
+def test_build_refuses_records_that_were_tampered_with(board):
+    folder = board(*make_suite())
+    path = folder / "records/smoke/smoke/conv-small.jsonl"
+    path.write_text(path.read_text().replace('"test_examples": 256', '"test_examples": 0', 1))
+    with pytest.raises(RefusedError, match=r"conv-small\.jsonl:1: test_examples is 0"):
+        build(folder)
+
+
+def test_an_empty_leaderboard_can_be_built_and_checked(tmp_path):
+    assert len(build(tmp_path)) == 2
+    assert check(tmp_path) == []
+
+
+def test_a_name_cannot_be_a_formula_or_markup(board):
+    folder = board(make_record("=1+1"), make_record("a|b"))
+    assert "'=1+1" in (folder / "leaderboard.csv").read_text(encoding="utf-8")
+    assert r"a\|b" in (folder / "README.md").read_text(encoding="utf-8")

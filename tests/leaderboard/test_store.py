@@ -1,0 +1,152 @@
+import pytest
+
+from pdebench_fm.errors import RecordError
+from pdebench_fm.leaderboard import RefusedError, add, check
+from pdebench_fm.records import append, read
+from tests.support.records import make_pretraining, make_record, make_suite, make_trial
+
+
+@pytest.fixture
+def board(tmp_path):
+    return tmp_path / "board"
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Write records to a file of a run of their own."""
+    count = iter(range(1000))
+
+    def write(*records):
+        path = tmp_path / f"run{next(count)}" / "records.jsonl"
+        append(path, records)
+        return path
+
+    return write
+
+
+def files(board):
+    return {path.relative_to(board).as_posix(): path.read_bytes() for path in board.rglob("*") if path.is_file()}
+
+
+def test_records_are_kept_by_suite_profile_and_model(board, run):
+    report = add(board, [run(*make_suite(), make_record("other", profile="lite"))])
+    assert report.added == 12
+    assert set(files(board)) == {"records/smoke/smoke/conv-small.jsonl", "records/smoke/lite/other.jsonl"}
+    assert read(board / "records/smoke/lite/other.jsonl") == [make_record("other", profile="lite")]
+
+
+def test_the_order_of_adding_leaves_no_trace(tmp_path, run):
+    one, two = make_suite("one", seeds=2), make_suite("two")
+    add(tmp_path / "a", [run(*one), run(*two)])
+    add(tmp_path / "b", [run(*two)])
+    add(tmp_path / "b", [run(*reversed(one))])
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+
+
+def test_the_same_outcome_is_skipped_even_where_it_took_longer(board, run):
+    add(board, [run(make_record())])
+    before = files(board)
+    report = add(board, [run(make_record(train_seconds=99.0))])
+    assert (report.added, len(report.skipped)) == (0, 1)
+    assert files(board) == before
+
+
+@pytest.mark.parametrize("change", [{"error": 0.2}, {"status": "diverged"}])
+def test_another_outcome_of_the_same_job_is_refused(board, run, change):
+    add(board, [run(make_record())])
+    with pytest.raises(RefusedError, match=r"records\.jsonl:1: the same job has another outcome at .*jsonl:1"):
+        add(board, [run(make_record(**change))])
+
+
+def test_two_runs_that_disagree_are_refused_together(board, run):
+    with pytest.raises(RefusedError, match="another outcome"):
+        add(board, [run(make_record()), run(make_record(error=0.2))])
+    assert not board.exists()
+
+
+def test_a_failed_record_is_replaced_by_an_outcome_but_a_diverged_one_is_not(board, run):
+    add(board, [run(make_record(status="failed"), make_record(seed=1, status="diverged"))])
+    assert len(add(board, [run(make_record())]).replaced) == 1
+    with pytest.raises(RefusedError, match="another outcome"):
+        add(board, [run(make_record(seed=1))])
+
+
+def test_all_or_nothing(board, run):
+    add(board, [run(make_record())])
+    before = files(board)
+    with pytest.raises(RefusedError):
+        add(board, [run(make_record(seed=1), make_record(seed=2, error=0.0))])
+    assert files(board) == before
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (make_record(error=0.0), "out of range"),
+        (make_record(error=2e6), "out of range"),
+        (make_record(metrics={"other": 1.0}, interval={}), "metrics has no relative_l2"),
+        (make_record(interval={}), "interval has no relative_l2"),
+        (make_record(interval={"relative_l2": (0.2, 0.3)}), "outside its own interval"),
+        (make_record(test_examples=0), "test_examples is 0"),
+        (make_record(learning_rate=1e-2), "not that of its best trial"),
+        (make_record(trials=(make_trial(), make_trial())), "is listed twice"),
+        (make_record(trials=(make_trial(validation=None),)), "none of its trials is"),
+        (make_record(pretrain_job_id="a" * 64), "its pre-training aaaaaaaaaaaa… has no record"),
+    ],
+)
+def test_a_record_that_gives_itself_away_is_refused(board, run, record, message):
+    with pytest.raises(RefusedError, match=message) as caught:
+        add(board, [run(make_record(seed=9), record)])
+    assert all("records.jsonl:2: " in line for line in caught.value.refused)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": "other", "data_seed": 1}, "data_seed"),
+        ({"model": "other", "test_examples": 64}, "test_examples"),
+        ({"seed": 1, "model_args": {"width": 32}}, "model_args"),
+        ({"job": {"code": "newer"}}, "already scored by another job"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(board, run, change, message):
+    add(board, [run(make_record())])
+    with pytest.raises(RefusedError, match=message):
+        add(board, [run(make_record(**change))])
+
+
+def test_another_version_of_the_suite_may_differ_in_all_of_that(board, run):
+    add(board, [run(make_record())])
+    add(board, [run(make_record(suite_version=2, data_seed=5, test_examples=64, job={"code": "newer"}))])
+    assert len(read(board / "records/smoke/smoke/conv-small.jsonl")) == 2
+
+
+def test_a_pretraining_comes_with_the_points_that_need_it(board, run):
+    pretraining = make_pretraining()
+    add(board, [run(make_record(pretrain_job_id=pretraining.job_id)), run(pretraining)])
+    assert len(read(board / "records/smoke/smoke/conv-small.jsonl")) == 2
+
+
+def test_a_malformed_line_is_named(board, tmp_path):
+    path = tmp_path / "records.jsonl"
+    path.write_text(make_record().line() + "\n{}\n")
+    with pytest.raises(RecordError, match=r"records\.jsonl:2: schema: must be 1, got None"):
+        add(board, [path])
+
+
+def test_check_names_a_tampered_or_misplaced_record(board, run):
+    add(board, [run(*make_suite())])
+    path = board / "records/smoke/smoke/conv-small.jsonl"
+    good = path.read_text()
+    path.write_text(good.replace('"relative_l2": 0.2,', '"relative_l2": NaN,').replace("0.2}", "NaN}", 1))
+    assert "finite" in check(board)[0]
+    lines = good.splitlines(keepends=True)
+    path.write_text("".join(reversed(lines)))
+    assert "out of order" in check(board)[0]
+    path.write_text(good + lines[-1])
+    assert "there twice" in check(board)[0]
+    path.write_text(good)
+    path.rename(path.with_name("other.jsonl"))
+    assert "belongs in" in check(board)[0]
+    (board / "records" / "stray.txt").write_text("x")
+    assert any("stray.txt: holds no record" in line for line in check(board))

@@ -1,0 +1,109 @@
+import io
+import re
+
+from rich.console import Console
+
+from pdebench_fm.records import Cell
+from pdebench_fm.tables import build_table, natural, number, to_markdown, to_rich
+from tests.support.records import make_record, make_suite
+
+
+def cells(markdown, arm):
+    """The cells of every row of an arm, without the padding."""
+    rows = [re.split(r"(?<!\\)\|", line) for line in markdown.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row[1:-1]] for row in rows if arm in [cell.strip() for cell in row]]
+
+
+def test_one_seed_shows_its_interval_and_several_show_their_range():
+    one = [make_record(error=0.1)]
+    assert cells(to_markdown(build_table(one)), "fine-tune") == [["fine-tune", "0.100 (0.0900–0.110)"]]
+    three = [make_record(seed=seed, error=error) for seed, error in enumerate((0.1, 0.4, 0.2))]
+    assert cells(to_markdown(build_table(three)), "fine-tune") == [["fine-tune", "0.200 (0.100–0.400)"]]
+
+
+def test_sizes_stand_across_with_zero_first_and_arms_down():
+    table = build_table(make_suite())[1]
+    assert table.sizes == (0, 16, 64)
+    assert [row.protocol for row in table.rows] == ["zero-shot", "fine-tune", "scratch"]
+
+
+def test_tables_come_in_natural_order_with_the_pretraining_first():
+    records = [make_record(task=task) for task in ("SYS-1(10,20)", "SYS-1(2.5,7.5)", "SYS-1(5,10)")]
+    assert [t.task for t in build_table(records)] == ["SYS-1(2.5,7.5)", "SYS-1(5,10)", "SYS-1(10,20)"]
+    assert build_table(make_suite())[0].title == "Pre-training poisson"
+    assert natural("a2") < natural("a10")
+
+
+def test_the_header_says_where_the_scores_come_from():
+    text = build_table([make_record(under_trained=True)])[0].header
+    for part in ("smoke v1", "profile smoke", "conv-small (67,281 parameters)", "under-trained"):
+        assert part in text
+    assert "under-trained" not in build_table([make_record()])[0].header
+
+
+def test_words_stand_where_there_is_no_number():
+    for status in ("diverged", "failed", "unsupported"):
+        assert cells(to_markdown(build_table([make_record(status=status)])), "fine-tune") == [["fine-tune", status]]
+
+
+def test_a_missing_or_diverged_seed_is_said_and_not_averaged_away():
+    records = [make_record(examples=64, seed=seed) for seed in range(3)]
+    records += [make_record(examples=16, seed=0, error=0.5), make_record(examples=16, seed=1, status="diverged")]
+    (row,) = cells(to_markdown(build_table(records)), "fine-tune")
+    assert row[1] == "0.500 (0.450–0.550), 1 diverged, 1/3 seeds"
+    assert "seeds" not in row[2]
+
+
+def test_a_planned_cell_without_a_record_is_missing():
+    planned = {Cell("SYS-1(5,10)", "fine-tune", size, 0) for size in (16, 64)}
+    (row,) = cells(to_markdown(build_table([make_record()], planned)), "fine-tune")
+    assert row[2] == "missing"
+
+
+def test_a_cell_another_model_has_is_missing_too():
+    records = [make_record("one"), make_record("two"), make_record("two", examples=64)]
+    first, second = cells(to_markdown(build_table(records)), "fine-tune")
+    assert first[3] == "missing"
+    assert second[3].startswith("0.100")
+
+
+def test_an_arm_without_downstream_examples_has_no_other_cells():
+    (row,) = cells(to_markdown(build_table(make_suite())[1:2]), "zero-shot")
+    assert row[2:] == ["–", "–"]
+
+
+def test_suite_versions_are_never_mixed():
+    tables = build_table([make_record(suite_version=1), make_record(suite_version=2, error=0.9)])
+    assert [(table.suite_version, len(table.models)) for table in tables] == [(2, 1), (1, 1)]
+
+
+def test_the_later_of_two_records_of_one_place_counts():
+    records = [make_record(error=0.5, job={"code": "old"}), make_record(error=0.25, job={"code": "new"})]
+    assert cells(to_markdown(build_table(records)), "fine-tune")[0][1].startswith("0.250")
+
+
+def test_names_cannot_break_a_markdown_table():
+    text = to_markdown(build_table([make_record("a|b<i>[x](y)"), make_record("other")]))
+    assert r"a\|b\<i\>\[x\](y)" in text
+    assert cells(text, r"a\|b\<i\>\[x\](y)")[0][1] == "fine-tune"
+
+
+def test_names_are_not_rich_markup():
+    stream = io.StringIO()
+    console = Console(file=stream, width=120)
+    for table in to_rich(build_table([make_record("[red]a[bold]"), make_record("b", task="SYS-1(5,10)")])):
+        console.print(table)
+    assert "[red]a[bold]" in stream.getvalue()
+
+
+def test_a_cell_links_to_its_records():
+    text = to_markdown(build_table([make_record()]), link=lambda records: f"file#L{len(records)}")
+    assert "[0.100 (0.0900–0.110)](file#L1)" in text
+
+
+def test_numbers_have_three_significant_digits():
+    assert [number(x) for x in (0.0123456, 1.2, 123.4, 1.234e-5, 0.0)] == ["0.0123", "1.20", "123", "1.23e-05", "0.00"]
+
+
+def test_no_records_give_no_table():
+    assert build_table([]) == []
