@@ -1,0 +1,253 @@
+"""The whole of a run in a few calls: what the command line does, for Python programs."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pdebench_fm.data.hdf5 import content_hash
+from pdebench_fm.data.sources import OpenSet, SetCache, open_set, specify
+from pdebench_fm.errors import DataFileError, PdefmError, UnknownNameError, UnsupportedError, UsageError
+from pdebench_fm.hookspecs import ModelEntry
+from pdebench_fm.interfaces import Examples, OperatorModel, Split
+from pdebench_fm.plan import ModelSpec, Plan, Weights, make_plan, model_spec
+from pdebench_fm.plugins import Registry, registry
+from pdebench_fm.records import Cell
+from pdebench_fm.runner import Reporter, RunResult, run_plan
+from pdebench_fm.suite import Suite, check_files, load_suite
+from pdebench_fm.yaml_source import printable
+
+PRECISIONS = ("float32", "tf32", "bfloat16", "float64")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that has been checked and planned; nothing has been computed or written."""
+
+    plan: Plan
+    registry: Registry
+    device: str
+    output: Path
+
+
+def prepare(
+    model: str | ModelEntry | type[OperatorModel],
+    suite: str | Path,
+    profile: str | None = None,
+    *,
+    arguments: Mapping[str, Any] | None = None,
+    seeds: int | None = None,
+    pretrained: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "float32",
+    output: str | Path = "runs",
+) -> Prepared:
+    """Check everything that can be checked before any work, and plan the jobs; arguments as for `evaluate`."""
+    found = registry()
+    if not isinstance(model, str):
+        entry = model if isinstance(model, ModelEntry) else entry_of(model)
+        found = found.with_model(entry)
+        model = entry.name
+    if precision not in PRECISIONS:
+        raise UnknownNameError("precision", precision, PRECISIONS)
+    if seeds is not None and seeds < 1:
+        raise UsageError(f"seeds must be at least 1, got {seeds}")
+    loaded = load_suite(suite, found)
+    chosen = loaded.default_profile if profile is None else profile
+    loaded.profile(chosen)
+    check_files(loaded)
+    spec = model_spec(found, model, arguments)
+    where = resolve_device(device)
+    weights = None
+    if pretrained is not None:
+        weights = _check_weights(Path(pretrained), spec, loaded, chosen, found, where)
+    plan = make_plan(loaded, chosen, spec, found, seeds=seeds, precision=precision, weights=weights)
+    return Prepared(plan, found, where, Path(output))
+
+
+def execute(prepared: Prepared, reporter: Reporter | None = None) -> RunResult:
+    """Do what is left of a prepared run; write records, table and figures."""
+    from pdebench_fm.figures import draw
+    from pdebench_fm.tables import build_table, to_markdown
+
+    result = run_plan(prepared.plan, prepared.registry, prepared.output, device=prepared.device, reporter=reporter)
+    table = to_markdown(build_table(result.records, planned_cells(prepared.plan)))
+    (result.folder / "table.md").write_text(table, encoding="utf-8")
+    draw(result.records, result.folder / "figures")
+    return result
+
+
+def evaluate(
+    model: str | ModelEntry | type[OperatorModel],
+    suite: str | Path,
+    profile: str | None = None,
+    *,
+    arguments: Mapping[str, Any] | None = None,
+    seeds: int | None = None,
+    pretrained: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "float32",
+    output: str | Path = "runs",
+    reporter: Reporter | None = None,
+) -> RunResult:
+    """Score a model on a suite; the same as ``pdefm run``.
+
+    Args:
+        model: a registered name, an entry, or a subclass of `OperatorModel` (its version is then the SHA-256 of the
+            source file it is defined in, so that results of older code are not reused).
+        suite: name of a shipped suite, or path of a suite file.
+        profile: scale; the suite's default where None.
+        arguments: overrides of the model's arguments.
+        seeds: number of seeds; the profile's where None.
+        pretrained: the user's own weights, as the model's `save` writes them, instead of pre-training jobs.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: arithmetic of training; evaluation is float32.
+        output: folder of results; what it holds already is not computed again.
+        reporter: hears of progress.
+
+    Returns:
+        one record per scored point, and the folder with ``records.jsonl``, ``table.md`` and ``figures/``.
+
+    Raises:
+        UsageError: anything wrong with the arguments, the suite, or the model for it; nothing has been written then.
+    """
+    prepared = prepare(
+        model,
+        suite,
+        profile,
+        arguments=arguments,
+        seeds=seeds,
+        pretrained=pretrained,
+        device=device,
+        precision=precision,
+        output=output,
+    )
+    return execute(prepared, reporter)
+
+
+def load_examples(
+    distribution: str,
+    *,
+    split: Split = "train",
+    count: int = 1024,
+    grid: int = 128,
+    device: str = "cpu",
+) -> Examples:
+    """Return examples of a distribution of a suite, solved when asked for.
+
+    Args:
+        distribution: ``SUITE:NAME``, e.g. ``ood_sys1:SYS-1(1,5)``.
+        split: ``pretraining``, ``train``, ``validation`` or ``test``.
+        count: number of examples; the first ones are the same whatever the count.
+        grid: points a side (for a distribution read from files, the file's).
+        device: torch device.
+    """
+    return open_distribution(distribution, split=split, count=count, grid=grid, device=device).examples
+
+
+def open_distribution(distribution: str, *, split: Split, count: int, grid: int, device: str) -> OpenSet:
+    """Like `load_examples`, with the PDE behind the examples."""
+    found = registry()
+    suite, name = find_distribution(distribution)
+    return open_set(specify(suite.distributions[name], found, split, count, grid, suite.data_seed), found, device)
+
+
+def find_distribution(reference: str) -> tuple[Suite, str]:
+    """Split ``SUITE:NAME`` at the last colon that gives a suite with such a distribution; both parts may hold colons.
+
+    Raises:
+        UsageError: there is no colon.
+        SuiteError: the suite is invalid.
+        UnknownNameError: no such suite, or the suite has no distribution of that name.
+    """
+    colons = [i for i, character in enumerate(reference) if character == ":"]
+    first: Exception | None = None
+    for i in reversed(colons):
+        source, name = reference[:i], reference[i + 1 :]
+        try:
+            suite = load_suite(source)
+            if name not in suite.distributions:
+                raise UnknownNameError("distribution", printable(name), suite.distributions)
+            return suite, name
+        except UsageError as error:
+            found = (isinstance(error, UnknownNameError) and error.kind == "distribution") or Path(source).is_file()
+            if first is None or found:
+                first = error
+    if first is not None:
+        raise first
+    raise UsageError(f"a distribution is given as SUITE:NAME, e.g. ood_sys1:SYS-1(1,5), got {printable(reference)!r}")
+
+
+def planned_cells(plan: Plan) -> list[Cell]:
+    """The cells that the plan's records fill, pre-trainings left out."""
+    return [Cell(row.task, row.protocol, row.examples, row.seed) for row in plan.rows if row.kind == "point"]
+
+
+def entry_of(model: type[OperatorModel]) -> ModelEntry:
+    """An entry for a class that is registered nowhere."""
+    if not (inspect.isclass(model) and issubclass(model, OperatorModel)):
+        raise UsageError(f"a model is a name, a ModelEntry or a subclass of OperatorModel, got {model!r}")
+    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", model.__name__).lower().strip("_")
+    source = inspect.getsource(sys.modules[model.__module__])
+    version = "source-" + hashlib.sha256(source.encode()).hexdigest()[:16]
+    return ModelEntry(name, version, model, f"{model.__module__}:{model.__qualname__}")
+
+
+def resolve_device(device: str) -> str:
+    """Return the torch device to use.
+
+    Raises:
+        UsageError: no such device here.
+    """
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise UsageError(f"device must be auto, cpu, cuda or cuda:N, got {device!r}")
+    if device.startswith("cuda"):
+        count = torch.cuda.device_count()
+        if int(device.partition(":")[2] or 0) >= count:
+            raise UsageError(f"device {device!r}: this machine has {count} CUDA devices")
+    return device
+
+
+def _check_weights(
+    path: Path, spec: ModelSpec, suite: Suite, profile_name: str, found: Registry, device: str
+) -> Weights:
+    """Load the user's weights once and predict one validation example of every task with them."""
+    if not path.exists():
+        raise DataFileError(f"{path}: there are no such weights")
+    model: OperatorModel = found.load("models", spec.name).load(path, device)  # type: ignore[attr-defined]
+    for name, wanted in spec.arguments.items():
+        if name in vars(model) and vars(model)[name] != wanted:
+            raise UsageError(
+                f"{path}: the weights were made with {name}={vars(model)[name]}, {spec.name} has {name}={wanted}"
+            )
+    profile = suite.profile(profile_name)
+    cache = SetCache(found, device)
+    for task in suite.tasks:
+        distribution = suite.distributions[task.downstream]
+        opened = cache.open(specify(distribution, found, "validation", 1, profile.grid, suite.data_seed))
+        inputs, _ = opened.examples.batch([0])
+        try:
+            model.predict(opened.examples.problem, inputs)
+        except PdefmError as error:
+            raise UnsupportedError(f"{path}: cannot be used for task {task.name!r}: {error}") from error
+    return Weights(str(path), _hash(path))
+
+
+def _hash(path: Path) -> str:
+    """SHA-256 of a file, or of a folder's files and their names."""
+    if path.is_file():
+        return content_hash(path)
+    digest = hashlib.sha256()
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        digest.update(f"{file.relative_to(path).as_posix()}\0{content_hash(file)}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,99 @@
+"""The command ``pdefm``. Each command lives in a file of its own and is imported only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+from collections.abc import Mapping
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from pdebench_fm import __version__
+from pdebench_fm.errors import PdefmError, UsageError, suggestion
+
+INTERRUPTED = 130
+TERMINATED = 143
+
+_COMMANDS: Mapping[str, tuple[str, str]] = {
+    "run": ("run:run", "Score a model on a suite."),
+    "list": ("catalogue:list_entries", "List what is registered."),
+    "show": ("catalogue:show", "Show one registered entry."),
+    "plugins": ("catalogue:plugins", "Show every plugin, and why it failed where it did."),
+    "validate": ("validate:validate", "Check a suite file."),
+    "check": ("check:check", "Check that somebody's model keeps the interface."),
+    "data": ("data:data", "Export examples to HDF5, and look into such files."),
+    "leaderboard": ("leaderboard:leaderboard", "Collect records, build the leaderboard, check it."),
+    "figures": ("figures:figures", "Draw error against the number of examples."),
+}
+
+
+class _LazyGroup(click.Group):
+    """A group that knows its commands' names and summaries without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(f"pdebench_fm.cli.{module}"), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and name not in _COMMANDS:
+            raise UsageError(f"unknown command {name!r}{suggestion(name, _COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
+
+
+@click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="pdefm")
+def cli() -> None:
+    """Is a PDE foundation model worth its pre-training?
+
+    Results go to standard output, progress and logs to standard error.
+    """
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit: 0 done, 1 failure, 2 bad usage, 3 some points failed, 130 Ctrl-C, 143 SIGTERM."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code: Any = cli.main(arguments, standalone_mode=False)
+    except PdefmError as error:
+        _complain(str(error))
+        code = error.exit_code
+    except click.Abort:
+        _complain("interrupted")
+        code = INTERRUPTED
+    except click.ClickException as error:
+        where = f" (see {error.ctx.command_path} --help)" if isinstance(error, click.UsageError) and error.ctx else ""
+        _complain(error.format_message() + where)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        code = INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader has gone; a complaint would have nowhere to go either
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(text: str) -> None:
+    """One line on standard error, without control characters that a name might carry."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    click.echo(f"pdefm: {line}", err=True)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(TERMINATED)

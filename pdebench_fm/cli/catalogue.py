@@ -1,0 +1,105 @@
+"""``pdefm list``, ``pdefm show`` and ``pdefm plugins``: what is registered, and by whom."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from pdebench_fm.plugins import KINDS, Kind, registry
+
+
+@click.command("list")
+@click.argument("kind", type=click.Choice(KINDS))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_entries(kind: Kind, as_json: bool) -> None:
+    """List the registered entries of one KIND."""
+    entries = [{"name": entry.name, "summary": entry.summary} for entry in registry().entries(kind)]
+    if as_json:
+        click.echo(json.dumps(entries, indent=1))
+        return
+    width = max((len(entry["name"]) for entry in entries), default=0)
+    for entry in entries:
+        click.echo(f"{entry['name']:<{width}}  {entry['summary']}")
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(sorted({*KINDS, *(kind.removesuffix("s") for kind in KINDS)})))
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show(kind: str, name: str, as_json: bool) -> None:
+    """Show one entry: its version, who registered it, and the arguments or settings it takes."""
+    about = _about(next(k for k in KINDS if kind in (k, k.removesuffix("s"))), name)
+    if as_json:
+        click.echo(json.dumps(about, indent=1))
+        return
+    width = max(len(key) for key in about)
+    for key, value in about.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{k}={v}" for k, v in value.items())
+        elif isinstance(value, list):
+            value = ", ".join(map(str, value))
+        click.echo(f"{key:<{width}}  {value}")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def plugins(as_json: bool) -> None:
+    """Show every plugin that is installed, what it registers, and why it failed where it did."""
+    found = [
+        {
+            "name": plugin.name,
+            "module": plugin.module,
+            "distribution": plugin.distribution,
+            "failure": plugin.failure,
+            "entries": {kind: list(names) for kind, names in plugin.entries.items()},
+        }
+        for plugin in registry().plugins
+    ]
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+        return
+    for plugin in found:
+        entries: Any = plugin["entries"]
+        registered = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in entries.items())
+        click.echo(f"{plugin['name']} ({plugin['distribution'] or plugin['module']})  {registered}")
+        if plugin["failure"]:
+            click.echo(f"  failed: {plugin['failure']}")
+
+
+def _about(kind: Kind, name: str) -> dict[str, Any]:
+    found = registry()
+    entry = found.get(kind, name)
+    about: dict[str, Any] = {"name": entry.name, "summary": entry.summary, "registered by": found.owner(kind, name)}
+    if kind == "suites":
+        from pdebench_fm.suite import load_suite
+
+        suite = load_suite(name)
+        about |= {
+            "version": suite.version,
+            "file": str(entry.path),
+            "description": suite.description.strip(),
+            "profiles": [*suite.profiles],
+            "distributions": [*suite.distributions],
+            "tasks": [task.name for task in suite.tasks],
+        }
+        return about
+    about["version"] = entry.version
+    factory = found.load(kind, name)
+    about["factory"] = f"{factory.__module__}:{factory.__qualname__}"
+    if kind == "models":
+        from pdebench_fm.arguments import bind
+
+        about |= {"family": entry.family or name, "arguments": bind(factory, entry.arguments)}
+    elif kind == "systems":
+        from pdebench_fm.problem import Grid
+
+        problem = factory(Grid(64)).problem
+        about |= {"inputs": list(problem.input_names), "outputs": list(problem.output_names), "sampler": entry.sampler}
+    elif kind == "samplers":
+        import inspect
+
+        parameters = inspect.signature(factory).parameters.values()
+        about["settings"] = [str(p) for p in parameters if p.name not in ("data_seed", "split")]
+    return about

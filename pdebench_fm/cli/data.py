@@ -1,0 +1,134 @@
+"""``pdefm data``: write examples to HDF5 files, and look into such files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pdebench_fm.errors import UsageError
+
+if TYPE_CHECKING:
+    from pdebench_fm.data.hdf5 import FileSummary
+    from pdebench_fm.interfaces import Split
+    from pdebench_fm.problem import Fields
+
+_SPLITS = ("train", "validation", "test", "pretraining")
+_PLAIN_LINES = 10  # lines of progress where there is no terminal
+
+
+@click.group()
+def data() -> None:
+    """Export examples to HDF5, and look into such files."""
+
+
+@data.command()
+@click.argument("distribution")
+@click.option("--examples", type=click.IntRange(1, 2**50), required=True, help="How many examples.")
+@click.option("--split", type=click.Choice(_SPLITS), required=True, help="Which part of the data set.")
+@click.option("--grid", type=click.IntRange(2, 8192), default=128, show_default=True, help="Points along each side.")
+@click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The HDF5 file to write."
+)
+@click.option("--batch", type=click.IntRange(1, 65536), default=64, show_default=True, help="Examples made at a time.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def export(
+    distribution: str,
+    examples: int,
+    split: Split,
+    grid: int,
+    output: Path,
+    batch: int,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Write examples of DISTRIBUTION, given as SUITE:NAME, to an HDF5 file.
+
+    Example: pdefm data export "ood_sys1:SYS-1(1,5)" --examples 1024 --split train --output train.h5
+    """
+    from pdebench_fm import __version__
+    from pdebench_fm.api import find_distribution
+    from pdebench_fm.data.hdf5 import export as write
+    from pdebench_fm.data.hdf5 import inspect as look
+    from pdebench_fm.data.sources import open_set, specify
+    from pdebench_fm.plugins import registry
+
+    if output.exists() and not overwrite:
+        raise UsageError(f"{output}: exists; give --overwrite to replace it")
+    if not output.absolute().parent.is_dir():
+        raise UsageError(f"{output}: its folder does not exist")
+    suite, name = find_distribution(distribution)
+    if suite.distributions[name].files is not None:
+        raise UsageError("the distribution is read from files; there is nothing to export")
+    spec = specify(suite.distributions[name], registry(), split, examples, grid, suite.data_seed)
+    made = open_set(spec, registry(), "cpu").examples
+    metadata = {
+        "distribution": name,
+        "suite": suite.name,
+        "suite_version": suite.version,
+        **spec.description,
+        "versions": {"pdebench_fm": __version__},
+    }
+    batches = (made.batch(range(i, min(i + batch, examples))) for i in range(0, examples, batch))
+    write(output, made.problem, _shown(batches, -(-examples // batch), str(output)), examples, metadata)
+    summary = look(output)
+    if as_json:
+        click.echo(json.dumps(_as_json(summary), indent=1))
+    else:
+        click.echo(f"{output}: {examples} examples of {name}, split {split}, {grid} × {grid}")
+
+
+@data.command("inspect")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def inspect_file(file: Path, as_json: bool) -> None:
+    """Show what an HDF5 FILE holds: shapes, channels, origin, value ranges, and whether it is complete."""
+    from pdebench_fm.data.hdf5 import inspect as look
+    from pdebench_fm.yaml_source import printable
+
+    summary = look(file)
+    if as_json:
+        click.echo(json.dumps(_as_json(summary), indent=1))
+        return
+    lines = {
+        "file": f"{summary.path} ({summary.size_bytes:,} bytes)",
+        "complete": "yes" if summary.complete else "no",
+        "examples": f"{summary.examples}, {summary.grid} × {summary.grid}, {summary.dtype}",
+        "inputs": ", ".join(summary.inputs),
+        "outputs": ", ".join(summary.outputs),
+        "constants": ", ".join(summary.constants) or "none named",
+    }
+    lines |= {key: json.dumps(value, ensure_ascii=False) for key, value in summary.metadata.items() if key != "problem"}
+    for channel, (low, high) in summary.ranges.items():
+        lines[f"range of {channel}"] = f"{low:.6g} … {high:.6g} ({summary.sampled} examples looked at)"
+    width = max(map(len, lines))
+    for key, value in lines.items():
+        click.echo(printable(f"{key:<{width}}  {value}", 2000))
+
+
+def _shown(batches: Iterable[tuple[Fields, Fields]], total: int, what: str) -> Iterator[tuple[Fields, Fields]]:
+    """Pass batches on and show how far they are: a bar on a terminal, a few plain lines otherwise."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import track
+
+    console = Console(file=sys.stderr)
+    if console.is_terminal:
+        yield from track(batches, description=escape(what), total=total, console=console, transient=True)
+        return
+    step = max(1, total // _PLAIN_LINES)
+    for done, batch in enumerate(batches, start=1):
+        yield batch
+        if done % step == 0 or done == total:
+            click.echo(f"{what}: {done} of {total} batches", err=True)
+
+
+def _as_json(summary: FileSummary) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {**asdict(summary), "path": str(summary.path)}

@@ -1,0 +1,123 @@
+"""How a run looks on standard error: bars with the time left on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from pdebench_fm.interfaces import Progress as FitProgress
+from pdebench_fm.plan import Job, Plan, trained_examples
+from pdebench_fm.work import Outcome
+
+_PLAIN_INTERVAL = 10.0
+
+
+class RunProgress:
+    """Shows jobs as they run; time left is estimated from the training examples seen so far.
+
+    Args:
+        plan: what will run.
+        todo: ids of the jobs that are not done yet.
+    """
+
+    def __init__(self, plan: Plan, todo: set[str]) -> None:
+        self._console = Console(file=sys.stderr)
+        self._work = {job.id: max(trained_examples(job), 1) for job in plan.jobs.values() if job.id in todo}
+        self._count = len(todo)
+        self._number = 0
+        self._done = 0.0
+        self._started = time.monotonic()
+        self._spoke = 0.0
+        self._live = self._console.is_terminal
+        self._bars = Progress(
+            TextColumn("[progress.description]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            console=self._console,
+            transient=True,
+        )
+        self._all: TaskID | None = None
+        self._fit: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        if self._live and self._count:
+            self._bars.start()
+            self._all = self._bars.add_task("jobs", total=self._count, note="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def started(self, job: Job) -> None:
+        """Show the job's name and, for a fit, a bar of its own."""
+        if job.id not in self._work:
+            return
+        self._number += 1
+        self._spoke = time.monotonic()
+        if self._live and job.kind == "trial":
+            self._fit = self._bars.add_task(escape(job.label), total=None, note="")
+
+    def progressed(self, job: Job, progress: FitProgress) -> None:
+        """Move the fit's bar, or now and then print a line."""
+        best = "" if progress.best is None else f"best {progress.best:.3g}"
+        share = progress.done / max(progress.total, 1)
+        note = f"{best}, {self._left(self._done + share * self._work.get(job.id, 0))} left"
+        if self._fit is not None:
+            self._bars.update(self._fit, completed=progress.done, total=progress.total, note=note)
+        elif not self._live and time.monotonic() - self._spoke > _PLAIN_INTERVAL:
+            self._spoke = time.monotonic()
+            self._say(f"{self._where()} {job.label}: {progress.unit} {progress.done} of {progress.total}, {note}")
+
+    def finished(self, job: Job, outcome: Outcome) -> None:
+        """Say how the job ended."""
+        if job.id not in self._work:
+            return
+        self._done += self._work[job.id]
+        if self._fit is not None:
+            self._bars.remove_task(self._fit)
+            self._fit = None
+        text = f"{self._where()} {job.label}: {_ending(outcome)}"
+        if self._all is not None:
+            self._bars.update(self._all, advance=1, note=f"{self._left(self._done)} left")
+        self._say(text)
+
+    def _say(self, text: str) -> None:
+        self._console.print(escape(text), highlight=False, soft_wrap=True)
+
+    def _where(self) -> str:
+        return f"[{self._number}/{self._count}]"
+
+    def _left(self, done: float) -> str:
+        """Time left, from the share of the training examples that has been seen."""
+        if done <= 0:
+            return "?"
+        elapsed = time.monotonic() - self._started
+        return duration(elapsed * (sum(self._work.values()) - done) / done)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: ``42 s``, ``7 min``, ``3.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def _ending(outcome: Outcome) -> str:
+    if outcome.status != "ok":
+        return f"{outcome.status}: {outcome.reason}"
+    result = outcome.result
+    if "metrics" in result:
+        return "scored, " + ", ".join(f"{name} {value:.3g}" for name, value in list(result["metrics"].items())[:1])
+    return f"validation {result['validation']:.3g} in {duration(result['train_seconds'])}"

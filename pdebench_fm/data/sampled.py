@@ -1,0 +1,58 @@
+"""Examples that are sampled and solved when asked for: data are parameters, not files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pdebench_fm.interfaces import Examples, Ids, Parameters, PDESystem, Sampler
+from pdebench_fm.problem import Fields, Problem
+
+if TYPE_CHECKING:
+    import torch
+
+
+class SampledExamples(Examples):
+    """The first ``count`` examples of a sampler, solved by a PDE system.
+
+    All parameters are drawn once (about 600 bytes an example); sources and solutions are made batch by batch on the
+    device, in float32.
+
+    Args:
+        sampler: the distribution, for one split.
+        system: the PDE on the grid of the run.
+        count: number of examples.
+        device: torch device on which batches are made.
+    """
+
+    def __init__(self, sampler: Sampler, system: PDESystem, count: int, device: torch.device | str = "cpu") -> None:
+        self.sampler = sampler
+        self.system = system
+        self._count = count
+        self._device = device
+        self._parameters: Parameters | None = None
+
+    @property
+    def problem(self) -> Problem:
+        """The system's problem."""
+        return self.system.problem
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def parameters(self) -> Parameters:
+        """What the sampler drew, every array (len, …); drawn on first use."""
+        if self._parameters is None:
+            self._parameters = self.sampler.draw(range(self._count))
+        return self._parameters
+
+    def batch(self, ids: Ids) -> tuple[Fields, Fields]:
+        """Realise and solve the examples ``ids`` in float32."""
+        import torch
+
+        index = np.asarray(ids, dtype=np.int64)
+        drawn = {name: values[index] for name, values in self.parameters.items()}
+        inputs = self.sampler.realise(drawn, self.problem.grid, self._device, torch.float32)
+        return inputs, self.system.solve(inputs)

@@ -1,0 +1,190 @@
+"""Between a distribution in a suite, its plain description in a job, and the examples themselves.
+
+A job names its data by what they are (system, settings, seed, split, count, grid, or the SHA-256 of a file), never by
+where they lie; where a file lies on this machine is carried beside the job.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pdebench_fm.arguments import bind
+from pdebench_fm.data.combine import Mixture, Subset, kept, size_in_memory
+from pdebench_fm.data.hdf5 import HDF5Examples, content_hash
+from pdebench_fm.data.sampled import SampledExamples
+from pdebench_fm.errors import DataFileError, UsageError
+from pdebench_fm.identity import canonical_json
+from pdebench_fm.interfaces import Examples, PDESystem, Sampler, Split
+from pdebench_fm.plugins import Registry
+from pdebench_fm.problem import Grid, Problem
+from pdebench_fm.streams import Stream
+from pdebench_fm.suite import Distribution
+
+_CACHE_BYTES = 2**31
+_RESERVED = ("data_seed", "split")
+
+
+@dataclass(frozen=True)
+class SetSpec:
+    """Where one set of examples comes from: its identity and, for a file, its place.
+
+    Args:
+        description: plain data; part of a job's identity.
+        path: the file, for examples that are read; not part of the identity.
+    """
+
+    description: Mapping[str, Any]
+    path: Path | None = None
+
+
+@dataclass(frozen=True)
+class OpenSet:
+    """A set of examples, and the PDE behind it where there is one."""
+
+    examples: Examples
+    system: PDESystem | None
+    period: int = 1
+
+
+def specify(
+    distribution: Distribution, registry: Registry, split: Split, count: int, grid: int, data_seed: int
+) -> SetSpec:
+    """Describe ``count`` examples of one split of a distribution.
+
+    Raises:
+        DataFileError: the distribution's file is missing or unreadable.
+        UsageError: it has no file for the split, or too few examples.
+    """
+    common = {"split": split, "count": count}
+    if distribution.files is not None:
+        path = _file(distribution.files, split)
+        available = len(HDF5Examples(path))
+        if available < count:
+            raise UsageError(f"{path}: the suite asks for {count} {split} examples, the file has {available}")
+        description: dict[str, Any] = {**common, "file": content_hash(path)}
+        if distribution.system is not None:
+            description["system"] = _versioned(registry, "systems", distribution.system)
+        return SetSpec(description, path)
+    assert distribution.system is not None
+    name = distribution.sampler_name(registry)
+    settings = bind(registry.load("samplers", name), distribution.settings, reserved=_RESERVED)
+    return SetSpec(
+        {
+            **common,
+            "system": _versioned(registry, "systems", distribution.system),
+            "sampler": _versioned(registry, "samplers", name),
+            "settings": settings,
+            "grid": grid,
+            "data_seed": data_seed,
+        }
+    )
+
+
+def make_sampler(description: Mapping[str, Any], registry: Registry) -> Sampler:
+    """Build the sampler of a described, sampled set."""
+    factory = registry.load("samplers", description["sampler"]["name"])
+    sampler: Sampler = factory(
+        **description["settings"], data_seed=description["data_seed"], split=description["split"]
+    )
+    return sampler
+
+
+def problem_of(spec: SetSpec, registry: Registry) -> Problem:
+    """The problem of a described set."""
+    if spec.path is not None:
+        return HDF5Examples(spec.path).problem
+    return _system(spec.description, registry, Grid(spec.description["grid"])).problem
+
+
+def open_set(spec: SetSpec, registry: Registry, device: str) -> OpenSet:
+    """Open a described set; nothing is drawn, solved or read yet."""
+    description = spec.description
+    if spec.path is not None:
+        whole = HDF5Examples(spec.path, device=device)
+        if content_hash(spec.path) != description["file"]:
+            raise DataFileError(f"{spec.path}: the file has changed since the run was planned")
+        examples = Subset(whole, range(description["count"]))
+        system = _system(description, registry, whole.problem.grid) if "system" in description else None
+        if system is not None and system.problem.missing(whole.problem):
+            missing = ", ".join(system.problem.missing(whole.problem))
+            raise DataFileError(f"{spec.path}: has channels that {description['system']['name']} lacks: {missing}")
+        return OpenSet(examples, system)
+    system = _system(description, registry, Grid(description["grid"]))
+    sampler = make_sampler(description, registry)
+    return OpenSet(SampledExamples(sampler, system, description["count"], device), system, sampler.period)
+
+
+def few_shot_ids(pool: int, examples: int, seed: int, period: int) -> np.ndarray:
+    """Choose ``examples`` of a pool: nested in N for one seed, different between seeds, every stratum in each.
+
+    Whole periods of the pool are put in random order and taken from the front, so that any prefix covers the strata as
+    evenly as its length allows.
+
+    Returns:
+        distinct ids in [0, pool), (examples,).
+    """
+    blocks = -(-pool // period)
+    keys = Stream({"few_shot": seed, "pool": pool}, 1).uniform(range(blocks))[:, 0]
+    order = (np.argsort(keys, kind="stable")[:, None] * period + np.arange(period)).ravel()
+    chosen: np.ndarray = order[order < pool][:examples]
+    return chosen
+
+
+class SetCache:
+    """Sets that several jobs use, opened once and kept in memory while they fit.
+
+    Args:
+        registry: where systems and samplers come from.
+        device: torch device of the examples.
+        limit: bytes to keep at most.
+    """
+
+    def __init__(self, registry: Registry, device: str, limit: int = _CACHE_BYTES) -> None:
+        self._registry = registry
+        self._device = device
+        self._limit = limit
+        self._sets: OrderedDict[str, OpenSet] = OrderedDict()
+
+    def open(self, spec: SetSpec) -> OpenSet:
+        """Return one set, from memory where it is there already."""
+        key = canonical_json(dict(spec.description))
+        if key in self._sets:
+            self._sets.move_to_end(key)
+            return self._sets[key]
+        opened = open_set(spec, self._registry, self._device)
+        examples = kept(opened.examples, self._limit)
+        opened = OpenSet(examples, opened.system, opened.period)
+        if examples is not opened.examples or size_in_memory(examples) <= self._limit:
+            self._sets[key] = opened
+            while (
+                sum(size_in_memory(entry.examples) for entry in self._sets.values()) > self._limit
+                and len(self._sets) > 1
+            ):
+                self._sets.popitem(last=False)
+        return opened
+
+    def joined(self, specs: Sequence[SetSpec]) -> Examples:
+        """Return one set, or the mixture of several."""
+        sets = [self.open(spec).examples for spec in specs]
+        return sets[0] if len(sets) == 1 else Mixture(sets)
+
+
+def _system(description: Mapping[str, Any], registry: Registry, grid: Grid) -> PDESystem:
+    system: PDESystem = registry.load("systems", description["system"]["name"])(grid)
+    return system
+
+
+def _versioned(registry: Registry, kind: Any, name: str) -> dict[str, str]:
+    return {"name": name, "version": registry.get(kind, name).version}
+
+
+def _file(files: Mapping[Split, Path], split: Split) -> Path:
+    if split not in files:
+        raise UsageError(f"the distribution has no file for split {split!r}; it has {', '.join(files)}")
+    return files[split]

@@ -1,0 +1,63 @@
+"""Scoring: predictions against the truth, example by example, and intervals by bootstrap over the test examples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+import numpy as np
+
+from pdebench_fm.data.combine import CHUNK
+from pdebench_fm.data.sources import OpenSet
+from pdebench_fm.errors import RunError
+from pdebench_fm.interfaces import Metric, OperatorModel
+from pdebench_fm.streams import Stream
+
+EVALUATION_VERSION = "1"
+RESAMPLES = 1000
+
+
+def per_sample(model: OperatorModel, sets: Sequence[OpenSet], metrics: Mapping[str, Metric]) -> dict[str, np.ndarray]:
+    """Score every example of ``sets``.
+
+    A metric that needs the PDE is left out where a set comes without one.
+
+    Returns:
+        metric name → float64 (examples,), in the order of the sets.
+
+    Raises:
+        RunError: the model returned something else than the outputs asked for.
+    """
+    usable = {
+        name: metric
+        for name, metric in metrics.items()
+        if not metric.needs_system or all(opened.system is not None for opened in sets)
+    }
+    values: dict[str, list[np.ndarray]] = {name: [] for name in usable}
+    for opened in sets:
+        examples, problem = opened.examples, opened.examples.problem
+        for start in range(0, len(examples), CHUNK):
+            inputs, target = examples.batch(range(start, min(start + CHUNK, len(examples))))
+            prediction = model.predict(problem, inputs)
+            for name in problem.output_names:
+                if name not in prediction or prediction[name].shape != target[name].shape:
+                    got = tuple(prediction[name].shape) if name in prediction else "nothing"
+                    raise RunError(f"predict must return {name!r} of shape {tuple(target[name].shape)}, got {got}")
+            for name, metric in usable.items():
+                scores = metric.per_sample(problem, inputs, prediction, target, opened.system)
+                values[name].append(scores.detach().double().cpu().numpy())
+    return {name: np.concatenate(parts) for name, parts in values.items()}
+
+
+def interval(metric: Metric, values: np.ndarray) -> tuple[float, float]:
+    """95% percentile interval of the summary, by bootstrap over the examples (1,000 resamples, fixed stream)."""
+    summaries = metric.summarise(values[_resamples(len(values))])
+    low, high = np.quantile(summaries, [0.025, 0.975])
+    return float(low), float(high)
+
+
+@cache
+def _resamples(size: int) -> np.ndarray:
+    """Indices of the resampled examples, (RESAMPLES, size)."""
+    uniform = Stream({"bootstrap": size}, size).uniform(range(RESAMPLES))
+    return (uniform * size).astype(np.int64)

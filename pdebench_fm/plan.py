@@ -1,0 +1,405 @@
+"""From a suite and a model to jobs: what has to be computed, each job described completely by plain data.
+
+A **trial** fits one model once, with one value of its search space. A **point** chooses among its trials by validation
+score and is scored once on the test set. The id of a job is the SHA-256 of its description, which holds everything that
+can change a score and nothing that cannot; suites that ask for the same job share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final, Literal
+
+from pdebench_fm.arguments import bind
+from pdebench_fm.data.sources import SetSpec, problem_of, specify
+from pdebench_fm.errors import SettingError, UnsupportedError, UsageError
+from pdebench_fm.identity import job_id
+from pdebench_fm.interfaces import Budget, OperatorModel, Split, TransferProtocol
+from pdebench_fm.plugins import Registry
+from pdebench_fm.problem import Problem
+from pdebench_fm.suite import Profile, Suite, Task
+
+TRAINING_VERSION = "1"
+"""Version of `pdebench_fm.training` and of how jobs are carried out: bump it where a score could change."""
+
+PRETRAINING: Final = "pretraining"
+SCORE = "relative_l2"
+"""The metric by which trials are chosen, on validation examples."""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model to be scored: the name users know it by, and what identifies it."""
+
+    name: str
+    family: str
+    version: str
+    arguments: Mapping[str, Any]
+
+    def describe(self) -> dict[str, Any]:
+        """What a job's identity holds of the model."""
+        return {"family": self.family, "version": self.version, "arguments": dict(self.arguments)}
+
+    def make(self, registry: Registry) -> OperatorModel:
+        """Construct the model, without weights."""
+        model: OperatorModel = registry.load("models", self.name)(**self.arguments)
+        return model
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The user's own pre-trained weights: they replace the pre-training jobs."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """One unit of work.
+
+    Args:
+        description: plain data; its SHA-256 is the id.
+        parents: ids of the jobs it needs.
+        sets: for each described set that is read from a file, the set with its path.
+        label: what to show the user; not part of the identity.
+    """
+
+    description: Mapping[str, Any]
+    parents: tuple[str, ...] = ()
+    sets: Mapping[str, tuple[SetSpec, ...]] = field(default_factory=dict)
+    label: str = ""
+
+    @cached_property
+    def id(self) -> str:
+        """SHA-256 of the canonical description."""
+        return job_id(self.description)
+
+    @property
+    def kind(self) -> Literal["trial", "point"]:
+        """Whether it fits a model or scores one."""
+        kind: Literal["trial", "point"] = self.description["kind"]
+        return kind
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the suite's results: a point in the place where this suite asks for it."""
+
+    job: Job
+    kind: Literal["pretraining", "point"]
+    task: str
+    shift: str
+    protocol: str
+    examples: int
+    seed: int
+    pretraining: str | None
+    unsupported: str = ""
+
+
+@dataclass
+class Plan:
+    """All jobs of one model on one suite, parents first, and the rows they fill."""
+
+    suite: Suite
+    profile_name: str
+    profile: Profile
+    model: ModelSpec
+    precision: str
+    weights: Weights | None
+    jobs: dict[str, Job] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
+
+    def add(self, job: Job) -> Job:
+        """Add a job once; return the one that is kept."""
+        return self.jobs.setdefault(job.id, job)
+
+
+def model_spec(registry: Registry, name: str, overrides: Mapping[str, Any] | None = None) -> ModelSpec:
+    """Resolve a model's name and the user's overrides to its complete arguments.
+
+    Raises:
+        UnknownNameError: no such model.
+        SettingError: an override has an unknown name or a wrong value.
+    """
+    entry = registry.get("models", name)
+    factory = registry.load("models", name)
+    arguments = bind(factory, {**entry.arguments, **(overrides or {})})
+    try:
+        factory(**arguments)
+    except SettingError as error:
+        raise SettingError(f"model {name}: {error.setting}", error.message) from None
+    return ModelSpec(name, entry.family or name, entry.version, arguments)
+
+
+def make_plan(
+    suite: Suite,
+    profile_name: str,
+    model: ModelSpec,
+    registry: Registry,
+    *,
+    seeds: int | None = None,
+    precision: str = "float32",
+    weights: Weights | None = None,
+) -> Plan:
+    """Plan every job of ``model`` on one profile of ``suite``.
+
+    Raises:
+        UnsupportedError: the model can take none of the tasks; carries its reasons.
+        UsageError: a task has channels that its pre-training lacks.
+    """
+    profile = suite.profile(profile_name)
+    plan = Plan(suite, profile_name, profile, model, precision, weights)
+    _Planner(plan, registry, profile.seeds if seeds is None else seeds).build()
+    return plan
+
+
+class _Planner:
+    """Builds one plan; holds what every step of it needs."""
+
+    def __init__(self, plan: Plan, registry: Registry, seeds: int) -> None:
+        self.plan = plan
+        self.registry = registry
+        self.seeds = seeds
+        self.suite, self.profile = plan.suite, plan.profile
+        self.model = plan.model.make(registry)
+        self.pretrained: dict[str, Job] = {}
+
+    def build(self) -> None:
+        refusals = {task.name: self._refusal(task) for task in self.suite.tasks}
+        reasons = [reason for reason in refusals.values() if reason]
+        if len(reasons) == len(self.suite.tasks):
+            raise UnsupportedError(f"{self.plan.model.name} cannot take this suite: {reasons[0]}")
+        for task in self.suite.tasks:
+            for name in self.suite.protocols:
+                self._add_arm(task, name, refusals[task.name])
+
+    def _add_arm(self, task: Task, name: str, refusal: str | None) -> None:
+        """Add the rows of one protocol on one task."""
+        entry = self.registry.get("protocols", name)
+        protocol: TransferProtocol = self.registry.load("protocols", name)()
+        refusal = refusal or protocol.refuses(self.model)
+        for examples in protocol.sizes(self.profile.examples.downstream):
+            # Without downstream examples a pre-trained model is the same whatever the seed: one row says it all.
+            same = examples == 0 and protocol.starts_from == "pretrained"
+            for seed in range(1 if same else self.seeds):
+                point = self._point(task, protocol, {"name": name, "version": entry.version}, examples, seed, refusal)
+                self.plan.rows.append(
+                    Row(
+                        job=point,
+                        kind="point",
+                        task=task.name,
+                        shift=task.shift,
+                        protocol=name,
+                        examples=examples,
+                        seed=seed,
+                        pretraining=self._pretraining_id(task, protocol),
+                        unsupported=refusal or "",
+                    )
+                )
+
+    def _point(
+        self,
+        task: Task,
+        protocol: TransferProtocol,
+        named: dict[str, str],
+        examples: int,
+        seed: int,
+        refusal: str | None,
+    ) -> Job:
+        """Describe one downstream point and its trials, and add them to the plan unless the model refuses."""
+        pool = self._sets([task.downstream], "train", self.profile.examples.pool_size)
+        validation = self._sets([task.downstream], "validation", self.profile.examples.validation)
+        test = self._sets([task.downstream], "test", self.profile.examples.test)
+        start, parents = self._start(task, protocol, pool, refusal)
+        common = {
+            "model": self.plan.model.describe(),
+            "protocol": named,
+            "start": start,
+            "train": {"sets": _described(pool) if examples else [], "few_shot": {"examples": examples, "seed": seed}},
+            "seed": seed,
+            "precision": self.plan.precision,
+            "training": TRAINING_VERSION,
+        }
+        label = f"{task.name} · {named['name']} · N={examples}" + (f" · seed {seed}" if self.seeds > 1 else "")
+        trials: list[Job] = []
+        if examples > 0:
+            budget = self._downstream_budget(protocol)
+            for hyperparameters in self.model.search_space(budget):
+                description = {
+                    "kind": "trial",
+                    **common,
+                    "validation": {"sets": _described(validation)},
+                    "budget": _describe_budget(budget),
+                    "hyperparameters": dict(hyperparameters),
+                }
+                sets = {"train": pool, "validation": validation}
+                trials.append(Job(description, parents, sets, f"{label} · {_short(hyperparameters)}"))
+        point = Job(
+            {"kind": "point", **common, "trials": [trial.id for trial in trials], "test": {"sets": _described(test)}},
+            tuple(trial.id for trial in trials) or parents,
+            {"train": pool, "test": test},
+            label,
+        )
+        if refusal is None:
+            for job in (*trials, point):
+                self.plan.add(job)
+        return point
+
+    def _start(
+        self, task: Task, protocol: TransferProtocol, pool: Sequence[SetSpec], refusal: str | None
+    ) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """Describe what a downstream fit starts from, and the job it waits for."""
+        problem = self._problem(pool)
+        if protocol.starts_from == "initialised":
+            return {"from": "initialised", "problem": problem.describe()}, ()
+        if not self.model.learns_from_pretraining:
+            return {"from": "released", "problem": problem.describe()}, ()
+        if self.plan.weights is not None:
+            return {"from": "weights", "sha256": self.plan.weights.sha256}, ()
+        pretraining = self._pretraining(task.pretraining, add=refusal is None)
+        return {"from": "pretrained", "job": pretraining.id}, (pretraining.id,)
+
+    def _pretraining(self, name: str, add: bool) -> Job:
+        """Describe a pre-training: tuned like any point, once per model and source, shared by all seeds."""
+        if name in self.pretrained:
+            return self.pretrained[name]
+        distributions = self.suite.pretraining[name]
+        counts = self.profile.examples
+        train = self._sets(distributions, PRETRAINING, counts.pretraining)
+        validation = self._sets(distributions, "validation", counts.validation)
+        test = self._sets(distributions, "test", counts.test)
+        problem = self._problem(train)
+        budget = _budget(self.profile.training.epochs, self.profile.training.steps, self.profile.training.batch_size,
+                         self.profile.training.learning_rates)  # fmt: skip
+        common = {
+            "model": self.plan.model.describe(),
+            "protocol": {"name": PRETRAINING, "version": "1"},
+            "start": {"from": "initialised", "problem": problem.describe()},
+            "train": {"sets": _described(train)},
+            "seed": 0,
+            "precision": self.plan.precision,
+            "training": TRAINING_VERSION,
+        }
+        trials = [
+            Job(
+                {
+                    "kind": "trial",
+                    **common,
+                    "validation": {"sets": _described(validation)},
+                    "budget": _describe_budget(budget),
+                    "hyperparameters": dict(hyperparameters),
+                },
+                (),
+                {"train": train, "validation": validation},
+                f"pre-training {name} · {_short(hyperparameters)}",
+            )
+            for hyperparameters in self.model.search_space(budget)
+        ]
+        point = Job(
+            {"kind": "point", **common, "trials": [trial.id for trial in trials], "test": {"sets": _described(test)}},
+            tuple(trial.id for trial in trials),
+            {"train": train, "test": test},
+            f"pre-training {name}",
+        )
+        if add:
+            for job in (*trials, point):
+                self.plan.add(job)
+            examples = counts.pretraining * len(distributions)
+            row = Row(point, "pretraining", name, "none", PRETRAINING, examples, 0, None)
+            self.plan.rows.append(row)
+            self.pretrained[name] = point
+        return point
+
+    def _pretraining_id(self, task: Task, protocol: TransferProtocol) -> str | None:
+        if protocol.starts_from != "pretrained" or task.pretraining not in self.pretrained:
+            return None
+        return self.pretrained[task.pretraining].id
+
+    def _sets(self, distributions: Sequence[str], split: Split, count: int) -> tuple[SetSpec, ...]:
+        return tuple(
+            specify(
+                self.suite.distributions[name], self.registry, split, count, self.profile.grid, self.suite.data_seed
+            )
+            for name in distributions
+        )
+
+    def _problem(self, sets: Sequence[SetSpec]) -> Problem:
+        return Problem.union(problem_of(spec, self.registry) for spec in sets)
+
+    def _downstream_budget(self, protocol: TransferProtocol) -> Budget:
+        """Epochs of fine-tuning for every arm; an arm that starts untrained searches the rates of training."""
+        training, tuning = self.profile.training, self.profile.fine_tuning
+        rates = tuning.learning_rates if protocol.starts_from == "pretrained" else training.learning_rates
+        return _budget(tuning.epochs, tuning.steps, tuning.batch_size or training.batch_size, rates)
+
+    def _refusal(self, task: Task) -> str | None:
+        """Why the model cannot take a task, if it cannot."""
+        downstream = self._problem(self._sets([task.downstream], "train", self.profile.examples.pool_size))
+        refusal = self.model.supports(downstream)
+        if refusal or not self.model.learns_from_pretraining or self.plan.weights is not None:
+            return refusal
+        source = self._problem(
+            self._sets(self.suite.pretraining[task.pretraining], PRETRAINING, self.profile.examples.pretraining)
+        )
+        missing = source.missing(downstream)
+        if missing:
+            raise UsageError(
+                f"task {task.name!r}: its pre-training {task.pretraining!r} has no channel {', '.join(missing)}; "
+                "mix in a distribution that has it"
+            )
+        return self.model.supports(source)
+
+
+def trained_examples(job: Job) -> int:
+    """Examples that pass forward and backward through the model in one trial: N × epochs; 0 for a point."""
+    if job.kind == "point":
+        return 0
+    examples = training_size(job.description)
+    budget = job.description["budget"]
+    if budget["epochs"] is not None:
+        return examples * int(budget["epochs"])
+    return int(budget["steps"]) * min(int(budget["batch_size"]), examples)
+
+
+def training_size(description: Mapping[str, Any]) -> int:
+    """Number of training examples of a described job."""
+    train = description["train"]
+    if "few_shot" in train:
+        return int(train["few_shot"]["examples"])
+    return sum(int(part["count"]) for part in train["sets"])
+
+
+def budget_of(description: Mapping[str, Any]) -> Budget:
+    """Read back the budget of a described trial; its one learning rate is a hyperparameter of the trial."""
+    return Budget(**description["budget"], learning_rates=())
+
+
+def expected_rows(suite: Suite, profile_name: str, registry: Registry) -> Iterator[tuple[str, str, int, int]]:
+    """Every (task, protocol, examples, seed) that a complete set of records has, whatever the model."""
+    profile = suite.profile(profile_name)
+    for task in suite.tasks:
+        for name in suite.protocols:
+            protocol: TransferProtocol = registry.load("protocols", name)()
+            for examples in protocol.sizes(profile.examples.downstream):
+                same = examples == 0 and protocol.starts_from == "pretrained"
+                for seed in range(1 if same else profile.seeds):
+                    yield task.name, name, examples, seed
+
+
+def _budget(epochs: int | None, steps: int | None, batch_size: int, rates: Sequence[float]) -> Budget:
+    return Budget(epochs, steps, batch_size, tuple(rates))
+
+
+def _describe_budget(budget: Budget) -> dict[str, Any]:
+    return {"epochs": budget.epochs, "steps": budget.steps, "batch_size": budget.batch_size}
+
+
+def _described(sets: Sequence[SetSpec]) -> list[dict[str, Any]]:
+    return [dict(spec.description) for spec in sets]
+
+
+def _short(hyperparameters: Mapping[str, float]) -> str:
+    return ", ".join(f"{name}={value:g}" for name, value in hyperparameters.items()) or "direct"

@@ -1,0 +1,235 @@
+"""Runs a plan: every job once, a record for every row as soon as its point is scored.
+
+Running the same plan again continues where it stopped: finished jobs are reused, failed ones tried again, and where
+nothing is left to do nothing is trained or written.
+"""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+from pdebench_fm import __version__, records
+from pdebench_fm.execution import InProcessExecutor
+from pdebench_fm.interfaces import Executor, Progress
+from pdebench_fm.plan import TRAINING_VERSION, Job, Plan, Row
+from pdebench_fm.plugins import Registry
+from pdebench_fm.records import Record, TrialRecord
+from pdebench_fm.work import Outcome, Worker
+
+
+class Reporter(Protocol):
+    """Hears how a run goes; shows it or ignores it."""
+
+    def started(self, job: Job) -> None:
+        """A job begins."""
+
+    def progressed(self, job: Job, progress: Progress) -> None:
+        """A fit has got further."""
+
+    def finished(self, job: Job, outcome: Outcome) -> None:
+        """A job has ended, or had been done before."""
+
+
+class Silent:
+    """A reporter that ignores everything."""
+
+    def started(self, job: Job) -> None:
+        """Ignore it."""
+
+    def progressed(self, job: Job, progress: Progress) -> None:
+        """Ignore it."""
+
+    def finished(self, job: Job, outcome: Outcome) -> None:
+        """Ignore it."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run ended with: one record per row, in the order of the plan, and where they were written."""
+
+    records: list[Record]
+    folder: Path
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row was scored or is unsupported by declaration."""
+        return all(record.status in ("ok", "unsupported") for record in self.records)
+
+
+def results_folder(plan: Plan, output: Path) -> Path:
+    """Where the records, table and figures of a plan go: ``OUTPUT/<suite>/<model>``."""
+    return output / plan.suite.name / plan.model.name
+
+
+def run_plan(
+    plan: Plan,
+    registry: Registry,
+    output: Path,
+    *,
+    device: str = "cpu",
+    reporter: Reporter | None = None,
+    executor: Executor[Job, Outcome] | None = None,
+) -> RunResult:
+    """Run every job of a plan and write its records.
+
+    Args:
+        plan: what to do.
+        registry: where plugins come from.
+        output: folder for jobs and results; may hold those of earlier runs, and other runs may use it at the same time.
+        device: torch device.
+        reporter: hears of progress; nobody by default.
+        executor: where jobs run; in this process by default.
+    """
+    reporter = reporter or Silent()
+    executor = executor or InProcessExecutor()
+    worker = Worker(plan, registry, output, device, reporter.progressed)
+    folder = results_folder(plan, output)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "records.jsonl"
+    known = {record.key: record for record in records.read(path)} if path.exists() else {}
+    writer = _RecordMaker(plan, registry, worker, device)
+
+    def perform(job: Job) -> Outcome:
+        reporter.started(job)
+        return worker.perform(job)
+
+    made: dict[int, Record] = {}
+
+    def write(numbers: list[int], outcome: Outcome | None) -> None:
+        for number in numbers:
+            record = writer.make(plan.rows[number], outcome)
+            earlier = known.get(record.key)
+            if earlier is not None and outcome is not None and outcome.reused and _same_scores(earlier, record):
+                made[number] = earlier  # it says what was measured, and where; this run only read it
+                continue
+            if earlier != record:
+                records.append(path, [record])
+            made[number] = record
+
+    rows_of: dict[str, list[int]] = {}
+    for number, row in enumerate(plan.rows):
+        if row.unsupported:
+            write([number], None)
+        else:
+            rows_of.setdefault(row.job.id, []).append(number)
+    for job, outcome in executor.run(list(plan.jobs.values()), perform):
+        reporter.finished(job, outcome)
+        write(rows_of.get(job.id, []), outcome)
+    return RunResult([made[number] for number in range(len(plan.rows))], folder)
+
+
+def _same_scores(one: Record, other: Record) -> bool:
+    return (one.status, one.metrics, one.interval) == (other.status, other.metrics, other.interval)
+
+
+class _RecordMaker:
+    """Turns outcomes into records; what all records of a run share is gathered once."""
+
+    def __init__(self, plan: Plan, registry: Registry, worker: Worker, device: str) -> None:
+        import torch
+
+        self._plan = plan
+        self._worker = worker
+        self._device = device_name(device)
+        self._threads = torch.get_num_threads()
+        self._versions = {
+            "pdebench_fm": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": version("numpy"),
+            "training": TRAINING_VERSION,
+            f"model {plan.model.name}": plan.model.version,
+            **{f"metric {name}": registry.get("metrics", name).version for name in registry.names("metrics")},
+        }
+        self._commit = source_commit()
+
+    def make(self, row: Row, outcome: Outcome | None) -> Record:
+        """The record of one row; ``outcome`` is None for a row the model does not support."""
+        description = row.job.description
+        trials = [self._trial(trial) for trial in description["trials"]] if outcome is not None else []
+        result: Mapping[str, Any] = outcome.result if outcome is not None else {}
+        chosen = next((trial for trial in trials if trial.job_id == result.get("chosen")), None)
+        fitted = self._worker.result(chosen.job_id) if chosen is not None else None
+        status = outcome.status if outcome is not None else "unsupported"
+        return Record.model_validate(
+            {
+                "schema": records.SCHEMA,
+                "kind": row.kind,
+                "job_id": row.job.id,
+                "job": description,
+                "suite": self._plan.suite.name,
+                "suite_version": self._plan.suite.version,
+                "profile": self._plan.profile_name,
+                "task": row.task,
+                "shift": row.shift,
+                "model": self._plan.model.name,
+                "model_args": dict(self._plan.model.arguments),
+                "parameters": result.get("parameters"),
+                "protocol": row.protocol,
+                "examples": row.examples,
+                "data_seed": self._plan.suite.data_seed,
+                "seed": row.seed,
+                "learning_rate": chosen.hyperparameters.get("learning_rate") if chosen else None,
+                "metrics": result.get("metrics", {}),
+                "interval": result.get("interval", {}),
+                "test_examples": result.get("test_examples", 0),
+                "status": status,
+                "reason": row.unsupported if outcome is None else outcome.reason,
+                "under_trained": self._plan.profile.under_trained,
+                "epochs": chosen.epochs if chosen else 0,
+                "steps": chosen.steps if chosen else 0,
+                "train_seconds": chosen.train_seconds if chosen else 0.0,
+                "data_seconds": fitted["data_seconds"] if fitted else 0.0,
+                "device": self._device,
+                "threads": self._threads,
+                "precision": self._plan.precision,
+                "versions": self._versions,
+                "commit": self._commit,
+                "pretrain_job_id": row.pretraining,
+                "trials": [trial.model_dump() for trial in trials],
+                "notes": result.get("notes", {}),
+            }
+        )
+
+    def _trial(self, job_id: str) -> TrialRecord:
+        job = self._plan.jobs[job_id]
+        result = self._worker.result(job_id)
+        common = {"job_id": job_id, "hyperparameters": dict(job.description["hyperparameters"])}
+        if result is None:
+            empty = {"validation": None, "epochs": 0, "steps": 0, "best_epoch": 0, "train_seconds": 0.0}
+            return TrialRecord.model_validate({**common, **empty, "status": "failed", "reason": "failed, see its log"})
+        taken = ("status", "reason", "validation", "epochs", "steps", "best_epoch", "train_seconds")
+        return TrialRecord.model_validate({**common, **{name: result[name] for name in taken}})
+
+
+def pending(plan: Plan, registry: Registry, output: Path) -> Iterator[Job]:
+    """Jobs that still have to be done."""
+    worker = Worker(plan, registry, output, "cpu")
+    return (job for job in plan.jobs.values() if worker.finished(job) is None)
+
+
+def device_name(device: str) -> str:
+    """What a record says of the device: its kind, and a GPU's model."""
+    import torch
+
+    if device.startswith("cuda"):
+        return f"cuda ({torch.cuda.get_device_name(device)})"
+    return f"{device} ({platform.machine()})"
+
+
+def source_commit() -> str | None:
+    """The commit of the checkout this runs from, with ``+`` where it has changes; None where it is installed."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+    try:
+        ask = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty=+"]
+        return subprocess.run(ask, capture_output=True, text=True, check=True, timeout=10).stdout.strip() or None
+    except (OSError, subprocess.SubprocessError):
+        return None

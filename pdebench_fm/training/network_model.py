@@ -1,0 +1,136 @@
+"""The common case of an operator model: a torch network, trained by the shared loop."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from abc import abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, final
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from pdebench_fm.errors import DataFileError
+from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, OperatorModel, Trial
+from pdebench_fm.problem import Fields, Problem
+from pdebench_fm.training.loop import fit_network
+from pdebench_fm.training.normalisation import InputNormalisation
+
+_FILE = "model.safetensors"
+_KEY = "pdebench_fm"
+
+
+def planes(fields: Tensor, constants: Tensor) -> Tensor:
+    """Join fields (batch, F, n, n) and constants (batch, K) to (batch, F + K, n, n): a constant becomes a plane."""
+    size = fields.shape[-2:]
+    return torch.cat([fields, constants[:, :, None, None].expand(*constants.shape, *size)], dim=1)
+
+
+@dataclass
+class _Built:
+    """A network and what belongs to it."""
+
+    module: nn.Module
+    problem: Problem
+    normalisation: InputNormalisation
+
+
+class NetworkModel(OperatorModel):
+    """Write `build`, and take your arguments in ``__init__`` as attributes of the same names; the rest is here.
+
+    The module is called with normalised inputs, ``module(fields, constants)``: fields (batch, F, n, n) in the order of
+    ``problem.input_fields``, constants (batch, K) in that of ``problem.constants``; it returns
+    (batch, outputs, n, n). `planes` joins the two where a network wants planes only.
+    """
+
+    _built: _Built | None = None
+
+    @abstractmethod
+    def build(self, problem: Problem) -> nn.Module:
+        """Return a new network with random weights from torch's global generator, which is seeded before the call."""
+
+    @property
+    @final
+    def module(self) -> nn.Module:
+        """The network, once `initialise` or `load` has run."""
+        return self._ready().module
+
+    @property
+    @final
+    def parameters(self) -> int:
+        """Number of weights; a complex weight counts as two."""
+        return sum(p.numel() * (2 if p.is_complex() else 1) for p in self._ready().module.parameters())
+
+    @final
+    def initialise(self, problem: Problem, train: Examples, seed: int) -> None:
+        """Build the network with weights fixed by ``seed`` and fit its normalisation to ``train``."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            module = self.build(problem)
+        self._built = _Built(module.eval(), problem, InputNormalisation.fit(problem, train))
+
+    @final
+    def fit(
+        self, train: Examples, validation: Examples, budget: Budget, trial: Trial, context: FitContext
+    ) -> FitReport:
+        """Train with the shared loop, see `pdebench_fm.training.loop`."""
+        built = self._ready()
+
+        def encode(examples: Examples, inputs: Fields) -> tuple[Tensor, Tensor]:
+            return built.normalisation(built.problem, built.problem.embed(inputs))
+
+        return fit_network(built.module, encode, train, validation, budget, trial, context)
+
+    @final
+    @torch.no_grad()
+    def predict(self, problem: Problem, inputs: Fields) -> Fields:
+        """Predict in float32."""
+        built = self._ready()
+        fields, constants = built.normalisation(built.problem, built.problem.embed(inputs))
+        prediction = built.module.to(fields.device)(fields, constants)
+        names = built.problem.output_names
+        return {name: prediction[:, names.index(name)] for name in problem.output_names}
+
+    @final
+    def save(self, path: Path) -> None:
+        """Write ``model.safetensors``: weights, and as its metadata the arguments, problem and normalisation."""
+        built = self._ready()
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in built.module.state_dict().items()}
+        about = {
+            "arguments": {name: getattr(self, name) for name in inspect.signature(type(self)).parameters},
+            "problem": built.problem.describe(),
+            "normalisation": built.normalisation.state(),
+        }
+        save_file(weights, path / _FILE, metadata={_KEY: json.dumps(about)})
+
+    @classmethod
+    @final
+    def load(cls, path: Path, device: str = "cpu") -> Self:
+        """Read back what `save` wrote; ``path`` may also be the safetensors file itself.
+
+        Raises:
+            DataFileError: it is missing, or not of this architecture.
+        """
+        file = path / _FILE if path.is_dir() else path
+        try:
+            with safe_open(file, "pt") as opened:
+                about = json.loads(opened.metadata()[_KEY])
+            model = cls(**about["arguments"])
+            problem = Problem.parse(about["problem"])
+            module = model.build(problem)
+            module.load_state_dict(load_file(file))
+            normalisation = InputNormalisation.from_state(about["normalisation"])
+        except Exception as error:  # corrupt weights surface as many different exceptions
+            text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise DataFileError(f"{file}: cannot be read as {cls.__name__} weights: {text}") from error
+        model._built = _Built(module.to(device).eval(), problem, normalisation)
+        return model
+
+    def _ready(self) -> _Built:
+        if self._built is None:
+            raise RuntimeError(f"{type(self).__name__} has no weights yet: call initialise or load first")
+        return self._built

@@ -1,0 +1,268 @@
+"""How one job is carried out: fit a trial, or choose among trials and score a point.
+
+``OUTPUT/jobs/<job id>/`` holds all of a job: ``job.json`` (its description), ``model/`` (weights), ``history.jsonl``,
+resume state while it runs, and ``result.json``, written last and atomically: where it is, the job is done. A lock file
+keeps two runs on one folder apart: the second waits and then finds the work done.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+from pdebench_fm.data.combine import NoExamples, Subset
+from pdebench_fm.data.sources import SetCache, few_shot_ids
+from pdebench_fm.errors import RunError
+from pdebench_fm.evaluation import EVALUATION_VERSION, interval, per_sample
+from pdebench_fm.interfaces import Examples, FitContext, FitReport, Metric, OperatorModel, Progress, Trial
+from pdebench_fm.plan import PRETRAINING, SCORE, Job, Plan, budget_of
+from pdebench_fm.plugins import Registry
+from pdebench_fm.problem import Problem
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended.
+
+    Args:
+        status: ``ok``, ``diverged`` or ``failed``; the first two are final, a failed job is tried again.
+        result: what ``result.json`` holds; empty where the job failed.
+        reason: one line where the status is not ``ok``.
+        reused: whether the work had been done before.
+    """
+
+    status: str
+    result: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
+    reused: bool = False
+
+
+class Worker:
+    """Carries out the jobs of one plan in this process.
+
+    Args:
+        plan: where parents are looked up.
+        registry: where plugins come from.
+        output: the folder that holds ``jobs/``.
+        device: torch device.
+        progress: called with (job, progress) during a fit.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        registry: Registry,
+        output: Path,
+        device: str,
+        progress: Callable[[Job, Progress], None] = lambda job, progress: None,
+    ) -> None:
+        self._plan = plan
+        self._registry = registry
+        self._folder = output / "jobs"
+        self._device = device
+        self._progress = progress
+        self._sets = SetCache(registry, device)
+        self._metrics: dict[str, Metric] = {n: registry.load("metrics", n)() for n in registry.names("metrics")}
+        self._metric_versions = {name: registry.get("metrics", name).version for name in self._metrics}
+
+    def perform(self, job: Job) -> Outcome:
+        """Do the job, or find it done. What goes wrong inside is reported in the outcome, with a log beside it."""
+        folder = self._folder / job.id
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "lock"):
+            found = self.finished(job)
+            if found is not None:
+                return found
+            _write_json(folder / "job.json", job.description)
+            try:
+                outcome = self._fit(job, folder) if job.kind == "trial" else self._score(job, folder)
+            except _DivergedError as error:
+                outcome = _diverged(str(error))
+            except Exception as error:  # a model of somebody else may raise anything; the other jobs go on
+                (folder / "failure.log").write_text(traceback.format_exc(), encoding="utf-8")
+                return Outcome("failed", reason=f"{type(error).__name__}: {' '.join(str(error).split())}")
+            if outcome.result:
+                (folder / "failure.log").unlink(missing_ok=True)
+                _write_json(folder / "result.json", outcome.result)
+            return outcome
+
+    def finished(self, job: Job) -> Outcome | None:
+        """The outcome of a job that is done, None where it has to be done (again)."""
+        result = self.result(job.id)
+        if result is None:
+            return None
+        if job.kind == "point" and result["status"] == "ok":
+            wanted = {"versions": self._metric_versions, "evaluation": EVALUATION_VERSION}
+            kept = result["chosen"] is None or self._model_folder(result["chosen"]).exists()
+            if result["scored_with"] != wanted and kept:
+                return None  # a metric is new or has changed: score again, without training
+        return Outcome(result["status"], result, result["reason"], reused=True)
+
+    def result(self, job_id: str) -> dict[str, Any] | None:
+        """What a job left behind, None where it is not done."""
+        try:
+            text = (self._folder / job_id / "result.json").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        result: dict[str, Any] = json.loads(text)
+        return result
+
+    # A trial ---------------------------------------------------------------------------------------------------------
+
+    def _fit(self, job: Job, folder: Path) -> Outcome:
+        description = job.description
+        train = self._training_set(job)
+        validation = self._sets.joined(job.sets["validation"])
+        workspace = folder / "workspace"
+        workspace.mkdir(exist_ok=True)
+        model = self._start(description, train)
+        trial = Trial(description["hyperparameters"], description["seed"])
+        context = FitContext(
+            workspace, self._device, description["precision"], lambda progress: self._progress(job, progress)
+        )
+        budget = budget_of(description)
+        if description["protocol"]["name"] == PRETRAINING:
+            report = model.fit(train, validation, budget, trial, context)
+        else:
+            protocol = self._registry.load("protocols", description["protocol"]["name"])()
+            report = protocol.adapt(model, train, validation, budget, trial, context)
+        result = {**_summary(report), "validation": None, "parameters": model.parameters, "notes": dict(model.notes())}
+        if report.status == "ok":
+            sets = [self._sets.open(spec) for spec in job.sets["validation"]]
+            score = self._metrics[SCORE]
+            value = float(score.summarise(per_sample(model, sets, {SCORE: score})[SCORE]))
+            if np.isfinite(value):
+                result["validation"] = value
+                self._keep(model, folder)
+            else:
+                result |= {"status": "diverged", "reason": f"validation {SCORE} is not finite"}
+        with (folder / "history.jsonl").open("w", encoding="utf-8") as lines:
+            lines.writelines(json.dumps(dict(entry)) + "\n" for entry in report.history)
+        shutil.rmtree(workspace)
+        return Outcome(result["status"], result, result["reason"])
+
+    def _start(self, description: Mapping[str, Any], train: Examples) -> OperatorModel:
+        """The model as the job finds it, before any fitting."""
+        start = description["start"]
+        kind = self._registry.load("models", self._plan.model.name)
+        if start["from"] in ("initialised", "released"):
+            model = self._plan.model.make(self._registry)
+            model.initialise(Problem.parse(start["problem"]), train, description["seed"])
+            return model
+        if start["from"] == "weights":
+            assert self._plan.weights is not None
+            loaded: OperatorModel = kind.load(Path(self._plan.weights.path), self._device)  # type: ignore[attr-defined]
+            return loaded
+        parent = self.result(start["job"])
+        if parent is None:
+            raise RunError("its pre-training failed")
+        if parent["status"] != "ok":
+            raise _DivergedError(f"its pre-training diverged: {parent['reason']}")
+        loaded = kind.load(self._model_folder(parent["chosen"]), self._device)  # type: ignore[attr-defined]
+        return loaded
+
+    def _training_set(self, job: Job) -> Examples:
+        """The examples the job's model is initialised on and fitted to."""
+        train = job.description["train"]
+        few_shot = train.get("few_shot")
+        if few_shot is None:
+            return self._sets.joined(job.sets["train"])
+        if few_shot["examples"] == 0:
+            problem = job.description["start"].get("problem")
+            return NoExamples(Problem.parse(problem) if problem else self._sets.joined(job.sets["test"]).problem)
+        (spec,) = job.sets["train"]
+        pool = self._sets.open(spec)
+        ids = few_shot_ids(len(pool.examples), few_shot["examples"], few_shot["seed"], pool.period)
+        return Subset(pool.examples, ids)
+
+    def _keep(self, model: OperatorModel, folder: Path) -> None:
+        """Save the weights so that a reader sees all of them or none."""
+        temporary = folder / "model.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(folder / "model", ignore_errors=True)
+        temporary.mkdir()
+        model.save(temporary)
+        os.replace(temporary, folder / "model")
+
+    # A point ---------------------------------------------------------------------------------------------------------
+
+    def _score(self, job: Job, folder: Path) -> Outcome:
+        trials = [self._plan.jobs[trial] for trial in job.description["trials"]]
+        results = {trial.id: self.result(trial.id) for trial in trials}
+        missing = [trial.label for trial in trials if results[trial.id] is None]
+        if missing:
+            # With fewer trials than the others this arm would be tuned on a smaller budget.
+            return Outcome("failed", reason=f"{len(missing)} of {len(trials)} trials failed: {missing[0]}")
+        usable = {id: r["validation"] for id, r in results.items() if r is not None and r["status"] == "ok"}
+        if trials and not usable:
+            reason = "; ".join(sorted({r["reason"] for r in results.values() if r is not None}))
+            return _diverged(f"all {len(trials)} trials diverged: {reason}")
+        chosen = min(usable, key=lambda id: usable[id]) if usable else None
+        if chosen is None:
+            model = self._start(job.description, self._training_set(job))
+        else:
+            model = self._chosen_model(self._plan.jobs[chosen])
+        sets = [self._sets.open(spec) for spec in job.sets["test"]]
+        values = per_sample(model, sets, self._metrics)
+        metrics = {name: float(self._metrics[name].summarise(scores)) for name, scores in values.items()}
+        not_finite = sorted(name for name, value in metrics.items() if not np.isfinite(value))
+        if not_finite:
+            return _diverged(f"test {', '.join(not_finite)} is not finite")
+        result = {
+            "status": "ok",
+            "reason": "",
+            "chosen": chosen,
+            "metrics": metrics,
+            "interval": {name: interval(self._metrics[name], scores) for name, scores in values.items()},
+            "test_examples": sum(len(opened.examples) for opened in sets),
+            "parameters": model.parameters,
+            "notes": dict(model.notes()),
+            "scored_with": {"versions": self._metric_versions, "evaluation": EVALUATION_VERSION},
+        }
+        for loser in usable.keys() - {chosen}:  # their scores are kept; their weights are never needed again
+            shutil.rmtree(self._model_folder(loser), ignore_errors=True)
+        return Outcome("ok", result)
+
+    def _chosen_model(self, trial: Job) -> OperatorModel:
+        """Load the chosen trial's weights; fit it again where another suite's point had cleared them away."""
+        folder = self._folder / trial.id
+        if not (folder / "model").exists():
+            with FileLock(folder / "lock"):
+                self._fit(trial, folder)
+        kind = self._registry.load("models", self._plan.model.name)
+        model: OperatorModel = kind.load(folder / "model", self._device)  # type: ignore[attr-defined]
+        return model
+
+    def _model_folder(self, job_id: str) -> Path:
+        return self._folder / job_id / "model"
+
+
+class _DivergedError(Exception):
+    """The model a job starts from has diverged, and so there is nothing to fit or score."""
+
+
+def _diverged(reason: str) -> Outcome:
+    report = FitReport("diverged", reason)
+    return Outcome("diverged", {**_summary(report), "validation": None, "chosen": None}, reason)
+
+
+def _summary(report: FitReport) -> dict[str, Any]:
+    summary = asdict(report)
+    del summary["history"]
+    return summary
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write plain data so that a reader sees the old file or the new one, never a part."""
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)

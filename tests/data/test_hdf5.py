@@ -1,0 +1,373 @@
+"""HDF5 files: what is written is read back exactly, and a file that is not whole never looks whole."""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from pdebench_fm.data import hdf5
+from pdebench_fm.data.hdf5 import HDF5Examples, content_hash, export, inspect
+from pdebench_fm.errors import DataFileError
+from pdebench_fm.problem import Channel, Fields, Grid, Problem
+
+ROOT = Path(__file__).parents[2]
+N, SIZE = 10, 8
+PROBLEM = Problem(
+    (Channel("k", "constant"), Channel("source"), Channel("w", "constant")),
+    (Channel("solution"),),
+    Grid(SIZE, length=2.0, periodic=False),
+    homogeneous=True,
+)
+
+
+def batch(ids: list[int]) -> tuple[Fields, Fields]:
+    index = torch.tensor(ids, dtype=torch.float32)
+    plane = torch.arange(SIZE * SIZE, dtype=torch.float32).reshape(SIZE, SIZE)
+    source = index[:, None, None] + plane
+    return {"k": index * 2, "source": source, "w": -index}, {"solution": source * 3}
+
+
+def batches(size: int = 4, count: int = N) -> Iterator[tuple[Fields, Fields]]:
+    for start in range(0, count, size):
+        yield batch(list(range(start, min(start + size, count))))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    export(tmp_path / "a.h5", PROBLEM, batches(), N, {"distribution": "toy", "data_seed": 0})
+    return tmp_path / "a.h5"
+
+
+def test_what_is_written_is_read_back(path: Path) -> None:
+    examples = HDF5Examples(path)
+    assert len(examples) == N
+    assert examples.problem == PROBLEM
+    ids = [7, 2, 3, 2, 9, 0]
+    for got, wanted in zip(examples.batch(ids), batch(ids), strict=True):
+        assert list(got) == list(wanted)
+        for name, values in got.items():
+            assert values.dtype == torch.float32
+            assert torch.equal(values, wanted[name])
+
+
+def test_the_layout_is_the_contract(path: Path) -> None:
+    with h5py.File(path) as file:
+        assert (file["fields"].shape, file["fields"].dtype) == ((N, 2, SIZE, SIZE), np.float32)
+        assert (file["tensor"].shape, file["tensor"].dtype) == ((N, 2), np.float32)
+        assert json.loads(file["tensor"].attrs["channels"]) == ["k", "w"]
+        assert json.loads(file.attrs["pdefm"])["distribution"] == "toy"
+        assert file.attrs["complete"] == 1
+    assert [entry.name for entry in path.parent.iterdir()] == ["a.h5"]
+
+
+def test_a_problem_without_constants_has_an_empty_tensor(tmp_path: Path) -> None:
+    problem = Problem((Channel("source"),), (Channel("solution"),), Grid(SIZE))
+    plain = (({"source": inputs["source"]}, outputs) for inputs, outputs in batches())
+    export(tmp_path / "a.h5", problem, plain, N, {})
+    examples = HDF5Examples(tmp_path / "a.h5")
+    assert examples.problem == problem
+    assert torch.equal(examples.batch([5])[0]["source"], batch([5])[0]["source"])
+
+
+def test_examples_can_be_pickled_and_read_in_another_process(path: Path) -> None:
+    examples = HDF5Examples(path)
+    examples.batch([0])
+    with pickle.loads(pickle.dumps(examples)) as copy:
+        assert torch.equal(copy.batch([3])[0]["k"], torch.tensor([6.0]))
+    examples.close()
+    assert torch.equal(examples.batch([3])[0]["k"], torch.tensor([6.0]))
+
+
+@pytest.mark.parametrize("ids", [[N], [-1], [0, 99]])
+def test_an_id_out_of_range_is_refused(path: Path, ids: list[int]) -> None:
+    with pytest.raises(DataFileError, match=r"has examples 0 … 9, got"):
+        HDF5Examples(path).batch(ids)
+
+
+def test_a_summary_describes_the_file(path: Path) -> None:
+    summary = inspect(path)
+    assert (summary.examples, summary.grid, summary.complete, summary.sampled) == (N, SIZE, True, N)
+    assert (summary.inputs, summary.outputs, summary.constants) == (("source",), ("solution",), ("k", "w"))
+    assert summary.ranges["k"] == (0.0, 18.0)
+    assert summary.ranges["solution"] == (0.0, 3 * (9 + 63))
+    assert summary.metadata["data_seed"] == 0
+
+
+# Files that somebody else wrote
+
+
+def authors(path: Path, constants: int = 3) -> Path:
+    """A file as published with the paper: two data sets without names."""
+    with h5py.File(path, "w") as file:
+        file["fields"] = np.ones((4, 2, SIZE, SIZE), np.float64)
+        file["tensor"] = np.arange(4 * constants, dtype=np.float64).reshape(4, constants)
+    return path
+
+
+def test_the_papers_files_are_read_once_their_constants_are_named(tmp_path: Path) -> None:
+    path = authors(tmp_path / "poisson.h5")
+    with pytest.raises(DataFileError, match="is incomplete"):
+        HDF5Examples(path)
+    examples = HDF5Examples(path, channels=("k11", "k22", "k12"))
+    assert examples.problem.input_names == ("source", "k11", "k22", "k12")
+    assert examples.problem.grid == Grid(SIZE)
+    assert not examples.problem.homogeneous
+    inputs, _ = examples.batch([2, 0])
+    assert inputs["k22"].tolist() == [7.0, 1.0]
+    with pytest.raises(DataFileError, match=r"'tensor' has 3 columns, 'channels' names 2$"):
+        HDF5Examples(path, channels=("k11", "omega"))
+    assert inspect(path).ranges["tensor[2]"] == (2.0, 11.0)
+
+
+def test_names_are_enough_where_pdefm_says_nothing(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        del file.attrs["pdefm"]
+    problem = HDF5Examples(path).problem
+    assert problem.input_names == ("source", "k", "w")
+    assert problem.grid == Grid(SIZE)
+
+
+def _replace(name: str, values: Any) -> Any:
+    def spoil(file: h5py.File) -> None:
+        attributes = dict(file[name].attrs)
+        del file[name]
+        file[name] = values
+        file[name].attrs.update(attributes)
+
+    return spoil
+
+
+def _attribute(name: str, value: Any, item: str = "/") -> Any:
+    def spoil(file: h5py.File) -> None:
+        del file[item].attrs[name]
+        if value is not None:
+            file[item].attrs[name] = value
+
+    return spoil
+
+
+SPOILT = {
+    "incomplete": (_attribute("complete", None), "is incomplete: the attribute 'complete' must be 1"),
+    "complete is 0": (_attribute("complete", 0), "is incomplete: the attribute 'complete' must be 1"),
+    "complete is text": (_attribute("complete", "yes"), "is incomplete: the attribute 'complete' must be 1"),
+    "no channels": (_attribute("channels", None, "tensor"), "the attribute 'channels' of 'tensor' is missing"),
+    "too few channels": (_attribute("channels", '["k"]', "tensor"), "'tensor' has 2 columns, 'channels' names 1$"),
+    "channels no JSON": (_attribute("channels", "k, w", "tensor"), "the attribute 'channels' must be JSON text$"),
+    "channels no list": (
+        _attribute("channels", "3", "tensor"),
+        "the attribute 'channels' must be a JSON list of names$",
+    ),
+    "channels a number": (_attribute("channels", 3, "tensor"), "the attribute 'channels' must be JSON text$"),
+    "channel twice": (_attribute("channels", '["k", "k"]', "tensor"), "its channels describe no problem: .* once"),
+    "other channels": (
+        _attribute("channels", '["k", "v"]', "tensor"),
+        "the attribute 'pdefm' describes other channels or another grid",
+    ),
+    "too many outputs": (
+        _attribute("outputs", '["u", "v"]', "fields"),
+        "'fields' has 2 channels, its names are source, u, v$",
+    ),
+    "pdefm no object": (_attribute("pdefm", "[1]"), "the attribute 'pdefm' must be a JSON object$"),
+    "pdefm nonsense": (_attribute("pdefm", '{"problem": {"inputs": 3}}'), "its channels describe no problem"),
+    "no fields": (lambda file: file.pop("fields"), r"has no data set 'fields' \(N, channels, n, n\)$"),
+    "fields a group": (
+        lambda file: (file.pop("fields"), file.create_group("fields")),
+        r"has no data set 'fields' \(N, channels, n, n\)$",
+    ),
+    "three axes": (
+        _replace("fields", np.zeros((N, SIZE, SIZE), np.float32)),
+        r"'fields' must have shape \(N, channels, n, n\), got \(10, 8, 8\)$",
+    ),
+    "not square": (
+        _replace("fields", np.zeros((N, 2, SIZE, 4), np.float32)),
+        r"'fields' must have shape \(N, channels, n, n\), got \(10, 2, 8, 4\)$",
+    ),
+    "integers": (_replace("fields", np.zeros((N, 2, SIZE, SIZE), int)), "'fields' must be float32, got int64$"),
+    "text": (_replace("tensor", np.array([[b"a", b"b"]] * N)), "'tensor' must be float32, got"),
+    "fewer rows": (
+        _replace("tensor", np.zeros((N - 1, 2), np.float32)),
+        "'fields' holds 10 examples, 'tensor' 9$",
+    ),
+}
+
+
+@pytest.mark.parametrize(("spoil", "message"), SPOILT.values(), ids=SPOILT.keys())
+def test_a_file_whose_parts_do_not_fit_is_refused(path: Path, spoil: Any, message: str) -> None:
+    with h5py.File(path, "r+") as file:
+        spoil(file)
+    with pytest.raises(DataFileError, match=f"^{path}: {message}") as caught:
+        HDF5Examples(path)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_missing_foreign_and_truncated_files_are_refused(path: Path, tmp_path: Path) -> None:
+    for function in (HDF5Examples, inspect):
+        with pytest.raises(DataFileError, match=r"b\.h5: no such file$"):
+            function(tmp_path / "b.h5")
+    (tmp_path / "c.h5").write_text("name: smoke\n")
+    with pytest.raises(DataFileError, match=r"c\.h5: is no HDF5 file$"):
+        HDF5Examples(tmp_path / "c.h5")
+    with pytest.raises(DataFileError, match="cannot be opened"):
+        HDF5Examples(tmp_path)
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(DataFileError, match=r"a\.h5: is truncated: "):
+        HDF5Examples(path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_values_that_are_not_finite_are_named_when_read(path: Path, value: float) -> None:
+    with h5py.File(path, "r+") as file:
+        values = file["fields"][:].astype(np.float64)
+        values[6, 1, 2, 3] = value
+        _replace("fields", values)(file)
+    examples = HDF5Examples(path)
+    examples.batch([5, 7])
+    with pytest.raises(DataFileError, match=r"example 6 holds values that are not finite$"):
+        examples.batch([7, 6, 5])
+
+
+# Exports that go wrong
+
+
+@pytest.mark.parametrize("count", [N - 1, N + 1])
+def test_a_wrong_count_leaves_no_file(tmp_path: Path, count: int) -> None:
+    with pytest.raises(DataFileError, match="not written: "):
+        export(tmp_path / "a.h5", PROBLEM, batches(), count, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_values_that_are_not_finite_are_not_written(tmp_path: Path) -> None:
+    spoilt = (({**inputs, "k": inputs["k"] / 0}, outputs) for inputs, outputs in batches())
+    with pytest.raises(DataFileError, match=r"not written: examples 0 … 3 are not finite$"):
+        export(tmp_path / "a.h5", PROBLEM, spoilt, N, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_whatever_interrupts_an_export_leaves_the_old_file(path: Path) -> None:
+    def interrupted() -> Iterator[tuple[Fields, Fields]]:
+        yield batch([0, 1])
+        raise KeyboardInterrupt
+
+    before = path.read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        export(path, PROBLEM, interrupted(), N, {})
+    assert path.read_bytes() == before
+    assert [entry.name for entry in path.parent.iterdir()] == ["a.h5"]
+
+
+def test_a_full_disk_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(h5py.Dataset, "__setitem__", full)
+    with pytest.raises(DataFileError, match=r"a\.h5: cannot be written: No space left on device$"):
+        export(tmp_path / "a.h5", PROBLEM, batches(), N, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_at_the_last_moment_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(hdf5, "_sync", full)
+    with pytest.raises(DataFileError, match="No space left on device"):
+        export(tmp_path / "a.h5", PROBLEM, batches(), N, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_missing_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataFileError, match="cannot be written: "):
+        export(tmp_path / "no" / "a.h5", PROBLEM, batches(), N, {})
+
+
+def test_the_systems_limit_on_file_size_is_one_line(tmp_path: Path) -> None:
+    result = _in_a_process(
+        """
+        import resource
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+        try:
+            export(path, PROBLEM, batches(count=400), 400, {})
+        except DataFileError as error:
+            print(error)
+        """,
+        tmp_path / "a.h5",
+    )
+    output, errors = result.communicate(timeout=120)
+    assert "a.h5: cannot be written: " in output
+    assert output.count("\n") == 1, errors
+    assert not (tmp_path / "a.h5").exists()
+
+
+def test_a_killed_export_never_looks_whole(tmp_path: Path) -> None:
+    result = _in_a_process(
+        """
+        import time
+        def slow():
+            for number, made in enumerate(batches()):
+                yield made
+                if number == 1:
+                    print("half way", flush=True)
+                    time.sleep(600)
+        export(path, PROBLEM, slow(), N, {})
+        """,
+        tmp_path / "a.h5",
+    )
+    assert result.stdout is not None
+    assert result.stdout.readline() == "half way\n"
+    result.send_signal(signal.SIGKILL)
+    result.communicate(timeout=120)
+    assert not (tmp_path / "a.h5").exists()
+    (left,) = tmp_path.iterdir()
+    assert left.suffix == ".partial"
+    with pytest.raises(DataFileError):
+        HDF5Examples(left)
+
+
+def _in_a_process(code: str, path: Path) -> "subprocess.Popen[str]":
+    head = (
+        "import sys; from pathlib import Path; from tests.data.test_hdf5 import *\n"
+        "from pdebench_fm.errors import DataFileError\n"
+        "path = Path(sys.argv[1])\n"
+    )
+    command = [sys.executable, "-c", head + textwrap.dedent(code), str(path)]
+    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+# Hashes
+
+
+def test_a_content_hash_is_remembered_until_the_file_changes(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import hashlib
+
+    monkeypatch.setenv("PDEFM_CACHE_DIR", str(tmp_path / "cache"))
+    expected = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert content_hash(path) == expected
+    (kept,) = (tmp_path / "cache" / "hashes").iterdir()
+    kept.write_text("f" * 64)
+    assert content_hash(path) == "f" * 64  # it was read from the cache
+    kept.write_text("no hash")
+    assert content_hash(path) == expected
+    with path.open("ab") as file:
+        file.write(b"x")
+    assert content_hash(path) == hashlib.sha256(path.read_bytes()).hexdigest() != expected
+
+
+def test_a_cache_that_cannot_be_written_does_not_matter(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PDEFM_CACHE_DIR", str(path / "below-a-file"))
+    assert len(content_hash(path)) == 64
+    with pytest.raises(DataFileError, match="cannot be read"):
+        content_hash(path.with_name("none.h5"))
