@@ -1,0 +1,31 @@
+"""How well a prediction solves the PDE, whatever the reference solution says."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from pdebench_fm.interfaces import Metric, PDESystem
+from pdebench_fm.problem import Fields, Problem
+
+
+class PDEResidual(Metric):
+    """Mean of ‖Lu − f‖₂ / ‖f‖₂ of the prediction, in float64.
+
+    The residual differentiates twice, so that rough errors weigh far more than in `relative_l2`: values above 1 are
+    usual even for good predictions.
+    """
+
+    @property
+    def needs_system(self) -> bool:
+        """The residual belongs to the PDE."""
+        return True
+
+    def per_sample(
+        self, problem: Problem, inputs: Fields, prediction: Fields, target: Fields, system: PDESystem | None
+    ) -> Tensor:
+        """Relative residual of each example, (batch,)."""
+        assert system is not None
+        given = {name: values.double() for name, values in inputs.items()}
+        residual = system.residual(given, {name: values.double() for name, values in prediction.items()})
+        source = given[problem.input_fields[0]]
+        return residual.flatten(1).norm(dim=1) / source.flatten(1).norm(dim=1)
