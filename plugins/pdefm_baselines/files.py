@@ -1,0 +1,33 @@
+"""How the baselines are saved: numpy arrays, and a JSON file that says what they belong to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pdebench_fm.errors import DataFileError
+
+
+def write(path: Path, about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    """Write ``model.json`` and ``arrays.npz`` into the folder ``path``."""
+    (path / "model.json").write_text(json.dumps(about, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    np.savez(path / "arrays.npz", **dict(arrays))  # type: ignore[arg-type]
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Read back what `write` wrote.
+
+    Raises:
+        DataFileError: a file is missing or unreadable.
+    """
+    try:
+        about = json.loads((path / "model.json").read_text(encoding="utf-8"))
+        with np.load(path / "arrays.npz", allow_pickle=False) as opened:
+            arrays = {name: opened[name] for name in opened.files}
+    except Exception as error:  # a damaged zip file surfaces as many different exceptions
+        raise DataFileError(f"{path}: cannot be read as a saved baseline: {type(error).__name__}: {error}") from error
+    return about, arrays

@@ -1,0 +1,128 @@
+"""Predictors that ignore their input: what any score is to be read against."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar, Self
+
+import numpy as np
+import torch
+
+from pdebench_fm.errors import UnsupportedError
+from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, OperatorModel, Trial
+from pdebench_fm.problem import Fields, Problem
+from pdefm_baselines import files
+from pdefm_baselines.modes import coefficients, evaluate
+
+BATCH = 256
+"""Examples summed at once."""
+
+
+class Zero(OperatorModel):
+    """Predicts zero: a relative L2 error of 1 by definition."""
+
+    learns_from_pretraining: ClassVar[bool] = False
+    warm_starts: ClassVar[bool] = False
+
+    def search_space(self, budget: Budget) -> Sequence[Mapping[str, float]]:
+        """There is nothing to search: one trial."""
+        return [{}]
+
+    @property
+    def parameters(self) -> int:
+        """None are fitted."""
+        return 0
+
+    def initialise(self, problem: Problem, train: Examples, seed: int) -> None:
+        """Nothing to do."""
+
+    def fit(
+        self, train: Examples, validation: Examples, budget: Budget, trial: Trial, context: FitContext
+    ) -> FitReport:
+        """Nothing to do."""
+        return FitReport()
+
+    def predict(self, problem: Problem, inputs: Fields) -> Fields:
+        """Return zeros."""
+        return {name: torch.zeros_like(inputs[problem.input_fields[0]]) for name in problem.output_names}
+
+    def save(self, path: Path) -> None:
+        """Write a file that says so."""
+        files.write(path, {"model": "zero"}, {})
+
+    @classmethod
+    def load(cls, path: Path, device: str = "cpu") -> Self:
+        """Read back what `save` wrote."""
+        files.read(path)
+        return cls()
+
+
+class Mean(OperatorModel):
+    """Predicts the mean training solution; on another grid, that field resampled by its Fourier series."""
+
+    warm_starts: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        self._names: tuple[str, ...] = ()
+        self._mean = np.zeros((0, 0, 0))  # (outputs, n, n), float64
+
+    def search_space(self, budget: Budget) -> Sequence[Mapping[str, float]]:
+        """There is nothing to search: one trial."""
+        return [{}]
+
+    @property
+    def parameters(self) -> int:
+        """Number of values of the mean field."""
+        return self._mean.size
+
+    def initialise(self, problem: Problem, train: Examples, seed: int) -> None:
+        """Start from zero."""
+        self._names = problem.output_names
+        self._mean = np.zeros((len(self._names), problem.grid.size, problem.grid.size))
+
+    def fit(
+        self, train: Examples, validation: Examples, budget: Budget, trial: Trial, context: FitContext
+    ) -> FitReport:
+        """Average the training solutions, in float64."""
+        start = time.perf_counter()
+        total = np.zeros_like(self._mean)
+        for first in range(0, len(train), BATCH):
+            _, targets = train.batch(range(first, min(first + BATCH, len(train))))
+            total += torch.stack([targets[name].double().sum(dim=0) for name in self._names]).cpu().numpy()
+        seconds = time.perf_counter() - start
+        if not np.isfinite(total).all():
+            return FitReport("diverged", "the mean is not finite", train_seconds=seconds)
+        self._mean = total / len(train)
+        return FitReport(epochs=1, train_seconds=seconds)
+
+    def predict(self, problem: Problem, inputs: Fields) -> Fields:
+        """Return the mean for every example.
+
+        Raises:
+            UnsupportedError: the grid is another one than that of training, and not periodic.
+        """
+        like = inputs[problem.input_fields[0]]
+        n = like.shape[-1]
+        mean = self._mean
+        if n != mean.shape[-1]:
+            if not problem.grid.periodic:
+                raise UnsupportedError(
+                    f"the mean of {mean.shape[-1]} points a side cannot be resampled to {n}: not periodic"
+                )
+            mean = evaluate(coefficients(mean, (min(n, mean.shape[-1]) - 1) // 2), n)
+        fields = torch.as_tensor(mean, dtype=torch.float32, device=like.device)
+        return {name: fields[self._names.index(name)].expand_as(like).clone() for name in problem.output_names}
+
+    def save(self, path: Path) -> None:
+        """Write the mean field."""
+        files.write(path, {"model": "mean", "outputs": list(self._names)}, {"mean": self._mean})
+
+    @classmethod
+    def load(cls, path: Path, device: str = "cpu") -> Self:
+        """Read back what `save` wrote."""
+        about, arrays = files.read(path)
+        model = cls()
+        model._names, model._mean = tuple(about["outputs"]), arrays["mean"]
+        return model

@@ -1,0 +1,145 @@
+"""The Fourier neural operator of the paper (section 3, appendix A), laid out for speed.
+
+    lift 1×1  →  depth × [spectral convolution + 1×1 convolution; GELU after all but the last]  →  1×1, d → 2d
+    →  GELU  →  1×1, 2d → outputs
+
+What is computed is defined plainly in `pdefm_fno.reference`. Three things differ here, none of them in exact
+arithmetic: the spectral convolutions are matrix products (`pdefm_fno.spectral_convolution`); activations are
+(n, n, batch, channels); and since the lift is linear and the constants do not vary in space, the lifted field never
+exists: the first layer transforms the input fields alone, and the constants enter as one bias per example.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pdefm_fno.spectral_convolution import analyse, mix, synthesise
+
+CHUNK = 2**18
+"""Activation elements a chunk of the batch may hold on a CPU, so that it stays in cache between operations."""
+
+
+class SpectralWeight(nn.Module):
+    """The complex weights of one spectral convolution: one width × width matrix for each of the 2m × m kept modes.
+
+    Real and imaginary parts are drawn uniformly from [0, 1/width²), as in the paper's code.
+
+    The parameter is held as (2, 2m, m, in, out), the way the matrix products want it. The state dict holds ``weight``
+    as (in, out, 2m, m, 2) with k_y in FFT order, 0 … m−1, −m … −1: the usual layout of FNO checkpoints, with the two
+    blocks of k_y that many of them store apart (``weights1``, ``weights2``) joined along the third axis. Its tensor is
+    a copy: writing to it does not change the network.
+    """
+
+    def __init__(self, width: int, modes: int) -> None:
+        super().__init__()
+        # Drawn in the common layout, so that the numbers of a seed do not depend on the layout of the day.
+        drawn = torch.rand(width, width, 2 * modes, modes, 2) / width**2
+        self.weight = nn.Parameter(_from_common(drawn))
+
+    def forward(self, spectrum: Tensor) -> Tensor:
+        """Mix the channels of every mode; see `pdefm_fno.spectral_convolution.mix`."""
+        return mix(spectrum, self.weight)
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        weight = self.weight if keep_vars else self.weight.detach()
+        destination[prefix + "weight"] = _to_common(weight)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *arguments: Any) -> None:
+        name = prefix + "weight"
+        given = state_dict.get(name)
+        if isinstance(given, Tensor) and given.ndim == 5:
+            # A copy of the mapping: the caller's own tensors stay in the common layout.
+            state_dict = {**state_dict, name: _from_common(given)}
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+
+class FourierLayer(nn.Module):
+    """The weights of one Fourier layer: spectral ones, and a 1×1 convolution with bias."""
+
+    def __init__(self, width: int, modes: int) -> None:
+        super().__init__()
+        self.spectral = SpectralWeight(width, modes)
+        self.pointwise = nn.Linear(width, width)
+
+
+class FourierNetwork(nn.Module):
+    """The FNO. Its weights fit any grid with n ≥ 2 · modes.
+
+    Args:
+        fields: input channels that vary in space, F ≥ 1.
+        constants: inputs that are one number per example, K ≥ 0.
+        outputs: output channels.
+        width: channels d of the hidden fields.
+        modes: m; kept are k_y = −m … m−1 and k_x = 0 … m−1.
+        depth: number of Fourier layers.
+    """
+
+    def __init__(self, fields: int, constants: int, outputs: int, width: int, modes: int, depth: int = 4) -> None:
+        super().__init__()
+        self.fields, self.constants, self.outputs = fields, constants, outputs
+        self.width, self.modes, self.depth = width, modes, depth
+        self.lift = nn.Linear(fields + constants, width)
+        self.layers = nn.ModuleList(FourierLayer(width, modes) for _ in range(depth))
+        self.expand = nn.Linear(width, 2 * width)
+        self.project = nn.Linear(2 * width, outputs)
+
+    def forward(self, fields: Tensor, constants: Tensor) -> Tensor:
+        """Map fields (batch, F, n, n) and constants (batch, K) to (batch, outputs, n, n)."""
+        batch, _, n, _ = fields.shape
+        size = max(1, batch) if fields.device.type != "cpu" else max(1, CHUNK // (n * n * self.width))
+        lift_fields, lift_constants = torch.split(self.lift.weight, [self.fields, self.constants], dim=1)
+        offset = functional.linear(constants, lift_constants, self.lift.bias)
+
+        # The lifted field is source · lift_fields + offset. Whatever is constant in space, here and in the biases
+        # below, is added to the mode k = 0, where a plane of value c is n c: no pass over the grid.
+        sources = [chunk.permute(2, 3, 0, 1).contiguous() for chunk in torch.split(fields, size)]
+        spectrum = functional.linear(_join([analyse(source, self.modes) for source in sources]), lift_fields)
+        spectrum[0, 0, 0] += n * offset
+        layers = cast("list[FourierLayer]", list(self.layers))
+        pointwise = layers[0].pointwise
+        weight = pointwise.weight @ lift_fields
+        offset = functional.linear(offset, pointwise.weight, pointwise.bias)
+        hidden = sources
+        for layer, following in zip(layers, [*layers[1:], None], strict=True):
+            mixed = layer.spectral(spectrum)
+            mixed[0, 0, 0] += n * offset
+            results, spectra = [], []
+            for part, h in zip(torch.split(mixed, size, dim=3), hidden, strict=True):
+                # From here to its next transform a chunk stays in cache.
+                z = synthesise(part, h, weight)
+                if following is None:
+                    results.append(_project(functional.gelu(self.expand(z.flatten(0, 2))), self.project))
+                else:
+                    z = functional.gelu(z)
+                    spectra.append(analyse(z, self.modes))
+                    results.append(z)
+            hidden = results
+            if following is not None:
+                spectrum, weight, offset = _join(spectra), following.pointwise.weight, following.pointwise.bias
+        planes = [h.view(n, n, -1, self.outputs).permute(2, 3, 0, 1) for h in hidden]
+        return torch.cat(planes) if len(planes) > 1 else planes[0].contiguous()
+
+
+def _project(h: Tensor, project: nn.Linear) -> Tensor:
+    """Apply a linear map with few outputs: by matrix-vector products, whose backward is several times faster here."""
+    rows = zip(project.weight, project.bias, strict=True)
+    return torch.stack([torch.mv(h, weight.to(h.dtype)) + bias for weight, bias in rows], dim=-1)
+
+
+def _join(spectra: list[Tensor]) -> Tensor:
+    """Join the spectra of chunks along the batch."""
+    return spectra[0] if len(spectra) == 1 else torch.cat(spectra, dim=3)
+
+
+def _to_common(weight: Tensor) -> Tensor:
+    """(2, 2m, m, in, out) → (in, out, 2m, m, 2)."""
+    return weight.permute(3, 4, 1, 2, 0).contiguous()
+
+
+def _from_common(weight: Tensor) -> Tensor:
+    """(in, out, 2m, m, 2) → (2, 2m, m, in, out)."""
+    return weight.permute(4, 2, 3, 0, 1).contiguous()

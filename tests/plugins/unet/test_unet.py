@@ -1,0 +1,62 @@
+import pytest
+import torch
+from pdefm_unet.model import UNet
+from pdefm_unet.network import UNetwork
+
+from pdebench_fm.errors import SettingError
+from pdebench_fm.problem import Grid
+from tests.plugins.baselines.synthetic import Synthetic, error, fit, screened_poisson
+
+
+def inputs(batch, n, constants=2):
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(batch, 1, n, n, generator=generator), torch.randn(batch, constants, generator=generator)
+
+
+def test_the_default_has_under_half_a_million_parameters():
+    assert sum(p.numel() for p in UNetwork(4, 1, 16, 3).parameters()) == 488_849
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3])
+def test_it_commutes_with_shifts_of_a_periodic_field(levels):
+    network = UNetwork(3, 2, 4, levels).double()
+    fields, constants = (tensor.double() for tensor in inputs(2, 16))
+    by = (2**levels, -(2**levels))
+    shifted = network(fields.roll(by, (2, 3)), constants)
+    assert torch.allclose(shifted, network(fields, constants).roll(by, (2, 3)), atol=1e-12)
+
+
+def test_a_prediction_does_not_depend_on_its_batch():
+    network = UNetwork(3, 1, 8, 2).double()
+    fields, constants = (tensor.double() for tensor in inputs(5, 16))
+    assert torch.allclose(network(fields, constants)[3:4], network(fields[3:4], constants[3:4]), atol=1e-12)
+
+
+@pytest.mark.parametrize("n", [8, 16, 24, 40])
+def test_it_fits_any_grid_that_can_be_halved(n):
+    assert UNet(width=4).supports(screened_poisson(n)) is None
+    assert UNetwork(3, 1, 4, 3)(*inputs(1, n)).shape == (1, 1, n, n)
+
+
+def test_it_says_what_it_cannot_take():
+    assert "multiple of 8" in (UNet().supports(screened_poisson(12)) or "")
+    assert "periodic" in (UNet().supports(screened_poisson(16).on(Grid(16, periodic=False))) or "")
+    with pytest.raises(SettingError, match="levels"):
+        UNet(levels=0)
+    with pytest.raises(SettingError, match="width"):
+        UNet(width=0)
+
+
+def test_training_lowers_the_error_and_a_saved_model_predicts_the_same_numbers(tmp_path):
+    train = Synthetic(16, 8, low=0.5, high=1.5)
+    model = UNet(width=4, levels=2)
+    model.initialise(train.problem, train, seed=0)
+    before = error(model, train)
+    assert fit(model, train, tmp_path, epochs=20, learning_rate=1e-2).status == "ok"
+    assert error(model, train) < before / 2
+    (tmp_path / "saved").mkdir()
+    model.save(tmp_path / "saved")
+    again = UNet.load(tmp_path / "saved")
+    assert torch.equal(
+        again.predict(train.problem, train.inputs)["solution"], model.predict(train.problem, train.inputs)["solution"]
+    )
