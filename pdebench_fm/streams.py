@@ -33,7 +33,7 @@ class Stream:
         self._blocks = -(-words // _WORDS_PER_BLOCK)
         self.words = words
 
-    def uniform(self, ids: Sequence[int], attempt: int = 0) -> np.ndarray:
+    def uniform(self, ids: Sequence[int] | np.ndarray, attempt: int = 0) -> np.ndarray:
         """Return float64 in [0, 1), (len(ids), words): multiples of 2⁻⁵³, the same on every machine.
 
         Args:
@@ -42,6 +42,8 @@ class Stream:
         """
         index = np.asarray(ids, dtype=np.int64)
         raw = np.empty((len(index), self._blocks * _WORDS_PER_BLOCK), dtype=np.uint64)
+        if len(index) == 0:
+            return np.empty((0, self.words))
         starts = np.flatnonzero(np.diff(index, prepend=index[:1] - 2) != 1)
         for start, stop in zip(starts, [*starts[1:], len(index)], strict=True):  # runs of consecutive examples
             counter = np.array([int(index[start]) * self._blocks, attempt, 0, 0], dtype=np.uint64)

@@ -94,14 +94,18 @@ def test_a_name_claimed_twice_is_refused_with_both_owners(load) -> None:  # type
 def test_two_entry_points_of_one_name_are_reported(load) -> None:  # type: ignore[no-untyped-def]
     first = load(good=GOOD)
     module = first.plugins[0].module
-    registry = Registry([EntryPoint("same", module, "pdebench_fm"), EntryPoint("same", "zz_other_module", "pdebench_fm")])
+    registry = Registry(
+        [EntryPoint("same", module, "pdebench_fm"), EntryPoint("same", "zz_other_module", "pdebench_fm")]
+    )
     assert [bool(plugin.failure) for plugin in registry.plugins] == [False, True]
     assert "already taken by same" in registry.plugins[1].failure
 
 
 def test_an_unknown_name_suggests_the_nearest_and_tells_of_broken_plugins(load) -> None:  # type: ignore[no-untyped-def]
     registry = load(good=GOOD, raises=RAISES)
-    with pytest.raises(UnknownNameError, match=r"unknown model 'goood'; did you mean 'good'\?; could not be loaded: raises"):
+    with pytest.raises(
+        UnknownNameError, match=r"unknown model 'goood'; did you mean 'good'\?; could not be loaded: raises"
+    ):
         registry.get("models", "goood")
 
 

@@ -85,6 +85,9 @@ def fit_network(
             order = np.random.Generator(np.random.Philox(key=[trial.seed, epoch])).permutation(len(train))
             module.train()
             for position in range(state.step % steps_per_epoch, min(steps_per_epoch, steps - epoch * steps_per_epoch)):
+                if resume.due():  # never between an epoch's last step and its validation, which would then be skipped
+                    _save(resume, state, kept, best, optimiser, clock)
+                    clock = time.perf_counter()
                 ids = order[position * batch_size : (position + 1) * batch_size]
                 data_clock = time.perf_counter()
                 inputs, outputs = train.batch(ids)
@@ -104,9 +107,6 @@ def fit_network(
                 optimiser.step()
                 state.step += 1
                 state.epoch_loss += value * len(ids)
-                if resume.due():
-                    _save(resume, state, kept, best, optimiser, clock)
-                    clock = time.perf_counter()
             validation_loss = _validate(module, encode, validation, state.best_loss)
             if math.isnan(validation_loss):
                 return _diverged(state, f"validation loss is not finite in epoch {epoch + 1}", epoch, clock, resume)

@@ -121,7 +121,8 @@ class NetworkModel(OperatorModel):
                 about = json.loads(opened.metadata()[_KEY])
             model = cls(**about["arguments"])
             problem = Problem.parse(about["problem"])
-            module = model.build(problem)
+            with torch.random.fork_rng(devices=[]):  # the random weights are overwritten at once
+                module = model.build(problem)
             module.load_state_dict(load_file(file))
             normalisation = InputNormalisation.from_state(about["normalisation"])
         except Exception as error:  # corrupt weights surface as many different exceptions

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pdebench_fm.data.sources import few_shot_ids
+
+
+@given(st.integers(4, 200), st.integers(0, 5))
+def test_few_shot_sets_nest_and_never_repeat(pool: int, seed: int) -> None:
+    sets = [few_shot_ids(pool, size, seed, 4) for size in (1, 2, pool // 2, pool)]
+    for small, large in zip(sets, sets[1:], strict=False):
+        assert np.array_equal(small, large[: len(small)])
+    assert sorted(sets[-1]) == list(range(pool))
+
+
+@pytest.mark.parametrize("size", [4, 8, 32, 128])
+def test_every_few_shot_set_holds_all_strata_alike(size: int) -> None:
+    counts = np.bincount(few_shot_ids(1024, size, 0, 4) % 4, minlength=4)
+    assert counts.tolist() == [size // 4] * 4
+
+
+def test_seeds_choose_different_sets() -> None:
+    chosen = [tuple(few_shot_ids(1024, 8, seed, 4)) for seed in range(5)]
+    assert len(set(chosen)) == 5

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pdebench_fm.errors import UsageError
+from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, Progress, Trial
+from pdebench_fm.problem import Channel, Fields, Grid, Problem
+from pdebench_fm.testing import SmoothExamples
+from pdebench_fm.training import loop, resume
+from tests.support.toy import Toy
+
+PROBLEM = Problem((Channel("source"), Channel("k11", "constant")), (Channel("solution"),), Grid(8))
+TRAIN, VALIDATION = SmoothExamples(PROBLEM, 10), SmoothExamples(PROBLEM, 6, seed=1)
+TRIAL = Trial({"learning_rate": 1e-2}, seed=3)
+
+
+def fitted(folder: Path, budget: Budget, **context: object) -> tuple[Toy, FitReport]:
+    folder.mkdir(exist_ok=True)
+    model = Toy()
+    model.initialise(PROBLEM, TRAIN, 0)
+    report = model.fit(TRAIN, VALIDATION, budget, TRIAL, FitContext(folder, **context))  # type: ignore[arg-type]
+    return model, report
+
+
+def weights(model: Toy) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in model.module.parameters()])
+
+
+def plain_training(epochs: int, batch_size: int) -> tuple[Tensor, list[float], int]:
+    """The protocol written down once more, without racing, resuming or fused kernels."""
+    import numpy as np
+
+    model = Toy()
+    model.initialise(PROBLEM, TRAIN, 0)
+    module, normalise = model.module, model._built.normalisation  # type: ignore[union-attr]
+    optimiser = torch.optim.Adam(module.parameters(), lr=1e-2)
+    total, step, losses, best = epochs * math.ceil(10 / batch_size), 0, [], None
+
+    def squared_error(data: Examples, ids: object) -> Tensor:
+        inputs, outputs = data.batch(ids)  # type: ignore[arg-type]
+        return (module(*normalise(PROBLEM, inputs))[:, 0] - outputs["solution"]).square().sum()
+
+    for epoch in range(epochs):
+        order = np.random.Generator(np.random.Philox(key=[3, epoch])).permutation(10)
+        for start in range(0, 10, batch_size):
+            ids = order[start : start + batch_size]
+            for group in optimiser.param_groups:
+                group["lr"] = 1e-2 * 0.5 * (1 + math.cos(math.pi * step / total))
+            optimiser.zero_grad()
+            (squared_error(TRAIN, ids) / len(ids)).backward()
+            optimiser.step()
+            step += 1
+        with torch.no_grad():
+            losses.append(squared_error(VALIDATION, range(6)).item() / 6)
+        if losses[-1] == min(losses):
+            best = weights(model).clone()
+    assert best is not None
+    return best, losses, losses.index(min(losses)) + 1
+
+
+@pytest.mark.parametrize("batch_size", [4, 16])
+def test_the_loop_is_the_papers_protocol(tmp_path: Path, batch_size: int) -> None:
+    model, report = fitted(tmp_path / "a", Budget(6, None, batch_size, ()))
+    expected, losses, best_epoch = plain_training(6, batch_size)
+    torch.testing.assert_close(weights(model), expected, rtol=1e-4, atol=1e-6)
+    assert report.best_epoch == best_epoch
+    assert report.epochs == 6
+    assert report.steps == 6 * math.ceil(10 / min(batch_size, 10))
+    known = [(entry["validation_loss"], loss) for entry, loss in zip(report.history, losses, strict=True)]
+    assert all(mine is None or mine == pytest.approx(loss, rel=1e-4) for mine, loss in known)
+
+
+def test_a_validation_pass_is_abandoned_only_where_it_cannot_win() -> None:
+    model = Toy()
+    model.initialise(PROBLEM, TRAIN, 0)
+
+    def encode(examples: Examples, inputs: Fields) -> tuple[Tensor, Tensor]:
+        return model._built.normalisation(PROBLEM, inputs)  # type: ignore[union-attr]
+
+    full = loop._validate(model.module, encode, VALIDATION, math.inf)
+    assert loop._validate(model.module, encode, VALIDATION, full * (1 + 1e-9)) == full
+    assert loop._validate(model.module, encode, VALIDATION, full) == math.inf
+
+
+def test_a_budget_of_steps_is_kept_exactly(tmp_path: Path) -> None:
+    _, report = fitted(tmp_path / "a", Budget(None, 7, 4, ()))
+    assert (report.steps, report.epochs) == (7, 3)
+
+
+@pytest.mark.parametrize("stop_at", [1, 3])
+def test_a_killed_fit_ends_where_an_undisturbed_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
+) -> None:
+    budget = Budget(5, None, 4, ())
+    undisturbed, whole = fitted(tmp_path / "a", budget)
+    monkeypatch.setattr(resume, "_SHORTEST", 0.0)
+    monkeypatch.setattr(resume, "_SHARE", 1e9)  # write after every step
+
+    def stop(progress: Progress) -> None:
+        if progress.done == stop_at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fitted(tmp_path / "b", budget, progress=stop)
+    assert (tmp_path / "b" / "resume.pt").exists()
+    model, report = fitted(tmp_path / "b", budget)
+    assert torch.equal(weights(model), weights(undisturbed))
+    assert report.best_epoch == whole.best_epoch
+    assert report.history == whole.history
+
+
+def test_a_resumed_fit_does_not_start_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resume, "_SHORTEST", 0.0)
+    monkeypatch.setattr(resume, "_SHARE", 1e9)
+    seen: list[int] = []
+
+    def stop(progress: Progress) -> None:
+        if progress.done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fitted(tmp_path / "a", Budget(5, None, 10, ()), progress=stop)
+    fitted(tmp_path / "a", Budget(5, None, 10, ()), progress=lambda progress: seen.append(progress.done))
+    assert seen[0] >= 3
+
+
+def test_a_torn_resume_file_is_ignored(tmp_path: Path) -> None:
+    (tmp_path / "resume.pt").write_bytes(b"PK\x03\x04 not a checkpoint")
+    model, _ = fitted(tmp_path, Budget(2, None, 4, ()))
+    other, _ = fitted(tmp_path / "b", Budget(2, None, 4, ()))
+    assert torch.equal(weights(model), weights(other))
+
+
+class _Explodes(nn.Module):
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        self.calls, self.at = 0, at
+
+    def forward(self, fields: Tensor, constants: Tensor) -> Tensor:
+        self.calls += self.training
+        return fields * self.weight * (math.inf if self.calls >= self.at else 1.0)
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_loss_that_is_not_finite_ends_the_fit_as_diverged(tmp_path: Path, at: int) -> None:
+    report = loop.fit_network(
+        _Explodes(at),
+        lambda examples, inputs: (inputs["source"][:, None], inputs["k11"][:, None]),
+        TRAIN,
+        VALIDATION,
+        Budget(3, None, 10, ()),
+        TRIAL,
+        FitContext(tmp_path),
+    )
+    assert report.status == "diverged"
+    assert f"at step {at}" in report.reason
+
+
+def test_the_precision_of_training_is_named_and_evaluation_stays_float32(tmp_path: Path) -> None:
+    plain, _ = fitted(tmp_path / "a", Budget(3, None, 4, ()))
+    exact, _ = fitted(tmp_path / "b", Budget(3, None, 4, ()), precision="float64")
+    rough, _ = fitted(tmp_path / "c", Budget(3, None, 4, ()), precision="bfloat16")
+    assert next(exact.module.parameters()).dtype == torch.float32
+    torch.testing.assert_close(weights(exact), weights(plain), rtol=1e-3, atol=1e-5)
+    assert not torch.equal(weights(rough), weights(plain))
+    with pytest.raises(UsageError, match="precision must be one of"):
+        fitted(tmp_path / "d", Budget(1, None, 4, ()), precision="int8")
