@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -15,12 +16,13 @@ from pdebench_fm.data.hdf5 import content_hash
 from pdebench_fm.data.sources import OpenSet, SetCache, open_set, specify
 from pdebench_fm.errors import DataFileError, PdefmError, UnknownNameError, UnsupportedError, UsageError
 from pdebench_fm.hookspecs import ModelEntry
-from pdebench_fm.interfaces import Examples, OperatorModel, Split
-from pdebench_fm.plan import ModelSpec, Plan, Weights, make_plan, model_spec
+from pdebench_fm.interfaces import Examples, Executor, OperatorModel, Split
+from pdebench_fm.plan import Job, ModelSpec, Plan, Weights, make_plan, model_spec
 from pdebench_fm.plugins import Registry, registry
 from pdebench_fm.records import Cell
 from pdebench_fm.runner import Reporter, RunResult, run_plan
 from pdebench_fm.suite import Suite, check_files, load_suite
+from pdebench_fm.work import Outcome
 from pdebench_fm.yaml_source import printable
 
 PRECISIONS = ("float32", "tf32", "bfloat16", "float64")
@@ -71,15 +73,27 @@ def prepare(
     return Prepared(plan, found, where, Path(output))
 
 
-def execute(prepared: Prepared, reporter: Reporter | None = None) -> RunResult:
+def execute(prepared: Prepared, reporter: Reporter | None = None, workers: int = 1) -> RunResult:
     """Do what is left of a prepared run; write records, table and figures."""
+    from pdebench_fm.execution import InProcessExecutor, ProcessExecutor
     from pdebench_fm.figures import draw
     from pdebench_fm.tables import build_table, to_markdown
 
-    result = run_plan(prepared.plan, prepared.registry, prepared.output, device=prepared.device, reporter=reporter)
-    table = to_markdown(build_table(result.records, planned_cells(prepared.plan)))
-    (result.folder / "table.md").write_text(table, encoding="utf-8")
-    draw(result.records, result.folder / "figures")
+    executor: Executor[Job, Outcome] = InProcessExecutor()
+    if workers > 1 and prepared.device == "cpu":
+        executor = ProcessExecutor(workers, max(1, cpu_count() // workers))
+    result = run_plan(
+        prepared.plan,
+        prepared.registry,
+        prepared.output,
+        device=prepared.device,
+        reporter=reporter,
+        executor=executor,
+    )
+    if result.changed or not (result.folder / "table.md").exists():
+        draw(result.records, result.folder / "figures")
+        table = to_markdown(build_table(result.records, planned_cells(prepared.plan)))
+        (result.folder / "table.md").write_text(table, encoding="utf-8")
     return result
 
 
@@ -94,6 +108,7 @@ def evaluate(
     device: str = "auto",
     precision: str = "float32",
     output: str | Path = "runs",
+    workers: int = 1,
     reporter: Reporter | None = None,
 ) -> RunResult:
     """Score a model on a suite; the same as ``pdefm run``.
@@ -109,6 +124,7 @@ def evaluate(
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: arithmetic of training; evaluation is float32.
         output: folder of results; what it holds already is not computed again.
+        workers: processes that do jobs side by side on a CPU; the model must then be importable from a module.
         reporter: hears of progress.
 
     Returns:
@@ -128,7 +144,7 @@ def evaluate(
         precision=precision,
         output=output,
     )
-    return execute(prepared, reporter)
+    return execute(prepared, reporter, workers)
 
 
 def load_examples(
@@ -216,6 +232,11 @@ def resolve_device(device: str) -> str:
         if int(device.partition(":")[2] or 0) >= count:
             raise UsageError(f"device {device!r}: this machine has {count} CUDA devices")
     return device
+
+
+def cpu_count() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check_weights(

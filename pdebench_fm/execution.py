@@ -1,16 +1,139 @@
-"""The executor that runs jobs one after the other in this process."""
+"""Executors on this machine: one job after the other in this process, or several side by side in processes."""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
 
-from pdebench_fm.interfaces.executor import Executor, JobT, OutcomeT
+from pdebench_fm.errors import RunError
+from pdebench_fm.interfaces import Progress
+from pdebench_fm.interfaces.executor import Executor, JobT, OutcomeT, Report
+from pdebench_fm.memory import keep_freed_memory
 
 
 class InProcessExecutor(Executor[JobT, OutcomeT]):
     """Jobs in order, here; tracebacks and debuggers work as in any program."""
 
-    def run(self, jobs: Sequence[JobT], perform: Callable[[JobT], OutcomeT]) -> Iterator[tuple[JobT, OutcomeT]]:
+    def run(
+        self,
+        jobs: Sequence[JobT],
+        perform: Callable[[JobT, Report], OutcomeT],
+        hear: Callable[[JobT, Progress | None], None],
+    ) -> Iterator[tuple[JobT, OutcomeT]]:
         """Perform each job in turn."""
         for job in jobs:
-            yield job, perform(job)
+            yield job, perform(job, partial(hear, job))
+
+
+@dataclass
+class _Hand:
+    """One worker process and the job it is busy with."""
+
+    process: BaseProcess
+    pipe: Connection
+    job: Any = None
+
+
+class ProcessExecutor(Executor[JobT, OutcomeT]):
+    """Several worker processes, each doing one job at a time.
+
+    Small networks gain little from threads, so on a CPU two processes with one thread each do far more than one process
+    with two. A worker ends by itself when this process dies.
+
+    Args:
+        workers: number of processes.
+        threads: threads of each.
+    """
+
+    def __init__(self, workers: int, threads: int = 1) -> None:
+        self._workers = workers
+        self._threads = threads
+
+    def run(
+        self,
+        jobs: Sequence[JobT],
+        perform: Callable[[JobT, Report], OutcomeT],
+        hear: Callable[[JobT, Progress | None], None],
+    ) -> Iterator[tuple[JobT, OutcomeT]]:
+        """Perform jobs side by side: whoever is free takes the first job whose parents are done."""
+        waiting = list(jobs)
+        unfinished = {job.id for job in jobs}
+        hands = [self._hire(perform) for _ in range(min(self._workers, len(waiting)))]
+        try:
+            while unfinished:
+                for hand in hands:
+                    if hand.job is None:
+                        hand.job = next((job for job in waiting if unfinished.isdisjoint(job.parents)), None)
+                        if hand.job is not None:
+                            waiting.remove(hand.job)
+                            hand.pipe.send(hand.job)
+                for pipe in wait([hand.pipe for hand in hands if hand.job is not None]):
+                    hand = next(hand for hand in hands if hand.pipe is pipe)
+                    try:
+                        kind, content = hand.pipe.recv()
+                    except EOFError:
+                        code = hand.process.exitcode
+                        raise RunError(f"a worker process ended with exit code {code} (out of memory?)") from None
+                    if kind == "report":
+                        hear(hand.job, content)
+                    elif kind == "error":
+                        raise content
+                    else:
+                        job, hand.job = hand.job, None
+                        unfinished.remove(job.id)
+                        yield job, content
+        finally:
+            for hand in hands:
+                hand.process.terminate()
+            for hand in hands:
+                hand.process.join()
+                hand.pipe.close()
+
+    def _hire(self, perform: Callable[[JobT, Report], OutcomeT]) -> _Hand:
+        """Start one worker in a fresh interpreter: a forked copy of a process that used torch may hang."""
+        context = multiprocessing.get_context("spawn")
+        here, there = context.Pipe()
+        process = context.Process(target=_work, args=(there, perform, self._threads, os.getpid()), daemon=True)
+        process.start()
+        there.close()
+        return _Hand(process, here)
+
+
+def _work(pipe: Connection, perform: Callable[[Any, Report], Any], threads: int, parent: int) -> None:
+    """The life of a worker: receive a job, do it, send reports and the outcome."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+    keep_freed_memory()
+    import torch
+
+    torch.set_num_threads(threads)
+
+    def report(progress: Progress | None) -> None:
+        pipe.send(("report", progress))
+
+    while True:
+        try:
+            job = pipe.recv()
+        except EOFError:
+            return
+        try:
+            pipe.send(("outcome", perform(job, report)))
+        except Exception as error:
+            pipe.send(("error", RunError(f"{type(error).__name__}: {error}")))
+
+
+def _leave_with(parent: int) -> None:
+    """End this process soon after its parent has died."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

@@ -17,10 +17,10 @@ from typing import Any, Protocol
 from pdebench_fm import __version__, records
 from pdebench_fm.execution import InProcessExecutor
 from pdebench_fm.interfaces import Executor, Progress
-from pdebench_fm.plan import TRAINING_VERSION, Job, Plan, Row
+from pdebench_fm.plan import TRAINING_VERSION, Job, Plan, Row, trained_examples
 from pdebench_fm.plugins import Registry
 from pdebench_fm.records import Record, TrialRecord
-from pdebench_fm.work import Outcome, Worker
+from pdebench_fm.work import Outcome, Perform, Worker, device_name
 
 
 class Reporter(Protocol):
@@ -51,10 +51,17 @@ class Silent:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run ended with: one record per row, in the order of the plan, and where they were written."""
+    """What a run ended with.
+
+    Args:
+        records: one per row, in the order of the plan.
+        folder: where they were written.
+        changed: whether this run wrote any record; where not, all had been done before.
+    """
 
     records: list[Record]
     folder: Path
+    changed: bool
 
     @property
     def complete(self) -> bool:
@@ -88,18 +95,21 @@ def run_plan(
     """
     reporter = reporter or Silent()
     executor = executor or InProcessExecutor()
-    worker = Worker(plan, registry, output, device, reporter.progressed)
+    worker = Worker(plan, registry, output, device)
     folder = results_folder(plan, output)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "records.jsonl"
     known = {record.key: record for record in records.read(path)} if path.exists() else {}
     writer = _RecordMaker(plan, registry, worker, device)
 
-    def perform(job: Job) -> Outcome:
-        reporter.started(job)
-        return worker.perform(job)
+    def hear(job: Job, progress: Progress | None) -> None:
+        if progress is None:
+            reporter.started(job)
+        else:
+            reporter.progressed(job, progress)
 
     made: dict[int, Record] = {}
+    written: list[Record] = []
 
     def write(numbers: list[int], outcome: Outcome | None) -> None:
         for number in numbers:
@@ -110,6 +120,7 @@ def run_plan(
                 continue
             if earlier != record:
                 records.append(path, [record])
+                written.append(record)
             made[number] = record
 
     rows_of: dict[str, list[int]] = {}
@@ -118,10 +129,22 @@ def run_plan(
             write([number], None)
         else:
             rows_of.setdefault(row.job.id, []).append(number)
-    for job, outcome in executor.run(list(plan.jobs.values()), perform):
+    perform = Perform(plan, registry, output, device)
+    for job, outcome in executor.run(_largest_first(plan), perform, hear):
         reporter.finished(job, outcome)
         write(rows_of.get(job.id, []), outcome)
-    return RunResult([made[number] for number in range(len(plan.rows))], folder)
+    return RunResult([made[number] for number in range(len(plan.rows))], folder, bool(written))
+
+
+def _largest_first(plan: Plan) -> list[Job]:
+    """Jobs so that long pre-trainings start early and nobody waits for the last of them; parents stay in front."""
+    jobs = list(plan.jobs.values())
+    first = [
+        job for job in jobs if job.kind == "trial" and not job.parents and "few_shot" not in job.description["train"]
+    ]
+    first.sort(key=trained_examples, reverse=True)
+    early = {job.id for job in first}
+    return [*first, *(job for job in jobs if job.id not in early)]
 
 
 def _same_scores(one: Record, other: Record) -> bool:
@@ -137,7 +160,6 @@ class _RecordMaker:
         self._plan = plan
         self._worker = worker
         self._device = device_name(device)
-        self._threads = torch.get_num_threads()
         self._versions = {
             "pdebench_fm": __version__,
             "python": platform.python_version(),
@@ -156,6 +178,7 @@ class _RecordMaker:
         result: Mapping[str, Any] = outcome.result if outcome is not None else {}
         chosen = next((trial for trial in trials if trial.job_id == result.get("chosen")), None)
         fitted = self._worker.result(chosen.job_id) if chosen is not None else None
+        measured = fitted or result
         status = outcome.status if outcome is not None else "unsupported"
         return Record.model_validate(
             {
@@ -186,8 +209,8 @@ class _RecordMaker:
                 "steps": chosen.steps if chosen else 0,
                 "train_seconds": chosen.train_seconds if chosen else 0.0,
                 "data_seconds": fitted["data_seconds"] if fitted else 0.0,
-                "device": self._device,
-                "threads": self._threads,
+                "device": measured.get("device", self._device),
+                "threads": measured.get("threads", 0),
                 "precision": self._plan.precision,
                 "versions": self._versions,
                 "commit": self._commit,
@@ -212,15 +235,6 @@ def pending(plan: Plan, registry: Registry, output: Path) -> Iterator[Job]:
     """Jobs that still have to be done."""
     worker = Worker(plan, registry, output, "cpu")
     return (job for job in plan.jobs.values() if worker.finished(job) is None)
-
-
-def device_name(device: str) -> str:
-    """What a record says of the device: its kind, and a GPU's model."""
-    import torch
-
-    if device.startswith("cuda"):
-        return f"cuda ({torch.cuda.get_device_name(device)})"
-    return f"{device} ({platform.machine()})"
 
 
 def source_commit() -> str | None:

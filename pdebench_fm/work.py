@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from pdebench_fm.data.sources import SetCache, few_shot_ids
 from pdebench_fm.errors import RunError
 from pdebench_fm.evaluation import EVALUATION_VERSION, interval, per_sample
 from pdebench_fm.interfaces import Examples, FitContext, FitReport, Metric, OperatorModel, Progress, Trial
+from pdebench_fm.interfaces.executor import Report
 from pdebench_fm.plan import PRETRAINING, SCORE, Job, Plan, budget_of
 from pdebench_fm.plugins import Registry
 from pdebench_fm.problem import Problem
@@ -46,6 +49,27 @@ class Outcome:
     reused: bool = False
 
 
+@dataclass(frozen=True)
+class Perform:
+    """Does a job in whatever process it is called; each process makes one `Worker` for all its jobs."""
+
+    plan: Plan
+    registry: Registry
+    output: Path
+    device: str
+
+    def __call__(self, job: Job, report: Report) -> Outcome:
+        """Do the job, or find it done."""
+        return self._worker.perform(job, report)
+
+    @cached_property
+    def _worker(self) -> Worker:
+        return Worker(self.plan, self.registry, self.output, self.device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_worker"}
+
+
 class Worker:
     """Carries out the jobs of one plan in this process.
 
@@ -54,7 +78,6 @@ class Worker:
         registry: where plugins come from.
         output: the folder that holds ``jobs/``.
         device: torch device.
-        progress: called with (job, progress) during a fit.
     """
 
     def __init__(
@@ -63,19 +86,20 @@ class Worker:
         registry: Registry,
         output: Path,
         device: str,
-        progress: Callable[[Job, Progress], None] = lambda job, progress: None,
     ) -> None:
         self._plan = plan
         self._registry = registry
         self._folder = output / "jobs"
         self._device = device
-        self._progress = progress
         self._sets = SetCache(registry, device)
         self._metrics: dict[str, Metric] = {n: registry.load("metrics", n)() for n in registry.names("metrics")}
         self._metric_versions = {name: registry.get("metrics", name).version for name in self._metrics}
 
-    def perform(self, job: Job) -> Outcome:
-        """Do the job, or find it done. What goes wrong inside is reported in the outcome, with a log beside it."""
+    def perform(self, job: Job, report: Report) -> Outcome:
+        """Do the job, or find it done. What goes wrong inside is part of the outcome, with a log beside it."""
+        import torch
+
+        report(None)
         folder = self._folder / job.id
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "lock"):
@@ -84,13 +108,15 @@ class Worker:
                 return found
             _write_json(folder / "job.json", job.description)
             try:
-                outcome = self._fit(job, folder) if job.kind == "trial" else self._score(job, folder)
+                outcome = self._fit(job, folder, report) if job.kind == "trial" else self._score(job, folder)
             except _DivergedError as error:
                 outcome = _diverged(str(error))
             except Exception as error:  # a model of somebody else may raise anything; the other jobs go on
                 (folder / "failure.log").write_text(traceback.format_exc(), encoding="utf-8")
                 return Outcome("failed", reason=f"{type(error).__name__}: {' '.join(str(error).split())}")
             if outcome.result:
+                where = {"device": device_name(self._device), "threads": torch.get_num_threads()}
+                outcome = replace(outcome, result={**outcome.result, **where})
                 (folder / "failure.log").unlink(missing_ok=True)
                 _write_json(folder / "result.json", outcome.result)
             return outcome
@@ -118,7 +144,7 @@ class Worker:
 
     # A trial ---------------------------------------------------------------------------------------------------------
 
-    def _fit(self, job: Job, folder: Path) -> Outcome:
+    def _fit(self, job: Job, folder: Path, progress: Callable[[Progress], None]) -> Outcome:
         description = job.description
         train = self._training_set(job)
         validation = self._sets.joined(job.sets["validation"])
@@ -126,9 +152,7 @@ class Worker:
         workspace.mkdir(exist_ok=True)
         model = self._start(description, train)
         trial = Trial(description["hyperparameters"], description["seed"])
-        context = FitContext(
-            workspace, self._device, description["precision"], lambda progress: self._progress(job, progress)
-        )
+        context = FitContext(workspace, self._device, description["precision"], progress)
         budget = budget_of(description)
         if description["protocol"]["name"] == PRETRAINING:
             report = model.fit(train, validation, budget, trial, context)
@@ -237,13 +261,22 @@ class Worker:
         folder = self._folder / trial.id
         if not (folder / "model").exists():
             with FileLock(folder / "lock"):
-                self._fit(trial, folder)
+                self._fit(trial, folder, lambda progress: None)
         kind = self._registry.load("models", self._plan.model.name)
         model: OperatorModel = kind.load(folder / "model", self._device)  # type: ignore[attr-defined]
         return model
 
     def _model_folder(self, job_id: str) -> Path:
         return self._folder / job_id / "model"
+
+
+def device_name(device: str) -> str:
+    """What a record says of the device: its kind, and a GPU's model."""
+    import torch
+
+    if device.startswith("cuda"):
+        return f"cuda ({torch.cuda.get_device_name(device)})"
+    return f"{device} ({platform.machine()})"
 
 
 class _DivergedError(Exception):

@@ -31,7 +31,6 @@ class RunProgress:
         self._work = {job.id: max(trained_examples(job), 1) for job in plan.jobs.values() if job.id in todo}
         self._count = len(todo)
         self._number = 0
-        self._done = 0.0
         self._started = time.monotonic()
         self._spoke = 0.0
         self._live = self._console.is_terminal
@@ -45,7 +44,8 @@ class RunProgress:
             transient=True,
         )
         self._all: TaskID | None = None
-        self._fit: TaskID | None = None
+        self._fits: dict[str, TaskID] = {}
+        self._shares: dict[str, float] = {}
 
     def __enter__(self) -> Self:
         if self._live and self._count:
@@ -62,18 +62,17 @@ class RunProgress:
         """Show the job's name and, for a fit, a bar of its own."""
         if job.id not in self._work:
             return
-        self._number += 1
         self._spoke = time.monotonic()
         if self._live and job.kind == "trial":
-            self._fit = self._bars.add_task(escape(job.label), total=None, note="")
+            self._fits[job.id] = self._bars.add_task(escape(job.label), total=None, note="")
 
     def progressed(self, job: Job, progress: FitProgress) -> None:
         """Move the fit's bar, or now and then print a line."""
-        best = "" if progress.best is None else f"best {progress.best:.3g}"
-        share = progress.done / max(progress.total, 1)
-        note = f"{best}, {self._left(self._done + share * self._work.get(job.id, 0))} left"
-        if self._fit is not None:
-            self._bars.update(self._fit, completed=progress.done, total=progress.total, note=note)
+        best = "" if progress.best is None else f"best {progress.best:.3g}, "
+        self._shares[job.id] = progress.done / max(progress.total, 1)
+        note = f"{best}{self._left()} left"
+        if job.id in self._fits:
+            self._bars.update(self._fits[job.id], completed=progress.done, total=progress.total, note=note)
         elif not self._live and time.monotonic() - self._spoke > _PLAIN_INTERVAL:
             self._spoke = time.monotonic()
             self._say(f"{self._where()} {job.label}: {progress.unit} {progress.done} of {progress.total}, {note}")
@@ -82,13 +81,13 @@ class RunProgress:
         """Say how the job ended."""
         if job.id not in self._work:
             return
-        self._done += self._work[job.id]
-        if self._fit is not None:
-            self._bars.remove_task(self._fit)
-            self._fit = None
+        self._number += 1
+        self._shares[job.id] = 1.0
+        if job.id in self._fits:
+            self._bars.remove_task(self._fits.pop(job.id))
         text = f"{self._where()} {job.label}: {_ending(outcome)}"
         if self._all is not None:
-            self._bars.update(self._all, advance=1, note=f"{self._left(self._done)} left")
+            self._bars.update(self._all, advance=1, note=f"{self._left()} left")
         self._say(text)
 
     def _say(self, text: str) -> None:
@@ -97,8 +96,9 @@ class RunProgress:
     def _where(self) -> str:
         return f"[{self._number}/{self._count}]"
 
-    def _left(self, done: float) -> str:
+    def _left(self) -> str:
         """Time left, from the share of the training examples that has been seen."""
+        done = sum(share * self._work.get(job, 0) for job, share in self._shares.items())
         if done <= 0:
             return "?"
         elapsed = time.monotonic() - self._started

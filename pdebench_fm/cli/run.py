@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pdebench_fm.api import Prepared
 
 SOME_FAILED = 3
+_MOST_WORKERS = 8
 
 
 @click.command()
@@ -26,6 +27,7 @@ SOME_FAILED = 3
 @click.option("--pretrained", type=click.Path(path_type=Path), help="Your own weights instead of pre-training.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--nproc", type=click.IntRange(min=1), default=1, show_default=True, help="Processes per trial.")
+@click.option("--workers", type=click.IntRange(min=1), help="Jobs side by side on a CPU; one per core, at most 8.")
 @click.option("--precision", default="float32", show_default=True, help="float32, tf32, bfloat16 or float64.")
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), default=Path("runs"), show_default=True)
 @click.option("--dry-run", is_flag=True, help="Show the jobs and what they will cost; compute and write nothing.")
@@ -39,6 +41,7 @@ def run(
     pretrained: Path | None,
     device: str,
     nproc: int,
+    workers: int | None,
     precision: str,
     output: Path,
     dry_run: bool,
@@ -66,17 +69,18 @@ def run(
     if dry_run:
         _show_plan(prepared, as_json)
         return 0
-    return _run(prepared, as_json)
+    return _run(prepared, workers, as_json)
 
 
-def _run(prepared: Prepared, as_json: bool) -> int:
-    from pdebench_fm.api import execute
+def _run(prepared: Prepared, workers: int | None, as_json: bool) -> int:
+    from pdebench_fm.api import cpu_count, execute
     from pdebench_fm.cli.progress import RunProgress
     from pdebench_fm.runner import pending
 
     todo = {job.id for job in pending(prepared.plan, prepared.registry, prepared.output)}
+    most = workers if workers is not None else min(cpu_count(), _MOST_WORKERS)
     with RunProgress(prepared.plan, todo) as progress:
-        result = execute(prepared, progress)
+        result = execute(prepared, progress, min(most, max(1, len(todo))))
     if as_json:
         click.echo(json.dumps([record.model_dump(mode="json", by_alias=True) for record in result.records], indent=1))
     else:

@@ -1,7 +1,7 @@
 """The interfaces that systems, samplers, models, protocols, metrics and executors implement, one small file each."""
 
 from pdebench_fm.interfaces.examples import Examples, Ids
-from pdebench_fm.interfaces.executor import Executor
+from pdebench_fm.interfaces.executor import Executor, Report
 from pdebench_fm.interfaces.metric import Metric
 from pdebench_fm.interfaces.operator_model import Budget, FitContext, FitReport, OperatorModel, Progress, Trial
 from pdebench_fm.interfaces.pde_system import PDESystem
@@ -21,6 +21,7 @@ __all__ = [
     "PDESystem",
     "Parameters",
     "Progress",
+    "Report",
     "Sampler",
     "Split",
     "TransferProtocol",

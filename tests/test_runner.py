@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pdebench_fm import records
+from pdebench_fm.execution import InProcessExecutor, ProcessExecutor
+from pdebench_fm.interfaces import Progress
+from pdebench_fm.plan import Job, Plan, make_plan, model_spec
+from pdebench_fm.plugins import Registry
+from pdebench_fm.runner import RunResult, Silent, run_plan
+from pdebench_fm.suite import load_suite
+from pdebench_fm.work import Outcome
+from tests.support.installed import with_toy
+from tests.support.toy import toy_suite
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return with_toy()
+
+
+def plan_of(folder: Path, registry: Registry, model: str = "toy", **options: object) -> Plan:
+    suite = load_suite(toy_suite(folder), registry)
+    return make_plan(suite, "tiny", model_spec(registry, model), registry, **options)  # type: ignore[arg-type]
+
+
+class Counting(Silent):
+    """Counts the jobs that were really done."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def finished(self, job: Job, outcome: Outcome) -> None:
+        if not outcome.reused:
+            self.done.append(job.id)
+
+
+def scores(result: RunResult) -> list[tuple[str, str, int, int, float]]:
+    return [(r.task, r.protocol, r.examples, r.seed, r.metrics["relative_l2"]) for r in result.records]
+
+
+def test_every_row_gets_a_record_that_can_be_read_back(tmp_path: Path, registry: Registry) -> None:
+    plan = plan_of(tmp_path, registry)
+    result = run_plan(plan, registry, tmp_path / "runs")
+    assert result.complete
+    assert len(result.records) == len(plan.rows) == 2 + 2 * (1 + 2 + 3)
+    assert result.folder == tmp_path / "runs" / "toy" / "toy"
+    assert {r.key: r for r in records.read(result.folder / "records.jsonl")} == {r.key: r for r in result.records}
+    fine_tuned = next(r for r in result.records if r.protocol == "fine-tune")
+    assert fine_tuned.pretrain_job_id == next(r for r in result.records if r.task == "poisson").job_id
+    assert fine_tuned.learning_rate in (1e-4, 1e-3)
+    assert len(fine_tuned.trials) == 2
+    assert fine_tuned.interval["relative_l2"][0] <= fine_tuned.metrics["relative_l2"] <= fine_tuned.interval["relative_l2"][1]
+
+
+def test_the_chosen_trial_is_the_best_on_validation(tmp_path: Path, registry: Registry) -> None:
+    result = run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs")
+    for record in result.records:
+        if record.trials:
+            best = min(record.trials, key=lambda trial: trial.validation or 0)
+            assert record.learning_rate == best.hyperparameters["learning_rate"]
+
+
+def test_the_same_run_again_does_and_writes_nothing(tmp_path: Path, registry: Registry) -> None:
+    first = run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs")
+    text = (first.folder / "records.jsonl").read_text()
+    counting = Counting()
+    second = run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs", reporter=counting)
+    assert counting.done == []
+    assert not second.changed
+    assert second.records == first.records
+    assert (first.folder / "records.jsonl").read_text() == text
+
+
+def test_a_run_that_was_stopped_continues(tmp_path: Path, registry: Registry) -> None:
+    class Stops(Counting):
+        def finished(self, job: Job, outcome: Outcome) -> None:
+            super().finished(job, outcome)
+            if len(self.done) == 7:
+                raise KeyboardInterrupt
+
+    stopped, rest = Stops(), Counting()
+    with pytest.raises(KeyboardInterrupt):
+        run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs", reporter=stopped)
+    plan = plan_of(tmp_path, registry)
+    result = run_plan(plan, registry, tmp_path / "runs", reporter=rest)
+    assert result.complete
+    assert sorted([*stopped.done, *rest.done]) == sorted(plan.jobs)
+    undisturbed = run_plan(plan_of(tmp_path, registry), registry, tmp_path / "other")
+    assert scores(result) == scores(undisturbed)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_executors_give_the_same_scores_and_respect_parents(tmp_path: Path, registry: Registry, workers: int) -> None:
+    plan = plan_of(tmp_path, registry)
+    executor = InProcessExecutor() if workers == 1 else ProcessExecutor(workers)  # type: ignore[var-annotated]
+    finished: list[str] = []
+
+    class Order(Silent):
+        def finished(self, job: Job, outcome: Outcome) -> None:
+            assert all(parent in finished for parent in job.parents)
+            finished.append(job.id)
+
+    result = run_plan(plan, registry, tmp_path / "runs", executor=executor, reporter=Order())
+    assert len(finished) == len(plan.jobs)
+    reference = run_plan(plan_of(tmp_path, registry), registry, tmp_path / "other")
+    for mine, theirs in zip(scores(result), scores(reference), strict=True):
+        assert mine[:4] == theirs[:4]
+        assert mine[4] == pytest.approx(theirs[4], rel=1e-3)
+
+
+def test_progress_reaches_the_reporter(tmp_path: Path, registry: Registry) -> None:
+    heard: list[Progress] = []
+
+    class Hears(Silent):
+        def progressed(self, job: Job, progress: Progress) -> None:
+            heard.append(progress)
+
+    plan = plan_of(tmp_path, registry)
+    run_plan(plan, registry, tmp_path / "runs", reporter=Hears())
+    assert len(heard) == 2 * sum(job.kind == "trial" for job in plan.jobs.values())
+
+
+def test_a_failed_job_is_tried_again_and_its_point_says_so(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pdefm_transfer.protocols import FineTune
+
+    original = FineTune.adapt
+
+    def fails(self, model, train, *rest):  # type: ignore[no-untyped-def]
+        if len(train) == 8:
+            raise OSError("disk\nfull")
+        return original(self, model, train, *rest)
+
+    monkeypatch.setattr(FineTune, "adapt", fails)
+    result = run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs")
+    failed = [r for r in result.records if r.status == "failed"]
+    assert [(r.protocol, r.examples) for r in failed] == [("fine-tune", 8)] * 2
+    assert "trials failed" in failed[0].reason
+    assert not result.complete
+    logs = list((tmp_path / "runs" / "jobs").glob("*/failure.log"))
+    assert any("disk" in log.read_text() for log in logs)
+    monkeypatch.undo()
+    again = run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs")
+    assert again.complete
+    assert all(r.status == "ok" for r in records.read(again.folder / "records.jsonl"))
+    assert not list((tmp_path / "runs" / "jobs").glob("*/failure.log"))
+
+
+def test_what_diverges_is_recorded_as_such_and_not_tried_again(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pdefm_transfer.protocols import Scratch
+
+    from pdebench_fm.interfaces import FitReport
+
+    monkeypatch.setattr(Scratch, "adapt", lambda *_: FitReport("diverged", "training loss nan at step 3"))
+    first = run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs")
+    diverged = [r for r in first.records if r.status == "diverged"]
+    assert [(r.protocol, r.examples) for r in diverged] == [("scratch", 4), ("scratch", 8)] * 2
+    assert all("training loss nan at step 3" in r.reason and r.metrics == {} for r in diverged)
+    assert all(trial.status == "diverged" for r in diverged for trial in r.trials)
+    counting = Counting()
+    run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs", reporter=counting)
+    assert counting.done == []
+
+
+def test_a_model_that_cannot_be_tuned_further_has_unsupported_rows(tmp_path: Path, registry: Registry) -> None:
+    result = run_plan(plan_of(tmp_path, registry, "zero"), registry, tmp_path / "runs")
+    found = {(r.protocol, r.status) for r in result.records}
+    assert found == {("zero-shot", "ok"), ("fine-tune", "unsupported"), ("scratch", "ok")}
+    assert all(r.metrics["relative_l2"] == pytest.approx(1.0) for r in result.records if r.status == "ok")
+    assert result.complete
+
+
+def test_a_new_metric_is_computed_without_training(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs")
+    wider = with_toy()
+    entry = wider.get("metrics", "max_error")
+    monkeypatch.setitem(wider._entries["metrics"], "another", type(entry)("another", "1", entry.factory, ""))
+    counting = Counting()
+    plan = plan_of(tmp_path, wider)
+    result = run_plan(plan, wider, tmp_path / "runs", reporter=counting)
+    assert all(record.metrics["another"] == record.metrics["max_error"] for record in result.records)
+    assert all(plan.jobs[id].kind == "point" for id in counting.done)
+
+
+def test_only_the_chosen_trials_keep_their_weights(tmp_path: Path, registry: Registry) -> None:
+    plan = plan_of(tmp_path, registry)
+    run_plan(plan, registry, tmp_path / "runs")
+    kept = {path.parent.name for path in (tmp_path / "runs" / "jobs").glob("*/model")}
+    chosen = {
+        json.loads((tmp_path / "runs" / "jobs" / job.id / "result.json").read_text())["chosen"]
+        for job in plan.jobs.values()
+        if job.kind == "point"
+    }
+    assert kept == chosen - {None}
