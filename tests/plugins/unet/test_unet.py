@@ -14,6 +14,7 @@ def inputs(batch, n, constants=2):
 
 
 def test_the_default_has_under_half_a_million_parameters():
+    assert sum(p.numel() for p in UNetwork(4, 1, 8, 3).parameters()) == 122_889
     assert sum(p.numel() for p in UNetwork(4, 1, 16, 3).parameters()) == 488_849
 
 

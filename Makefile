@@ -1,0 +1,40 @@
+# Two commands are enough on a fresh machine: `make smoke` and `make test`.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: install smoke test check bench leaderboard clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt
+	touch $(STAMP)
+
+# The main job at low resolution: every system and a mixed pre-training, then a table and a figure.
+smoke: $(STAMP)
+	$(BIN)/pdefm run suites/smoke.yaml --model fno-64k --output runs
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n 2
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/data.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/fno_step.py
+	$(BIN)/python benchmarks/startup.py
+
+leaderboard: $(STAMP)
+	$(BIN)/pdefm leaderboard build
+	$(BIN)/pdefm leaderboard check
+
+clean:
+	rm -rf $(VENV) runs
