@@ -1,7 +1,7 @@
 """Arguments of somebody else's factory, bound and checked against its signature before it is called.
 
-The complete arguments, defaults included, become part of a job's identity, so ``fno-64k`` and ``fno --set width=16
---set modes=4`` are one model, and ``[1, 5]`` and ``[1.0, 5.0]`` one range.
+The complete arguments, defaults included, become part of a job's identity, so a named size and its family with the
+same ``--set`` are one model, and ``[1, 5]`` and ``[1.0, 5.0]`` one range.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ class FitReport:
 
 
 class OperatorModel(ABC):
-    """A model under test. A registered factory is called with the model's arguments, e.g. ``FNO(width=16, modes=4)``.
+    """A model under test. A registered factory is called with the model's arguments, e.g. ``Model(width=16)``.
 
     Construction is cheap: weights are made by `initialise` or `load`. Class attributes declare what the model can do;
     what it declares is checked by ``pdefm check model NAME``.

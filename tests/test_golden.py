@@ -1,0 +1,53 @@
+"""What must not move without a version bump: job ids, and one score of the smoke suite.
+
+Job ids are exact on every machine. The score is held to a tolerance: FFTs and thread counts move the last bits, and
+training amplifies them. If a change moves either on purpose, bump the version of what changed (a plugin's entry,
+`TRAINING_VERSION`, or the suite), say so under "Scores changed" in the CHANGELOG, and rewrite the files:
+
+    PDEFM_REWRITE_GOLDEN=1 python -m pytest tests/test_golden.py
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from pdebench_fm import records
+from pdebench_fm.plan import Plan, make_plan, model_spec
+from pdebench_fm.plugins import registry
+from pdebench_fm.suite import load_suite
+from pdebench_fm.work import Worker
+
+JOBS = Path(__file__).parent / "golden" / "jobs.json"
+RECORDS = Path(__file__).parents[1] / "leaderboard" / "records" / "smoke" / "smoke" / "fno-64k.jsonl"
+MODELS = ("fno-64k", "unet", "mode-regression")
+
+
+def smoke_plan(model: str) -> Plan:
+    return make_plan(load_suite("smoke"), "smoke", model_spec(registry(), model), registry())
+
+
+def test_job_ids_have_not_moved() -> None:
+    found = {f"{model}: {job.label}": job.id for model in MODELS for job in smoke_plan(model).jobs.values()}
+    if os.environ.get("PDEFM_REWRITE_GOLDEN"):
+        JOBS.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert found == json.loads(JOBS.read_text(encoding="utf-8"))
+
+
+def test_the_committed_records_are_those_of_this_version() -> None:
+    committed = {record.job_id for record in records.read(RECORDS)}
+    assert {row.job.id for row in smoke_plan("fno-64k").rows} == committed
+
+
+def test_one_smoke_score_is_the_committed_one(tmp_path: Path) -> None:
+    plan = smoke_plan("fno-64k")
+    row = next(row for row in plan.rows if (row.task, row.protocol, row.examples) == ("SYS-1(5,10)", "scratch", 16))
+    worker = Worker(plan, registry(), tmp_path, "cpu")
+    for trial in row.job.description["trials"]:
+        assert worker.perform(plan.jobs[trial], lambda progress: None).status == "ok"
+    measured = worker.perform(row.job, lambda progress: None).result["metrics"]
+    (record,) = [record for record in records.read(RECORDS) if record.job_id == row.job.id]
+    assert measured == pytest.approx(record.metrics, rel=0.03)
