@@ -1,6 +1,6 @@
 """How long ``pdefm`` takes to answer without doing anything: wall seconds of a whole process, median of several.
 
-    python benchmarks/startup.py
+python benchmarks/startup.py
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ its trials, an interval that misses its own score, a pre-training nobody recorde
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from pdebench_fm.records import Record
 from pdebench_fm.tables import METRIC
@@ -29,6 +30,7 @@ def problems(record: Record) -> Iterator[str]:
         if record.test_examples == 0:
             yield "test_examples is 0, yet there are metrics"
     yield from _choice_problems(record)
+    yield from _description_problems(record)
     for trial in record.trials:
         if [other.job_id for other in record.trials].count(trial.job_id) > 1:
             yield f"trial {trial.job_id[:12]}… is listed twice"
@@ -58,6 +60,49 @@ def _choice_problems(record: Record) -> Iterator[str]:
     chosen = [rate for error, rate in errors if error == best]
     if record.learning_rate not in chosen:
         yield f"learning_rate {record.learning_rate:g} is not that of its best trial ({chosen[0]})"
+
+
+def _description_problems(record: Record) -> Iterator[str]:
+    """Whether the record says of its job what the job's own description says."""
+    try:
+        described = _described(record.job)
+    except (KeyError, TypeError, ValueError):
+        yield "job is not the description of a point"
+        return
+    stated: dict[str, Any] = {
+        "model_args": record.model_args,
+        "protocol": record.protocol,
+        "examples": record.examples,
+        "seed": record.seed,
+        "precision": record.precision,
+        "pretrain_job_id": record.pretrain_job_id,
+    }
+    if record.trials:
+        stated["trials"] = [trial.job_id for trial in record.trials]
+    if record.status == "ok":
+        stated["test_examples"] = record.test_examples
+    for name, value in stated.items():
+        if described[name] != value:
+            yield f"{name} is {value!r}, its job says {described[name]!r}"
+    if not described["data_seeds"] <= {record.data_seed}:
+        yield f"data_seed is {record.data_seed}, its job says {sorted(described['data_seeds'])}"
+
+
+def _described(job: Mapping[str, Any]) -> dict[str, Any]:
+    """What a point's description says, under the names a record uses."""
+    train, sets = job["train"], [*job["train"]["sets"], *job["test"]["sets"]]
+    few_shot = train.get("few_shot")
+    return {
+        "model_args": job["model"]["arguments"],
+        "protocol": job["protocol"]["name"],
+        "examples": few_shot["examples"] if few_shot else sum(part["count"] for part in train["sets"]),
+        "seed": job["seed"],
+        "precision": job["precision"],
+        "pretrain_job_id": job["start"].get("job"),
+        "trials": list(job["trials"]),
+        "test_examples": sum(part["count"] for part in job["test"]["sets"]),
+        "data_seeds": {part["data_seed"] for part in sets if "data_seed" in part},
+    }
 
 
 def conflicts(records: Sequence[Located]) -> Iterator[tuple[str, str]]:

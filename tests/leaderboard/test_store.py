@@ -106,7 +106,7 @@ def test_a_record_that_gives_itself_away_is_refused(board, run, record, message)
         ({"model": "other", "data_seed": 1}, "data_seed"),
         ({"model": "other", "test_examples": 64}, "test_examples"),
         ({"seed": 1, "model_args": {"width": 32}}, "model_args"),
-        ({"job": {"code": "newer"}}, "already scored by another job"),
+        ({"precision": "float64"}, "already scored by another job"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(board, run, change, message):
@@ -117,7 +117,7 @@ def test_what_cannot_be_compared_is_refused(board, run, change, message):
 
 def test_another_version_of_the_suite_may_differ_in_all_of_that(board, run):
     add(board, [run(make_record())])
-    add(board, [run(make_record(suite_version=2, data_seed=5, test_examples=64, job={"code": "newer"}))])
+    add(board, [run(make_record(suite_version=2, data_seed=5, test_examples=64, precision="float64"))])
     assert len(read(board / "records/smoke/smoke/conv-small.jsonl")) == 2
 
 
@@ -150,3 +150,22 @@ def test_check_names_a_tampered_or_misplaced_record(board, run):
     assert "belongs in" in check(board)[0]
     (board / "records" / "stray.txt").write_text("x")
     assert any("stray.txt: holds no record" in line for line in check(board))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 3}, "seed is 3, its job says 0"),
+        ({"examples": 64}, "examples is 64, its job says 16"),
+        ({"model_args": {"width": 99}}, "model_args is"),
+        ({"protocol": "scratch"}, "protocol is 'scratch', its job says 'fine-tune'"),
+        ({"precision": "bfloat16"}, "precision is 'bfloat16'"),
+        ({"test_examples": 9999}, "test_examples is 9999, its job says 256"),
+        ({"data_seed": 4}, "data_seed is 4, its job says"),
+        ({"pretrain_job_id": "0" * 64}, "pretrain_job_id is"),
+    ],
+)
+def test_a_record_that_misstates_its_job_is_refused(board, run, change, message):
+    true = make_record()
+    with pytest.raises(RefusedError, match=message):
+        add(board, [run(true.model_copy(update=change))])

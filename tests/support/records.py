@@ -36,7 +36,7 @@ def make_record(
     """Return a record that is ok with relative_l2 = ``error``; with status=… an empty one of that status."""
     status = changes.get("status", "ok")
     suite = changes.get("suite", "smoke")
-    job = changes.pop("job", None) or {
+    base = {
         "kind": changes.get("kind", "point"),
         "model": model,
         "task": task,
@@ -47,13 +47,11 @@ def make_record(
     }
     tuned = protocol != "zero-shot" and status == "ok"
     trials = (
-        make_trial(1e-3, 0.1, job_id=job_id({**job, "trial": 1})),
-        make_trial(1e-2, 0.2, job_id=job_id({**job, "trial": 2})),
+        make_trial(1e-3, 0.1, job_id=job_id({**base, "trial": 1})),
+        make_trial(1e-2, 0.2, job_id=job_id({**base, "trial": 2})),
     )
     values: dict[str, Any] = {
         "kind": "point",
-        "job_id": job_id(job),
-        "job": job,
         "suite": suite,
         "suite_version": 1,
         "profile": "smoke",
@@ -86,7 +84,28 @@ def make_record(
         "trials": trials if tuned else (),
         "notes": {},
     }
-    return Record(**{**values, **changes})
+    merged = {**values, **changes}
+    merged.setdefault("job", describe(merged, base))
+    merged.setdefault("job_id", job_id(merged["job"]))
+    return Record(**merged)
+
+
+def describe(values: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+    """A job description that agrees with the rest of a record; ``base`` tells jobs apart."""
+    start = {"from": "pretrained", "job": values["pretrain_job_id"]} if values["pretrain_job_id"] else {"from": "new"}
+    few_shot = {} if values["kind"] == "pretraining" else {"few_shot": {"examples": values["examples"], "seed": 0}}
+    ids = [trial.job_id if isinstance(trial, TrialRecord) else trial["job_id"] for trial in values["trials"]]
+    return {
+        "kind": "point",
+        "model": {"family": values["model"], "version": "1", "arguments": values["model_args"]},
+        "protocol": {"name": values["protocol"], "version": "1"},
+        "start": start,
+        "train": {"sets": [{"count": values["examples"], "data_seed": values["data_seed"], "of": base}], **few_shot},
+        "seed": values["seed"],
+        "precision": values["precision"],
+        "trials": ids or [job_id({**base, "trial": number}) for number in (1, 2)],
+        "test": {"sets": [{"count": values["test_examples"], "data_seed": values["data_seed"]}]},
+    }
 
 
 def make_pretraining(model: str = "conv-small", source: str = "poisson", **changes: Any) -> Record:
