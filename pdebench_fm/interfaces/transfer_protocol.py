@@ -26,7 +26,6 @@ class TransferProtocol(ABC):
         """Return None where the protocol can use the model, otherwise one line saying why not."""
         return None
 
-    @abstractmethod
     def adapt(
         self,
         model: OperatorModel,
@@ -36,4 +35,8 @@ class TransferProtocol(ABC):
         trial: Trial,
         context: FitContext,
     ) -> FitReport:
-        """Fit the model to the downstream examples. Never called where ``train`` would be empty."""
+        """Fit the model to the downstream examples; all of it by its own means, unless a protocol says otherwise.
+
+        Never called where ``train`` would be empty.
+        """
+        return model.fit(train, validation, budget, trial, context)

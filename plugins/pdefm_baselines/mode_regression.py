@@ -32,6 +32,8 @@ from pdefm_baselines.modes import coefficients, evaluate
 BATCH = 128
 """Examples held at once while the normal equations are accumulated."""
 
+_RIDGES = (1e-4, 1e-2, 1e-6, 1.0, 1e-8)
+
 
 class ModeRegression(OperatorModel):
     """Ridge regression per Fourier mode.
@@ -65,9 +67,8 @@ class ModeRegression(OperatorModel):
         return None
 
     def search_space(self, budget: Budget) -> Sequence[Mapping[str, float]]:
-        """Return as many ridge strengths as a network may try learning rates, from 1e-8 to 1."""
-        count = len(budget.learning_rates)
-        return [{"ridge": float(f"{ridge:.3g}")} for ridge in (np.geomspace(1e-8, 1.0, count) if count > 1 else [1e-4])]
+        """Return as many ridge strengths as a network may try learning rates (at most five), the most useful first."""
+        return [{"ridge": ridge} for ridge in _RIDGES[: len(budget.learning_rates)]]
 
     @property
     def parameters(self) -> int:

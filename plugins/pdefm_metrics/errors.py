@@ -20,6 +20,12 @@ def _stacked(problem: Problem, fields: Fields) -> Tensor:
     return torch.stack([fields[name] for name in problem.output_names], dim=1).double()
 
 
+def _error_and_truth(problem: Problem, prediction: Fields, target: Fields) -> tuple[Tensor, Tensor]:
+    """Both (batch, outputs · n · n)."""
+    truth = _stacked(problem, target).flatten(1)
+    return _stacked(problem, prediction).flatten(1) - truth, truth
+
+
 class RelativeL2(Metric):
     """Mean over the examples of ‖u − u_ref‖₂ / ‖u_ref‖₂ (paper, A.3)."""
 
@@ -27,8 +33,7 @@ class RelativeL2(Metric):
         self, problem: Problem, inputs: Fields, prediction: Fields, target: Fields, system: PDESystem | None
     ) -> Tensor:
         """Relative L2 error of each example, (batch,)."""
-        truth = _stacked(problem, target).flatten(1)
-        error = _stacked(problem, prediction).flatten(1) - truth
+        error, truth = _error_and_truth(problem, prediction, target)
         return error.norm(dim=1) / truth.norm(dim=1)
 
 
@@ -39,8 +44,7 @@ class RelativeL1Median(Metric):
         self, problem: Problem, inputs: Fields, prediction: Fields, target: Fields, system: PDESystem | None
     ) -> Tensor:
         """Relative L1 error of each example, (batch,)."""
-        truth = _stacked(problem, target).flatten(1)
-        error = _stacked(problem, prediction).flatten(1) - truth
+        error, truth = _error_and_truth(problem, prediction, target)
         return error.abs().sum(dim=1) / truth.abs().sum(dim=1)
 
     def summarise(self, values: np.ndarray) -> np.ndarray:
@@ -70,8 +74,7 @@ class MaxError(Metric):
         self, problem: Problem, inputs: Fields, prediction: Fields, target: Fields, system: PDESystem | None
     ) -> Tensor:
         """Largest error on the grid over the largest true value, of each example, (batch,)."""
-        truth = _stacked(problem, target).flatten(1)
-        error = _stacked(problem, prediction).flatten(1) - truth
+        error, truth = _error_and_truth(problem, prediction, target)
         return error.abs().amax(dim=1) / truth.abs().amax(dim=1)
 
 

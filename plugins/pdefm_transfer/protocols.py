@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, OperatorModel, TransferProtocol, Trial
+from pdebench_fm.interfaces import OperatorModel, TransferProtocol
 
 
 class ZeroShot(TransferProtocol):
@@ -19,18 +19,6 @@ class ZeroShot(TransferProtocol):
     def sizes(self, downstream: Sequence[int]) -> Sequence[int]:
         """Scored at zero examples only."""
         return (0,)
-
-    def adapt(
-        self,
-        model: OperatorModel,
-        train: Examples,
-        validation: Examples,
-        budget: Budget,
-        trial: Trial,
-        context: FitContext,
-    ) -> FitReport:
-        """Leave the model as it is."""
-        return FitReport()
 
 
 class FineTune(TransferProtocol):
@@ -49,18 +37,6 @@ class FineTune(TransferProtocol):
         """Refuse a model that cannot continue from where it stands."""
         return None if model.warm_starts else "the model cannot be fitted further (it declares warm_starts = False)"
 
-    def adapt(
-        self,
-        model: OperatorModel,
-        train: Examples,
-        validation: Examples,
-        budget: Budget,
-        trial: Trial,
-        context: FitContext,
-    ) -> FitReport:
-        """Fit from the pre-trained weights."""
-        return model.fit(train, validation, budget, trial, context)
-
 
 class Scratch(TransferProtocol):
     """Train on N downstream examples alone. At N = 0 it is the untrained network (paper, Fig. 3)."""
@@ -77,15 +53,3 @@ class Scratch(TransferProtocol):
     def refuses(self, model: OperatorModel) -> str | None:
         """Refuse a model that only exists trained."""
         return None if model.from_scratch else "the model only exists trained (it declares from_scratch = False)"
-
-    def adapt(
-        self,
-        model: OperatorModel,
-        train: Examples,
-        validation: Examples,
-        budget: Budget,
-        trial: Trial,
-        context: FitContext,
-    ) -> FitReport:
-        """Fit from the untrained model."""
-        return model.fit(train, validation, budget, trial, context)
