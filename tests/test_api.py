@@ -1,0 +1,181 @@
+"""The Python calls: the same road as the command line, and nothing written where the arguments are wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import pdebench_fm
+from pdebench_fm import records
+from pdebench_fm.api import entry_of
+from pdebench_fm.errors import PdefmError, SettingError, SuiteError, UnknownNameError, UnsupportedError, UsageError
+from pdebench_fm.hookspecs import ModelEntry
+from pdebench_fm.interfaces import OperatorModel
+from pdebench_fm.plan import make_plan, model_spec
+from pdebench_fm.problem import Problem
+from pdebench_fm.runner import RunResult, run_plan
+from pdebench_fm.suite import load_suite
+from tests.support.installed import with_toy
+from tests.support.toy import TOY, Toy, toy_suite
+
+
+class TinyNet(Toy):
+    """A class that no plugin registers."""
+
+
+class Choosy(Toy):
+    def supports(self, problem: Problem) -> str | None:
+        return "only takes Navier-Stokes"
+
+
+def scores(result: RunResult) -> list[tuple[str, str, int, int, dict[str, float]]]:
+    return [(r.task, r.protocol, r.examples, r.seed, dict(r.metrics)) for r in result.records]
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    """The toy suite as the runner runs it."""
+    folder, registry = tmp_path_factory.mktemp("reference"), with_toy()
+    suite = load_suite(toy_suite(folder), registry)
+    return run_plan(make_plan(suite, "tiny", model_spec(registry, "toy"), registry), registry, folder / "runs")
+
+
+@pytest.fixture(scope="module")
+def of_class(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    folder = tmp_path_factory.mktemp("of_class")
+    return pdebench_fm.evaluate(TinyNet, toy_suite(folder), device="cpu", output=folder / "runs")
+
+
+def test_an_entry_scores_what_the_runner_scores(tmp_path: Path, reference: RunResult) -> None:
+    result = pdebench_fm.evaluate(TOY, toy_suite(tmp_path), device="cpu", output=tmp_path / "runs")
+    assert scores(result) == scores(reference)
+    assert [r.job_id for r in result.records] == [r.job_id for r in reference.records]
+
+
+def test_a_class_scores_what_its_entry_scores(of_class: RunResult, reference: RunResult) -> None:
+    assert of_class.complete
+    assert of_class.folder.name == "tiny-net"
+    assert scores(of_class) == scores(reference)
+
+
+def test_the_results_are_written_with_table_and_figures(of_class: RunResult) -> None:
+    assert records.read(of_class.folder / "records.jsonl") == of_class.records
+    assert "tiny-net" in (of_class.folder / "table.md").read_text(encoding="utf-8")
+    assert list((of_class.folder / "figures").iterdir())
+
+
+def test_a_class_is_identified_by_its_source(of_class: RunResult) -> None:
+    version = entry_of(TinyNet).version
+    assert version.startswith("source-")
+    assert entry_of(Choosy).version == version
+    assert entry_of(Toy).version != version  # another file
+    assert of_class.records[0].versions["model tiny-net"] == version
+
+
+def test_a_class_without_source_needs_an_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TinyNet, "__module__", "builtins")
+    with pytest.raises(UsageError, match="pass a ModelEntry with a version"):
+        entry_of(TinyNet)
+
+
+def test_a_registered_name_takes_arguments_and_seeds(tmp_path: Path) -> None:
+    result = pdebench_fm.evaluate(
+        "mode-regression",
+        toy_suite(tmp_path),
+        "tiny",
+        arguments={"modes": 3},
+        seeds=2,
+        device="cpu",
+        output=tmp_path / "runs",
+    )
+    assert result.complete
+    assert result.records[0].model_args == {"modes": 3, "degree": 2}
+    assert {r.seed for r in result.records} == {0, 1}
+
+
+def test_calling_again_reuses_everything(tmp_path: Path) -> None:
+    def call() -> RunResult:
+        return pdebench_fm.evaluate("mean", toy_suite(tmp_path), device="cpu", output=tmp_path / "runs")
+
+    first, second = call(), call()
+    assert first.changed
+    assert not second.changed
+    assert second.records == first.records
+
+
+WRONG: dict[str, tuple[dict[str, Any], type[PdefmError], str]] = {
+    "model": ({"model": "uent"}, UnknownNameError, "did you mean 'unet'"),
+    "no model": ({"model": dict}, UsageError, "a subclass of OperatorModel"),
+    "an instance": ({"model": TinyNet()}, UsageError, "a subclass of OperatorModel"),
+    "unsupported": ({"model": Choosy}, UnsupportedError, "only takes Navier-Stokes"),
+    "suite": ({"suite": "smok"}, UnknownNameError, "did you mean 'smoke'"),
+    "suite file": ({"suite": "nowhere.yaml"}, SuiteError, "nowhere.yaml"),
+    "profile": ({"profile": "tniy"}, UnknownNameError, "did you mean 'tiny'"),
+    "device": ({"device": "tpu"}, UsageError, "device must be auto, cpu, cuda or cuda:N, got 'tpu'"),
+    "device number": ({"device": "cuda:64"}, UsageError, "this machine has"),
+    "precision": ({"precision": "float8"}, UnknownNameError, "precision"),
+    "seeds": ({"seeds": 0}, UsageError, "seeds must be at least 1, got 0"),
+    "argument": ({"arguments": {"wdith": 2}}, SettingError, "did you mean 'width'"),
+    "type of argument": ({"arguments": {"width": "wide"}}, SettingError, "width"),
+    "weights": ({"pretrained": "nowhere.safetensors"}, PdefmError, "nowhere.safetensors"),
+    "taken name": ({"model": ModelEntry("zero", "1", TinyNet, "")}, PdefmError, "already registered"),
+}
+
+
+@pytest.mark.parametrize(("changes", "error", "text"), WRONG.values(), ids=WRONG.keys())
+def test_wrong_arguments_are_refused_and_nothing_is_written(
+    tmp_path: Path, changes: dict[str, Any], error: type[PdefmError], text: str
+) -> None:
+    given: dict[str, Any] = {"model": TOY, "suite": toy_suite(tmp_path), "device": "cpu", "output": tmp_path / "runs"}
+    with pytest.raises(error, match=text) as caught:
+        pdebench_fm.evaluate(**{**given, **changes})
+    assert len(str(caught.value).splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_examples_are_the_same_whatever_the_count() -> None:
+    few = pdebench_fm.load_examples("ood_sys1:SYS-1(1,5)", count=3, grid=16)
+    many = pdebench_fm.load_examples("ood_sys1:SYS-1(1,5)", count=9, grid=16)
+    assert (len(few), len(many)) == (3, 9)
+    assert few.problem.grid.size == 16
+    (inputs, outputs), (same, _) = few.batch([2]), many.batch([2])
+    assert outputs["solution"].shape == (1, 16, 16)
+    assert inputs["k11"].shape == (1,)
+    for name, values in inputs.items():
+        assert torch.equal(values, same[name])
+
+
+def test_examples_come_from_a_suite_file_too(tmp_path: Path) -> None:
+    examples = pdebench_fm.load_examples(f"{toy_suite(tmp_path)}:C", split="test", count=2, grid=16)
+    assert "omega" in examples.problem.constants
+
+
+def test_splits_hold_other_examples() -> None:
+    train, test = (
+        pdebench_fm.load_examples("ood_sys1:SYS-1(1,5)", split=split, count=2, grid=16).batch([0])[0]["source"]
+        for split in ("train", "test")
+    )
+    assert not torch.equal(train, test)
+
+
+@pytest.mark.parametrize(
+    ("reference", "text"),
+    [
+        ("ood_sys1:SYS-1(1,6)", "did you mean 'SYS-1\\(1,5\\)'"),
+        ("ood_sys:SYS-1(1,5)", "did you mean 'ood_sys1'"),
+        ("ood_sys1", "SUITE:NAME"),
+    ],
+)
+def test_an_unknown_distribution_names_the_nearest(reference: str, text: str) -> None:
+    with pytest.raises(UsageError, match=text):
+        pdebench_fm.load_examples(reference)
+
+
+def test_the_two_calls_are_all_the_package_exports() -> None:
+    assert set(pdebench_fm.__all__) == {"__version__", "evaluate", "load_examples"}
+    with pytest.raises(AttributeError, match="no attribute 'evalaute'"):
+        pdebench_fm.evalaute  # noqa: B018
+    assert issubclass(TinyNet, OperatorModel)

@@ -1,0 +1,176 @@
+"""Other people's packages, installed by pip into an environment of their own, used through the real command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sysconfig
+import venv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PACKAGES = ("ridge_operator", "released_model", "measured_data")
+
+SUITE = """\
+name: tiny
+version: 1
+description: One small task.
+default_profile: tiny
+distributions:
+  A: {system: poisson, eigenvalue: [1, 5]}
+  B: {system: poisson, eigenvalue: [5, 10]}
+pretraining:
+  poisson: [A]
+tasks:
+  - {name: B, pretraining: poisson, downstream: B, shift: med}
+protocols: [zero-shot, fine-tune, scratch]
+profiles:
+  tiny:
+    grid: 20
+    examples: {pretraining: 16, validation: 8, test: 8, downstream: [4]}
+    training: {epochs: 1, batch_size: 8, learning_rates: [1e-3, 1e-2]}
+    fine_tuning: {epochs: 1, learning_rates: [1e-6, 1e-5]}
+"""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment that has this package and the three of others."""
+
+    python: Path
+    home: Path
+
+    def call(self, *arguments: object, code: int = 0) -> str:
+        """Run Python with ``arguments``, expect an exit code, and return standard output."""
+        done = self.run(*arguments)
+        assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def run(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        """Run Python with ``arguments``."""
+        kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        settings = {"PDEFM_CACHE_DIR": str(self.home / "cache"), "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
+        return subprocess.run(
+            [str(self.python), *map(str, arguments)], capture_output=True, text=True, env=kept | settings, cwd=self.home
+        )
+
+    def pdefm(self, *arguments: object, code: int = 0) -> str:
+        """Run ``pdefm``."""
+        return self.call("-m", "pdebench_fm.cli", *arguments, code=code)
+
+    def scored(self, *arguments: object) -> list[dict[str, Any]]:
+        """Run a suite on one core and return its records."""
+        common = ("--device", "cpu", "--workers", 1, "--output", self.home / "runs", "--json")
+        records: list[dict[str, Any]] = json.loads(self.pdefm("run", *arguments, *common))
+        return records
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """Install the packages without network: what they need is borrowed from the running interpreter."""
+    home = tmp_path_factory.mktemp("third_party")
+    venv.create(home / "venv", with_pip=find_spec("pip") is None, symlinks=True)
+    made = Environment(home / "venv" / "bin" / "python", home)
+    paths = {"base": str(home / "venv"), "platbase": str(home / "venv")}
+    packages = Path(sysconfig.get_path("purelib", "venv", paths))
+    borrowed = sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+    lines = [f"import site; site.addsitedir({folder!r})\n" for folder in borrowed]  # follows their own .pth files too
+    (packages / "borrowed.pth").write_text("".join(lines))
+    folders = [Path(__file__).with_name(name) for name in PACKAGES]
+    offline = ("--no-deps", "--no-build-isolation", "--no-index", "--no-cache-dir", "--disable-pip-version-check")
+    made.call("-m", "pip", "install", *offline, *folders)
+    made.call("-m", "measured_data")
+    return made
+
+
+@pytest.fixture(scope="module")
+def suite(environment: Environment) -> Path:
+    path = environment.home / "tiny.yaml"
+    path.write_text(SUITE, encoding="utf-8")
+    return path
+
+
+def arms(records: Sequence[dict[str, Any]]) -> list[tuple[str, int, str]]:
+    return [(record["protocol"], record["examples"], record["status"]) for record in records]
+
+
+ALL_ARMS = [
+    ("pretraining", "ok"),
+    ("zero-shot", "ok"),
+    ("fine-tune", "ok"),
+    ("scratch", "ok"),
+    ("scratch", "ok"),
+]
+
+
+def test_all_three_are_found_without_failure(environment: Environment) -> None:
+    plugins = {plugin["name"]: plugin for plugin in json.loads(environment.pdefm("plugins", "--json"))}
+    assert plugins.keys() >= {*PACKAGES, "spectral", "transfer"}
+    assert [plugin["name"] for plugin in plugins.values() if plugin["failure"]] == []
+    assert plugins["ridge_operator"]["entries"] == {"models": ["ridge-operator"]}
+    assert plugins["released_model"]["distribution"] == "released-model 1.0.0"
+    assert plugins["measured_data"]["entries"] == {"suites": ["measured"]}
+
+
+@pytest.mark.parametrize("model", ["ridge-operator", "released-poisson"])
+def test_both_models_keep_the_interface(environment: Environment, model: str) -> None:
+    found = json.loads(environment.pdefm("check", "model", model, "--json"))
+    assert set(found.values()) == {None}
+
+
+def test_records_of_a_numpy_model_enter_a_leaderboard(environment: Environment, suite: Path) -> None:
+    records = environment.scored(suite, "--model", "ridge-operator", "--set", "modes=4")
+    assert [(protocol, status) for protocol, _, status in arms(records)] == ALL_ARMS
+    assert records[0]["metrics"]["relative_l2"] < 1
+    assert all(record["learning_rate"] is None for record in records)
+    assert {t["hyperparameters"]["ridge"] for t in records[0]["trials"]} == {1e-6, 1e-1}
+    board = ("--directory", environment.home / "board")
+    added = environment.pdefm("leaderboard", "add", environment.home / "runs" / "tiny" / "ridge-operator", *board)
+    assert added == "5 added, 0 replaced, 0 already there\n"
+    environment.pdefm("leaderboard", "build", *board)
+    environment.pdefm("leaderboard", "check", *board)
+    assert "ridge-operator" in (environment.home / "board" / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_released_model_needs_no_pretraining_and_has_no_scratch_arm(environment: Environment, suite: Path) -> None:
+    records = environment.scored(suite, "--model", "released-poisson")
+    assert arms(records) == [
+        ("zero-shot", 0, "ok"),
+        ("fine-tune", 4, "ok"),
+        ("scratch", 0, "unsupported"),
+        ("scratch", 4, "unsupported"),
+    ]
+    zero_shot, fine_tune, scratch, _ = records
+    assert zero_shot["metrics"]["relative_l2"] < 0.6
+    assert fine_tune["metrics"]["relative_l2"] == pytest.approx(zero_shot["metrics"]["relative_l2"], rel=0.1)
+    assert fine_tune["metrics"] != zero_shot["metrics"]
+    assert "resampling" in zero_shot["notes"]
+    assert zero_shot["notes"] == fine_tune["notes"]
+    assert "from_scratch = False" in scratch["reason"]
+    assert all(record["pretrain_job_id"] is None for record in records)
+
+
+@pytest.mark.parametrize("model", [("unet", "--set", "width=4"), ("ridge-operator",)], ids=["unet", "ridge-operator"])
+def test_examples_from_files_need_no_solver(environment: Environment, model: tuple[str, ...]) -> None:
+    records = environment.scored("measured", "--model", *model)
+    assert [(protocol, status) for protocol, _, status in arms(records)] == ALL_ARMS
+    for record in records:
+        assert "relative_l2" in record["metrics"]
+        assert "pde_residual" not in record["metrics"]
+
+
+def test_a_suite_the_released_model_cannot_take_is_refused_in_one_line(environment: Environment) -> None:
+    refused = environment.run(
+        "-m", "pdebench_fm.cli", "run", "measured", "--model", "released-poisson", "--output", environment.home / "none"
+    )
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert len(refused.stderr.splitlines()) == 1
+    assert "the checkpoint maps source, k11, k22, k12 to solution" in refused.stderr
+    assert "temperature" in refused.stderr
+    assert not (environment.home / "none").exists()
