@@ -17,13 +17,13 @@ from pdebench_fm.data.sources import OpenSet, SetCache, open_set, specify
 from pdebench_fm.errors import DataFileError, PdefmError, UnknownNameError, UnsupportedError, UsageError
 from pdebench_fm.hookspecs import ModelEntry
 from pdebench_fm.interfaces import Examples, Executor, OperatorModel, Split
+from pdebench_fm.messages import printable
 from pdebench_fm.plan import Job, ModelSpec, Plan, Weights, make_plan, model_spec
 from pdebench_fm.plugins import Registry, registry
 from pdebench_fm.records import Cell
 from pdebench_fm.runner import Reporter, RunResult, run_plan
 from pdebench_fm.suite import Suite, check_files, load_suite
 from pdebench_fm.work import Outcome
-from pdebench_fm.yaml_source import printable
 
 PRECISIONS = ("float32", "tf32", "bfloat16", "float64")
 
@@ -63,7 +63,7 @@ def prepare(
     loaded = load_suite(suite, found)
     chosen = loaded.default_profile if profile is None else profile
     loaded.profile(chosen)
-    check_files(loaded)
+    check_files(loaded, chosen)
     spec = model_spec(found, model, arguments)
     where = resolve_device(device)
     weights = None
@@ -93,7 +93,9 @@ def execute(prepared: Prepared, reporter: Reporter | None = None, workers: int =
     if result.changed or not (result.folder / "table.md").exists():
         draw(result.records, result.folder / "figures")
         table = to_markdown(build_table(result.records, planned_cells(prepared.plan)))
-        (result.folder / "table.md").write_text(table, encoding="utf-8")
+        temporary = result.folder / f"table.{os.getpid()}.tmp"
+        temporary.write_text(table, encoding="utf-8")
+        os.replace(temporary, result.folder / "table.md")  # another run may be reading or writing it
     return result
 
 
@@ -210,7 +212,13 @@ def entry_of(model: type[OperatorModel]) -> ModelEntry:
     if not (inspect.isclass(model) and issubclass(model, OperatorModel)):
         raise UsageError(f"a model is a name, a ModelEntry or a subclass of OperatorModel, got {model!r}")
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", model.__name__).lower().strip("_")
-    source = inspect.getsource(sys.modules[model.__module__])
+    try:
+        source = inspect.getsource(sys.modules[model.__module__])
+    except (OSError, TypeError):
+        raise UsageError(
+            f"the source of {model.__name__} cannot be read, so that its results could not be told from those of older "
+            "code: define it in a module, or pass a ModelEntry with a version"
+        ) from None
     version = "source-" + hashlib.sha256(source.encode()).hexdigest()[:16]
     return ModelEntry(name, version, model, f"{model.__module__}:{model.__qualname__}")
 
@@ -245,7 +253,16 @@ def _check_weights(
     """Load the user's weights once and predict one validation example of every task with them."""
     if not path.exists():
         raise DataFileError(f"{path}: there are no such weights")
-    model: OperatorModel = found.load("models", spec.name).load(path, device)  # type: ignore[attr-defined]
+    kind: Any = found.load("models", spec.name)
+    if not kind.learns_from_pretraining:
+        raise UsageError(f"{spec.name} does not learn from pre-training, so that no weights can replace it")
+    try:
+        model: OperatorModel = kind.load(path, device)
+    except PdefmError:
+        raise
+    except Exception as error:  # a model of somebody else may raise anything
+        text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise DataFileError(f"{path}: cannot be read as weights of {spec.name}: {text}") from error
     for name, wanted in spec.arguments.items():
         if name in vars(model) and vars(model)[name] != wanted:
             raise UsageError(
@@ -259,8 +276,9 @@ def _check_weights(
         inputs, _ = opened.examples.batch([0])
         try:
             model.predict(opened.examples.problem, inputs)
-        except PdefmError as error:
-            raise UnsupportedError(f"{path}: cannot be used for task {task.name!r}: {error}") from error
+        except Exception as error:
+            text = " ".join(str(error).split()) if isinstance(error, PdefmError) else f"{type(error).__name__}: {error}"
+            raise UnsupportedError(f"{path}: cannot be used for task {task.name!r}: {text}") from error
     return Weights(str(path), _hash(path))
 
 

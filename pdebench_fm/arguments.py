@@ -14,6 +14,7 @@ from typing import Any, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from pdebench_fm.errors import SettingError, suggestion
+from pdebench_fm.messages import EXPECTED, printable, show
 
 
 def bind(factory: Callable[..., Any], given: Mapping[str, Any], reserved: Collection[str] = ()) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def bind(factory: Callable[..., Any], given: Mapping[str, Any], reserved: Collec
     }
     for name in given:
         if name not in parameters:
-            raise SettingError(name, f"unknown setting{suggestion(name, parameters)}")
+            raise SettingError(printable(name), f"unknown setting{suggestion(name, parameters)}")
     hints = get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
     bound: dict[str, Any] = {}
     for name, parameter in parameters.items():
@@ -54,11 +55,11 @@ def _coerce(name: str, value: Any, annotation: Any) -> Any:
     try:
         text = json.dumps(value)
     except (TypeError, ValueError):
-        raise SettingError(name, f"must be plain data, got {value!r}") from None
+        raise SettingError(name, f"must be plain data, got {show(value)}") from None
     try:
         return adapter.dump_python(adapter.validate_json(text, strict=True), mode="json")
     except ValidationError as error:
         first = error.errors()[0]
         where = "".join(f"[{part}]" for part in first["loc"])
-        expected = first["msg"].removeprefix("Input should be ").replace("a valid tuple", "a list")
-        raise SettingError(name + where, f"must be {expected}, got {first['input']!r}") from None
+        expected = EXPECTED.get(first["type"]) or "must be " + first["msg"].removeprefix("Input should be ")
+        raise SettingError(name + where, f"{expected}, got {show(first['input'])}") from None

@@ -80,12 +80,15 @@ class RunError(PdefmError):
 
 
 def suggestion(name: str, valid: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"``, or the valid names where none is near.
+    """Return ``"; did you mean 'x'?"``: the nearest name, all that begin so, or the valid names where none is near.
 
     >>> suggestion("wdith", ["width", "modes"])
     "; did you mean 'width'?"
     """
     names = sorted(valid)
+    begun = [other for other in names if name and other.startswith(name)]
+    if len(begun) > 1:
+        return "; did you mean one of " + ", ".join(begun) + "?"
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if near:
         return f"; did you mean {near[0]!r}?"

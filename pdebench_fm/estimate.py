@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pdebench_fm.errors import RunError
 from pdebench_fm.interfaces import Budget, Examples, FitContext, Ids, OperatorModel, Trial
 from pdebench_fm.plan import Job, Plan, trained_examples, training_size
 from pdebench_fm.plugins import Registry
@@ -79,7 +80,11 @@ def estimate(plan: Plan, jobs: Sequence[Job], registry: Registry, device: str) -
             continue
         key = str(problem.describe())
         if key not in rates:
-            rates[key] = _measure(plan.model.make(registry), problem, device)
+            try:
+                rates[key] = _measure(plan.model.make(registry), problem, device)
+            except Exception as error:  # somebody else's model, or no memory for one of this size
+                text = f"{type(error).__name__}: {error}"
+                raise RunError(f"{plan.model.name} cannot be tried on a grid of {problem.grid.size}: {text}") from error
         rate = rates[key]
         if job.kind == "point":
             seconds += rate.predict * sum(part["count"] for part in job.description["test"]["sets"])

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
@@ -18,6 +19,8 @@ from pdebench_fm.errors import RunError
 from pdebench_fm.interfaces import Progress
 from pdebench_fm.interfaces.executor import Executor, JobT, OutcomeT, Report
 from pdebench_fm.memory import keep_freed_memory
+
+_PATIENCE = 0.5  # seconds
 
 
 class InProcessExecutor(Executor[JobT, OutcomeT]):
@@ -67,8 +70,11 @@ class ProcessExecutor(Executor[JobT, OutcomeT]):
         """Perform jobs side by side: whoever is free takes the first job whose parents are done."""
         waiting = list(jobs)
         unfinished = {job.id for job in jobs}
-        hands = [self._hire(perform) for _ in range(min(self._workers, len(waiting)))]
+        hands: list[_Hand] = []
         try:
+            for _ in range(min(self._workers, len(waiting))):
+                with _interrupts_held_back():  # a worker that nobody knows of could not be ended
+                    hands.append(self._hire(perform))
             while unfinished:
                 for hand in hands:
                     if hand.job is None:
@@ -80,7 +86,9 @@ class ProcessExecutor(Executor[JobT, OutcomeT]):
                     hand = next(hand for hand in hands if hand.pipe is pipe)
                     try:
                         kind, content = hand.pipe.recv()
-                    except EOFError:
+                    except (EOFError, OSError):
+                        hand.process.join(_PATIENCE)
+                        time.sleep(_PATIENCE)  # a signal to the whole group may still be on its way to this process
                         code = hand.process.exitcode
                         raise RunError(f"a worker process ended with exit code {code} (out of memory?)") from None
                     if kind == "report":
@@ -93,7 +101,7 @@ class ProcessExecutor(Executor[JobT, OutcomeT]):
                         yield job, content
         finally:
             for hand in hands:
-                hand.process.terminate()
+                hand.process.kill()  # whatever it writes is written whole or not at all
             for hand in hands:
                 hand.process.join()
                 hand.pipe.close()
@@ -108,6 +116,19 @@ class ProcessExecutor(Executor[JobT, OutcomeT]):
         return _Hand(process, here)
 
 
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Ctrl-C waits until the block has ended; a process started inside never sees it, not even while it starts."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _work(pipe: Connection, perform: Callable[[Any, Report], Any], threads: int, parent: int) -> None:
     """The life of a worker: receive a job, do it, send reports and the outcome."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
@@ -118,18 +139,23 @@ def _work(pipe: Connection, perform: Callable[[Any, Report], Any], threads: int,
 
     torch.set_num_threads(threads)
 
-    def report(progress: Progress | None) -> None:
-        pipe.send(("report", progress))
+    def send(kind: str, content: Any) -> None:
+        try:
+            pipe.send((kind, content))
+        except OSError:  # the parent has gone: nobody hears a complaint, and the job goes on in the next run
+            os._exit(1)
 
     while True:
         try:
             job = pipe.recv()
-        except EOFError:
+        except (EOFError, OSError):
             return
         try:
-            pipe.send(("outcome", perform(job, report)))
+            outcome = perform(job, partial(send, "report"))
         except Exception as error:
-            pipe.send(("error", RunError(f"{type(error).__name__}: {error}")))
+            send("error", RunError(f"{type(error).__name__}: {error}"))
+        else:
+            send("outcome", outcome)
 
 
 def _leave_with(parent: int) -> None:

@@ -6,6 +6,8 @@ nothing is left to do nothing is trained or written.
 
 from __future__ import annotations
 
+import errno
+import os
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -15,12 +17,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pdebench_fm import __version__, records
+from pdebench_fm.errors import UsageError
 from pdebench_fm.execution import InProcessExecutor
 from pdebench_fm.interfaces import Executor, Progress
 from pdebench_fm.plan import TRAINING_VERSION, Job, Plan, Row, trained_examples
 from pdebench_fm.plugins import Registry
 from pdebench_fm.records import Record, TrialRecord
-from pdebench_fm.work import Outcome, Perform, Worker, device_name
+from pdebench_fm.work import Outcome, Perform, Worker, device_name, one_line
 
 
 class Reporter(Protocol):
@@ -97,7 +100,7 @@ def run_plan(
     executor = executor or InProcessExecutor()
     worker = Worker(plan, registry, output, device)
     folder = results_folder(plan, output)
-    folder.mkdir(parents=True, exist_ok=True)
+    _check_writable(output, output / "jobs", folder)
     path = folder / "records.jsonl"
     known = {record.key: record for record in records.read(path)} if path.exists() else {}
     writer = _RecordMaker(plan, registry, worker, device)
@@ -134,6 +137,21 @@ def run_plan(
         reporter.finished(job, outcome)
         write(rows_of.get(job.id, []), outcome)
     return RunResult([made[number] for number in range(len(plan.rows))], folder, bool(written))
+
+
+def _check_writable(*folders: Path) -> None:
+    """Make the folders where they are missing.
+
+    Raises:
+        UsageError: one cannot be made or written to; nothing has been computed then.
+    """
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as error:
+            raise UsageError(f"{folder}: results cannot be written there: {error.strerror or error}") from error
 
 
 def _largest_first(plan: Plan) -> list[Job]:
@@ -203,7 +221,7 @@ class _RecordMaker:
                 "interval": result.get("interval", {}),
                 "test_examples": result.get("test_examples", 0),
                 "status": status,
-                "reason": row.unsupported if outcome is None else outcome.reason,
+                "reason": one_line(row.unsupported if outcome is None else outcome.reason),
                 "under_trained": self._plan.profile.under_trained,
                 "epochs": chosen.epochs if chosen else 0,
                 "steps": chosen.steps if chosen else 0,

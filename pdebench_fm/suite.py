@@ -26,13 +26,23 @@ from pydantic import (
 )
 
 from pdebench_fm.arguments import bind
-from pdebench_fm.errors import PdefmError, SettingError, SuiteError, UnknownNameError, UsageError, suggestion
+from pdebench_fm.errors import (
+    DataFileError,
+    PdefmError,
+    SettingError,
+    SuiteError,
+    UnknownNameError,
+    UsageError,
+    suggestion,
+)
 from pdebench_fm.interfaces.sampler import SPLITS, Split
+from pdebench_fm.messages import printable, show
 from pdebench_fm.plugins import Kind, Registry
 from pdebench_fm.plugins import registry as installed
-from pdebench_fm.yaml_source import Document, LocatedError, explain, printable, read, show
+from pdebench_fm.yaml_source import Document, LocatedError, explain, read
 
 _SUITE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_PROFILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LARGEST_ID = 2**50  # what the random streams can address
 _DISTRIBUTION_KEYS = ("system", "sampler", "files")
 _RESERVED = ("data_seed", "split")
@@ -44,7 +54,14 @@ def _name(name: str) -> str:
     return name
 
 
+def _profile_name(name: str) -> str:
+    if not _PROFILE_NAME.fullmatch(name):  # it becomes part of file names
+        raise ValueError(f"must be letters, digits, '.', '-', '_', at most 64 of them, got {show(name)}")
+    return name
+
+
 Name = Annotated[str, AfterValidator(_name)]
+ProfileName = Annotated[str, AfterValidator(_profile_name)]
 Count = Annotated[int, Field(ge=1, le=_LARGEST_ID)]
 Rate = Annotated[float, Field(gt=0)]
 
@@ -209,6 +226,14 @@ class Profile(_Model):
     seeds: Annotated[int, Field(ge=1, le=1000)] = 1
     under_trained: bool = False
 
+    @model_validator(mode="after")
+    def _same_tuning(self) -> Self:
+        wanted, got = len(self.training.learning_rates), len(self.fine_tuning.learning_rates)
+        if wanted != got:
+            message = f"must be as many as training has, {wanted}, got {got}: every arm gets the same tuning budget"
+            raise LocatedError(message, "fine_tuning", "learning_rates")
+        return self
+
 
 class Suite(_Model):
     """Everything a suite file says. ``source`` is the file it was read from."""
@@ -222,7 +247,7 @@ class Suite(_Model):
     pretraining: Annotated[dict[Name, Annotated[tuple[str, ...], Field(min_length=1)]], Field(min_length=1)]
     tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
     protocols: Annotated[tuple[str, ...], Field(min_length=1)]
-    profiles: Annotated[dict[Name, Profile], Field(min_length=1)]
+    profiles: Annotated[dict[ProfileName, Profile], Field(min_length=1)]
     _source: Path = PrivateAttr(default=Path())
 
     @field_validator("name")
@@ -267,7 +292,7 @@ class Suite(_Model):
         """
         chosen = self.default_profile if name is None else name
         if chosen not in self.profiles:
-            raise UnknownNameError("profile", printable(chosen), self.profiles)
+            raise UnknownNameError("profile", chosen, self.profiles)
         return self.profiles[chosen]
 
 
@@ -297,18 +322,30 @@ def load_suite(reference: str | Path, registry: Registry | None = None) -> Suite
     return suite
 
 
-def check_files(suite: Suite) -> None:
+def check_files(suite: Suite, profile: str | None = None) -> None:
     """Open every file the suite names.
+
+    Args:
+        suite: its distributions may be read from files.
+        profile: the profile whose grid the files must have; the default one where None.
 
     Raises:
         DataFileError: one is missing, incomplete or of another shape; the text names it.
+        UnknownNameError: the suite has no profile of that name.
     """
+    grid = suite.profile(profile).grid
     from pdebench_fm.data.hdf5 import HDF5Examples
 
     for distribution in suite.distributions.values():
         for path in (distribution.files or {}).values():
             with HDF5Examples(path) as examples:
-                len(examples)
+                size = examples.problem.grid.size
+            if size != grid:
+                chosen = suite.default_profile if profile is None else profile
+                raise DataFileError(
+                    f"{printable(str(path), 1000)}: must have the grid of profile {chosen!r}, {grid} × {grid}, "
+                    f"got {size} × {size}"
+                )
 
 
 def _locate(reference: str | Path, registry: Registry) -> Path:
@@ -320,7 +357,7 @@ def _locate(reference: str | Path, registry: Registry) -> Path:
     try:
         return Path(registry.get("suites", text).path)
     except UnknownNameError:
-        raise UnknownNameError("suite", printable(text), registry.names("suites")) from None
+        raise UnknownNameError("suite", text, registry.names("suites")) from None
 
 
 def _check_distribution(

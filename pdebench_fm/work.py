@@ -13,6 +13,7 @@ import platform
 import shutil
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +28,7 @@ from pdebench_fm.errors import RunError
 from pdebench_fm.evaluation import EVALUATION_VERSION, interval, per_sample
 from pdebench_fm.interfaces import Examples, FitContext, FitReport, Metric, OperatorModel, Progress, Trial
 from pdebench_fm.interfaces.executor import Report
+from pdebench_fm.messages import printable
 from pdebench_fm.plan import PRETRAINING, SCORE, Job, Plan, budget_of
 from pdebench_fm.plugins import Registry
 from pdebench_fm.problem import Problem
@@ -106,20 +108,25 @@ class Worker:
             found = self.finished(job)
             if found is not None:
                 return found
-            _write_json(folder / "job.json", job.description)
             try:
-                outcome = self._fit(job, folder, report) if job.kind == "trial" else self._score(job, folder)
-            except _DivergedError as error:
-                outcome = _diverged(str(error))
+                _write_json(folder / "job.json", job.description)
+                outcome = self._outcome(job, folder, report)
+                if outcome.result:
+                    where = {"device": device_name(self._device), "threads": torch.get_num_threads()}
+                    outcome = replace(outcome, result={**outcome.result, **where})
+                    (folder / "failure.log").unlink(missing_ok=True)
+                    _write_json(folder / "result.json", outcome.result)
             except Exception as error:  # a model of somebody else may raise anything; the other jobs go on
-                (folder / "failure.log").write_text(traceback.format_exc(), encoding="utf-8")
-                return Outcome("failed", reason=f"{type(error).__name__}: {' '.join(str(error).split())}")
-            if outcome.result:
-                where = {"device": device_name(self._device), "threads": torch.get_num_threads()}
-                outcome = replace(outcome, result={**outcome.result, **where})
-                (folder / "failure.log").unlink(missing_ok=True)
-                _write_json(folder / "result.json", outcome.result)
+                with suppress(OSError):  # the disk may be full, and just that what went wrong
+                    (folder / "failure.log").write_text(traceback.format_exc(), encoding="utf-8")
+                return Outcome("failed", reason=one_line(f"{type(error).__name__}: {error}"))
             return outcome
+
+    def _outcome(self, job: Job, folder: Path, report: Report) -> Outcome:
+        try:
+            return self._fit(job, folder, report) if job.kind == "trial" else self._score(job, folder)
+        except _DivergedError as error:
+            return _diverged(str(error))
 
     def finished(self, job: Job) -> Outcome | None:
         """The outcome of a job that is done, None where it has to be done (again)."""
@@ -137,9 +144,9 @@ class Worker:
         """What a job left behind, None where it is not done."""
         try:
             text = (self._folder / job_id / "result.json").read_text(encoding="utf-8")
-        except FileNotFoundError:
+            result: dict[str, Any] = json.loads(text)
+        except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a power cut left half of it
             return None
-        result: dict[str, Any] = json.loads(text)
         return result
 
     # A trial ---------------------------------------------------------------------------------------------------------
@@ -284,14 +291,20 @@ class _DivergedError(Exception):
 
 
 def _diverged(reason: str) -> Outcome:
-    report = FitReport("diverged", reason)
-    return Outcome("diverged", {**_summary(report), "validation": None, "chosen": None}, reason)
+    report = _summary(FitReport("diverged", reason))
+    return Outcome("diverged", {**report, "validation": None, "chosen": None}, report["reason"])
 
 
 def _summary(report: FitReport) -> dict[str, Any]:
     summary = asdict(report)
     del summary["history"]
+    summary["reason"] = one_line(report.reason) or ("no reason given" if report.status != "ok" else "")
     return summary
+
+
+def one_line(text: str) -> str:
+    """What somebody else's code says, fit for one line of a record and of a terminal."""
+    return printable(" ".join(text.split()), 500)
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -30,6 +30,7 @@ from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.scanner import Scanner
 
 from pdebench_fm.errors import SuiteError, suggestion
+from pdebench_fm.messages import EXPECTED, printable, show
 
 MAX_BYTES = 1_000_000
 MAX_NODES = 10_000
@@ -40,41 +41,9 @@ Mark = tuple[int, int]
 Where = Sequence["str | int"]
 """Where a value stands in the data: keys and indices from the root."""
 
-_EXPECTED = {
-    "int_type": "must be a whole number",
-    "float_type": "must be a number",
-    "string_type": "must be text",
-    "bool_type": "must be true or false",
-    "tuple_type": "must be a list",
-    "dict_type": "must be a mapping",
-    "model_type": "must be a mapping",
-}
 _NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float", "tag:yaml.org,2002:bool", "tag:yaml.org,2002:null"}
 _CONTROL = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _REST_OF_NAME = re.compile(r",[^\s,\[\]{}()#:'\"]+(?=[,)])")
-
-
-def printable(text: str, limit: int = 200) -> str:
-    """Return the text with control characters escaped, cut to ``limit`` characters: safe on one line of a terminal."""
-    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: limit + 1])
-    return safe if len(safe) <= limit else safe[: limit - 1] + "…"
-
-
-def show(value: Any) -> str:
-    """Return a value as an error message prints it: short, on one line, lists as YAML writes them."""
-    if isinstance(value, list | tuple):
-        text = "[" + ", ".join(show(item) for item in value[:9]) + (", …]" if len(value) > 9 else "]")
-    elif isinstance(value, Mapping):
-        text = "a mapping"
-    elif value is None:
-        text = "nothing"
-    elif isinstance(value, bool):
-        text = str(value).lower()
-    elif isinstance(value, int) and abs(value) >= 10**30:
-        text = "a number beyond 1e30"
-    else:
-        text = repr(value)
-    return printable(text, 80)
 
 
 @dataclass(frozen=True)
@@ -362,7 +331,7 @@ def _explanation(item: Any, where: Where, model: type[BaseModel]) -> str:
         case "string_too_long":
             return f"must be at most {limits['max_length']} characters"
     message: str = item["msg"]
-    return f"{_EXPECTED.get(kind) or message[:1].lower() + message[1:]}, {got}"
+    return f"{EXPECTED.get(kind) or message[:1].lower() + message[1:]}, {got}"
 
 
 def _keys(model: Any, where: Where) -> list[str]:

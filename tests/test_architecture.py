@@ -13,7 +13,7 @@ CORE = ROOT / "pdebench_fm"
 
 # Each layer may import those above it, and itself.
 LAYERS = (
-    ("errors",),
+    ("errors", "messages"),
     ("problem", "identity", "streams", "memory"),
     ("interfaces",),
     ("hookspecs",),

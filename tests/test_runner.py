@@ -53,7 +53,11 @@ def test_every_row_gets_a_record_that_can_be_read_back(tmp_path: Path, registry:
     assert fine_tuned.pretrain_job_id == next(r for r in result.records if r.task == "poisson").job_id
     assert fine_tuned.learning_rate in (1e-4, 1e-3)
     assert len(fine_tuned.trials) == 2
-    assert fine_tuned.interval["relative_l2"][0] <= fine_tuned.metrics["relative_l2"] <= fine_tuned.interval["relative_l2"][1]
+    assert (
+        fine_tuned.interval["relative_l2"][0]
+        <= fine_tuned.metrics["relative_l2"]
+        <= fine_tuned.interval["relative_l2"][1]
+    )
 
 
 def test_the_chosen_trial_is_the_best_on_validation(tmp_path: Path, registry: Registry) -> None:

@@ -82,7 +82,8 @@ def test_names_with_commas_need_no_quotes_in_brackets(registry: Registry, tmp_pa
 
 
 def test_aliases_are_followed_and_errors_point_at_the_anchor(registry: Registry, tmp_path: Path) -> None:
-    text = changed("learning_rates: [1e-3]", "learning_rates: *rates").replace("[1e-3, 1e-2]", "&rates [1e-3, 1e-2]")
+    text = changed("learning_rates: [1e-4, 1e-3]", "learning_rates: *rates")
+    text = text.replace("[1e-3, 1e-2]", "&rates [1e-3, 1e-2]")
     assert load(text, registry, tmp_path).profile().fine_tuning.learning_rates == (1e-3, 1e-2)
 
 
@@ -118,8 +119,8 @@ ERRORS = {
         "9:3: pretraining: must be a mapping, got ['x']",
     ),
     "text for a rate": (
-        "learning_rates: [1e-3]}",
-        "learning_rates: [fast]}",
+        "learning_rates: [1e-4, 1e-3]}",
+        "learning_rates: [fast, 1e-3]}",
         "18:46: profiles.tiny.fine_tuning.learning_rates[0]: must be a number, got 'fast'",
     ),
     # values
@@ -134,6 +135,12 @@ ERRORS = {
         "[1e-3, 1e-2]",
         "[1e-3, 0.001]",
         "17:50: profiles.tiny.training.learning_rates[1]: must be distinct, got 0.001 twice",
+    ),
+    "fewer rates for one arm": (
+        "learning_rates: [1e-4, 1e-3]}",
+        "learning_rates: [1e-3]}",
+        "18:45: profiles.tiny.fine_tuning.learning_rates: must be as many as training has, 2, got 1: "
+        "every arm gets the same tuning budget",
     ),
     "no rates": ("[1e-3, 1e-2]", "[]", "17:43: profiles.tiny.training.learning_rates: must not be empty"),
     "epochs and steps": (
@@ -166,6 +173,11 @@ ERRORS = {
         "name: shipped",
         "name: ../up",
         "1:7: name: must be lower-case letters, digits, '-', '_', at most 64 of them, got '../up'",
+    ),
+    "profile that could not be a file name": (
+        "  tiny:\n",
+        "  a/b:\n",
+        "14:3: profiles.a/b: must be letters, digits, '.', '-', '_', at most 64 of them, got 'a/b'",
     ),
     "control character in a name": (
         "  near(1,2): {",

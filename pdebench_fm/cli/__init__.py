@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -61,7 +62,16 @@ class _LazyGroup(click.Group):
 def cli() -> None:
     """Is a PDE foundation model worth its pre-training?
 
-    Results go to standard output, progress and logs to standard error.
+    A model is pre-trained on some PDEs, brought to others with few examples, and compared with the same model trained
+    from scratch there. Results go to standard output, progress and logs to standard error.
+
+    \b
+      pdefm list suites                           what can be run
+      pdefm run smoke --model NAME --dry-run      what that would cost
+      pdefm run smoke --model NAME                a table, and records under runs/
+
+    Exit codes: 0 done, 1 failure, 2 bad usage or invalid suite, 3 some points failed or diverged, 130 Ctrl-C,
+    143 SIGTERM.
     """
 
 
@@ -69,7 +79,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 1 failure, 2 bad usage, 3 some points failed, 130 Ctrl-C, 143 SIGTERM."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        code: Any = cli.main(arguments, standalone_mode=False)
+        code: Any = cli.main(arguments, prog_name="pdefm", standalone_mode=False)
+        sys.stdout.flush()  # here, where a reader that has gone or a full disk is still told in one line
     except PdefmError as error:
         _complain(str(error))
         code = error.exit_code
@@ -78,13 +89,22 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         code = INTERRUPTED
     except click.ClickException as error:
         where = f" (see {error.ctx.command_path} --help)" if isinstance(error, click.UsageError) and error.ctx else ""
-        _complain(error.format_message() + where)
+        _complain(error.format_message().rstrip(".") + where)
         code = error.exit_code
+    except SystemExit as request:  # SIGTERM, above all
+        code = request.code
+        if code == TERMINATED:
+            _complain("terminated")
     except KeyboardInterrupt:
         _complain("interrupted")
         code = INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader has gone; a complaint would have nowhere to go either
+    except BrokenPipeError:  # the reader has what it wanted, as with head
+        _forget_output()
+        code = 1
+    except OSError as error:  # a full disk, a folder that may not be written
+        where = f"{error.filename}: " if error.filename else ""
+        _complain(f"{where}{error.strerror or error}")
+        _forget_output()
         code = 1
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -93,6 +113,14 @@ def _complain(text: str) -> None:
     """One line on standard error, without control characters that a name might carry."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     click.echo(f"pdefm: {line}", err=True)
+
+
+def _forget_output() -> None:
+    """What is still buffered goes nowhere, so that the interpreter has nothing to complain about when it ends."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):  # standard output is no real file
+        return
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

@@ -7,29 +7,33 @@ from typing import Any
 
 import click
 
+from pdebench_fm.messages import printable
 from pdebench_fm.plugins import KINDS, Kind, registry
 
 
 @click.command("list")
-@click.argument("kind", type=click.Choice(KINDS))
+@click.argument("kind", metavar="KIND", type=click.Choice(KINDS))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_entries(kind: Kind, as_json: bool) -> None:
-    """List the registered entries of one KIND."""
+    """List the registered entries of one KIND: systems, samplers, models, protocols, metrics or suites."""
     entries = [{"name": entry.name, "summary": entry.summary} for entry in registry().entries(kind)]
     if as_json:
         click.echo(json.dumps(entries, indent=1))
         return
     width = max((len(entry["name"]) for entry in entries), default=0)
     for entry in entries:
-        click.echo(f"{entry['name']:<{width}}  {entry['summary']}")
+        _say(f"{entry['name']:<{width}}  {entry['summary']}")
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(sorted({*KINDS, *(kind.removesuffix("s") for kind in KINDS)})))
+@click.argument("kind", metavar="KIND", type=click.Choice([*(kind.removesuffix("s") for kind in KINDS), *KINDS]))
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(kind: str, name: str, as_json: bool) -> None:
-    """Show one entry: its version, who registered it, and the arguments or settings it takes."""
+    """Show one entry: its version, who registered it, and the arguments or settings it takes.
+
+    KIND is system, sampler, model, protocol, metric or suite; NAME is one of those that pdefm list prints.
+    """
     about = _about(next(k for k in KINDS if kind in (k, k.removesuffix("s"))), name)
     if as_json:
         click.echo(json.dumps(about, indent=1))
@@ -40,7 +44,7 @@ def show(kind: str, name: str, as_json: bool) -> None:
             value = ", ".join(f"{k}={v}" for k, v in value.items())
         elif isinstance(value, list):
             value = ", ".join(map(str, value))
-        click.echo(f"{key:<{width}}  {value}")
+        _say(f"{key:<{width}}  {value}")
 
 
 @click.command()
@@ -63,9 +67,14 @@ def plugins(as_json: bool) -> None:
     for plugin in found:
         entries: Any = plugin["entries"]
         registered = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in entries.items())
-        click.echo(f"{plugin['name']} ({plugin['distribution'] or plugin['module']})  {registered}")
+        _say(f"{plugin['name']} ({plugin['distribution'] or plugin['module']})  {registered}")
         if plugin["failure"]:
-            click.echo(f"  failed: {plugin['failure']}")
+            _say(f"  failed: {plugin['failure']}")
+
+
+def _say(text: str) -> None:
+    """One line, whatever a plugin put into it."""
+    click.echo(printable(" ".join(text.splitlines()), 4000))
 
 
 def _about(kind: Kind, name: str) -> dict[str, Any]:

@@ -20,11 +20,11 @@ def check() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check_model(name: str, settings: tuple[str, ...], as_json: bool) -> int:
     """Run the conformance checks on the registered model NAME."""
-    from pdebench_fm.cli.run import parse_setting
+    from pdebench_fm.cli.run import parse_settings
     from pdebench_fm.testing import checks_of_model
 
     failures = {}
-    claims = list(checks_of_model(name, None, **dict(map(parse_setting, settings))))
+    claims = list(checks_of_model(name, None, **parse_settings(settings)))
     for claim, check_claim in claims:
         try:
             check_claim()

@@ -89,7 +89,7 @@ def export(
 def inspect_file(file: Path, as_json: bool) -> None:
     """Show what an HDF5 FILE holds: shapes, channels, origin, value ranges, and whether it is complete."""
     from pdebench_fm.data.hdf5 import inspect as look
-    from pdebench_fm.yaml_source import printable
+    from pdebench_fm.messages import printable
 
     summary = look(file)
     if as_json:

@@ -8,11 +8,12 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from pdebench_fm.interfaces import Progress as FitProgress
-from pdebench_fm.plan import Job, Plan, trained_examples
+from pdebench_fm.messages import printable
+from pdebench_fm.plan import SCORE, Job, Plan, trained_examples
 from pdebench_fm.work import Outcome
 
 _PLAIN_INTERVAL = 10.0
@@ -28,17 +29,18 @@ class RunProgress:
 
     def __init__(self, plan: Plan, todo: set[str]) -> None:
         self._console = Console(file=sys.stderr)
-        self._work = {job.id: max(trained_examples(job), 1) for job in plan.jobs.values() if job.id in todo}
+        self._work = {job.id: trained_examples(job) for job in plan.jobs.values() if job.id in todo}
         self._count = len(todo)
         self._number = 0
         self._started = time.monotonic()
         self._spoke = 0.0
-        self._live = self._console.is_terminal
+        # Not the console's own opinion: FORCE_COLOR makes it take a log file for a terminal.
+        self._live = sys.stderr.isatty() and not self._console.is_dumb_terminal
         self._bars = Progress(
-            TextColumn("[progress.description]{task.description}"),
+            TextColumn("{task.description}", style="progress.description", markup=False),  # nor :emoji:
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             TimeElapsedColumn(),
             console=self._console,
             transient=True,
@@ -46,6 +48,7 @@ class RunProgress:
         self._all: TaskID | None = None
         self._fits: dict[str, TaskID] = {}
         self._shares: dict[str, float] = {}
+        self._earlier: dict[str, float] = {}  # shares that an earlier run had done
 
     def __enter__(self) -> Self:
         if self._live and self._count:
@@ -56,7 +59,8 @@ class RunProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bars.stop()
+        if self._all is not None:
+            self._bars.stop()
 
     def started(self, job: Job) -> None:
         """Show the job's name and, for a fit, a bar of its own."""
@@ -64,13 +68,17 @@ class RunProgress:
             return
         self._spoke = time.monotonic()
         if self._live and job.kind == "trial":
-            self._fits[job.id] = self._bars.add_task(escape(job.label), total=None, note="")
+            self._fits[job.id] = self._bars.add_task(printable(job.label), total=None, note="")
 
     def progressed(self, job: Job, progress: FitProgress) -> None:
         """Move the fit's bar, or now and then print a line."""
         best = "" if progress.best is None else f"best {progress.best:.3g}, "
+        self._earlier.setdefault(job.id, (progress.done - 1) / max(progress.total, 1))
         self._shares[job.id] = progress.done / max(progress.total, 1)
-        note = f"{best}{self._left()} left"
+        left = f"{self._left()} left"
+        note = f"{best}{left}"
+        if self._all is not None:
+            self._bars.update(self._all, note=left)
         if job.id in self._fits:
             self._bars.update(self._fits[job.id], completed=progress.done, total=progress.total, note=note)
         elif not self._live and time.monotonic() - self._spoke > _PLAIN_INTERVAL:
@@ -91,7 +99,7 @@ class RunProgress:
         self._say(text)
 
     def _say(self, text: str) -> None:
-        self._console.print(escape(text), highlight=False, soft_wrap=True)
+        self._console.print(Text(printable(text, 1000)), highlight=False, soft_wrap=True)
 
     def _where(self) -> str:
         return f"[{self._number}/{self._count}]"
@@ -99,10 +107,11 @@ class RunProgress:
     def _left(self) -> str:
         """Time left, from the share of the training examples that has been seen."""
         done = sum(share * self._work.get(job, 0) for job, share in self._shares.items())
-        if done <= 0:
+        now = done - sum(share * self._work.get(job, 0) for job, share in self._earlier.items())
+        if now <= 0:
             return "?"
         elapsed = time.monotonic() - self._started
-        return duration(elapsed * (sum(self._work.values()) - done) / done)
+        return duration(elapsed * (sum(self._work.values()) - done) / now)
 
 
 def duration(seconds: float) -> str:
@@ -117,7 +126,9 @@ def duration(seconds: float) -> str:
 def _ending(outcome: Outcome) -> str:
     if outcome.status != "ok":
         return f"{outcome.status}: {outcome.reason}"
+    if outcome.reused:
+        return "done meanwhile by another run"
     result = outcome.result
     if "metrics" in result:
-        return "scored, " + ", ".join(f"{name} {value:.3g}" for name, value in list(result["metrics"].items())[:1])
+        return f"scored, {SCORE} {result['metrics'][SCORE]:.3g}"
     return f"validation {result['validation']:.3g} in {duration(result['train_seconds'])}"

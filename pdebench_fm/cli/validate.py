@@ -16,15 +16,17 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def validate(suite: str, as_json: bool) -> None:
     """Check SUITE, a YAML file or the name of a shipped suite, and the data files it names."""
+    from pdebench_fm.messages import printable
     from pdebench_fm.suite import check_files, load_suite
 
     loaded = load_suite(suite)
-    check_files(loaded)
+    for name in loaded.profiles:
+        check_files(loaded, name)
     if as_json:
         about = {"valid": True, "source": str(loaded.source), "suite": loaded.model_dump(mode="json")}
         click.echo(json.dumps(about, indent=1))
         return
-    click.echo(f"{loaded.source}: valid")
+    click.echo(f"{printable(str(loaded.source), 1000)}: valid")
     click.echo(
         f"{loaded.name} version {loaded.version}: {_count(len(loaded.distributions), 'distribution')}, "
         f"{_count(len(loaded.tasks), 'task')}, protocols {', '.join(loaded.protocols)}"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,7 +13,7 @@ from pdebench_fm.data.sources import few_shot_ids
 @given(st.integers(4, 200), st.integers(0, 5))
 def test_few_shot_sets_nest_and_never_repeat(pool: int, seed: int) -> None:
     sets = [few_shot_ids(pool, size, seed, 4) for size in (1, 2, pool // 2, pool)]
-    for small, large in zip(sets, sets[1:], strict=False):
+    for small, large in pairwise(sets):
         assert np.array_equal(small, large[: len(small)])
     assert sorted(sets[-1]) == list(range(pool))
 

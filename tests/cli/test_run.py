@@ -1,0 +1,276 @@
+"""``pdefm run`` as a process: what goes to standard output, what to standard error, and what is done once only."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pdebench_fm import records
+from pdebench_fm.api import evaluate
+from pdebench_fm.cli import main
+from tests.support.command import PDEFM, REGRESSION, UNET, environment, pdefm, start, write_suite
+
+Call = Callable[..., tuple[int, str, str]]
+ESCAPE = "\x1b"
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Iterator[Call]:
+    """Run a command in this process; returns its exit code, standard output and standard error."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as caught:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        assert isinstance(caught.value.code, int)
+        return caught.value.code, out, err
+
+    yield run
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    write_suite(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def first(folder: Path) -> subprocess.CompletedProcess[str]:
+    """A network on the whole suite, from nothing, in two workers."""
+    return pdefm("run", "tiny.yaml", *UNET, "--workers", "2", folder=folder)
+
+
+def test_the_table_goes_to_standard_output_and_nothing_else_does(first: subprocess.CompletedProcess[str]) -> None:
+    assert first.returncode == 0, first.stderr
+    lines = first.stdout.splitlines()
+    assert lines[:2] == ["Pre-training poisson", "tiny v1 · profile tiny · unet (1,829 parameters)"]
+    assert [line.split("│")[1].strip() for line in lines if line.startswith("│")] == [
+        "pretraining",
+        "zero-shot",
+        "fine-tune",
+        "scratch",
+    ]
+    assert ESCAPE not in first.stdout
+
+
+def test_progress_is_plain_lines_on_standard_error(first: subprocess.CompletedProcess[str]) -> None:
+    *jobs, last = first.stderr.splitlines()
+    assert [line.split()[0] for line in jobs] == [f"[{i}/17]" for i in range(1, 18)]
+    assert any(re.fullmatch(r".*learning_rate=0\.01: validation \S+ in 0 s", line) for line in jobs)
+    assert any(re.fullmatch(r".*B from A · zero-shot · N=0: scored, relative_l2 \S+", line) for line in jobs)
+    assert last == "records, table and figures: runs/tiny/unet"
+    assert ESCAPE not in first.stderr
+
+
+def test_records_table_and_figures_are_left_in_the_folder(
+    first: subprocess.CompletedProcess[str], folder: Path
+) -> None:
+    results = folder / "runs" / "tiny" / "unet"
+    assert {path.name for path in results.iterdir()} >= {"records.jsonl", "table.md", "figures"}
+    assert len(records.read(results / "records.jsonl")) == 1 + 1 + 2 + 3
+    assert not list((folder / "runs").rglob("*.tmp"))
+
+
+def test_the_same_command_again_prints_the_same_table_trains_nothing_and_takes_seconds(
+    first: subprocess.CompletedProcess[str], folder: Path
+) -> None:
+    before = contents(folder)
+    clock = time.monotonic()
+    again = pdefm("run", "tiny.yaml", *UNET, "--workers", "2", folder=folder)
+    assert time.monotonic() - clock < 20
+    assert (again.returncode, again.stdout) == (0, first.stdout)
+    assert again.stderr == "records, table and figures: runs/tiny/unet\n"
+    assert contents(folder) == before
+
+
+def test_json_is_all_there_is_on_standard_output(
+    first: subprocess.CompletedProcess[str], folder: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    code, out, _ = call("run", "tiny.yaml", *UNET, "--json")
+    kept = [json.loads(line) for line in (folder / "runs/tiny/unet/records.jsonl").read_text().splitlines()]
+    assert code == 0
+    assert sorted(json.loads(out), key=str) == sorted(kept, key=str)
+
+
+def test_a_dry_run_from_nothing_shows_everything_and_writes_nothing(tmp_path: Path, call: Call) -> None:
+    suite = write_suite(tmp_path)
+    code, out, err = call("run", suite, *UNET, "--output", tmp_path / "runs", "--dry-run")
+    *jobs, total = out.splitlines()
+    assert (code, err) == (0, "")
+    assert len(jobs) == 17
+    assert all(line.startswith("to do ") for line in jobs)
+    assert re.fullmatch(
+        r"17 jobs, 0 reused; to do: 10 trials and 7 points, 160 training examples, about \d+ s and [\d.]+ MB on cpu",
+        total,
+    )
+    assert list(tmp_path.iterdir()) == [suite]
+
+
+def test_a_dry_run_after_a_part_says_what_is_reused(
+    first: subprocess.CompletedProcess[str], folder: Path, tmp_path: Path, call: Call
+) -> None:
+    larger = write_suite(tmp_path, ("downstream: [4, 8]", "downstream: [4, 8, 16]"))
+    before = contents(folder)
+    arguments = ("run", larger, *UNET, "--output", folder / "runs", "--dry-run")
+    code, out, _ = call(*arguments)
+    assert code == 0
+    assert "23 jobs, 17 reused; to do: 4 trials and 2 points, 128 training examples" in out
+    assert Counter(line.split("  ")[0].split()[0] for line in out.splitlines()[:-1]) == {"done": 17, "to": 6}
+    code, out, err = call(*arguments, "--json")
+    about = json.loads(out)
+    assert (code, err) == (0, "")
+    assert sum(job["done"] for job in about["jobs"]) == 17
+    assert about["left"]["training_examples"] == 128
+    assert about["left"]["seconds"] > 0
+    assert about["left"]["bytes"] > 0
+    assert contents(folder) == before
+
+
+def test_a_model_that_cannot_be_tuned_says_unsupported_and_is_done(tmp_path: Path, call: Call) -> None:
+    code, out, _ = call("run", write_suite(tmp_path), "--model", "zero", "--output", tmp_path / "runs", "--workers", 1)
+    assert code == 0
+    assert out.count("unsupported") == 2
+
+
+def test_a_point_that_diverges_gives_exit_code_3_and_its_reason_every_time(tmp_path: Path, call: Call) -> None:
+    suite = write_suite(tmp_path, ("[1e-3, 1e-2]", "[1e20, 1e25]"), ("fine-tune, scratch", "scratch"))
+    for _ in range(2):
+        code, out, err = call("run", suite, *UNET, "--output", tmp_path / "runs", "--workers", 1)
+        assert code == 3
+        assert "diverged" in out
+        assert re.search(r"^diverged: B from A · scratch · N=4: all 2 trials diverged: .*finite", err, re.MULTILINE)
+
+
+def test_a_full_disk_fails_the_job_and_the_next_run_tries_it_again(
+    tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pdefm_baselines.mode_regression import ModeRegression
+
+    suite = write_suite(tmp_path)
+    arguments = ("run", suite, *REGRESSION, "--output", tmp_path / "runs", "--workers", 1)
+    save, write = ModeRegression.save, Path.write_text
+
+    def full(self: ModeRegression, path: Path) -> None:
+        (path / "half").write_bytes(b"half a model")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def no_log(self: Path, *rest: object, **more: object) -> int:
+        if self.name == "failure.log":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(self, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ModeRegression, "save", full)
+    monkeypatch.setattr(Path, "write_text", no_log)
+    code, out, err = call(*arguments)
+    assert code == 3
+    assert "OSError: [Errno 28] No space left on device" in err
+    assert "failed: B from A · scratch · N=8: 2 of 2 trials failed" in err
+    assert "Traceback" not in err
+    assert not list((tmp_path / "runs").glob("jobs/*/model"))
+    monkeypatch.setattr(ModeRegression, "save", save)
+    code, again, _ = call(*arguments)
+    assert code == 0
+    assert "failed" in out
+    assert "failed" not in again
+    assert not list((tmp_path / "runs").rglob("*half*"))
+
+
+def test_a_disk_that_is_full_for_records_is_one_line(
+    tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "records.jsonl")
+
+    monkeypatch.setattr(records, "append", full)
+    arguments = ("run", write_suite(tmp_path), "--model", "zero", "--output", tmp_path / "runs", "--workers", 1)
+    code, out, err = call(*arguments)
+    assert (code, out) == (1, "")
+    assert err.splitlines()[-1] == "pdefm: records.jsonl: No space left on device"
+
+
+def test_a_result_that_a_power_cut_left_empty_is_made_again(tmp_path: Path) -> None:
+    suite = write_suite(tmp_path)
+    whole = evaluate("zero", suite, output=tmp_path / "runs")
+    for result in (tmp_path / "runs" / "jobs").glob("*/result.json"):
+        result.write_text("")
+    assert [r.metrics for r in evaluate("zero", suite, output=tmp_path / "runs").records] == [
+        r.metrics for r in whole.records
+    ]
+
+
+def test_what_a_model_says_cannot_reach_the_terminal_raw(
+    tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pdefm_baselines.mode_regression import ModeRegression
+
+    from pdebench_fm.interfaces import FitReport
+
+    said = "[red]\x1b[2J\nsecond line[/nothing] \\"
+    monkeypatch.setattr(ModeRegression, "fit", lambda *_: FitReport("diverged", said))
+    suite = write_suite(tmp_path)
+    code, out, err = call("run", suite, *REGRESSION, "--output", tmp_path / "runs", "--workers", 1)
+    assert code == 3
+    assert ESCAPE not in out + err
+    assert "diverged: [red]\\x1b[2J second line[/nothing] \\" in err
+
+
+def test_two_runs_at_once_share_the_work_and_spoil_nothing(tmp_path: Path) -> None:
+    write_suite(tmp_path)
+    runs = [start("run", "tiny.yaml", *REGRESSION, "--workers", "1", folder=tmp_path) for _ in range(2)]
+    ends = [run.communicate(timeout=120) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], ends
+    assert ends[0][0] == ends[1][0]
+    lines = [line.split("] ", 1)[1] for _, err in ends for line in err.splitlines() if line.startswith("[")]
+    fitted = Counter(line.rpartition(": validation ")[0] for line in lines if ": validation " in line)
+    assert len(fitted) == 10
+    assert set(fitted.values()) == {1}  # nothing is trained twice, whichever run did it
+    assert len(lines) <= 2 * 17
+    text = (tmp_path / "runs/tiny/mode-regression/records.jsonl").read_text()
+    assert text.endswith("\n")
+    by_key: dict[object, set[str]] = {}
+    for number, line in enumerate(text.splitlines()):
+        record = records.parse(line, str(number))
+        by_key.setdefault(record.key, set()).add(str(record.metrics))
+    assert len(by_key) == 7
+    assert all(len(scores) == 1 for scores in by_key.values())
+    assert not list((tmp_path / "runs").rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("arguments", [("list", "models"), ("run", "smoke", "--model", "zero", "--dry-run")])
+def test_a_reader_that_has_gone_is_no_traceback(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as broken:
+        ended = subprocess.run(
+            [*PDEFM, *arguments], stdout=broken, stderr=subprocess.PIPE, text=True, env=environment(), cwd=tmp_path
+        )
+    assert (ended.returncode, ended.stderr) == (1, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_an_output_that_is_full_is_one_line(tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [*PDEFM, "list", "models"], stdout=full, stderr=subprocess.PIPE, text=True, env=environment(), cwd=tmp_path
+        )
+    assert (ended.returncode, ended.stderr) == (1, "pdefm: No space left on device\n")
+
+
+def contents(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Every file below a folder, with its size and time; locks left out, which are touched by reading."""
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.endswith("lock"))
+    return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
