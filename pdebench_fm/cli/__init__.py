@@ -85,8 +85,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         _complain(str(error))
         code = error.exit_code
     except click.Abort:
-        _complain("interrupted")
-        code = INTERRUPTED
+        code = _interrupted()
     except click.ClickException as error:
         where = f" (see {error.ctx.command_path} --help)" if isinstance(error, click.UsageError) and error.ctx else ""
         _complain(error.format_message().rstrip(".") + where)
@@ -96,8 +95,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         if code == TERMINATED:
             _complain("terminated")
     except KeyboardInterrupt:
-        _complain("interrupted")
-        code = INTERRUPTED
+        code = _interrupted()
     except BrokenPipeError:  # the reader has what it wanted, as with head
         _forget_output()
         code = 1
@@ -121,6 +119,17 @@ def _forget_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError):  # standard output is no real file
         return
+
+
+def _interrupted() -> int:
+    """Say so, and make sure that the exit code is ours.
+
+    CPython remembers a Ctrl-C that arrived inside an ``eval`` (imports of torch are full of them) even after it was
+    caught, and then ends the process by the signal instead of the exit code; the next ``eval`` makes it forget.
+    """
+    eval("None")
+    _complain("interrupted")
+    return INTERRUPTED
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
