@@ -21,6 +21,7 @@ from pdebench_fm.interfaces.executor import Executor, JobT, OutcomeT, Report
 from pdebench_fm.memory import keep_freed_memory
 
 _PATIENCE = 0.5  # seconds
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class InProcessExecutor(Executor[JobT, OutcomeT]):
@@ -111,7 +112,16 @@ class ProcessExecutor(Executor[JobT, OutcomeT]):
         context = multiprocessing.get_context("spawn")
         here, there = context.Pipe()
         process = context.Process(target=_work, args=(there, perform, self._threads, os.getpid()), daemon=True)
-        process.start()
+        before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+        os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(self._threads)))  # read when a library is loaded
+        try:
+            process.start()
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
         there.close()
         return _Hand(process, here)
 
