@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pdebench_fm.data.hdf5 import content_hash
-from pdebench_fm.data.sources import OpenSet, SetCache, open_set, specify
+from pdebench_fm.data.sources import OpenSet, SetCache, hash_of, open_set, specify
 from pdebench_fm.errors import DataFileError, PdefmError, UnknownNameError, UnsupportedError, UsageError
 from pdebench_fm.hookspecs import ModelEntry
 from pdebench_fm.interfaces import Examples, Executor, OperatorModel, Split
@@ -90,12 +89,13 @@ def execute(prepared: Prepared, reporter: Reporter | None = None, workers: int =
         reporter=reporter,
         executor=executor,
     )
-    if result.changed or not (result.folder / "table.md").exists():
+    table = to_markdown(build_table(result.records, planned_cells(prepared.plan)))
+    shown = result.folder / "table.md"
+    if not shown.exists() or shown.read_text(encoding="utf-8") != table:
         draw(result.records, result.folder / "figures")
-        table = to_markdown(build_table(result.records, planned_cells(prepared.plan)))
         temporary = result.folder / f"table.{os.getpid()}.tmp"
         temporary.write_text(table, encoding="utf-8")
-        os.replace(temporary, result.folder / "table.md")  # another run may be reading or writing it
+        os.replace(temporary, shown)  # another run may be reading or writing it
     return result
 
 
@@ -279,14 +279,4 @@ def _check_weights(
         except Exception as error:
             text = " ".join(str(error).split()) if isinstance(error, PdefmError) else f"{type(error).__name__}: {error}"
             raise UnsupportedError(f"{path}: cannot be used for task {task.name!r}: {text}") from error
-    return Weights(str(path), _hash(path))
-
-
-def _hash(path: Path) -> str:
-    """SHA-256 of a file, or of a folder's files and their names."""
-    if path.is_file():
-        return content_hash(path)
-    digest = hashlib.sha256()
-    for file in sorted(file for file in path.rglob("*") if file.is_file()):
-        digest.update(f"{file.relative_to(path).as_posix()}\0{content_hash(file)}\n".encode())
-    return digest.hexdigest()
+    return Weights(str(path), hash_of(path))

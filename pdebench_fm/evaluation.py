@@ -12,6 +12,7 @@ from pdebench_fm.data.sources import OpenSet
 from pdebench_fm.errors import RunError
 from pdebench_fm.interfaces import Metric, OperatorModel
 from pdebench_fm.streams import Stream
+from pdebench_fm.training.precision import matmul_precision
 
 EVALUATION_VERSION = "1"
 RESAMPLES = 1000
@@ -38,7 +39,8 @@ def per_sample(model: OperatorModel, sets: Sequence[OpenSet], metrics: Mapping[s
         examples, problem = opened.examples, opened.examples.problem
         for start in range(0, len(examples), CHUNK):
             inputs, target = examples.batch(range(start, min(start + CHUNK, len(examples))))
-            prediction = model.predict(problem, inputs)
+            with matmul_precision(tf32=False):
+                prediction = model.predict(problem, inputs)
             for name in problem.output_names:
                 if name not in prediction or prediction[name].shape != target[name].shape:
                     got = tuple(prediction[name].shape) if name in prediction else "nothing"

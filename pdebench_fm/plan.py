@@ -168,19 +168,21 @@ class _Planner:
         self.pretrained: dict[str, Job] = {}
 
     def build(self) -> None:
-        refusals = {task.name: self._refusal(task) for task in self.suite.tasks}
-        reasons = [reason for reason in refusals.values() if reason]
+        direct = {task.name: self._refusal_of(task) for task in self.suite.tasks}
+        reasons = [reason for reason in direct.values() if reason]
         if len(reasons) == len(self.suite.tasks):
             raise UnsupportedError(f"{self.plan.model.name} cannot take this suite: {reasons[0]}")
         for task in self.suite.tasks:
             for name in self.suite.protocols:
-                self._add_arm(task, name, refusals[task.name])
+                self._add_arm(task, name, direct[task.name])
 
     def _add_arm(self, task: Task, name: str, refusal: str | None) -> None:
         """Add the rows of one protocol on one task."""
         entry = self.registry.get("protocols", name)
         protocol: TransferProtocol = self.registry.load("protocols", name)()
         refusal = refusal or protocol.refuses(self.model)
+        if protocol.starts_from == "pretrained":
+            refusal = refusal or self._refusal_of_pretraining(task)
         for examples in protocol.sizes(self.profile.examples.downstream):
             # Without downstream examples a pre-trained model is the same whatever the seed: one row says it all.
             same = examples == 0 and protocol.starts_from == "pretrained"
@@ -222,6 +224,7 @@ class _Planner:
             "seed": seed,
             "precision": self.plan.precision,
             "training": TRAINING_VERSION,
+            "selection": {"name": SCORE, "version": self.registry.get("metrics", SCORE).version},
         }
         label = f"{task.name} · {named['name']} · N={examples}" + (f" · seed {seed}" if self.seeds > 1 else "")
         trials: list[Job] = []
@@ -282,6 +285,7 @@ class _Planner:
             "seed": 0,
             "precision": self.plan.precision,
             "training": TRAINING_VERSION,
+            "selection": {"name": SCORE, "version": self.registry.get("metrics", SCORE).version},
         }
         trials = [
             Job(
@@ -335,22 +339,31 @@ class _Planner:
         rates = tuning.learning_rates if protocol.starts_from == "pretrained" else training.learning_rates
         return _budget(tuning.epochs, tuning.steps, tuning.batch_size or training.batch_size, rates)
 
-    def _refusal(self, task: Task) -> str | None:
-        """Why the model cannot take a task, if it cannot."""
-        downstream = self._problem(self._sets([task.downstream], "train", self.profile.examples.pool_size))
-        refusal = self.model.supports(downstream)
-        if refusal or not self.model.learns_from_pretraining or self.plan.weights is not None:
-            return refusal
+    def _refusal_of(self, task: Task) -> str | None:
+        """Why the model cannot take a task itself, if it cannot."""
+        return self.model.supports(self._downstream_problem(task))
+
+    def _refusal_of_pretraining(self, task: Task) -> str | None:
+        """Why the model cannot be pre-trained for a task, if it cannot.
+
+        Raises:
+            UsageError: the task has channels that its pre-training lacks.
+        """
+        if not self.model.learns_from_pretraining or self.plan.weights is not None:
+            return None
         source = self._problem(
             self._sets(self.suite.pretraining[task.pretraining], PRETRAINING, self.profile.examples.pretraining)
         )
-        missing = source.missing(downstream)
+        missing = source.missing(self._downstream_problem(task))
         if missing:
             raise UsageError(
                 f"task {task.name!r}: its pre-training {task.pretraining!r} has no channel {', '.join(missing)}; "
                 "mix in a distribution that has it"
             )
         return self.model.supports(source)
+
+    def _downstream_problem(self, task: Task) -> Problem:
+        return self._problem(self._sets([task.downstream], "train", self.profile.examples.pool_size))
 
 
 def trained_examples(job: Job) -> int:

@@ -178,6 +178,11 @@ class Problem:
                         raise UsageError(
                             f"channel {channel.name!r} is a field in one problem and a constant in another"
                         )
+            if outputs.keys() != set(problem.output_names):
+                raise UsageError(
+                    f"problems to be mixed must have the same outputs, got {', '.join(outputs)} and "
+                    f"{', '.join(problem.output_names)}"
+                )
         if len(grids) != 1:
             raise UsageError(f"problems to be mixed must share one grid, got {sorted(g.size for g in grids)}")
         return cls(tuple(inputs.values()), tuple(outputs.values()), grids.pop(), homogeneous)

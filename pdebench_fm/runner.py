@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import errno
 import os
-import platform
-import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
-from pdebench_fm import __version__, records
+from pdebench_fm import records
 from pdebench_fm.errors import UsageError
 from pdebench_fm.execution import InProcessExecutor
 from pdebench_fm.interfaces import Executor, Progress
 from pdebench_fm.plan import TRAINING_VERSION, Job, Plan, Row, trained_examples
 from pdebench_fm.plugins import Registry
+from pdebench_fm.provenance import provenance
 from pdebench_fm.records import Record, TrialRecord
-from pdebench_fm.work import Outcome, Perform, Worker, device_name, one_line
+from pdebench_fm.work import Outcome, Perform, Worker, one_line
 
 
 class Reporter(Protocol):
@@ -102,7 +100,9 @@ def run_plan(
     folder = results_folder(plan, output)
     _check_writable(output, output / "jobs", folder)
     path = folder / "records.jsonl"
-    known = {record.key: record for record in records.read(path)} if path.exists() else {}
+    read = records.read(path) if path.exists() else []
+    known = {record.key: record for record in read}
+    newest = {record.place: record for record in read}  # what tables and figures show
     writer = _RecordMaker(plan, registry, worker, device)
 
     def hear(job: Job, progress: Progress | None) -> None:
@@ -118,10 +118,10 @@ def run_plan(
         for number in numbers:
             record = writer.make(plan.rows[number], outcome)
             earlier = known.get(record.key)
-            if earlier is not None and outcome is not None and outcome.reused and _same_scores(earlier, record):
-                made[number] = earlier  # it says what was measured, and where; this run only read it
-                continue
-            if earlier != record:
+            read_only = outcome is None or outcome.reused
+            if earlier is not None and read_only and _same_scores(earlier, record):
+                record = earlier  # it says what was measured, and where; this run only read it
+            if newest.get(record.place) != record:
                 records.append(path, [record])
                 written.append(record)
             made[number] = record
@@ -173,21 +173,15 @@ class _RecordMaker:
     """Turns outcomes into records; what all records of a run share is gathered once."""
 
     def __init__(self, plan: Plan, registry: Registry, worker: Worker, device: str) -> None:
-        import torch
 
         self._plan = plan
         self._worker = worker
-        self._device = device_name(device)
-        self._versions = {
-            "pdebench_fm": __version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": version("numpy"),
+        self._now = provenance(device)
+        self._plugins = {
             "training": TRAINING_VERSION,
             f"model {plan.model.name}": plan.model.version,
             **{f"metric {name}": registry.get("metrics", name).version for name in registry.names("metrics")},
         }
-        self._commit = source_commit()
 
     def make(self, row: Row, outcome: Outcome | None) -> Record:
         """The record of one row; ``outcome`` is None for a row the model does not support."""
@@ -196,7 +190,7 @@ class _RecordMaker:
         result: Mapping[str, Any] = outcome.result if outcome is not None else {}
         chosen = next((trial for trial in trials if trial.job_id == result.get("chosen")), None)
         fitted = self._worker.result(chosen.job_id) if chosen is not None else None
-        measured = fitted or result
+        measured = result if result else self._now  # a result knows what it was made with
         status = outcome.status if outcome is not None else "unsupported"
         return Record.model_validate(
             {
@@ -227,11 +221,11 @@ class _RecordMaker:
                 "steps": chosen.steps if chosen else 0,
                 "train_seconds": chosen.train_seconds if chosen else 0.0,
                 "data_seconds": fitted["data_seconds"] if fitted else 0.0,
-                "device": measured.get("device", self._device),
-                "threads": measured.get("threads", 0),
+                "device": (fitted or measured)["device"],
+                "threads": (fitted or measured)["threads"],
                 "precision": self._plan.precision,
-                "versions": self._versions,
-                "commit": self._commit,
+                "versions": {**measured["versions"], **self._plugins},
+                "commit": measured["commit"],
                 "pretrain_job_id": row.pretraining,
                 "trials": [trial.model_dump() for trial in trials],
                 "notes": result.get("notes", {}),
@@ -253,15 +247,3 @@ def pending(plan: Plan, registry: Registry, output: Path) -> Iterator[Job]:
     """Jobs that still have to be done."""
     worker = Worker(plan, registry, output, "cpu")
     return (job for job in plan.jobs.values() if worker.finished(job) is None)
-
-
-def source_commit() -> str | None:
-    """The commit of the checkout this runs from, with ``+`` where it has changes; None where it is installed."""
-    root = Path(__file__).parents[1]
-    if not (root / ".git").exists():
-        return None
-    try:
-        ask = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty=+"]
-        return subprocess.run(ask, capture_output=True, text=True, check=True, timeout=10).stdout.strip() or None
-    except (OSError, subprocess.SubprocessError):
-        return None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shutil
 import traceback
 from collections.abc import Callable, Mapping
@@ -23,8 +22,8 @@ import numpy as np
 from filelock import FileLock
 
 from pdebench_fm.data.combine import NoExamples, Subset
-from pdebench_fm.data.sources import SetCache, few_shot_ids
-from pdebench_fm.errors import RunError
+from pdebench_fm.data.sources import SetCache, few_shot_ids, hash_of
+from pdebench_fm.errors import DataFileError, RunError
 from pdebench_fm.evaluation import EVALUATION_VERSION, interval, per_sample
 from pdebench_fm.interfaces import Examples, FitContext, FitReport, Metric, OperatorModel, Progress, Trial
 from pdebench_fm.interfaces.executor import Report
@@ -32,6 +31,7 @@ from pdebench_fm.messages import printable
 from pdebench_fm.plan import PRETRAINING, SCORE, Job, Plan, budget_of
 from pdebench_fm.plugins import Registry
 from pdebench_fm.problem import Problem
+from pdebench_fm.provenance import provenance
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,6 @@ class Worker:
 
     def perform(self, job: Job, report: Report) -> Outcome:
         """Do the job, or find it done. What goes wrong inside is part of the outcome, with a log beside it."""
-        import torch
-
         report(None)
         folder = self._folder / job.id
         folder.mkdir(parents=True, exist_ok=True)
@@ -112,8 +110,7 @@ class Worker:
                 _write_json(folder / "job.json", job.description)
                 outcome = self._outcome(job, folder, report)
                 if outcome.result:
-                    where = {"device": device_name(self._device), "threads": torch.get_num_threads()}
-                    outcome = replace(outcome, result={**outcome.result, **where})
+                    outcome = replace(outcome, result={**outcome.result, **provenance(self._device)})
                     (folder / "failure.log").unlink(missing_ok=True)
                     _write_json(folder / "result.json", outcome.result)
             except Exception as error:  # a model of somebody else may raise anything; the other jobs go on
@@ -191,15 +188,17 @@ class Worker:
             return model
         if start["from"] == "weights":
             assert self._plan.weights is not None
-            loaded: OperatorModel = kind.load(Path(self._plan.weights.path), self._device)  # type: ignore[attr-defined]
+            path = Path(self._plan.weights.path)
+            if hash_of(path) != start["sha256"]:
+                raise DataFileError(f"{path}: the weights have changed since the run was planned")
+            loaded: OperatorModel = kind.load(path, self._device)  # type: ignore[attr-defined]
             return loaded
         parent = self.result(start["job"])
         if parent is None:
             raise RunError("its pre-training failed")
         if parent["status"] != "ok":
             raise _DivergedError(f"its pre-training diverged: {parent['reason']}")
-        loaded = kind.load(self._model_folder(parent["chosen"]), self._device)  # type: ignore[attr-defined]
-        return loaded
+        return self._chosen_model(self._plan.jobs[parent["chosen"]])
 
     def _training_set(self, job: Job) -> Examples:
         """The examples the job's model is initialised on and fitted to."""
@@ -245,18 +244,23 @@ class Worker:
         sets = [self._sets.open(spec) for spec in job.sets["test"]]
         values = per_sample(model, sets, self._metrics)
         metrics = {name: float(self._metrics[name].summarise(scores)) for name, scores in values.items()}
-        not_finite = sorted(name for name, value in metrics.items() if not np.isfinite(value))
-        if not_finite:
-            return _diverged(f"test {', '.join(not_finite)} is not finite")
+        if not np.isfinite(metrics[SCORE]):
+            return _diverged(f"test {SCORE} is not finite")
+        notes = dict(model.notes())
+        if job.description["start"]["from"] == "weights":
+            notes["pretrained weights"] = job.description["start"]["sha256"]
+        for name in [name for name, value in metrics.items() if not (np.isfinite(value) and value >= 0)]:
+            # A metric of somebody else's must not decide what becomes of the point.
+            notes[f"metric {name}"] = f"left out: its value is {metrics.pop(name)}"
         result = {
             "status": "ok",
             "reason": "",
             "chosen": chosen,
             "metrics": metrics,
-            "interval": {name: interval(self._metrics[name], scores) for name, scores in values.items()},
+            "interval": {name: interval(self._metrics[name], values[name]) for name in metrics},
             "test_examples": sum(len(opened.examples) for opened in sets),
             "parameters": model.parameters,
-            "notes": dict(model.notes()),
+            "notes": notes,
             "scored_with": {"versions": self._metric_versions, "evaluation": EVALUATION_VERSION},
         }
         for loser in usable.keys() - {chosen}:  # their scores are kept; their weights are never needed again
@@ -268,22 +272,14 @@ class Worker:
         folder = self._folder / trial.id
         if not (folder / "model").exists():
             with FileLock(folder / "lock"):
-                self._fit(trial, folder, lambda progress: None)
+                if not (folder / "model").exists():  # another run may have been quicker
+                    self._fit(trial, folder, lambda progress: None)
         kind = self._registry.load("models", self._plan.model.name)
         model: OperatorModel = kind.load(folder / "model", self._device)  # type: ignore[attr-defined]
         return model
 
     def _model_folder(self, job_id: str) -> Path:
         return self._folder / job_id / "model"
-
-
-def device_name(device: str) -> str:
-    """What a record says of the device: its kind, and a GPU's model."""
-    import torch
-
-    if device.startswith("cuda"):
-        return f"cuda ({torch.cuda.get_device_name(device)})"
-    return f"{device} ({platform.machine()})"
 
 
 class _DivergedError(Exception):

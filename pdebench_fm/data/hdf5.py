@@ -177,18 +177,26 @@ class HDF5Examples(Examples):
         path: the file.
         channels: names of the constants, for a file that does not name them; such a file needs no ``complete`` either.
         device: torch device of the batches.
+        problem: what the file's channels are to be taken for, with the same names; what the file says where None.
 
     Raises:
         DataFileError: the file is missing, no HDF5, truncated, incomplete, or its parts do not fit each other.
     """
 
-    def __init__(self, path: Path, channels: Sequence[str] | None = None, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        path: Path,
+        channels: Sequence[str] | None = None,
+        device: torch.device | str = "cpu",
+        problem: Problem | None = None,
+    ) -> None:
         self.path = path
         self._device = device
         self._file: h5py.File | None = None
         self._owner = 0  # process that opened the file: an HDF5 handle does not survive a fork
         with _opened(path) as file, _reading(path):
-            self._problem, self._length = _header(path, file, channels)
+            described, self._length = _header(path, file, channels)
+            self._problem = described if problem is None else problem
             self._planes = (*self._problem.input_fields, *self._problem.output_names)
             self._columns = tuple(channels if channels is not None else _names(path, file["tensor"], "channels", ()))
             self._rows = _names(path, file["fields"], "inputs", ("source",)) + _names(

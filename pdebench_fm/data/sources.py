@@ -6,6 +6,7 @@ where they lie; where a file lies on this machine is carried beside the job.
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -98,7 +99,7 @@ def make_sampler(description: Mapping[str, Any], registry: Registry) -> Sampler:
 def problem_of(spec: SetSpec, registry: Registry) -> Problem:
     """The problem of a described set."""
     if spec.path is not None:
-        return HDF5Examples(spec.path).problem
+        return _file_examples(spec, registry, "cpu")[0].problem
     return _system(spec.description, registry, Grid(spec.description["grid"])).problem
 
 
@@ -106,14 +107,10 @@ def open_set(spec: SetSpec, registry: Registry, device: str) -> OpenSet:
     """Open a described set; nothing is drawn, solved or read yet."""
     description = spec.description
     if spec.path is not None:
-        whole = HDF5Examples(spec.path, device=device)
         if content_hash(spec.path) != description["file"]:
             raise DataFileError(f"{spec.path}: the file has changed since the run was planned")
+        whole, system = _file_examples(spec, registry, device)
         examples = Subset(whole, range(description["count"]))
-        system = _system(description, registry, whole.problem.grid) if "system" in description else None
-        if system is not None and system.problem.missing(whole.problem):
-            missing = ", ".join(system.problem.missing(whole.problem))
-            raise DataFileError(f"{spec.path}: has channels that {description['system']['name']} lacks: {missing}")
         return OpenSet(examples, system)
     system = _system(description, registry, Grid(description["grid"]))
     sampler = make_sampler(description, registry)
@@ -173,6 +170,36 @@ class SetCache:
         """Return one set, or the mixture of several."""
         sets = [self.open(spec).examples for spec in specs]
         return sets[0] if len(sets) == 1 else Mixture(sets)
+
+
+def _file_examples(spec: SetSpec, registry: Registry, device: str) -> tuple[HDF5Examples, PDESystem | None]:
+    """The examples of a file, and the PDE the suite says they solve: then the PDE says what is linear in what.
+
+    Raises:
+        DataFileError: the file's channels are not those of the PDE.
+    """
+    assert spec.path is not None
+    examples = HDF5Examples(spec.path, device=device)
+    if "system" not in spec.description:
+        return examples, None
+    system = _system(spec.description, registry, examples.problem.grid)
+    mine, its = examples.problem, system.problem
+    if {*mine.inputs, *mine.outputs} != {*its.inputs, *its.outputs}:
+        raise DataFileError(
+            f"{spec.path}: has channels {', '.join((*mine.input_names, *mine.output_names))}; "
+            f"{spec.description['system']['name']} has {', '.join((*its.input_names, *its.output_names))}"
+        )
+    return HDF5Examples(spec.path, device=device, problem=its), system
+
+
+def hash_of(path: Path) -> str:
+    """SHA-256 of a file, or of a folder's files and their names."""
+    if path.is_file():
+        return content_hash(path)
+    digest = hashlib.sha256()
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        digest.update(f"{file.relative_to(path).as_posix()}\0{content_hash(file)}\n".encode())
+    return digest.hexdigest()
 
 
 def _system(description: Mapping[str, Any], registry: Registry, grid: Grid) -> PDESystem:

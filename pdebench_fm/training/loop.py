@@ -7,10 +7,9 @@ last partial batch is a step.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,15 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from pdebench_fm.data.combine import CHUNK
-from pdebench_fm.errors import UsageError
+from pdebench_fm.errors import RunError, UsageError
 from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, Progress, Trial
 from pdebench_fm.problem import Fields
+from pdebench_fm.streams import Stream
+from pdebench_fm.training.precision import training_precision
 from pdebench_fm.training.resume import ResumeFile
-
-LOOP_VERSION = "1"
-"""Part of every job's identity: bump it where the loop's result could change."""
-
-PRECISIONS = ("float32", "tf32", "bfloat16", "float64")
 
 Encode = Callable[[Examples, Fields], tuple[Tensor, Tensor]]
 """(examples, inputs) → normalised (fields, constants) of the model's problem."""
@@ -49,6 +45,7 @@ class _State:
 def fit_network(
     module: nn.Module,
     encode: Encode,
+    outputs: Sequence[str],
     train: Examples,
     validation: Examples,
     budget: Budget,
@@ -60,6 +57,7 @@ def fit_network(
     Args:
         module: called as ``module(fields, constants)``; returns (batch, outputs, n, n).
         encode: normalises inputs.
+        outputs: names of the module's outputs, in order; every example must have them all.
         train: examples to fit, at least one.
         validation: examples that choose the epoch, at least one.
         budget: epochs or steps, and the batch size.
@@ -74,7 +72,11 @@ def fit_network(
     rate = trial.hyperparameters["learning_rate"]
     resume = ResumeFile(context.workspace / "resume.pt")
     state = _State()
-    with _precision(module, context.precision, device) as cast:
+    orders = Stream({"order": trial.seed, "examples": len(train)}, len(train))
+    with (
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        training_precision(module, context.precision, device) as cast,
+    ):
         optimiser = torch.optim.Adam(module.parameters(), lr=rate, fused=_fusable(device))
         kept = _tensors(module)
         best = [tensor.detach().clone() for tensor in kept]
@@ -82,7 +84,7 @@ def fit_network(
         clock = time.perf_counter()
         while state.step < steps:
             epoch = state.step // steps_per_epoch
-            order = np.random.Generator(np.random.Philox(key=[trial.seed, epoch])).permutation(len(train))
+            order = np.argsort(orders.uniform([epoch])[0], kind="stable")
             module.train()
             for position in range(state.step % steps_per_epoch, min(steps_per_epoch, steps - epoch * steps_per_epoch)):
                 if resume.due():  # never between an epoch's last step and its validation, which would then be skipped
@@ -90,15 +92,18 @@ def fit_network(
                     clock = time.perf_counter()
                 ids = order[position * batch_size : (position + 1) * batch_size]
                 data_clock = time.perf_counter()
-                inputs, outputs = train.batch(ids)
+                inputs, wanted = train.batch(ids)
                 fields, constants = encode(train, inputs)
-                target = torch.stack(list(outputs.values()), dim=1)
+                target = _stack(wanted, outputs)
                 state.data_seconds += time.perf_counter() - data_clock
                 for group in optimiser.param_groups:
                     group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * state.step / steps))
                 optimiser.zero_grad(set_to_none=True)
+                torch.manual_seed((trial.seed << 40) + state.step)  # dropout and the like: a function of (seed, step)
                 with cast():
                     prediction = module(_as(fields, module), _as(constants, module))
+                if prediction.shape != target.shape:
+                    raise RunError(f"the network must return {tuple(target.shape)}, got {tuple(prediction.shape)}")
                 loss = (prediction - target).square().sum() / len(ids)
                 value = loss.item()
                 if not math.isfinite(value):
@@ -107,7 +112,7 @@ def fit_network(
                 optimiser.step()
                 state.step += 1
                 state.epoch_loss += value * len(ids)
-            validation_loss = _validate(module, encode, validation, state.best_loss)
+            validation_loss = _validate(module, encode, outputs, validation, state.best_loss)
             if math.isnan(validation_loss):
                 return _diverged(state, f"validation loss is not finite in epoch {epoch + 1}", epoch, clock, resume)
             if validation_loss < state.best_loss:
@@ -146,7 +151,7 @@ def _length(budget: Budget, steps_per_epoch: int) -> tuple[int, int]:
 
 
 @torch.no_grad()
-def _validate(module: nn.Module, encode: Encode, validation: Examples, bound: float) -> float:
+def _validate(module: nn.Module, encode: Encode, outputs: Sequence[str], validation: Examples, bound: float) -> float:
     """Mean squared-error sum per validation example; inf as soon as it is certain not to be below ``bound``.
 
     The loss is a sum of non-negative terms, so that a pass may stop once the terms so far exceed the best epoch's sum:
@@ -155,10 +160,10 @@ def _validate(module: nn.Module, encode: Encode, validation: Examples, bound: fl
     module.eval()
     total = 0.0
     for start in range(0, len(validation), CHUNK):
-        inputs, outputs = validation.batch(range(start, min(start + CHUNK, len(validation))))
+        inputs, wanted = validation.batch(range(start, min(start + CHUNK, len(validation))))
         fields, constants = encode(validation, inputs)
         prediction = module(_as(fields, module), _as(constants, module))
-        total += (prediction - torch.stack(list(outputs.values()), dim=1)).square().sum().item()
+        total += (prediction - _stack(wanted, outputs)).square().sum().item()
         if not math.isfinite(total):
             return math.nan
         if total / len(validation) >= bound:
@@ -166,28 +171,12 @@ def _validate(module: nn.Module, encode: Encode, validation: Examples, bound: fl
     return total / len(validation)
 
 
-@contextlib.contextmanager
-def _precision(
-    module: nn.Module, precision: str, device: torch.device
-) -> Iterator[Callable[[], contextlib.AbstractContextManager[Any]]]:
-    """Set the arithmetic of training; yields a context for the forward pass."""
-    before = torch.get_float32_matmul_precision()
-    try:
-        if precision == "float32":
-            torch.set_float32_matmul_precision("highest")
-            yield contextlib.nullcontext
-        elif precision == "tf32":
-            torch.set_float32_matmul_precision("high")
-            yield contextlib.nullcontext
-        elif precision == "bfloat16":
-            yield lambda: torch.autocast(device.type, torch.bfloat16)
-        elif precision == "float64":
-            module.double()
-            yield contextlib.nullcontext
-        else:
-            raise UsageError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-    finally:
-        torch.set_float32_matmul_precision(before)
+def _stack(fields: Fields, names: Sequence[str]) -> Tensor:
+    """(batch, outputs, n, n), by name: examples may have their channels in another order."""
+    missing = [name for name in names if name not in fields]
+    if missing:
+        raise UsageError(f"the examples lack the output {', '.join(missing)} that the model was made for")
+    return torch.stack([fields[name] for name in names], dim=1)
 
 
 def _as(values: Tensor, module: nn.Module) -> Tensor:
@@ -234,7 +223,8 @@ def _restore(
     best: list[Tensor],
     optimiser: torch.optim.Optimizer,
 ) -> None:
-    if saved is None:
+    fits = saved is not None and [t.shape for t in saved["weights"]] == [t.shape for t in kept]
+    if saved is None or not fits:
         return
     for name, value in saved["state"].items():
         setattr(state, name, value)

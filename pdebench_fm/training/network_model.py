@@ -83,7 +83,7 @@ class NetworkModel(OperatorModel):
         def encode(examples: Examples, inputs: Fields) -> tuple[Tensor, Tensor]:
             return built.normalisation(built.problem, built.problem.embed(inputs))
 
-        return fit_network(built.module, encode, train, validation, budget, trial, context)
+        return fit_network(built.module, encode, built.problem.output_names, train, validation, budget, trial, context)
 
     @final
     @torch.no_grad()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pdebench_fm.errors import UsageError
 from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, Progress, Trial
 from pdebench_fm.problem import Channel, Fields, Grid, Problem
+from pdebench_fm.streams import Stream
 from pdebench_fm.testing import SmoothExamples
 from pdebench_fm.training import loop, resume
 from tests.support.toy import Toy
@@ -46,7 +47,7 @@ def plain_training(epochs: int, batch_size: int) -> tuple[Tensor, list[float], i
         return (module(*normalise(PROBLEM, inputs))[:, 0] - outputs["solution"]).square().sum()
 
     for epoch in range(epochs):
-        order = np.random.Generator(np.random.Philox(key=[3, epoch])).permutation(10)
+        order = np.argsort(Stream({"order": 3, "examples": 10}, 10).uniform([epoch])[0], kind="stable")
         for start in range(0, 10, batch_size):
             ids = order[start : start + batch_size]
             for group in optimiser.param_groups:
@@ -75,6 +76,89 @@ def test_the_loop_is_the_papers_protocol(tmp_path: Path, batch_size: int) -> Non
     assert all(mine is None or mine == pytest.approx(loss, rel=1e-4) for mine, loss in known)
 
 
+def test_the_weights_kept_are_those_of_the_best_epoch_and_not_the_last(tmp_path: Path) -> None:
+    class Contrary(SmoothExamples):
+        """Solutions with the opposite sign: the better the fit, the worse the validation."""
+
+        def batch(self, ids):  # type: ignore[no-untyped-def]
+            inputs, outputs = super().batch(ids)
+            return inputs, {name: -value for name, value in outputs.items()}
+
+    def run(folder: Path, epochs: int, stop: int | None = None) -> tuple[Toy, FitReport]:
+        folder.mkdir()
+        model = Toy()
+        model.initialise(PROBLEM, TRAIN, 0)
+        snapshots: list[Tensor] = []
+        context = FitContext(folder, progress=lambda _: snapshots.append(weights(model).clone()))
+        report = model.fit(TRAIN, Contrary(PROBLEM, 6), Budget(epochs, None, 4, ()), TRIAL, context)
+        assert not torch.equal(snapshots[-1], snapshots[report.best_epoch - 1])
+        torch.testing.assert_close(weights(model), snapshots[report.best_epoch - 1], rtol=0, atol=0)
+        return model, report
+
+    _, report = run(tmp_path / "a", 8)
+    assert report.best_epoch < 8
+
+
+def test_the_loss_is_summed_over_the_grid_and_averaged_over_the_batch(tmp_path: Path) -> None:
+    model = Toy()
+    model.initialise(PROBLEM, TRAIN, 0)
+    inputs, outputs = TRAIN.batch(range(10))
+    errors = (model.predict(PROBLEM, inputs)["solution"] - outputs["solution"]).square().sum(dim=(1, 2))
+    _, report = fitted(tmp_path / "a", Budget(1, None, 10, ()))
+    assert report.history[0]["train_loss"] == pytest.approx(float(errors.mean()), rel=1e-5)
+
+
+def test_outputs_are_matched_by_name_and_not_by_position(tmp_path: Path) -> None:
+    two = Problem(PROBLEM.inputs, (Channel("a"), Channel("b")), Grid(8))
+
+    class Swapped(SmoothExamples):
+        def batch(self, ids):  # type: ignore[no-untyped-def]
+            inputs, outputs = super().batch(ids)
+            return inputs, {"b": 5 * outputs["b"], "a": outputs["a"]}
+
+    class Ordered(Swapped):
+        def batch(self, ids):  # type: ignore[no-untyped-def]
+            inputs, outputs = super().batch(ids)
+            return inputs, {"a": outputs["a"], "b": outputs["b"]}
+
+    models = []
+    for name, kind in (("swapped", Swapped), ("ordered", Ordered)):
+        (tmp_path / name).mkdir()
+        model = Toy()
+        model.initialise(two, kind(two, 6), 0)
+        model.fit(kind(two, 6), kind(two, 4, 1), Budget(2, None, 4, ()), TRIAL, FitContext(tmp_path / name))
+        models.append(weights(model))
+    assert torch.equal(*models)
+
+
+def test_randomness_in_the_network_depends_on_the_seed_alone(tmp_path: Path) -> None:
+    class Noisy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1))
+
+        def forward(self, fields: Tensor, constants: Tensor) -> Tensor:
+            return nn.functional.dropout(fields * self.weight, 0.5, self.training)
+
+    found = []
+    for count in (0, 5):
+        torch.rand(count)  # what the process drew before must not matter
+        (tmp_path / str(count)).mkdir()
+        network = Noisy()
+        loop.fit_network(
+            network,
+            lambda examples, inputs: (inputs["source"][:, None], inputs["k11"][:, None]),
+            ("solution",),
+            TRAIN,
+            VALIDATION,
+            Budget(2, None, 4, ()),
+            TRIAL,
+            FitContext(tmp_path / str(count)),
+        )
+        found.append(network.weight.item())
+    assert found[0] == found[1]
+
+
 def test_a_validation_pass_is_abandoned_only_where_it_cannot_win() -> None:
     model = Toy()
     model.initialise(PROBLEM, TRAIN, 0)
@@ -82,9 +166,9 @@ def test_a_validation_pass_is_abandoned_only_where_it_cannot_win() -> None:
     def encode(examples: Examples, inputs: Fields) -> tuple[Tensor, Tensor]:
         return model._built.normalisation(PROBLEM, inputs)  # type: ignore[union-attr]
 
-    full = loop._validate(model.module, encode, VALIDATION, math.inf)
-    assert loop._validate(model.module, encode, VALIDATION, full * (1 + 1e-9)) == full
-    assert loop._validate(model.module, encode, VALIDATION, full) == math.inf
+    full = loop._validate(model.module, encode, ("solution",), VALIDATION, math.inf)
+    assert loop._validate(model.module, encode, ("solution",), VALIDATION, full * (1 + 1e-9)) == full
+    assert loop._validate(model.module, encode, ("solution",), VALIDATION, full) == math.inf
 
 
 def test_a_budget_of_steps_is_kept_exactly(tmp_path: Path) -> None:
@@ -152,6 +236,7 @@ def test_a_loss_that_is_not_finite_ends_the_fit_as_diverged(tmp_path: Path, at: 
     report = loop.fit_network(
         _Explodes(at),
         lambda examples, inputs: (inputs["source"][:, None], inputs["k11"][:, None]),
+        ("solution",),
         TRAIN,
         VALIDATION,
         Budget(3, None, 10, ()),

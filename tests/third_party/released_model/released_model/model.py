@@ -72,7 +72,9 @@ class ReleasedPoisson(OperatorModel):
         self, train: Examples, validation: Examples, budget: Budget, trial: Trial, context: FitContext
     ) -> FitReport:
         """Fine-tune all weights with the benchmark's loop."""
-        return fit_network(self._module, lambda _, inputs: _arrange(inputs), train, validation, budget, trial, context)
+        return fit_network(
+            self._module, lambda _, inputs: _arrange(inputs), ("solution",), train, validation, budget, trial, context
+        )
 
     @torch.no_grad()
     def predict(self, problem: Problem, inputs: Fields) -> Fields:

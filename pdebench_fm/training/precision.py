@@ -1,0 +1,43 @@
+"""Arithmetic of training, and of evaluation, which is always full float32."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from pdebench_fm.errors import UsageError
+
+PRECISIONS = ("float32", "tf32", "bfloat16", "float64")
+
+
+@contextlib.contextmanager
+def matmul_precision(tf32: bool) -> Iterator[None]:
+    """Allow or forbid TF32 in matrix products and in convolutions, and put both switches back afterwards."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = tf32
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
+
+
+@contextlib.contextmanager
+def training_precision(
+    module: nn.Module, precision: str, device: torch.device
+) -> Iterator[Callable[[], contextlib.AbstractContextManager[Any]]]:
+    """Set the arithmetic of training; yields a context for the forward pass."""
+    if precision not in PRECISIONS:
+        raise UsageError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    with matmul_precision(tf32=precision == "tf32"):
+        if precision == "float64":
+            module.double()
+        if precision == "bfloat16":
+            yield lambda: torch.autocast(device.type, torch.bfloat16)
+        else:
+            yield contextlib.nullcontext
