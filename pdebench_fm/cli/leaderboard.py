@@ -38,9 +38,10 @@ def add(runs: tuple[Path, ...], directory: Path) -> None:
     """
     from pdebench_fm.leaderboard import RefusedError
     from pdebench_fm.leaderboard import add as add_records
+    from pdebench_fm.leaderboard.plans import against_plans
 
     try:
-        report = add_records(directory, runs)
+        report = add_records(directory, runs, against_plans)
     except RefusedError as error:
         for line in error.refused[1:]:  # the first is in the error itself
             click.echo(line, err=True)
@@ -66,8 +67,9 @@ def build(directory: Path) -> None:
 def check(context: click.Context, directory: Path) -> None:
     """Check every record again, and that README.md and leaderboard.csv are what they give."""
     from pdebench_fm.leaderboard import check as check_files
+    from pdebench_fm.leaderboard.plans import against_plans
 
-    wrong = check_files(directory, planned_cells)
+    wrong = check_files(directory, planned_cells, against_plans)
     for line in wrong:
         click.echo(line)
     if wrong:

@@ -109,18 +109,27 @@ def run(
         output=output,
     )
     if dry_run:
-        _show_plan(prepared, as_json)
+        _show_plan(prepared, _worker_count(prepared, workers), as_json)
         return 0
     return _run(prepared, workers, as_json)
 
 
+def _worker_count(prepared: Prepared, asked: int | None) -> int:
+    """Processes side by side: as asked, else one per core on a CPU."""
+    from pdebench_fm.api import cpu_count
+
+    if prepared.device != "cpu":
+        return 1
+    return asked if asked is not None else min(cpu_count(), _MOST_WORKERS)
+
+
 def _run(prepared: Prepared, workers: int | None, as_json: bool) -> int:
-    from pdebench_fm.api import cpu_count, execute
+    from pdebench_fm.api import execute
     from pdebench_fm.cli.progress import RunProgress
     from pdebench_fm.runner import pending
 
     todo = {job.id for job in pending(prepared.plan, prepared.registry, prepared.output)}
-    most = workers if workers is not None else min(cpu_count(), _MOST_WORKERS)
+    most = _worker_count(prepared, workers)
     with RunProgress(prepared.plan, todo) as progress:
         result = execute(prepared, progress, min(most, max(1, len(todo))))
     if as_json:
@@ -147,7 +156,10 @@ def _print_table(prepared: Prepared, records: list[Any]) -> None:
         console.print(table)
 
 
-def _show_plan(prepared: Prepared, as_json: bool) -> None:
+def _show_plan(prepared: Prepared, workers: int, as_json: bool) -> None:
+    import torch
+
+    from pdebench_fm.api import cpu_count
     from pdebench_fm.cli.progress import duration
     from pdebench_fm.estimate import estimate
     from pdebench_fm.plan import trained_examples
@@ -155,6 +167,7 @@ def _show_plan(prepared: Prepared, as_json: bool) -> None:
 
     plan = prepared.plan
     todo = list(pending(plan, prepared.registry, prepared.output))
+    torch.set_num_threads(max(1, cpu_count() // workers))
     cost = estimate(plan, todo, prepared.registry, prepared.device)
     waiting = {job.id for job in todo}
     jobs = [
@@ -171,7 +184,7 @@ def _show_plan(prepared: Prepared, as_json: bool) -> None:
         f"{row.task} · {row.protocol} · N={row.examples}: {row.unsupported}" for row in plan.rows if row.unsupported
     ]
     if as_json:
-        totals = {"training_examples": cost.examples, "seconds": cost.seconds, "bytes": cost.bytes}
+        totals = {"training_examples": cost.examples, "seconds": cost.seconds / workers, "bytes": cost.bytes}
         click.echo(json.dumps({"jobs": jobs, "unsupported": unsupported, "left": totals}, indent=1))
         return
     for job in jobs:
@@ -182,7 +195,7 @@ def _show_plan(prepared: Prepared, as_json: bool) -> None:
     trials = sum(job.kind == "trial" for job in todo)
     click.echo(
         f"{len(jobs)} jobs, {len(jobs) - len(todo)} reused; to do: {trials} trials and {len(todo) - trials} points, "
-        f"{cost.examples:,} training examples, about {duration(cost.seconds)} and {cost.bytes / 1e6:,.1f} MB "
+        f"{cost.examples:,} training examples, about {duration(cost.seconds / workers)} and {cost.bytes / 1e6:,.1f} MB "
         f"on {prepared.device}"
     )
 

@@ -19,6 +19,9 @@ beyond a million was about to overflow and should have been reported as diverged
 Located = tuple[str, Record]
 """A record and where it stands, ``file:line``."""
 
+Verify = Callable[[Sequence[Located]], Iterable[tuple[str, str]]]
+"""Yields (where, what) for records that are not what they say; see `pdebench_fm.leaderboard.plans`."""
+
 
 def problems(record: Record) -> Iterator[str]:
     """Yield what is wrong with a record by itself, one line each."""
@@ -161,8 +164,11 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else text[:59] + "…"
 
 
-def refusals(records: Iterable[Located]) -> list[str]:
+def refusals(records: Iterable[Located], verify: Verify | None = None) -> list[str]:
     """Return everything that keeps these records, taken together, from being a leaderboard: ``file:line: what``."""
     located = list(records)
     found = [f"{where}: {problem}" for where, record in located for problem in problems(record)]
-    return found + [f"{where}: {conflict}" for where, conflict in conflicts(located)]
+    found += [f"{where}: {conflict}" for where, conflict in conflicts(located)]
+    if not found and verify is not None:
+        found = [f"{where}: {problem}" for where, problem in verify(located)]
+    return found

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from pdebench_fm.errors import RecordError
-from pdebench_fm.leaderboard.audit import refusals
+from pdebench_fm.leaderboard.audit import Verify, refusals
 from pdebench_fm.leaderboard.standing import SCORED, Group, Planned, Standing, group, standings
 from pdebench_fm.leaderboard.store import RefusedError, load, located, order, relative_path, write_file
 from pdebench_fm.records import Record
@@ -95,13 +95,13 @@ def build(directory: Path, planned: Planned | None = None) -> list[Path]:
     return written
 
 
-def check(directory: Path, planned: Planned | None = None) -> list[str]:
+def check(directory: Path, planned: Planned | None = None, verify: Verify | None = None) -> list[str]:
     """Check all records again and rebuild in memory; return what is wrong, one line each, empty where all is well."""
     try:
         stored = load(directory)
     except RecordError as error:
         return [str(error)]
-    wrong = [*_misplaced(directory, stored), *refusals(located(directory, stored))]
+    wrong = [*_misplaced(directory, stored), *refusals(located(directory, stored), verify)]
     if wrong:
         return wrong
     for name, text in render(stored, planned).items():

@@ -131,6 +131,9 @@ def _obstacle(group: Group, model: str) -> tuple[str, bool]:
         if counts[status]:
             worst = min((record for record in bad if record.status == status), key=lambda record: record.cell)
             parts.append(f"{_count(counts[status])} {status} ({_name(worst.cell)}: {worst.reason})")
+    foreign = {r.job["start"].get("sha256") for r in mine.values() if r.job["start"]["from"] == "weights"}
+    if foreign:
+        parts.append(f"starts from weights of the user's own (SHA-256 {', '.join(sorted(map(str, foreign)))[:12]}…)")
     if missing:
         parts.append(f"{_count(len(missing))} missing (first: {_name(missing[0])})")
     return "; ".join(parts), counts["diverged"] > 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pdebench_fm.errors import RecordError
-from pdebench_fm.leaderboard.audit import Located, refusals
+from pdebench_fm.leaderboard.audit import Located, Verify, refusals
 from pdebench_fm.records import Record, collect, read_lines
 from pdebench_fm.tables import arm_order, natural
 
@@ -70,7 +70,7 @@ def located(directory: Path, stored: Iterable[tuple[Path, int, Record]]) -> list
     return [(f"{directory / path}:{line}", record) for path, line, record in stored]
 
 
-def add(directory: Path, runs: Sequence[Path]) -> Report:
+def add(directory: Path, runs: Sequence[Path], verify: Verify | None = None) -> Report:
     """Admit the records of finished runs; where one is refused, none is written.
 
     The same job again is skipped where its outcome is the same, and replaces a failed one; otherwise it is refused.
@@ -78,6 +78,7 @@ def add(directory: Path, runs: Sequence[Path]) -> Report:
     Args:
         directory: the leaderboard's folder; made where it does not exist.
         runs: records.jsonl files, or folders searched for them.
+        verify: a further check, e.g. against the plans of the suites named.
 
     Raises:
         RefusedError: some record cannot stand on the leaderboard.
@@ -97,7 +98,7 @@ def add(directory: Path, runs: Sequence[Path]) -> Report:
             replaced.append(f"{where}: replaces the failed one at {known[0]}")
         else:
             refused.append(f"{where}: the same job has another outcome at {known[0]}")
-    refused.extend(refusals(stored.values()))
+    refused.extend(refusals(stored.values(), verify))
     if refused:
         raise RefusedError("nothing added", refused)
     write(directory, [record for _, record in stored.values()])

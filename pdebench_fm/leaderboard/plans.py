@@ -1,0 +1,102 @@
+"""Whether records are of the suite they name: their jobs must be those that the suite plans.
+
+A record's ``job`` says what was computed, and its id cannot be forged; what it cannot say is that this is what the
+suite asks for. So the plan is made again and compared, where the suite (in that version) is installed. Where the model
+is not installed, its data and few-shot choice are compared with those that any installed model is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from pdebench_fm.errors import PdefmError
+from pdebench_fm.leaderboard.audit import Located
+from pdebench_fm.plan import Job, ModelSpec, make_plan, model_spec
+from pdebench_fm.plugins import Registry, registry
+from pdebench_fm.records import Record
+from pdebench_fm.suite import Suite, load_suite
+
+_Place = tuple[str, str, str, int, int]
+
+
+def against_plans(located: Sequence[Located], found: Registry | None = None) -> Iterator[tuple[str, str]]:
+    """Yield (where, what) for records whose job is not the one their suite plans at that place."""
+    checker = _Checker(found or registry())
+    for where, record in located:
+        for what in checker.problems(record, [other for _, other in located]):
+            yield where, what
+
+
+class _Checker:
+    """Remembers plans, which take a second each."""
+
+    def __init__(self, found: Registry) -> None:
+        self._registry = found
+        self._suites: dict[tuple[str, int], Suite | None] = {}
+        self._plans: dict[tuple[Any, ...], Mapping[_Place, Job] | None] = {}
+
+    def problems(self, record: Record, others: Iterable[Record]) -> Iterator[str]:
+        suite = self._suite(record)
+        if suite is None or record.profile not in suite.profiles:
+            return
+        spec = self._spec(record.model)
+        if spec is not None and dict(spec.arguments) != record.model_args:
+            yield f"model_args are not those of {record.model!r}; a --set variant needs a registered name of its own"
+            return
+        seeds = 1 + max(other.seed for other in others if other.suite == record.suite)
+        jobs = self._jobs(suite, record, spec or self._stand_in(suite, record), seeds)
+        if jobs is None:
+            return
+        job = jobs.get((record.kind, record.task, record.protocol, record.examples, record.seed))
+        if job is None:
+            yield f"{record.suite} v{record.suite_version} plans no such {record.kind}"
+        elif _data(record.job) != _data(job.description):
+            yield f"its data are not those of {record.suite} v{record.suite_version}, profile {record.profile}"
+        elif spec is not None and record.job["start"]["from"] != "weights" and record.job_id != job.id:
+            yield f"its job is not what {record.suite} v{record.suite_version} plans with the versions installed here"
+
+    def _suite(self, record: Record) -> Suite | None:
+        key = (record.suite, record.suite_version)
+        if key not in self._suites:
+            self._suites[key] = None
+            try:
+                suite = load_suite(self._registry.get("suites", record.suite).path, self._registry)
+                self._suites[key] = suite if suite.version == record.suite_version else None
+            except PdefmError:  # not installed here, or no longer valid
+                pass
+        return self._suites[key]
+
+    def _spec(self, model: str) -> ModelSpec | None:
+        try:
+            return model_spec(self._registry, model)
+        except PdefmError:
+            return None
+
+    def _stand_in(self, suite: Suite, record: Record) -> ModelSpec | None:
+        """An installed model that can take the suite: data do not depend on the model."""
+        for name in self._registry.names("models"):
+            spec = self._spec(name)
+            if spec is not None and self._jobs(suite, record, spec, 1) is not None:
+                return spec
+        return None
+
+    def _jobs(self, suite: Suite, record: Record, spec: ModelSpec | None, seeds: int) -> Mapping[_Place, Job] | None:
+        if spec is None:
+            return None
+        key = (suite.name, suite.version, record.profile, spec.name, record.precision, seeds)
+        if key not in self._plans:
+            try:
+                plan = make_plan(suite, record.profile, spec, self._registry, seeds=seeds, precision=record.precision)
+                places: dict[_Place, Job] = {}
+                for row in plan.rows:
+                    places[row.kind, row.task, row.protocol, row.examples, row.seed] = row.job
+                self._plans[key] = places
+            except PdefmError:
+                self._plans[key] = None
+        return self._plans[key]
+
+
+def _data(job: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a job's description says of its examples."""
+    return job["train"], job["test"], job["seed"]

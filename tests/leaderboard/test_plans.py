@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pdebench_fm.hookspecs import SuiteEntry
+from pdebench_fm.leaderboard.plans import against_plans
+from pdebench_fm.plan import make_plan, model_spec
+from pdebench_fm.plugins import Registry
+from pdebench_fm.records import Record
+from pdebench_fm.runner import run_plan
+from pdebench_fm.suite import load_suite
+from tests.support.installed import with_toy
+from tests.support.toy import toy_suite
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    """Everything installed, and the suite ``toy``."""
+    found = with_toy()
+    found._entries["suites"]["toy"] = SuiteEntry("toy", toy_suite(tmp_path), "")
+    return found
+
+
+def records_of(folder: Path, registry: Registry, model: str = "zero", old: str = "", new: str = "") -> list[Record]:
+    """Run the suite, with one piece of its text replaced."""
+    folder.mkdir(exist_ok=True)
+    path = toy_suite(folder)
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    plan = make_plan(load_suite(path, registry), "tiny", model_spec(registry, model), registry)
+    return run_plan(plan, registry, folder / "runs").records
+
+
+def found(records: list[Record], registry: Registry) -> set[str]:
+    return {what for _, what in against_plans([("here:1", record) for record in records], registry)}
+
+
+@pytest.mark.parametrize("model", ["zero", "toy"])
+def test_records_of_the_suite_are_what_it_plans(tmp_path: Path, registry: Registry, model: str) -> None:
+    assert found(records_of(tmp_path / "run", registry, model), registry) == set()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("eigenvalue: [5, 10]", "eigenvalue: [1, 1]", "its data are not those of toy v1, profile tiny"),
+        ("test: 8", "test: 4", "its data are not those of toy v1, profile tiny"),
+        ("fine_tuning: {epochs: 2", "fine_tuning: {epochs: 4", "its job is not what toy v1 plans"),
+        ("downstream: [4, 8]", "downstream: [4, 6]", "toy v1 plans no such point"),
+    ],
+)
+def test_records_of_an_easier_suite_of_the_same_name_are_not(
+    tmp_path: Path, registry: Registry, old: str, new: str, message: str
+) -> None:
+    texts = found(records_of(tmp_path / "run", registry, "zero", old, new), registry)
+    assert any(text.startswith(message) for text in texts), texts
+
+
+def test_another_configuration_does_not_pass_under_the_registered_name(tmp_path: Path, registry: Registry) -> None:
+    (tmp_path / "run").mkdir()
+    suite = load_suite(toy_suite(tmp_path / "run"), registry)
+    spec = model_spec(registry, "toy", {"width": 2})
+    records = run_plan(make_plan(suite, "tiny", spec, registry), registry, tmp_path / "run" / "runs").records
+    assert found(records, registry) == {
+        "model_args are not those of 'toy'; a --set variant needs a registered name of its own"
+    }
+
+
+def test_a_model_that_is_not_installed_must_at_least_have_the_suites_data(tmp_path: Path, registry: Registry) -> None:
+    plain = [r.model_copy(update={"model": "elsewhere"}) for r in records_of(tmp_path / "a", registry)]
+    assert found(plain, registry) == set()
+    easier = records_of(tmp_path / "b", registry, "zero", "eigenvalue: [5, 10]", "eigenvalue: [1, 1]")
+    texts = found([r.model_copy(update={"model": "elsewhere"}) for r in easier], registry)
+    assert texts == {"its data are not those of toy v1, profile tiny"}
