@@ -246,14 +246,18 @@ def append(path: Path, records: Iterable[Record]) -> None:
 
 
 def read(path: Path) -> list[Record]:
-    """Read the records that count: the last of each `Record.key`, in the order in which the keys first appear.
+    """Read the records that count: the last of each `Record.key`, in the order of their lines.
 
     A last line without its line ending is what a killed writer left; it is ignored where it is no record.
 
     Raises:
         RecordError: ``file:line: what`` for any other line that is no record, or for a file that cannot be read.
     """
-    return list({record.key: record for _, record in read_lines(path)}.values())
+    last: dict[Any, Record] = {}
+    for _, record in read_lines(path):
+        last.pop(record.key, None)  # so that it moves to the end: what was written last is the newest
+        last[record.key] = record
+    return list(last.values())
 
 
 def read_lines(path: Path) -> list[tuple[int, Record]]:

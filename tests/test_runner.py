@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from pdebench_fm import records
 from pdebench_fm.execution import InProcessExecutor, ProcessExecutor
+from pdebench_fm.hookspecs import MetricEntry
 from pdebench_fm.interfaces import Progress
 from pdebench_fm.plan import Job, Plan, make_plan, model_spec
 from pdebench_fm.plugins import Registry
@@ -205,3 +207,51 @@ def test_only_the_chosen_trials_keep_their_weights(tmp_path: Path, registry: Reg
         if job.kind == "point"
     }
     assert kept == chosen - {None}
+
+
+def test_weights_that_were_cleared_away_are_fitted_again(tmp_path: Path, registry: Registry) -> None:
+    plan = plan_of(tmp_path, registry)
+    first = run_plan(plan, registry, tmp_path / "runs")
+    jobs = tmp_path / "runs" / "jobs"
+    pretraining = next(row.job for row in plan.rows if row.kind == "pretraining")
+    chosen = json.loads((jobs / pretraining.id / "result.json").read_text())["chosen"]
+    shutil.rmtree(jobs / chosen / "model")  # as a point of another suite does that chooses another trial
+    fine_tuned = next(row.job for row in plan.rows if row.protocol == "fine-tune")
+    for id in (fine_tuned.id, *fine_tuned.description["trials"]):
+        (jobs / id / "result.json").unlink()
+    again = run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs")
+    assert again.complete
+    assert scores(again) == scores(first)
+
+
+@pytest.mark.parametrize("value", [float("nan"), -1.0])
+def test_a_metric_of_somebody_elses_does_not_decide_what_becomes_of_a_point(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    from pdefm_metrics.errors import RelativeL2
+
+    class Odd(RelativeL2):
+        def summarise(self, values):  # type: ignore[no-untyped-def]
+            return 0 * values.sum(axis=-1) + value
+
+    monkeypatch.setitem(registry._entries["metrics"], "odd", MetricEntry("odd", "1", Odd, ""))
+    result = run_plan(plan_of(tmp_path, registry, "zero"), registry, tmp_path / "runs")
+    scored = [record for record in result.records if record.status != "unsupported"]
+    assert {record.status for record in scored} == {"ok"}
+    assert all("odd" not in record.metrics for record in scored)
+    assert all(record.notes["metric odd"].startswith("left out: its value is") for record in scored)
+
+
+def test_the_newest_run_is_what_the_file_shows_even_where_it_only_reused_jobs(
+    tmp_path: Path, registry: Registry
+) -> None:
+    suite = load_suite(toy_suite(tmp_path), registry)
+
+    def run(width: int) -> RunResult:
+        plan = make_plan(suite, "tiny", model_spec(registry, "toy", {"width": width}), registry)
+        return run_plan(plan, registry, tmp_path / "runs")
+
+    first, _, third = run(4), run(2), run(4)
+    assert third.records == first.records
+    shown = {record.place: record for record in records.read(third.folder / "records.jsonl")}
+    assert sorted(shown.values(), key=lambda r: r.job_id) == sorted(third.records, key=lambda r: r.job_id)

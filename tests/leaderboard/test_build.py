@@ -7,6 +7,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from pdebench_fm.identity import job_id
 from pdebench_fm.leaderboard import RefusedError, add, build, check
 from pdebench_fm.leaderboard.standing import group, standings
 from pdebench_fm.records import append, parse
@@ -161,3 +162,17 @@ def test_a_name_cannot_be_a_formula_or_markup(board):
     folder = board(make_record("=1+1"), make_record("a|b"))
     assert "'=1+1" in (folder / "leaderboard.csv").read_text(encoding="utf-8")
     assert r"a\|b" in (folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_model_started_from_weights_of_the_users_own_is_shown_and_not_ranked():
+    def from_weights(record):
+        if record.protocol not in ("zero-shot", "fine-tune"):
+            return record
+        job = {**record.job, "start": {"from": "weights", "sha256": "ab" * 32}}
+        return record.model_copy(update={"job": job, "job_id": job_id(job), "pretrain_job_id": None})
+
+    theirs = [from_weights(record) for record in make_suite("theirs") if record.kind == "point"]
+    ours, other = ranking(*make_suite("ours"), *theirs)
+    assert (ours.model, ours.rank) == ("ours", 1)
+    assert (other.model, other.rank, other.score) == ("theirs", None, None)
+    assert "starts from weights of the user's own (SHA-256 abababab" in other.reason
