@@ -139,7 +139,7 @@ def test_the_last_line_of_a_job_counts(tmp_path):
     append(path, [first, elsewhere])
     append(path, [again])
     assert first.job_id == elsewhere.job_id
-    assert read(path) == [again, elsewhere]
+    assert read(path) == [elsewhere, again]  # in the order of their lines: the newest last
     assert [number for number, _ in read_lines(path)] == [1, 2, 3]
 
 
