@@ -113,7 +113,7 @@ def evaluate(
     workers: int = 1,
     reporter: Reporter | None = None,
 ) -> RunResult:
-    """Score a model on a suite; the same as ``pdefm run``.
+    """Score a model on a suite, as ``pdefm run`` does, but in this process unless ``workers`` asks for more.
 
     Args:
         model: a registered name, an entry, or a subclass of `OperatorModel` (its version is then the SHA-256 of the

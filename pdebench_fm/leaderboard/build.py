@@ -107,7 +107,7 @@ def check(directory: Path, planned: Planned | None = None, verify: Verify | None
     for name, text in render(stored, planned).items():
         file = directory / name
         if not file.is_file():
-            wrong.append(f"{file}: is not there; run pdefm leaderboard build")
+            wrong.append(f"{file}: is not there; run pdefm leaderboard build, or name another --directory")
         elif (line := _first_difference(file.read_bytes(), text.encode("utf-8"))) is not None:
             wrong.append(f"{file}:{line}: differs from what the records give; run pdefm leaderboard build")
     return wrong
