@@ -22,9 +22,8 @@ from pdebench_fm.plugins import Registry, registry
 from pdebench_fm.records import Cell
 from pdebench_fm.runner import Reporter, RunResult, run_plan
 from pdebench_fm.suite import Suite, check_files, load_suite
+from pdebench_fm.training.precision import PRECISIONS
 from pdebench_fm.work import Outcome
-
-PRECISIONS = ("float32", "tf32", "bfloat16", "float64")
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,8 @@ _SUITE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _PROFILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LARGEST_ID = 2**50  # what the random streams can address
 _DISTRIBUTION_KEYS = ("system", "sampler", "files")
-_RESERVED = ("data_seed", "split")
+RESERVED = ("data_seed", "split")
+"""Parameters of a sampler that are not settings of a suite: the plan fills them in."""
 
 
 def _name(name: str) -> str:
@@ -375,7 +376,7 @@ def _check_distribution(
     except PdefmError as error:
         raise document.error(source, str(error)) from error
     try:
-        settings = bind(factory, distribution.settings, reserved=_RESERVED)
+        settings = bind(factory, distribution.settings, reserved=RESERVED)
         factory(data_seed=data_seed, split="train", **settings)
     except SettingError as error:
         raise _setting_error(error, distribution, document, where) from error

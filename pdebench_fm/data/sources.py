@@ -25,10 +25,9 @@ from pdebench_fm.interfaces import Examples, PDESystem, Sampler, Split
 from pdebench_fm.plugins import Registry
 from pdebench_fm.problem import Grid, Problem
 from pdebench_fm.streams import Stream
-from pdebench_fm.suite import Distribution
+from pdebench_fm.suite import RESERVED, Distribution
 
 _CACHE_BYTES = 2**31
-_RESERVED = ("data_seed", "split")
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def specify(
         return SetSpec(description, path)
     assert distribution.system is not None
     name = distribution.sampler_name(registry)
-    settings = bind(registry.load("samplers", name), distribution.settings, reserved=_RESERVED)
+    settings = bind(registry.load("samplers", name), distribution.settings, reserved=RESERVED)
     return SetSpec(
         {
             **common,
