@@ -68,12 +68,16 @@ class FitContext:
         device: torch device name.
         precision: arithmetic of training: float32, tf32, bfloat16 or float64. Evaluation is always float32 or better.
         progress: call it now and then; it is cheap.
+        rank: which of the processes that fit this trial together this is; rank 0 alone writes into the workspace.
+        ranks: how many they are. Where there are several, torch's default process group joins them.
     """
 
     workspace: Path
     device: str = "cpu"
     precision: str = "float32"
     progress: Callable[[Progress], None] = field(default=lambda progress: None)
+    rank: int = 0
+    ranks: int = 1
 
 
 @dataclass(frozen=True)

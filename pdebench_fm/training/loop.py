@@ -9,24 +9,23 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from pdebench_fm.data.combine import CHUNK
-from pdebench_fm.errors import RunError, UsageError
+from pdebench_fm.errors import RunError
 from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, Progress, Trial
-from pdebench_fm.problem import Fields
 from pdebench_fm.streams import Stream
-from pdebench_fm.training.precision import training_precision
+from pdebench_fm.training.feed import Batch, Encode, Feed
+from pdebench_fm.training.micro_batches import micro_batch
+from pdebench_fm.training.precision import Cast, training_precision
+from pdebench_fm.training.race import DivergedError, EpochRace, lasting_tensors
+from pdebench_fm.training.ranks import Ranks
 from pdebench_fm.training.resume import ResumeFile
-
-Encode = Callable[[Examples, Fields], tuple[Tensor, Tensor]]
-"""(examples, inputs) → normalised (fields, constants) of the model's problem."""
 
 
 @dataclass
@@ -35,8 +34,6 @@ class _State:
 
     step: int = 0
     epoch_loss: float = 0.0
-    best_epoch: int = 0
-    best_loss: float = math.inf
     train_seconds: float = 0.0
     data_seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -62,84 +59,172 @@ def fit_network(
         validation: examples that choose the epoch, at least one.
         budget: epochs or steps, and the batch size.
         trial: has the hyperparameter ``learning_rate``.
-        context: workspace, device, precision, progress.
+        context: workspace, device, ranks, precision, progress.
     """
     device = torch.device(context.device)
     module.to(device)
-    batch_size = min(budget.batch_size, len(train))
-    steps_per_epoch = -(-len(train) // batch_size)
-    epochs, steps = _length(budget, steps_per_epoch)
-    rate = trial.hyperparameters["learning_rate"]
-    resume = ResumeFile(context.workspace / "resume.pt")
-    state = _State()
-    orders = Stream({"order": trial.seed, "examples": len(train)}, len(train))
     with (
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
         training_precision(module, context.precision, device) as cast,
     ):
-        optimiser = torch.optim.Adam(module.parameters(), lr=rate, fused=_fusable(device))
-        kept = _tensors(module)
-        best = [tensor.detach().clone() for tensor in kept]
-        _restore(resume.read(), state, kept, best, optimiser)
-        clock = time.perf_counter()
-        while state.step < steps:
-            epoch = state.step // steps_per_epoch
-            order = np.argsort(orders.uniform([epoch])[0], kind="stable")
-            module.train()
-            for position in range(state.step % steps_per_epoch, min(steps_per_epoch, steps - epoch * steps_per_epoch)):
-                if resume.due():  # never between an epoch's last step and its validation, which would then be skipped
-                    _save(resume, state, kept, best, optimiser, clock)
-                    clock = time.perf_counter()
-                ids = order[position * batch_size : (position + 1) * batch_size]
-                data_clock = time.perf_counter()
-                inputs, wanted = train.batch(ids)
-                fields, constants = encode(train, inputs)
-                target = _stack(wanted, outputs)
-                state.data_seconds += time.perf_counter() - data_clock
-                for group in optimiser.param_groups:
-                    group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * state.step / steps))
-                optimiser.zero_grad(set_to_none=True)
-                torch.manual_seed((trial.seed << 40) + state.step)  # dropout and the like: a function of (seed, step)
-                with cast():
-                    prediction = module(_as(fields, module), _as(constants, module))
-                if prediction.shape != target.shape:
-                    raise RunError(f"the network must return {tuple(target.shape)}, got {tuple(prediction.shape)}")
-                loss = (prediction - target).square().sum() / len(ids)
-                value = loss.item()
-                if not math.isfinite(value):
-                    return _diverged(state, f"training loss {value} at step {state.step + 1}", epoch, clock, resume)
-                loss.backward()
-                optimiser.step()
-                state.step += 1
-                state.epoch_loss += value * len(ids)
-            validation_loss = _validate(module, encode, outputs, validation, state.best_loss)
-            if math.isnan(validation_loss):
-                return _diverged(state, f"validation loss is not finite in epoch {epoch + 1}", epoch, clock, resume)
-            if validation_loss < state.best_loss:
-                state.best_loss, state.best_epoch = validation_loss, epoch + 1
-                _copy(kept, best)
-            seen = min(len(train), (state.step - epoch * steps_per_epoch) * batch_size)
-            state.history.append(
-                {
-                    "epoch": epoch + 1,
-                    "train_loss": state.epoch_loss / seen,
-                    # A pass is abandoned once it cannot be the best any more; its loss is then not known.
-                    "validation_loss": validation_loss if math.isfinite(validation_loss) else None,
-                }
-            )
-            state.epoch_loss = 0.0
-            context.progress(Progress(epoch + 1, epochs, "epoch", state.best_loss))
-        _copy(best, kept)
-    state.train_seconds += time.perf_counter() - clock
+        report = _Fit(module, encode, outputs, train, validation, budget, trial, context, cast).run()
     module.float().eval()
-    return FitReport(
-        epochs=epochs,
-        steps=state.step,
-        best_epoch=state.best_epoch,
-        train_seconds=state.train_seconds,
-        data_seconds=state.data_seconds,
-        history=state.history,
-    )
+    return report
+
+
+class _Fit:
+    """One fit of one network."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        encode: Encode,
+        outputs: Sequence[str],
+        train: Examples,
+        validation: Examples,
+        budget: Budget,
+        trial: Trial,
+        context: FitContext,
+        cast: Cast,
+    ) -> None:
+        self._module = module
+        self._cast = cast
+        self._context = context
+        self._ranks = Ranks(context.rank, context.ranks)
+        self._clock = time.perf_counter()
+        self._state = _State()
+        self._batch_size = min(budget.batch_size, len(train))
+        self._steps_per_epoch = -(-len(train) // self._batch_size)
+        self._epochs, self._steps = _length(budget, self._steps_per_epoch)
+        dtype = next(module.parameters()).dtype
+        self._train = Feed(train, encode, outputs, dtype, self._epochs)
+        self._validation = Feed(validation, encode, outputs, dtype, self._epochs)
+        self._state.data_seconds = time.perf_counter() - self._clock
+        self._rate = trial.hyperparameters["learning_rate"]
+        self._seed = trial.seed
+        self._orders = Stream({"order": trial.seed, "examples": len(train)}, len(train))
+        self._optimiser = torch.optim.Adam(module.parameters(), lr=self._rate, fused=_fusable(context.device))
+        self._race = EpochRace(module, self._validation, self._ranks)
+        self._resume = ResumeFile(context.workspace / "resume.pt")
+        self._micro_batch = micro_batch(module, self._train.batch(np.arange(1))) if self._batch_size > 1 else 1
+
+    def run(self) -> FitReport:
+        self._restore()
+        try:
+            while self._state.step < self._steps:
+                self._epoch(self._state.step // self._steps_per_epoch)
+            self._note(self._race.judge())
+        except DivergedError as error:
+            self._resume.remove()
+            return self._report("diverged", str(error))
+        self._race.take_best()
+        return self._report()
+
+    def _epoch(self, number: int) -> None:
+        """Train one epoch, or what is left of it, and enter it for the choice of the best."""
+        state, start = self._state, number * self._steps_per_epoch
+        order = np.argsort(self._orders.uniform([number])[0], kind="stable")
+        self._module.train()
+        while state.step < min(start + self._steps_per_epoch, self._steps):
+            if self._ranks.leads and self._resume.due():  # never between an epoch's last step and its entering
+                self._save()
+            position = (state.step - start) * self._batch_size
+            ids = order[position : position + self._batch_size]
+            value = self._step(ids)
+            state.step += 1
+            state.epoch_loss += value * len(ids)
+        seen = min(len(self._train), (state.step - start) * self._batch_size)
+        # A loss that is never evaluated in full, because the epoch is seen to lose before, stays None.
+        state.history.append(
+            {"epoch": number + 1, "train_loss": state.epoch_loss / seen, "validation_loss": None},
+        )
+        state.epoch_loss = 0.0
+        self._note(self._race.enter(number + 1))
+        self._context.progress(Progress(number + 1, self._epochs, "epoch", self._race.best_loss))
+
+    def _step(self, ids: np.ndarray) -> float:
+        """Take one step of Adam on the examples ``ids``; return the loss before it."""
+        state = self._state
+        clock = time.perf_counter()
+        start, stop = self._ranks.share(ids)
+        batch = self._train.batch(ids[start:stop])
+        state.data_seconds += time.perf_counter() - clock
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._rate * 0.5 * (1 + math.cos(math.pi * state.step / self._steps))
+        self._optimiser.zero_grad(set_to_none=True)
+        # Dropout and the like: a function of (seed, step), and of the rank, which has other examples.
+        torch.manual_seed((self._seed << 40) + (self._ranks.rank << 36) + state.step)
+        losses = [
+            self._backward(batch.part(first, first + self._micro_batch), len(ids))
+            for first in range(0, stop - start, self._micro_batch)
+        ]
+        value = self._summed(losses)
+        if not math.isfinite(value):
+            raise DivergedError(f"training loss {value} at step {state.step + 1}")
+        self._optimiser.step()
+        return value
+
+    def _backward(self, part: Batch, batch_size: int) -> torch.Tensor:
+        """Add the gradient of a part of a batch; return its share of the loss."""
+        with self._cast():
+            prediction = self._module(part.fields, part.constants)
+        if prediction.shape != part.target.shape:
+            raise RunError(f"the network must return {tuple(part.target.shape)}, got {tuple(prediction.shape)}")
+        loss: torch.Tensor = (prediction - part.target).square().sum() / batch_size
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def _summed(self, losses: list[torch.Tensor]) -> float:
+        """Add up losses, and gradients too, over all ranks."""
+        first = next(self._module.parameters())
+        loss = torch.stack(losses).sum() if losses else first.new_zeros(())
+        if self._ranks.count > 1:
+            for parameter in self._module.parameters():
+                if parameter.grad is None:  # this rank had no example
+                    parameter.grad = torch.zeros_like(parameter)
+            gradients = [p.grad for p in self._module.parameters() if p.grad is not None]
+            self._ranks.add([loss, *gradients])
+        return float(loss)
+
+    def _note(self, known: dict[int, float]) -> None:
+        """Write down the validation losses that have become known."""
+        for number, loss in known.items():
+            self._state.history[number - 1]["validation_loss"] = loss
+
+    def _save(self) -> None:
+        self._count_time()
+        saved = {"state": vars(self._state), "weights": lasting_tensors(self._module), "race": self._race.state()}
+        self._resume.write({**saved, "optimiser": self._optimiser.state_dict()})
+
+    def _restore(self) -> None:
+        saved, weights = self._resume.read(), lasting_tensors(self._module)
+        self._ranks.wait()  # until all have read it: rank 0 will write it again
+        if saved is None or [tensor.shape for tensor in saved["weights"]] != [tensor.shape for tensor in weights]:
+            return
+        for name, value in saved["state"].items():
+            setattr(self._state, name, value)
+        torch._foreach_copy_(weights, saved["weights"])
+        self._race.restore(saved["race"])
+        self._optimiser.load_state_dict(saved["optimiser"])
+
+    def _count_time(self) -> None:
+        now = time.perf_counter()
+        self._state.train_seconds += now - self._clock
+        self._clock = now
+
+    def _report(self, status: Any = "ok", reason: str = "") -> FitReport:
+        self._count_time()
+        state = self._state
+        return FitReport(
+            status=status,
+            reason=reason,
+            epochs=-(-state.step // self._steps_per_epoch) if status == "ok" else len(state.history) + 1,
+            steps=state.step,
+            best_epoch=self._race.best_epoch,
+            train_seconds=state.train_seconds,
+            data_seconds=state.data_seconds,
+            history=state.history,
+        )
 
 
 def _length(budget: Budget, steps_per_epoch: int) -> tuple[int, int]:
@@ -150,98 +235,6 @@ def _length(budget: Budget, steps_per_epoch: int) -> tuple[int, int]:
     return budget.epochs, budget.epochs * steps_per_epoch
 
 
-@torch.no_grad()
-def _validate(module: nn.Module, encode: Encode, outputs: Sequence[str], validation: Examples, bound: float) -> float:
-    """Mean squared-error sum per validation example; inf as soon as it is certain not to be below ``bound``.
-
-    The loss is a sum of non-negative terms, so that a pass may stop once the terms so far exceed the best epoch's sum:
-    which epoch is best stays exactly the same. NaN where a term is not finite.
-    """
-    module.eval()
-    total = 0.0
-    for start in range(0, len(validation), CHUNK):
-        inputs, wanted = validation.batch(range(start, min(start + CHUNK, len(validation))))
-        fields, constants = encode(validation, inputs)
-        prediction = module(_as(fields, module), _as(constants, module))
-        total += (prediction - _stack(wanted, outputs)).square().sum().item()
-        if not math.isfinite(total):
-            return math.nan
-        if total / len(validation) >= bound:
-            return math.inf
-    return total / len(validation)
-
-
-def _stack(fields: Fields, names: Sequence[str]) -> Tensor:
-    """(batch, outputs, n, n), by name: examples may have their channels in another order."""
-    missing = [name for name in names if name not in fields]
-    if missing:
-        raise UsageError(f"the examples lack the output {', '.join(missing)} that the model was made for")
-    return torch.stack([fields[name] for name in names], dim=1)
-
-
-def _as(values: Tensor, module: nn.Module) -> Tensor:
-    """Give the values the dtype of the module's weights (float64 training of float32 examples)."""
-    return values.to(next(module.parameters()).dtype)
-
-
-def _fusable(device: torch.device) -> bool:
+def _fusable(device: str) -> bool:
     """One fused Adam kernel, where the device has one."""
-    return device.type in ("cpu", "cuda")
-
-
-def _tensors(module: nn.Module) -> list[Tensor]:
-    """What has to be kept to get the module back: parameters and persistent buffers, in their compute layout."""
-    lasting = [
-        buffer
-        for owner in module.modules()
-        for name, buffer in owner.named_buffers(recurse=False)
-        if name not in owner._non_persistent_buffers_set
-    ]
-    return [*(parameter.detach() for parameter in module.parameters()), *lasting]
-
-
-def _copy(source: list[Tensor], target: list[Tensor]) -> None:
-    torch._foreach_copy_(target, source)
-
-
-def _save(
-    resume: ResumeFile,
-    state: _State,
-    kept: list[Tensor],
-    best: list[Tensor],
-    optimiser: torch.optim.Optimizer,
-    clock: float,
-) -> None:
-    state.train_seconds += time.perf_counter() - clock
-    resume.write({"state": vars(state), "weights": kept, "best": best, "optimiser": optimiser.state_dict()})
-
-
-def _restore(
-    saved: dict[str, Any] | None,
-    state: _State,
-    kept: list[Tensor],
-    best: list[Tensor],
-    optimiser: torch.optim.Optimizer,
-) -> None:
-    fits = saved is not None and [t.shape for t in saved["weights"]] == [t.shape for t in kept]
-    if saved is None or not fits:
-        return
-    for name, value in saved["state"].items():
-        setattr(state, name, value)
-    _copy(saved["weights"], kept)
-    _copy(saved["best"], best)
-    optimiser.load_state_dict(saved["optimiser"])
-
-
-def _diverged(state: _State, reason: str, epoch: int, clock: float, resume: ResumeFile) -> FitReport:
-    resume.remove()
-    return FitReport(
-        status="diverged",
-        reason=reason,
-        epochs=epoch + 1,
-        steps=state.step,
-        best_epoch=state.best_epoch,
-        train_seconds=state.train_seconds + time.perf_counter() - clock,
-        data_seconds=state.data_seconds,
-        history=state.history,
-    )
+    return torch.device(device).type in ("cpu", "cuda")

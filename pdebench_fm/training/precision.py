@@ -11,6 +11,9 @@ from torch import nn
 
 from pdebench_fm.errors import UsageError
 
+Cast = Callable[[], contextlib.AbstractContextManager[Any]]
+"""Makes the context of a forward pass."""
+
 PRECISIONS = ("float32", "tf32", "bfloat16", "float64")
 
 
@@ -28,9 +31,7 @@ def matmul_precision(tf32: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def training_precision(
-    module: nn.Module, precision: str, device: torch.device
-) -> Iterator[Callable[[], contextlib.AbstractContextManager[Any]]]:
+def training_precision(module: nn.Module, precision: str, device: torch.device) -> Iterator[Cast]:
     """Set the arithmetic of training; yields a context for the forward pass."""
     if precision not in PRECISIONS:
         raise UsageError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")

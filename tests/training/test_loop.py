@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from pdebench_fm.errors import UsageError
 from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, Progress, Trial
-from pdebench_fm.problem import Channel, Fields, Grid, Problem
+from pdebench_fm.problem import Channel, Grid, Problem
 from pdebench_fm.streams import Stream
 from pdebench_fm.testing import SmoothExamples
-from pdebench_fm.training import loop, resume
+from pdebench_fm.training import loop, race, resume
 from tests.support.toy import Toy
 
 PROBLEM = Problem((Channel("source"), Channel("k11", "constant")), (Channel("solution"),), Grid(8))
@@ -159,16 +159,25 @@ def test_randomness_in_the_network_depends_on_the_seed_alone(tmp_path: Path) -> 
     assert found[0] == found[1]
 
 
-def test_a_validation_pass_is_abandoned_only_where_it_cannot_win() -> None:
-    model = Toy()
-    model.initialise(PROBLEM, TRAIN, 0)
+@pytest.mark.parametrize("room", [0, 200, 2**26])
+def test_how_many_epochs_wait_to_be_judged_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    expected, whole = fitted(tmp_path / "a", Budget(9, None, 4, ()))
+    monkeypatch.setattr(race.EpochRace.__init__, "__defaults__", (None, room))
+    model, report = fitted(tmp_path / "b", Budget(9, None, 4, ()))
+    assert torch.equal(weights(model), weights(expected))
+    assert report.best_epoch == whole.best_epoch
+    assert report.history[report.best_epoch - 1] == whole.history[whole.best_epoch - 1]
 
-    def encode(examples: Examples, inputs: Fields) -> tuple[Tensor, Tensor]:
-        return model._built.normalisation(PROBLEM, inputs)  # type: ignore[union-attr]
 
-    full = loop._validate(model.module, encode, ("solution",), VALIDATION, math.inf)
-    assert loop._validate(model.module, encode, ("solution",), VALIDATION, full * (1 + 1e-9)) == full
-    assert loop._validate(model.module, encode, ("solution",), VALIDATION, full) == math.inf
+def test_a_batch_in_parts_trains_as_a_whole_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, report = fitted(tmp_path / "a", Budget(4, None, 10, ()))
+    monkeypatch.setattr(loop, "micro_batch", lambda module, sample: 3)
+    parts, other = fitted(tmp_path / "b", Budget(4, None, 10, ()))
+    torch.testing.assert_close(weights(parts), weights(whole), rtol=1e-4, atol=1e-6)
+    for mine, theirs in zip(other.history, report.history, strict=True):
+        assert mine["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-5)
 
 
 def test_a_budget_of_steps_is_kept_exactly(tmp_path: Path) -> None:

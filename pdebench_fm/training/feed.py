@@ -1,0 +1,93 @@
+"""Examples as a network takes them: normalised inputs and stacked targets, encoded once where they fit in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pdebench_fm.data.combine import CHUNK
+from pdebench_fm.errors import UsageError
+from pdebench_fm.interfaces import Examples
+from pdebench_fm.problem import Fields
+
+Encode = Callable[[Examples, Fields], tuple[Tensor, Tensor]]
+"""(examples, inputs) → normalised (fields, constants) of the model's problem."""
+
+LIMIT = 2**30
+"""Bytes that one encoded set may take. Few-shot sets and validation sets are read hundreds of times."""
+
+
+class Batch(NamedTuple):
+    """What a network is called with, and what it should return.
+
+    Args:
+        fields: (batch, F, n, n).
+        constants: (batch, K).
+        target: (batch, outputs, n, n).
+    """
+
+    fields: Tensor
+    constants: Tensor
+    target: Tensor
+
+    def part(self, start: int, stop: int) -> Batch:
+        """Return examples start … stop − 1 of the batch."""
+        return Batch(*(tensor[start:stop] for tensor in self))
+
+
+class Feed:
+    """Batches of one set of examples, in the dtype of the network.
+
+    Args:
+        examples: the set; at least one example.
+        encode: normalises inputs.
+        outputs: names of the network's outputs, in order; every example must have them all.
+        dtype: of the tensors handed out.
+        passes: how often the whole set will be read; a set that is read once is not kept.
+        limit: bytes up to which the encoded set is kept.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        encode: Encode,
+        outputs: Sequence[str],
+        dtype: torch.dtype,
+        passes: int,
+        limit: int = LIMIT,
+    ) -> None:
+        self._examples = examples
+        self._encode = encode
+        self._outputs = tuple(outputs)
+        self._dtype = dtype
+        self._whole: Batch | None = None
+        first = self._make(np.arange(1))
+        size = len(examples) * sum(tensor.numel() * tensor.element_size() for tensor in first)
+        if passes > 1 and size <= limit:
+            ids = np.arange(len(examples))
+            parts = [self._make(ids[start : start + CHUNK]) for start in range(0, len(ids), CHUNK)]
+            self._whole = Batch(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def batch(self, ids: np.ndarray) -> Batch:
+        """Return the examples ``ids``."""
+        if self._whole is None:
+            return self._make(ids)
+        index = torch.as_tensor(ids, device=self._whole.target.device)
+        return Batch(*(tensor.index_select(0, index) for tensor in self._whole))
+
+    def _make(self, ids: np.ndarray) -> Batch:
+        inputs, wanted = self._examples.batch(ids)
+        missing = [name for name in self._outputs if name not in wanted]
+        if missing:
+            raise UsageError(f"the examples lack the output {', '.join(missing)} that the model was made for")
+        fields, constants = self._encode(self._examples, inputs)
+        # By name: examples may have their channels in another order.
+        target = torch.stack([wanted[name] for name in self._outputs], dim=1)
+        return Batch(*(tensor.to(self._dtype) for tensor in (fields, constants, target)))

@@ -1,0 +1,61 @@
+"""How many examples may pass through a network at once: a batch that would not fit is accumulated in parts.
+
+The gradient of a batch is the sum of the gradients of its parts, so that the result is the same to rounding (except
+for networks whose examples see each other, e.g. by batch normalisation). The size depends on the network, the grid and
+the kind of device alone, not on what is free at the moment: a fit can be repeated.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from pdebench_fm.training.feed import Batch
+
+CPU_ROOM = 2**32
+"""Bytes that what the backward pass needs may take on a CPU."""
+_CUDA_SHARE = 0.5  # of the device's memory; the rest is for weights, Adam, gradients and temporary tensors
+
+
+def micro_batch(module: nn.Module, sample: Batch, room: int | None = None) -> int:
+    """Return how many examples fit in ``room``; at least one.
+
+    Args:
+        module: the network.
+        sample: one example.
+        room: bytes; by default what the device of the sample has for it.
+    """
+    room = _room(sample.fields.device) if room is None else room
+    return max(1, room // max(1, saved_bytes(module, sample)))
+
+
+def saved_bytes(module: nn.Module, batch: Batch) -> int:
+    """Return the bytes that autograd keeps between forward and backward pass, the network's own tensors apart."""
+    own = {_storage(tensor) for tensor in (*module.parameters(), *module.buffers())}
+    seen: dict[int, int] = {}
+
+    def count(tensor: Tensor) -> Tensor:
+        if _storage(tensor) not in own:
+            seen[_storage(tensor)] = tensor.untyped_storage().nbytes()
+        kept.append(tensor)  # or another could get the same address
+        return tensor
+
+    kept: list[Tensor] = []
+    training = module.training
+    module.eval()  # batch statistics must not see this
+    try:
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            module(batch.fields, batch.constants)
+    finally:
+        module.train(training)
+    return sum(seen.values())
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+def _room(device: torch.device) -> int:
+    if device.type != "cuda":
+        return CPU_ROOM
+    return int(torch.cuda.get_device_properties(device).total_memory * _CUDA_SHARE)

@@ -1,0 +1,49 @@
+"""Several processes that train one trial together, as equals: each computes a part of every batch.
+
+Weights, optimiser state and every decision are the same in all of them, because each is computed from sums over all
+ranks. So nothing is broadcast but gradients, and one process is simply the case of one rank.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, distributed
+
+
+class Ranks:
+    """The processes of one trial; torch's default process group where there are several.
+
+    Args:
+        rank: this process, 0 … count − 1. Rank 0 alone writes files.
+        count: number of processes.
+    """
+
+    def __init__(self, rank: int = 0, count: int = 1) -> None:
+        self.rank = rank
+        self.count = count
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes."""
+        return self.rank == 0
+
+    def share(self, ids: np.ndarray) -> tuple[int, int]:
+        """Return where this process's part of ``ids`` begins and ends; the parts differ by one example at most."""
+        bounds = [len(ids) * rank // self.count for rank in range(self.count + 1)]
+        return bounds[self.rank], bounds[self.rank + 1]
+
+    def add(self, tensors: list[Tensor]) -> None:
+        """Replace every tensor by its sum over all ranks."""
+        if self.count == 1:
+            return
+        # One message instead of one per tensor: small networks have many small tensors.
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        distributed.all_reduce(flat)
+        for tensor, summed in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(summed.view_as(tensor))
+
+    def wait(self) -> None:
+        """Return once every rank has come here."""
+        if self.count > 1:
+            distributed.barrier()

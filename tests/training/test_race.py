@@ -1,0 +1,126 @@
+"""The race finds the epoch that validating everything would find, and evaluates less."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pdebench_fm.training.feed import Batch
+from pdebench_fm.training.race import DivergedError, EpochRace
+
+
+class Offset(nn.Module):
+    """Returns its one weight everywhere: example i of `Targets` has the loss (weight − target i)²."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros((), dtype=torch.float64))
+        self.examples = 0
+
+    def forward(self, fields: Tensor, constants: Tensor) -> Tensor:
+        self.examples += len(fields)
+        return self.weight.expand(len(fields), 1, 1, 1)
+
+
+class Targets:
+    """Validation examples that are one number each."""
+
+    def __init__(self, targets: np.ndarray) -> None:
+        self.targets = torch.from_numpy(targets)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def batch(self, ids: np.ndarray) -> Batch:
+        target = self.targets[ids].view(-1, 1, 1, 1)
+        return Batch(target * 0, target[:, :, 0, 0] * 0, target)
+
+
+def run(trajectory: list[float], targets: np.ndarray, room: int) -> tuple[EpochRace, Offset, dict[int, float]]:
+    module = Offset()
+    race = EpochRace(module, Targets(targets), room=room)  # type: ignore[arg-type]
+    known: dict[int, float] = {}
+    for number, weight in enumerate(trajectory, start=1):
+        module.weight.data.fill_(weight)
+        known |= race.enter(number)
+        assert module.weight.item() == weight  # the network goes on from where it stands
+    known |= race.judge()
+    return race, module, known
+
+
+@pytest.mark.parametrize("room", [0, 24, 56, 2**20])
+@pytest.mark.parametrize("seed", range(6))
+def test_the_best_epoch_is_that_of_full_validation(seed: int, room: int) -> None:
+    generator = np.random.default_rng(seed)
+    targets = generator.standard_exponential(100) ** 3
+    trajectory = list(generator.normal(targets.mean(), 2.0, size=30))
+    losses = [float(((weight - targets) ** 2).sum()) / 100 for weight in trajectory]
+    race, module, known = run(trajectory, targets, room)
+    assert race.best_epoch == int(np.argmin(losses)) + 1
+    assert race.best_loss == pytest.approx(min(losses), rel=1e-12)
+    for number, loss in known.items():
+        assert loss == pytest.approx(losses[number - 1], rel=1e-12)
+    assert module.examples == race.evaluated
+    race.take_best()
+    assert module.weight.item() == trajectory[race.best_epoch - 1]
+
+
+def test_hopeless_epochs_are_hardly_evaluated() -> None:
+    targets = np.random.default_rng(0).standard_normal(1000)
+    race, _, _ = run([10.0 + i for i in range(40)] + [0.0], targets, 2**20)
+    assert race.best_epoch == 41
+    assert race.evaluated < 0.12 * 41 * 1000
+
+
+def test_of_equal_epochs_the_first_is_kept() -> None:
+    race, _, _ = run([3.0, 1.0, 1.0, 1.0], np.zeros(50), 24)
+    assert race.best_epoch == 2
+
+
+def test_it_goes_on_from_its_state() -> None:
+    targets = np.random.default_rng(1).standard_normal(64)
+    whole, _, _ = run([2.0, 0.4, 1.0, 0.1, 3.0], targets, 24)
+    first, module, _ = run([2.0, 0.4, 1.0], targets, 2**20)
+    module.weight.data.fill_(0.1)
+    first.enter(4)
+    second_module = Offset()
+    second = EpochRace(second_module, Targets(targets), room=24)  # type: ignore[arg-type]
+    second.restore(first.state())
+    second_module.weight.data.fill_(3.0)
+    second.enter(5)
+    second.judge()
+    assert (second.best_epoch, second.best_loss) == (whole.best_epoch, whole.best_loss)
+    second.take_best()
+    assert second_module.weight.item() == 0.1
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_is_told(bad: float) -> None:
+    with pytest.raises(DivergedError, match="not finite in epoch 2"):
+        run([1.0, bad], np.zeros(20), 0)
+
+
+def test_buffers_belong_to_an_epoch_and_the_mode_stays(tmp_path: object) -> None:
+    class Counting(Offset):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("shift", torch.zeros((), dtype=torch.float64))
+
+        def forward(self, fields: Tensor, constants: Tensor) -> Tensor:
+            assert not self.training
+            return super().forward(fields, constants) + self.shift
+
+    module = Counting().train()
+    race = EpochRace(module, Targets(np.zeros(10)))  # type: ignore[arg-type]
+    for number, shift in enumerate([5.0, 1.0, 2.0], start=1):
+        module.shift.fill_(shift)
+        race.enter(number)
+    race.judge()
+    assert module.training
+    assert module.shift.item() == 2.0
+    race.take_best()
+    assert (race.best_epoch, module.shift.item()) == (2, 1.0)
