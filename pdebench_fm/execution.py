@@ -74,7 +74,7 @@ class ProcessExecutor(Executor[JobT, OutcomeT]):
         hands: list[_Hand] = []
         try:
             for _ in range(min(self._workers, len(waiting))):
-                with _interrupts_held_back():  # a worker that nobody knows of could not be ended
+                with interrupts_held_back():  # a worker that nobody knows of could not be ended
                     hands.append(self._hire(perform))
             while unfinished:
                 for hand in hands:
@@ -112,22 +112,29 @@ class ProcessExecutor(Executor[JobT, OutcomeT]):
         context = multiprocessing.get_context("spawn")
         here, there = context.Pipe()
         process = context.Process(target=_work, args=(there, perform, self._threads, os.getpid()), daemon=True)
-        before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
-        os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(self._threads)))  # read when a library is loaded
-        try:
+        with thread_variables(self._threads):
             process.start()
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value
         there.close()
         return _Hand(process, here)
 
 
 @contextmanager
-def _interrupts_held_back() -> Iterator[None]:
+def thread_variables(threads: int) -> Iterator[None]:
+    """A process started inside has ``threads`` threads: libraries read the environment when they are loaded."""
+    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def interrupts_held_back() -> Iterator[None]:
     """Ctrl-C waits until the block has ended; a process started inside never sees it, not even while it starts."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
@@ -141,9 +148,7 @@ def _interrupts_held_back() -> Iterator[None]:
 
 def _work(pipe: Connection, perform: Callable[[Any, Report], Any], threads: int, parent: int) -> None:
     """The life of a worker: receive a job, do it, send reports and the outcome."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+    end_with(parent)
     keep_freed_memory()
     import torch
 
@@ -168,8 +173,15 @@ def _work(pipe: Connection, perform: Callable[[Any, Report], Any], threads: int,
             send("outcome", outcome)
 
 
+def end_with(parent: int) -> None:
+    """Let this process end when its parent does, and only then: Ctrl-C reaches both, and the parent decides."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+
+
 def _leave_with(parent: int) -> None:
-    """End this process soon after its parent has died."""
+    """Exit soon after the parent has died."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

@@ -25,7 +25,17 @@ from pdebench_fm.data.combine import NoExamples, Subset
 from pdebench_fm.data.sources import SetCache, few_shot_ids, hash_of
 from pdebench_fm.errors import DataFileError, RunError
 from pdebench_fm.evaluation import EVALUATION_VERSION, interval, per_sample
-from pdebench_fm.interfaces import Examples, FitContext, FitReport, Metric, OperatorModel, Progress, Trial
+from pdebench_fm.group import Group
+from pdebench_fm.interfaces import (
+    Examples,
+    FitContext,
+    FitReport,
+    Metric,
+    OperatorModel,
+    Progress,
+    TransferProtocol,
+    Trial,
+)
 from pdebench_fm.interfaces.executor import Report
 from pdebench_fm.messages import printable
 from pdebench_fm.plan import PRETRAINING, SCORE, Job, Plan, budget_of
@@ -59,14 +69,21 @@ class Perform:
     registry: Registry
     output: Path
     device: str
+    group: Group | None = None
 
     def __call__(self, job: Job, report: Report) -> Outcome:
         """Do the job, or find it done."""
         return self._worker.perform(job, report)
 
+    def follow(self, group: Group, device: str) -> None:
+        """Take part in every trial that the leader of the group announces."""
+        worker = Worker(self.plan, self.registry, self.output, device, group)
+        while (job_id := group.hear()) is not None:
+            worker.take_part(self.plan.jobs[job_id])
+
     @cached_property
     def _worker(self) -> Worker:
-        return Worker(self.plan, self.registry, self.output, self.device)
+        return Worker(self.plan, self.registry, self.output, self.device, self.group)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_worker"}
@@ -80,16 +97,13 @@ class Worker:
         registry: where plugins come from.
         output: the folder that holds ``jobs/``.
         device: torch device.
+        group: the processes that fit every trial together, where there are several. This one leads, unless it only
+            takes part.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        registry: Registry,
-        output: Path,
-        device: str,
-    ) -> None:
+    def __init__(self, plan: Plan, registry: Registry, output: Path, device: str, group: Group | None = None) -> None:
         self._plan = plan
+        self._group = group
         self._registry = registry
         self._folder = output / "jobs"
         self._device = device
@@ -116,6 +130,8 @@ class Worker:
             except Exception as error:  # a model of somebody else may raise anything; the other jobs go on
                 with suppress(OSError):  # the disk may be full, and just that what went wrong
                     (folder / "failure.log").write_text(traceback.format_exc(), encoding="utf-8")
+                if self._group is not None:  # the others wait for this process in the middle of a step
+                    raise RunError(one_line(f"{job.label}: {type(error).__name__}: {error}")) from error
                 return Outcome("failed", reason=one_line(f"{type(error).__name__}: {error}"))
             return outcome
 
@@ -148,21 +164,31 @@ class Worker:
 
     # A trial ---------------------------------------------------------------------------------------------------------
 
-    def _fit(self, job: Job, folder: Path, progress: Callable[[Progress], None]) -> Outcome:
+    def take_part(self, job: Job) -> None:
+        """Fit a trial together with the leader, who evaluates and writes."""
+        self._fitted(job, self._start(job.description, self._training_set(job)), lambda progress: None)
+
+    def _fitted(self, job: Job, model: OperatorModel, progress: Callable[[Progress], None]) -> FitReport:
+        """Fit the model of a trial from where it stands."""
         description = job.description
-        train = self._training_set(job)
-        validation = self._sets.joined(job.sets["validation"])
-        workspace = folder / "workspace"
-        workspace.mkdir(exist_ok=True)
-        model = self._start(description, train)
+        train, validation = self._training_set(job), self._sets.joined(job.sets["validation"])
         trial = Trial(description["hyperparameters"], description["seed"])
-        context = FitContext(workspace, self._device, description["precision"], progress)
+        rank, ranks = (self._group.rank, self._group.count) if self._group is not None else (0, 1)
+        workspace = self._folder / job.id / "workspace"
+        context = FitContext(workspace, self._device, description["precision"], progress, rank, ranks)
         budget = budget_of(description)
         if description["protocol"]["name"] == PRETRAINING:
-            report = model.fit(train, validation, budget, trial, context)
-        else:
-            protocol = self._registry.load("protocols", description["protocol"]["name"])()
-            report = protocol.adapt(model, train, validation, budget, trial, context)
+            return model.fit(train, validation, budget, trial, context)
+        protocol: TransferProtocol = self._registry.load("protocols", description["protocol"]["name"])()
+        return protocol.adapt(model, train, validation, budget, trial, context)
+
+    def _fit(self, job: Job, folder: Path, progress: Callable[[Progress], None]) -> Outcome:
+        workspace = folder / "workspace"
+        workspace.mkdir(exist_ok=True)
+        model = self._start(job.description, self._training_set(job))
+        if self._group is not None:  # not sooner: what the trial starts from may have had to be fitted again
+            self._group.announce(job.id)
+        report = self._fitted(job, model, progress)
         result = {**_summary(report), "validation": None, "parameters": model.parameters, "notes": dict(model.notes())}
         if report.status == "ok":
             sets = [self._sets.open(spec) for spec in job.sets["validation"]]

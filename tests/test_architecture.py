@@ -23,7 +23,7 @@ LAYERS = (
     ("data.sources",),
     ("plan",),
     ("training", "records", "execution", "provenance"),
-    ("evaluation",),
+    ("evaluation", "group"),
     ("work",),
     ("runner", "estimate", "tables"),
     ("figures", "leaderboard"),

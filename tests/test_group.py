@@ -1,0 +1,73 @@
+"""Two processes on the CPU train as one."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from pdebench_fm.errors import RunError
+from pdebench_fm.group import Group, gathered
+from pdebench_fm.interfaces import Budget, FitContext, FitReport, Trial
+from pdebench_fm.problem import Channel, Grid, Problem
+from pdebench_fm.testing import SmoothExamples
+from tests.support.toy import Toy
+
+PROBLEM = Problem((Channel("source"), Channel("k11", "constant")), (Channel("solution"),), Grid(8))
+
+
+def fit(folder: Path, group: Group, batch_size: int = 5) -> tuple[Toy, FitReport]:
+    """50 steps, the last of every epoch on a single example."""
+    train, validation = SmoothExamples(PROBLEM, 11), SmoothExamples(PROBLEM, 7, seed=1)
+    model = Toy()
+    model.initialise(PROBLEM, train, 0)
+    context = FitContext(folder, rank=group.rank, ranks=group.count)
+    budget = Budget(None, 50, batch_size, ())
+    return model, model.fit(train, validation, budget, Trial({"learning_rate": 1e-2}, seed=3), context)
+
+
+def follow(folder: Path, group: Group, device: str) -> None:
+    while (word := group.hear()) is not None:
+        model, report = fit(folder, group, int(word))
+        weights = [p.tolist() for p in model.module.parameters()]
+        (folder / f"follower-{word}.json").write_text(json.dumps([report.best_epoch, weights]))
+
+
+def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
+    with gathered(2, "cpu", 1, partial(follow, tmp_path)) as group:
+        together = []
+        for batch_size in (5, 1):  # with one example a step the other process has nothing to add
+            group.announce(str(batch_size))
+            together.append(fit(tmp_path, group, batch_size))
+    for batch_size, (model, report) in zip((5, 1), together, strict=True):
+        alone, expected = fit(tmp_path, Group(0, 1), batch_size)
+        assert report.best_epoch == expected.best_epoch
+        for mine, one in zip(report.history, expected.history, strict=True):
+            assert mine["train_loss"] == pytest.approx(one["train_loss"], rel=1e-4)
+        pairs = zip(model.module.parameters(), alone.module.parameters(), strict=True)
+        for mine, other in pairs:
+            torch.testing.assert_close(mine, other, rtol=1e-3, atol=1e-5)
+        best, weights = json.loads((tmp_path / f"follower-{batch_size}.json").read_text())
+        assert best == report.best_epoch
+        assert weights == [p.tolist() for p in model.module.parameters()]  # to the bit
+
+
+def test_a_follower_that_cannot_start_is_told_at_once() -> None:
+    with pytest.raises(RunError, match="ended with exit code"), gathered(2, "cpu", 1, _unpicklable_there):
+        pass
+
+
+class _Unreadable:
+    """Can be pickled, but not read back."""
+
+    def __call__(self, group: Group, device: str) -> None:
+        raise AssertionError
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return int, ("no number",)
+
+
+_unpicklable_there = _Unreadable()
