@@ -14,7 +14,7 @@ from pdebench_fm.interfaces import Metric, OperatorModel
 from pdebench_fm.streams import Stream
 from pdebench_fm.training.precision import matmul_precision
 
-EVALUATION_VERSION = "1"
+EVALUATION_VERSION = "2"
 RESAMPLES = 1000
 
 

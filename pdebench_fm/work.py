@@ -40,6 +40,7 @@ from pdebench_fm.interfaces.executor import Report
 from pdebench_fm.messages import printable
 from pdebench_fm.plan import PRETRAINING, SCORE, Job, Plan, budget_of
 from pdebench_fm.plugins import Registry
+from pdebench_fm.probes import coefficient_rise, keep_samples
 from pdebench_fm.problem import Problem
 from pdebench_fm.provenance import provenance
 
@@ -278,11 +279,13 @@ class Worker:
         for name in [name for name, value in metrics.items() if not (np.isfinite(value) and value >= 0)]:
             # A metric of somebody else's must not decide what becomes of the point.
             notes[f"metric {name}"] = f"left out: its value is {metrics.pop(name)}"
+        keep_samples(model, sets, values[SCORE], folder)
         result = {
             "status": "ok",
             "reason": "",
             "chosen": chosen,
             "metrics": metrics,
+            "coefficient_rise": coefficient_rise(model, sets, self._metrics[SCORE], values[SCORE]),
             "interval": {name: interval(self._metrics[name], values[name]) for name in metrics},
             "test_examples": sum(len(opened.examples) for opened in sets),
             "parameters": model.parameters,

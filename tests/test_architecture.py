@@ -23,7 +23,7 @@ LAYERS = (
     ("data.sources",),
     ("plan",),
     ("training", "records", "execution", "provenance"),
-    ("evaluation", "group"),
+    ("evaluation", "probes", "group", "shift"),
     ("work",),
     ("runner", "estimate", "tables"),
     ("figures", "leaderboard"),

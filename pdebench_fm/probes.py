@@ -1,0 +1,96 @@
+"""What else is asked of a scored model: whether it uses its coefficients, and what its predictions look like."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pdebench_fm.data.combine import CHUNK
+from pdebench_fm.data.sources import OpenSet
+from pdebench_fm.interfaces import Metric, OperatorModel
+from pdebench_fm.streams import Stream
+from pdebench_fm.training.precision import matmul_precision
+
+SAMPLES = "samples.npz"
+RANKS = ("best", "median", "worst")
+
+
+def coefficient_rise(model: OperatorModel, sets: Sequence[OpenSet], metric: Metric, values: np.ndarray) -> float | None:
+    """Return by how much the error rises when every test example gets the coefficients of another one.
+
+    The source stays, and so does the true solution; all constants of an example are exchanged together, by a fixed
+    permutation that leaves none in its place. A model that does not look at its coefficients keeps its error.
+
+    Args:
+        model: predicts.
+        sets: the test examples.
+        metric: the score.
+        values: the score of each example with its own coefficients, (examples,).
+
+    Returns:
+        (error with exchanged coefficients − error) / error; None where there is nothing to exchange or the rise is not
+        finite.
+    """
+    exchanged = []
+    for opened in sets:
+        examples, problem = opened.examples, opened.examples.problem
+        if not problem.constants or len(examples) < 2:
+            return None
+        donors = _donors(len(examples))
+        for start in range(0, len(examples), CHUNK):
+            ids = np.arange(start, min(start + CHUNK, len(examples)))
+            inputs, target = examples.batch(ids)
+            others, _ = examples.batch(donors[ids])
+            changed = {**inputs, **{name: others[name] for name in problem.constants}}
+            with matmul_precision(tf32=False):
+                prediction = model.predict(problem, changed)
+            scores = metric.per_sample(problem, inputs, prediction, target, opened.system)
+            exchanged.append(scores.detach().double().cpu().numpy())
+    own = float(metric.summarise(values))
+    with np.errstate(all="ignore"):
+        rise = float(metric.summarise(np.concatenate(exchanged)) - own) / own if own > 0 else math.inf
+    return rise if math.isfinite(rise) else None
+
+
+def keep_samples(model: OperatorModel, sets: Sequence[OpenSet], values: np.ndarray, folder: Path) -> None:
+    """Write the best, the median and the worst test case to ``folder/samples.npz``, for figures.
+
+    The file holds ``examples`` (3,), the position of each in the test set, ``errors`` (3,), and float32 ``source``,
+    ``truth`` and ``prediction`` (3, n, n): the first input field and the first output of the problem.
+    """
+    order = np.argsort(values, kind="stable")
+    chosen = order[[0, (len(order) - 1) // 2, -1]]
+    starts = np.cumsum([0, *(len(opened.examples) for opened in sets)])
+    fields: dict[str, list[np.ndarray]] = {"source": [], "truth": [], "prediction": []}
+    for example in chosen:
+        number = int(np.searchsorted(starts, example, side="right")) - 1
+        examples = sets[number].examples
+        problem = examples.problem
+        inputs, target = examples.batch([int(example - starts[number])])
+        with matmul_precision(tf32=False):
+            prediction = model.predict(problem, inputs)
+        output = problem.output_names[0]
+        for name, field in (
+            ("source", inputs[problem.input_fields[0]]),
+            ("truth", target[output]),
+            ("prediction", prediction[output]),
+        ):
+            fields[name].append(field[0].detach().float().cpu().numpy())
+    source, truth, predicted = (np.stack(fields[name]) for name in ("source", "truth", "prediction"))
+    temporary = folder / f"samples.{os.getpid()}.tmp"
+    with temporary.open("wb") as file:
+        np.savez(file, examples=chosen, errors=values[chosen], source=source, truth=truth, prediction=predicted)
+    os.replace(temporary, folder / SAMPLES)
+
+
+def _donors(count: int) -> np.ndarray:
+    """Which example each takes its coefficients from, (count,): the next in a random cycle, so never itself."""
+    keys = Stream({"exchanged coefficients": count}, 1).uniform(range(count))[:, 0]
+    cycle = np.argsort(keys, kind="stable")
+    donors = np.empty(count, dtype=np.int64)
+    donors[cycle] = np.roll(cycle, -1)
+    return donors
