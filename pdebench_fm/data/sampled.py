@@ -55,4 +55,4 @@ class SampledExamples(Examples):
         index = np.asarray(ids, dtype=np.int64)
         drawn = {name: values[index] for name, values in self.parameters.items()}
         inputs = self.sampler.realise(drawn, self.problem.grid, self._device, torch.float32)
-        return inputs, self.system.solve(inputs)
+        return inputs, self.sampler.solve(self.system, drawn, inputs)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
+from pdebench_fm.interfaces.pde_system import PDESystem
 from pdebench_fm.problem import Fields, Grid
 
 if TYPE_CHECKING:
@@ -48,3 +49,11 @@ class Sampler(ABC):
     @abstractmethod
     def realise(self, parameters: Parameters, grid: Grid, device: torch.device | str, dtype: torch.dtype) -> Fields:
         """Make the input channels of the drawn examples on a grid: fields (batch, n, n), constants (batch,)."""
+
+    def solve(self, system: PDESystem, parameters: Parameters, inputs: Fields) -> Fields:
+        """Solve examples just realised from ``parameters``; by default ``system.solve(inputs)``.
+
+        A sampler that knows the transform of its sources may do it at less cost. It must agree with the system to
+        rounding, and must take any system whose inputs it realises.
+        """
+        return system.solve(inputs)

@@ -165,6 +165,12 @@ class AdvectionDiffusionSampler(Sampler):
         """Make the zero-mean source, K and v on a grid."""
         return sources.realise(parameters, CONSTANTS, grid, device, dtype)
 
+    def solve(self, system: PDESystem, parameters: Parameters, inputs: Fields) -> Fields:
+        """Solve drawn examples; `AdvectionDiffusion` at less cost, from the Fourier series of their sources."""
+        from pdefm_spectral import series_solution
+
+        return series_solution.solve(system, AdvectionDiffusion, parameters, CONSTANTS, inputs)
+
     def _direction(self, ids: np.ndarray, attempt: int) -> np.ndarray:
         return 2 * np.pi * self._directions.uniform(ids.tolist(), attempt)[:, 0]
 

@@ -10,6 +10,7 @@ Every function here returns the same bits for an example whatever batch it is in
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -43,10 +44,10 @@ def moduli(series: np.ndarray) -> np.ndarray:
     return squares
 
 
-@lru_cache(maxsize=1)
-def synthesis() -> np.ndarray:
+@lru_cache(maxsize=2)
+def synthesis(dtype: type[np.floating[Any]] = np.float64) -> np.ndarray:
     """Return E, (128, 58): cosines of the modes 0 … 28 at the grid points, then their sines."""
-    return np.ascontiguousarray(_waves().T)
+    return np.ascontiguousarray(_waves().T, dtype=dtype)
 
 
 @lru_cache(maxsize=1)

@@ -110,3 +110,9 @@ class PoissonSampler(Sampler):
     def realise(self, parameters: Parameters, grid: Grid, device: torch.device | str, dtype: torch.dtype) -> Fields:
         """Make the zero-mean source and K on a grid."""
         return sources.realise(parameters, CONSTANTS, grid, device, dtype)
+
+    def solve(self, system: PDESystem, parameters: Parameters, inputs: Fields) -> Fields:
+        """Solve drawn examples; `Poisson` at less cost, from the Fourier series of their sources."""
+        from pdefm_spectral import series_solution
+
+        return series_solution.solve(system, Poisson, parameters, CONSTANTS, inputs)
