@@ -4,9 +4,9 @@
     →  GELU  →  1×1, 2d → outputs
 
 What is computed is defined plainly in `pdefm_fno.reference`. Three things differ here, none of them in exact
-arithmetic: the spectral convolutions are matrix products (`pdefm_fno.spectral_convolution`); activations are
-(n, n, batch, channels); and since the lift is linear and the constants do not vary in space, the lifted field never
-exists: the first layer transforms the input fields alone, and the constants enter as one bias per example.
+arithmetic: the spectral convolutions are matrix products (`pdefm_fno.spectral_convolution`, `pdefm_fno.mixing`);
+activations are (n, n, batch, channels); and since the lift is linear and the constants do not vary in space, the lifted
+field never exists: the first layer transforms the input fields alone, and the constants enter as one bias per example.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pdefm_fno.spectral_convolution import analyse, mix, synthesise
+from pdefm_fno.activation import activate, project
+from pdefm_fno.mixing import mix
+from pdefm_fno.spectral_convolution import analyse, synthesise
 
-CHUNK = 2**18
+CHUNK = 2**19
 """Activation elements a chunk of the batch may hold on a CPU, so that it stays in cache between operations."""
 
 
@@ -28,7 +30,7 @@ class SpectralWeight(nn.Module):
 
     Real and imaginary parts are drawn uniformly from [0, 1/width²), as in the paper's code.
 
-    The parameter is held as (2, 2m, m, in, out), the way the matrix products want it. The state dict holds ``weight``
+    The parameter is held as (2m, m, in, 2, out), the way the matrix products want it. The state dict holds ``weight``
     as (in, out, 2m, m, 2) with k_y in FFT order, 0 … m−1, −m … −1: the usual layout of FNO checkpoints, with the two
     blocks of k_y that many of them store apart (``weights1``, ``weights2``) joined along the third axis. Its tensor is
     a copy: writing to it does not change the network.
@@ -41,7 +43,7 @@ class SpectralWeight(nn.Module):
         self.weight = nn.Parameter(_from_common(drawn))
 
     def forward(self, spectrum: Tensor) -> Tensor:
-        """Mix the channels of every mode; see `pdefm_fno.spectral_convolution.mix`."""
+        """Mix the channels of every mode; see `pdefm_fno.mixing.mix`."""
         return mix(spectrum, self.weight)
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
@@ -98,7 +100,7 @@ class FourierNetwork(nn.Module):
         # below, is added to the mode k = 0, where a plane of value c is n c: no pass over the grid.
         sources = [chunk.permute(2, 3, 0, 1).contiguous() for chunk in torch.split(fields, size)]
         spectrum = functional.linear(_join([analyse(source, self.modes) for source in sources]), lift_fields)
-        spectrum[0, 0, 0] += n * offset
+        spectrum[0, 0] += n * offset
         layers = cast("list[FourierLayer]", list(self.layers))
         pointwise = layers[0].pointwise
         weight = pointwise.weight @ lift_fields
@@ -106,40 +108,34 @@ class FourierNetwork(nn.Module):
         hidden = sources
         for layer, following in zip(layers, [*layers[1:], None], strict=True):
             mixed = layer.spectral(spectrum)
-            mixed[0, 0, 0] += n * offset
+            mixed[0, 0] += n * offset
             results, spectra = [], []
-            for part, h in zip(torch.split(mixed, size, dim=3), hidden, strict=True):
+            for part, h in zip(torch.split(mixed, size, dim=2), hidden, strict=True):
                 # From here to its next transform a chunk stays in cache.
                 z = synthesise(part, h, weight)
                 if following is None:
-                    results.append(_project(functional.gelu(self.expand(z.flatten(0, 2))), self.project))
+                    results.append(project(z, self.expand, self.project))
                 else:
-                    z = functional.gelu(z)
-                    spectra.append(analyse(z, self.modes))
-                    results.append(z)
+                    active, parts = activate(z, self.modes)
+                    spectra.append(parts)
+                    results.append(active)
             hidden = results
             if following is not None:
                 spectrum, weight, offset = _join(spectra), following.pointwise.weight, following.pointwise.bias
-        planes = [h.view(n, n, -1, self.outputs).permute(2, 3, 0, 1) for h in hidden]
+        planes = [h.permute(2, 3, 0, 1) for h in hidden]
         return torch.cat(planes) if len(planes) > 1 else planes[0].contiguous()
-
-
-def _project(h: Tensor, project: nn.Linear) -> Tensor:
-    """Apply a linear map with few outputs: by matrix-vector products, whose backward is several times faster here."""
-    rows = zip(project.weight, project.bias, strict=True)
-    return torch.stack([torch.mv(h, weight.to(h.dtype)) + bias for weight, bias in rows], dim=-1)
 
 
 def _join(spectra: list[Tensor]) -> Tensor:
     """Join the spectra of chunks along the batch."""
-    return spectra[0] if len(spectra) == 1 else torch.cat(spectra, dim=3)
+    return spectra[0] if len(spectra) == 1 else torch.cat(spectra, dim=2)
 
 
 def _to_common(weight: Tensor) -> Tensor:
-    """(2, 2m, m, in, out) → (in, out, 2m, m, 2)."""
-    return weight.permute(3, 4, 1, 2, 0).contiguous()
+    """(2m, m, in, 2, out) → (in, out, 2m, m, 2)."""
+    return weight.permute(2, 4, 0, 1, 3).contiguous()
 
 
 def _from_common(weight: Tensor) -> Tensor:
-    """(in, out, 2m, m, 2) → (2, 2m, m, in, out)."""
-    return weight.permute(4, 2, 3, 0, 1).contiguous()
+    """(in, out, 2m, m, 2) → (2m, m, in, 2, out)."""
+    return weight.permute(2, 3, 0, 4, 1).contiguous()

@@ -2,10 +2,12 @@ import copy
 
 import pytest
 import torch
+from pdefm_fno import activation
 from pdefm_fno import network as module
+from pdefm_fno.mixing import mix, spectrum_of
 from pdefm_fno.network import FourierNetwork
 from pdefm_fno.reference import ReferenceNetwork, spectral_convolution
-from pdefm_fno.spectral_convolution import analyse, mix, synthesise
+from pdefm_fno.spectral_convolution import analyse, synthesise
 from torch import nn
 
 
@@ -138,9 +140,9 @@ def test_negative_wavenumbers_are_stored_second_and_ascending():
     x = y[None, :]
     for row, k_y in enumerate([0, 1, 2, -3, -2, -1]):
         wave = torch.cos(k_y * y[:, None] + 2 * x).reshape(n, n, 1, 1)
-        spectrum = analyse(wave, m)[..., 0, 0]
-        wanted = torch.zeros(2, 2 * m, m, dtype=torch.float64)
-        wanted[0, row, 2] = n / 2
+        spectrum = spectrum_of(analyse(wave, m))[..., 0, 0]
+        wanted = torch.zeros(2 * m, m, 2, dtype=torch.float64)
+        wanted[row, 2, 0] = n / 2
         assert torch.allclose(spectrum, wanted, atol=1e-12)
 
 
@@ -166,6 +168,51 @@ def test_chunks_of_the_batch_do_not_change_the_result(monkeypatch):
     monkeypatch.setattr(module, "CHUNK", 2 * 16 * 16 * 6)
     assert torch.allclose(ours(*arguments), whole, atol=1e-13)
     assert torch.allclose(ours(arguments[0][3:4], arguments[1][3:4]), whole[3:4], atol=1e-13)
+
+
+def test_what_the_projection_keeps_does_not_change_the_gradients(monkeypatch):
+    """Kept or worked out again, the hidden planes are the same numbers."""
+    arguments = inputs(2, 16)
+    found = []
+    for width in (0, 6):
+        monkeypatch.setattr(activation, "KEPT_WIDTH", width)
+        ours = network()
+        ours(*arguments).square().sum().backward()
+        found.append(gradients(ours))
+    assert torch.equal(*found)
+
+
+def test_a_second_backward_pass_gives_the_same_gradients():
+    """Gradients are added up in place, in buffers that are theirs alone."""
+    ours = network()
+    loss = ours(*inputs(2, 16)).square().sum()
+    leaves = list(ours.parameters())
+    first = torch.autograd.grad(loss, leaves, retain_graph=True)
+    assert all(torch.equal(a, b) for a, b in zip(first, torch.autograd.grad(loss, leaves), strict=True))
+
+
+@pytest.mark.parametrize("kept", [0, 128])
+def test_what_is_saved_for_the_backward_pass_is_planes_and_truncated_spectra(kept, monkeypatch):
+    """Bytes per example: 2 · depth − 1 planes of the width, 4 more where the projection keeps its own, and spectra."""
+    monkeypatch.setattr(activation, "KEPT_WIDTH", kept)
+    n, width, modes, depth = 32, 6, 4, 4
+
+    def saved(batch: int) -> int:
+        storages: dict[int, int] = {}
+
+        def note(tensor: torch.Tensor) -> torch.Tensor:
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            result = network(width=width, modes=modes, depth=depth)(*inputs(batch, n))
+        assert result.requires_grad
+        return sum(storages.values())
+
+    plane, spectrum = n * n * width * 4, 4 * modes * modes * width * 4
+    planes = 2 * depth - 1 + (4 if kept else 0)
+    source = n * n * 4 + (2 * modes + 2) * 2 * modes * 4
+    assert saved(8) - saved(4) <= 4 * (planes * plane + depth * spectrum + source + 4 * (width + 3))
 
 
 def test_gradients_are_right_to_second_order():
