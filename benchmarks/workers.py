@@ -1,6 +1,6 @@
 """Two processes with one thread each, or one process with two? And what does keeping freed memory give?
 
-    python benchmarks/workers.py [--grid 32] [--batch 16] [--width 16] [--modes 4] [--rounds 5]
+    python benchmarks/workers.py [--grid 32] [--batch 16] [--width 16] [--modes 4] [--rounds 3] [--json]
 
 Training steps (forward, backward, Adam) of the FNO a second, all arrangements in turn within each round, medians over
 the rounds. Two cores are assumed.
@@ -13,7 +13,9 @@ import multiprocessing
 import statistics
 import time
 
-SECONDS = 4.0
+from report import save
+
+SECONDS = 2.0
 
 
 def steps_a_second(arguments: argparse.Namespace, threads: int, keep: bool) -> float:
@@ -53,8 +55,9 @@ def measure(arguments: argparse.Namespace, processes: int, threads: int, keep: b
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, value in (("grid", 32), ("batch", 16), ("width", 16), ("modes", 4), ("rounds", 5)):
+    for name, value in (("grid", 32), ("batch", 16), ("width", 16), ("modes", 4), ("rounds", 3)):
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--json", action="store_true", help="write results/workers.json")
     arguments = parser.parse_args()
     arrangements = [(p, t, keep) for p, t in ((1, 1), (1, 2), (2, 1)) for keep in (False, True)]
     measured: dict[tuple[int, int, bool], list[float]] = {arrangement: [] for arrangement in arrangements}
@@ -68,6 +71,13 @@ def main() -> None:
             f"{processes} process(es) × {threads} thread(s), {'keeping' if keep else 'returning'} freed memory: "
             f"{statistics.median(rates) * arguments.batch:7.0f} examples/s, {ratio:.2f} × one process with two threads"
         )
+    if arguments.json:
+        results = [
+            {"processes": processes, "threads": threads, "keeps_freed_memory": keep, "steps_a_second": rates}
+            for (processes, threads, keep), rates in measured.items()
+        ]
+        settings = {name: value for name, value in vars(arguments).items() if name != "json"}
+        print(save("workers", {**settings, "seconds": SECONDS}, results))
 
 
 if __name__ == "__main__":
