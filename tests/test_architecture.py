@@ -24,7 +24,7 @@ LAYERS = (
     ("plan",),
     ("training", "records", "execution", "provenance"),
     ("evaluation", "probes", "group", "shift"),
-    ("work",),
+    ("work", "curves"),
     ("runner", "estimate", "tables"),
     ("figures", "leaderboard"),
     ("api",),

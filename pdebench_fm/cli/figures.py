@@ -1,4 +1,4 @@
-"""``pdefm figures``: error against the number of downstream examples, drawn from records."""
+"""``pdefm figures``: every figure that records allow."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 import click
 
 from pdebench_fm.errors import RecordError
+
+_CASES = "cases"
+_KINDS = ("errors", "sizes", "parameters", "mixtures", "savings", "seeds", _CASES)  # KINDS of pdebench_fm.figures
 
 
 @click.command()
@@ -18,16 +21,46 @@ from pdebench_fm.errors import RecordError
     show_default=True,
     help="Folder for the figures.",
 )
-def figures(runs: tuple[Path, ...], output: Path) -> None:
-    """Draw one figure per suite and profile from RUNS, as PNG and PDF.
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    type=click.Choice(_KINDS),
+    help="Draw this kind alone; may be given again. All that the records allow where it is not given.",
+)
+def figures(runs: tuple[Path, ...], output: Path, kinds: tuple[str, ...]) -> None:
+    """Draw figures from RUNS, as PNG and PDF, for each suite and profile.
 
     RUNS are records.jsonl files, or folders that are searched for them. Several models are drawn side by side.
+
+    \b
+    errors      error against N for each task
+    sizes       error against N for each size of a family of models
+    parameters  error against parameters of a family at fixed N
+    mixtures    error against N for each pre-training of the same task
+    savings     scratch examples that match N examples after pre-training
+    seeds       every seed, with median and quartiles
+    cases       source, truth, prediction and error of the best, median and worst test case; needs the run's jobs
     """
-    from pdebench_fm.figures import draw
+    from pdebench_fm.figures import KINDS, draw_kinds
+    from pdebench_fm.figures.cases import NEEDS, draw_cases
     from pdebench_fm.records import collect
 
-    written = draw([record for _, record in collect(runs)], output)
-    if not written:
-        raise RecordError("nothing to draw: no record has a score")
-    for path in written:
+    found = collect(runs)
+    from_records = [kind for kind in kinds if kind != _CASES]
+    written: dict[str, list[Path]] = {}
+    if from_records or not kinds:
+        written |= draw_kinds([record for _, record in found], output, from_records or None)
+    if not kinds or _CASES in kinds:
+        written[_CASES] = draw_cases(found, output)
+    paths = [path for of_kind in written.values() for path in of_kind]
+    lacking = [name for name, of_kind in written.items() if not of_kind]
+    if not paths:
+        needed = {**{name: kind.needs for name, kind in KINDS.items()}, _CASES: NEEDS}
+        needs = "; ".join(f"{name} needs {needed[name]}" for name in (kinds or lacking[:1]))
+        raise RecordError(f"nothing to draw: {needs}")
+    for path in paths:
         click.echo(path)
+    made = ", ".join(f"{len(of_kind) // 2} {name}" for name, of_kind in written.items() if of_kind)
+    without = f"; the records do not allow {', '.join(lacking)}" if lacking else ""
+    click.echo(f"figures made (PNG and PDF): {made}{without}", err=True)

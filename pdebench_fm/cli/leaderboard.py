@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,9 @@ import click
 from pdebench_fm.errors import PdefmError
 
 if TYPE_CHECKING:
+    from pdebench_fm.leaderboard import Planned
     from pdebench_fm.records import Cell
+    from pdebench_fm.suite import Suite
 
 _directory = click.option(
     "--directory",
@@ -19,6 +21,14 @@ _directory = click.option(
     default=Path("leaderboard"),
     show_default=True,
     help="Folder of the leaderboard.",
+)
+_suites = click.option(
+    "--suite",
+    "suites",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A suite file of your own: models are ranked only on suites whose plan is known. May be given again.",
 )
 
 
@@ -53,23 +63,25 @@ def add(runs: tuple[Path, ...], directory: Path) -> None:
 
 @leaderboard.command()
 @_directory
-def build(directory: Path) -> None:
+@_suites
+def build(directory: Path, suites: tuple[Path, ...]) -> None:
     """Write README.md and leaderboard.csv from the records."""
     from pdebench_fm.leaderboard import build as build_files
 
-    for path in build_files(directory, planned_cells):
+    for path in build_files(directory, plans_with(suites)):
         click.echo(path)
 
 
 @leaderboard.command()
 @_directory
+@_suites
 @click.pass_context
-def check(context: click.Context, directory: Path) -> None:
+def check(context: click.Context, directory: Path, suites: tuple[Path, ...]) -> None:
     """Check every record again, and that README.md and leaderboard.csv are what they give."""
     from pdebench_fm.leaderboard import check as check_files
     from pdebench_fm.leaderboard.plans import against_plans
 
-    wrong = check_files(directory, planned_cells, against_plans)
+    wrong = check_files(directory, plans_with(suites), against_plans)
     for line in wrong:
         click.echo(line)
     if wrong:
@@ -77,17 +89,45 @@ def check(context: click.Context, directory: Path) -> None:
     click.echo(f"{directory}: in order")
 
 
+def plans_with(files: Sequence[Path]) -> Planned:
+    """Return `planned_cells`, which then knows the suites in these files too; a file goes before a registered name.
+
+    Raises:
+        SuiteError: a file is no valid suite.
+    """
+    if not files:
+        return planned_cells
+    from pdebench_fm.suite import load_suite
+
+    own = [load_suite(file) for file in files]
+
+    def planned(suite: str, version: int, profile: str) -> Collection[Cell] | None:
+        for loaded in own:
+            if (loaded.name, loaded.version) == (suite, version):
+                return _cells(loaded, profile)
+        return planned_cells(suite, version, profile)
+
+    return planned
+
+
 def planned_cells(suite: str, version: int, profile: str) -> Collection[Cell] | None:
     """Return every cell that a registered suite plans; None where this version of it is not at hand."""
-    from pdebench_fm.plan import expected_rows
     from pdebench_fm.plugins import registry
-    from pdebench_fm.records import Cell
     from pdebench_fm.suite import load_suite
 
     try:
         loaded = load_suite(registry().get("suites", suite).path, registry())
-        if loaded.version != version:
-            return None
-        return {Cell(*row) for row in expected_rows(loaded, profile, registry())}
-    except PdefmError:  # not registered here, or no longer valid: complete then means what the records themselves say
+    except PdefmError:  # not registered here, or no longer valid
+        return None
+    return _cells(loaded, profile) if loaded.version == version else None
+
+
+def _cells(suite: Suite, profile: str) -> Collection[Cell] | None:
+    from pdebench_fm.plan import expected_rows
+    from pdebench_fm.plugins import registry
+    from pdebench_fm.records import Cell
+
+    try:
+        return {Cell(*row) for row in expected_rows(suite, profile, registry())}
+    except PdefmError:  # no such profile, or a protocol that is not installed
         return None

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from pdebench_fm.curves import METRIC
 from pdebench_fm.records import Record
-from pdebench_fm.tables import METRIC
 
 LARGEST = 1e6
 """Largest error that counts as a score. Predicting zero scores 1 and an untrained network perhaps hundreds; what is

@@ -1,17 +1,32 @@
-"""Who stands where on one suite, version and profile: score, gain, cost, and who cannot be ranked and why."""
+"""Who stands where on one suite, version and profile: score, gain, cost, and who cannot be ranked and why.
+
+``docs/scores.md`` says what the score is and why it cannot be raised by leaving anything out.
+"""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
 
+from pdebench_fm.curves import (
+    FINE_TUNE,
+    METRIC,
+    SCRATCH,
+    ZERO_SHOT,
+    MeanFactor,
+    Saving,
+    geometric_mean,
+    make_curves,
+    mean_factor,
+    savings,
+)
 from pdebench_fm.records import Cell, Record
-from pdebench_fm.tables import METRIC, natural
+from pdebench_fm.tables import natural
 
-SCORED = ("zero-shot", "fine-tune")
+SCORED = (ZERO_SHOT, FINE_TUNE)
 """The arms that use the pre-training; a model is scored by them, and `scratch` is what it is compared with."""
 
 Planned = Callable[[str, int, str], Collection[Cell] | None]
@@ -23,12 +38,14 @@ class Standing:
     """One model on one suite, version and profile.
 
     Args:
-        rank: counted from 1; None where the model cannot be ranked.
+        rank: counted from 1; None where the model cannot be ranked, or nobody can since the suite's plan is unknown.
         score: geometric mean over tasks, scored arms and N of the median error over seeds; None unless complete.
         gain: geometric mean over tasks and N ≥ 1 of scratch error / fine-tuning error; None unless complete.
+        saving: geometric mean over tasks and N ≥ 1 of (scratch examples that reach the error of N fine-tuning examples)
+            / N; None unless complete.
         train_seconds: training behind the score: pre-training and scored arms, all trials and seeds, each trial once.
         scratch_seconds: training of all other arms.
-        reason: why there is no rank; empty where there is one.
+        reason: why there is no score; empty where there is one.
         diverged: whether a cell diverged.
     """
 
@@ -36,6 +53,7 @@ class Standing:
     rank: int | None
     score: float | None
     gain: float | None
+    saving: MeanFactor | None
     train_seconds: float
     scratch_seconds: float
     parameters: tuple[int, ...]
@@ -65,7 +83,7 @@ class Group:
 def group(records: Iterable[Record], planned: Planned | None = None) -> list[Group]:
     """Split records by suite, profile and version, newest version first; complete is what the suite plans.
 
-    Where the plan cannot be had, it is the union of the cells of all models.
+    Where the plan cannot be had, complete is the union of the cells of all models, and nobody is ranked.
     """
     found: dict[tuple[str, str, int], list[Record]] = {}
     for record in records:
@@ -80,16 +98,20 @@ def group(records: Iterable[Record], planned: Planned | None = None) -> list[Gro
 
 
 def standings(group: Group) -> list[Standing]:
-    """Rank the models of a group: complete ones by score, then incomplete ones, then those that diverged."""
+    """Rank the models of a group: complete ones by score, then incomplete ones, then those that diverged.
+
+    Without the suite's plan there are scores but no ranks: what is complete would then follow from the records
+    themselves, and one more cell of one model would take the rank from all others.
+    """
     found = [_standing(group, model) for model in sorted({r.model for r in group.records}, key=natural)]
     found.sort(key=lambda s: (s.diverged, s.score is None, s.score or 0.0))
     ranked: list[Standing] = []
     for standing in found:
         rank = None
-        if standing.score is not None:
+        if standing.score is not None and group.from_suite:
             tie = bool(ranked) and ranked[-1].score == standing.score
             rank = ranked[-1].rank if tie else len(ranked) + 1
-        ranked.append(Standing(**{**standing.__dict__, "rank": rank}))
+        ranked.append(replace(standing, rank=rank))
     return ranked
 
 
@@ -98,9 +120,9 @@ def _standing(group: Group, model: str) -> Standing:
     reason, diverged = _obstacle(group, model)
     medians = {} if reason else _medians(group, model)
     gains = [
-        scratch / medians[task, "fine-tune", size]
+        scratch / medians[task, FINE_TUNE, size]
         for (task, arm, size), scratch in medians.items()
-        if arm == "scratch" and size > 0 and (task, "fine-tune", size) in medians
+        if arm == SCRATCH and size > 0 and (task, FINE_TUNE, size) in medians
     ]
     scored = [value for (_, arm, _), value in medians.items() if arm in SCORED]
     if not reason and not scored:
@@ -108,8 +130,9 @@ def _standing(group: Group, model: str) -> Standing:
     return Standing(
         model=model,
         rank=None,
-        score=_geometric_mean(scored),
-        gain=_geometric_mean(gains) if scored else None,
+        score=geometric_mean(scored),
+        gain=geometric_mean(gains) if scored else None,
+        saving=_saving(group, model) if scored else None,
         train_seconds=_seconds(r for r in records if r.kind == "pretraining" or r.protocol in SCORED),
         scratch_seconds=_seconds(r for r in records if r.kind == "point" and r.protocol not in SCORED),
         parameters=tuple(sorted({r.parameters for r in records if r.parameters is not None})),
@@ -148,6 +171,16 @@ def _medians(group: Group, model: str) -> dict[tuple[str, str, int], float]:
     return {key: statistics.median(found) for key, found in values.items()}
 
 
+def _saving(group: Group, model: str) -> MeanFactor | None:
+    """Return the mean data saving of fine-tuning over the planned cells."""
+    curves = make_curves(r for r in group.points if r.model == model and r.cell in group.planned)
+    found: list[Saving] = []
+    for (_, task, arm), scratch in curves.items():
+        if arm == SCRATCH and (tuned := curves.get((model, task, FINE_TUNE))) is not None:
+            found.extend(savings(tuned, scratch, intervals=False))
+    return mean_factor(found)
+
+
 def _seconds(records: Iterable[Record]) -> float:
     """Add up training time; a job that several cells share was trained once."""
     spent: dict[str, float] = {}
@@ -157,10 +190,6 @@ def _seconds(records: Iterable[Record]) -> float:
         else:
             spent[record.job_id] = record.train_seconds
     return math.fsum(spent.values())
-
-
-def _geometric_mean(values: Sequence[float]) -> float | None:
-    return math.exp(math.fsum(map(math.log, values)) / len(values)) if values else None
 
 
 def _count(number: int) -> str:

@@ -74,24 +74,79 @@ def test_check_fails_and_names_what_differs(pdefm, runs, tmp_path):
     pdefm("leaderboard", "build", *at)
     readme = tmp_path / "board" / "README.md"
     text = readme.read_text(encoding="utf-8")
-    assert "| 1 " in text
-    readme.write_text(text.replace("| 1 ", "| 7 ", 1), encoding="utf-8")
+    assert "67,281" in text
+    readme.write_text(text.replace("67,281", "67,282", 1), encoding="utf-8")
     code, out, _ = pdefm("leaderboard", "check", *at)
     assert code == 1
     assert str(readme) in out
 
 
+OWN_SUITE = """\
+name: unheard-of
+version: 1
+description: A suite of one's own.
+default_profile: smoke
+distributions: {d: {system: poisson, eigenvalue: [1, 5]}}
+pretraining: {poisson: [d]}
+tasks:
+  - {name: "SYS-1(1,2.5)", pretraining: poisson, downstream: d, shift: none}
+  - {name: "SYS-1(5,10)", pretraining: poisson, downstream: d, shift: med}
+protocols: [zero-shot, fine-tune, scratch]
+profiles:
+  smoke:
+    grid: 32
+    examples: {pretraining: 1024, validation: 32, test: 256, downstream: [16, 64]}
+    training: {epochs: 6, learning_rates: [5e-3]}
+    fine_tuning: {epochs: 6, learning_rates: [5e-4]}
+    seeds: 1
+"""
+
+
+def test_a_suite_of_ones_own_is_ranked_where_its_file_is_given(pdefm, tmp_path):
+    zero = make_record("conv-small", "SYS-1(1,2.5)", "scratch", 0, shift="none", suite="unheard-of", error=1.0)
+    also = make_record("conv-small", "SYS-1(5,10)", "scratch", 0, suite="unheard-of", error=1.0)
+    append(tmp_path / "run" / "records.jsonl", [*make_suite(suite="unheard-of"), zero, also])
+    (tmp_path / "own.yaml").write_text(OWN_SUITE, encoding="utf-8")
+    board = ("--directory", tmp_path / "board")
+    pdefm("leaderboard", "add", tmp_path / "run", *board)
+    ranks = []
+    for own in ((), ("--suite", tmp_path / "own.yaml")):
+        assert pdefm("leaderboard", "build", *board, *own)[0] == 0
+        assert pdefm("leaderboard", "check", *board, *own)[0] == 0
+        ranks.append((tmp_path / "board" / "leaderboard.csv").read_text(encoding="utf-8").splitlines()[1].split(",")[3])
+    assert ranks == ["", "1"]
+    (tmp_path / "own.yaml").write_text("name: [", encoding="utf-8")
+    code, _, err = pdefm("leaderboard", "build", *board, "--suite", tmp_path / "own.yaml")
+    assert (code, "own.yaml" in err, "Traceback" in err) == (2, True, False)
+
+
 def test_figures_are_drawn_from_folders(pdefm, runs, tmp_path):
-    code, out, _ = pdefm("figures", runs, "--output", tmp_path / "figures")
+    code, out, err = pdefm("figures", runs, "--output", tmp_path / "figures")
     assert code == 0
-    assert len(out.splitlines()) == 2
-    assert len(list((tmp_path / "figures").iterdir())) == 2
+    assert sorted(out.splitlines()) == sorted(map(str, (tmp_path / "figures").iterdir()))
+    assert len(out.splitlines()) == 4
+    made = "figures made (PNG and PDF): 1 errors, 1 savings"
+    assert err == f"{made}; the records do not allow sizes, parameters, mixtures, seeds\n"
+
+
+def test_figures_of_one_kind_are_drawn_alone(pdefm, runs, tmp_path):
+    code, out, err = pdefm("figures", runs, "--output", tmp_path / "figures", "--kind", "savings")
+    assert (code, len(out.splitlines()), err) == (0, 2, "figures made (PNG and PDF): 1 savings\n")
+    assert pdefm("figures", runs, "--kind", "saving")[0] == 2
+
+
+def test_a_kind_that_the_records_do_not_allow_says_what_it_needs(pdefm, runs, tmp_path):
+    code, out, err = pdefm("figures", runs, "--output", tmp_path / "figures", "--kind", "seeds")
+    assert (code, out, len(err.splitlines())) == (1, "", 1)
+    assert "nothing to draw: seeds needs scores of two seeds of one point" in err
+    assert not (tmp_path / "figures").exists()
 
 
 def test_figures_without_a_score_fail_in_one_line(pdefm, tmp_path):
     append(tmp_path / "records.jsonl", [make_record(status="failed")])
     code, _, err = pdefm("figures", tmp_path)
     assert (code, len(err.splitlines())) == (1, 1)
+    assert "errors needs a record with a score" in err
 
 
 def test_a_missing_path_is_bad_usage(pdefm, tmp_path):

@@ -29,8 +29,13 @@ def board(tmp_path):
 
 
 def ranking(*records, planned=None):
-    (found,) = group(records, planned)
+    """Standings where the suite plans every cell that any of the records has, or as given."""
+    (found,) = group(records, planned or (lambda *_: cells_of(records)))
     return standings(found)
+
+
+def cells_of(records):
+    return {record.cell for record in records if record.kind == "point"}
 
 
 def point(protocol, examples, error, **changes):
@@ -69,7 +74,7 @@ def test_who_misses_a_cell_that_another_model_has_is_not_ranked():
 
 def test_complete_is_what_the_suite_plans():
     records = make_suite()
-    cells = {record.cell for record in records if record.kind == "point"}
+    cells = cells_of(records)
     assert ranking(*records, planned=lambda *_: cells)[0].rank == 1
     more = cells | {point("fine-tune", 128, 0.1).cell}
     assert ranking(*records, planned=lambda *_: more)[0].rank is None
@@ -121,19 +126,30 @@ def test_the_files_are_the_same_bytes_every_time(board):
 
 
 def test_the_csv_has_a_row_for_every_model(board):
-    folder = board(*make_suite(), *make_suite("other", 0.5)[:-1])
+    folder = board(*make_suite(), *make_suite("other", 0.5)[:-1], planned=lambda *_: cells_of(make_suite()))
     rows = list(csv.DictReader(io.StringIO((folder / "leaderboard.csv").read_text(encoding="utf-8"))))
     assert [(row["model"], row["rank"]) for row in rows] == [("conv-small", "1"), ("other", "")]
     assert float(rows[0]["score"]) == pytest.approx(ranking(*make_suite())[0].score, rel=1e-5)
+    assert [rows[0][key] for key in ("savings", "savings_more", "savings_at_most")] == ["4", "4", "0"]
+    assert [rows[1][key] for key in ("data_saving", "savings")] == ["", ""]
     assert "missing" in rows[1]["reason"]
+
+
+def test_data_savings_say_how_many_are_bounds(board):
+    scratch = [point("scratch", size, error) for size, error in ((10, 0.4), (40, 0.1))]
+    tuned = [point("fine-tune", size, error) for size, error in ((10, 0.2), (40, 0.05))]
+    text = (board(*scratch, *tuned) / "README.md").read_text(encoding="utf-8")
+    row = next(line for line in text.splitlines() if "records/smoke/smoke/conv-small.jsonl)" in line)
+    assert "| 1.41 × (1 \\> of 2) |" in " ".join(row.split())  # 20 / 10, and more than 40 / 40
 
 
 def test_the_ranking_shows_cost_beside_the_score(board):
     text = (board(*make_suite()) / "README.md").read_text(encoding="utf-8")
     header, _, row = [line for line in text.splitlines() if line.startswith("|")][:3]
     columns = [cell.strip() for cell in header.strip("|").split("|")]
-    assert columns == ["rank", "model", "score", "gain over scratch", "cost (s)", "device", "parameters"]
-    assert [cell.strip() for cell in row.strip("|").split("|")][4:] == ["25", "cpu", "67,281"]
+    shown = ["rank", "model", "score", "gain over scratch", "data saving", "cost (s)", "device", "parameters"]
+    assert columns == shown
+    assert [cell.strip() for cell in row.strip("|").split("|")][5:] == ["25", "cpu", "67,281"]
 
 
 def test_check_says_where_a_generated_file_differs(board):

@@ -5,12 +5,13 @@ from rich.console import Console
 
 from pdebench_fm.records import Cell
 from pdebench_fm.tables import build_table, natural, number, to_markdown, to_rich
+from pdebench_fm.tables.markdown import NOTE
 from tests.support.records import make_record, make_suite
 
 
 def cells(markdown, arm):
-    """The cells of every row of an arm, without the padding."""
-    rows = [re.split(r"(?<!\\)\|", line) for line in markdown.splitlines() if line.startswith("|")]
+    """The cells of every row of an arm, without the padding; what follows from the curves is left out."""
+    rows = [re.split(r"(?<!\\)\|", line) for line in markdown.split(NOTE)[0].splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in row[1:-1]] for row in rows if arm in [cell.strip() for cell in row]]
 
 

@@ -1,4 +1,4 @@
-"""Tables of scores: one per task, the number of downstream examples across, models and arms down.
+"""What a table holds: one per task, the number of downstream examples across, models and arms down.
 
 A cell is the median over seeds with its spread. Nothing missing is averaged away: a cell that lacks a seed, or has one
 that diverged, says so.
@@ -6,29 +6,15 @@ that diverged, says so.
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pdebench_fm.curves import METRIC
 from pdebench_fm.records import Cell, Record
-
-if TYPE_CHECKING:
-    from rich.console import Group
-
-METRIC = "relative_l2"
-"""The metric that tables, figures and the leaderboard show: mean relative L2 error over the test set."""
-
-NOTE = (
-    "Mean relative L2 error over the test set, median over seeds; in parentheses the smallest and largest over seeds, "
-    "or, with one seed, the 95% interval over test examples. – no such cell."
-)
-"""What the cells of a Markdown table mean."""
-
-_NUMBER = re.compile(r"(\d+(?:\.\d+)?)")
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|~$#])")
+from pdebench_fm.tables.wording import arm_order, describe_parameters, natural, number
 
 
 @dataclass(frozen=True)
@@ -178,95 +164,3 @@ def _expected_seeds(records: Sequence[Record], planned: Collection[Cell] | None)
         of_arm.setdefault(record.protocol, set()).add(record.seed)
         expected[record.protocol, record.examples] = of_arm[record.protocol]
     return expected
-
-
-Link = Callable[[Sequence[Record]], str]
-
-
-def to_markdown(tables: Sequence[Table], link: Link | None = None, heading: str = "##") -> str:
-    """Return tables as Markdown, intervals included.
-
-    Args:
-        tables: what `build_table` returned.
-        link: address of the records of a cell; no links where it is None.
-        heading: what stands before a table's title.
-    """
-    parts = []
-    for table in tables:
-        several = len(table.models) > 1
-        columns = [*(["model"] if several else []), "arm", *(f"N = {size}" for size in table.sizes)]
-        rows = []
-        for row in table.rows:
-            names = [row.model, row.protocol] if several else [row.protocol]
-            cells = [_markdown_cell(row.cells.get(size), link) for size in table.sizes]
-            rows.append([*map(escape_markdown, names), *cells])
-        body = markdown_table(columns, rows, left=2 if several else 1)
-        parts.append(f"{heading} {escape_markdown(table.title)}\n\n{escape_markdown(table.header)}\n\n{body}\n")
-    return "\n".join([*parts, NOTE + "\n"])
-
-
-def _markdown_cell(cell: Summary | None, link: Link | None) -> str:
-    if cell is None:
-        return "–"
-    text = escape_markdown(cell.text())
-    return f"[{text}]({link(cell.records)})" if link is not None and cell.records else text
-
-
-def to_rich(tables: Sequence[Table]) -> list[Group]:
-    """Return tables for a terminal: medians and words alone, so that they fit its width."""
-    from rich.console import Group
-    from rich.table import Table as Rich
-    from rich.text import Text
-
-    drawn = []
-    for table in tables:
-        title = Text.assemble((table.title, "bold"), "\n", (table.header, "dim"))
-        rich = Rich()
-        several = len(table.models) > 1
-        for name in (["model"] if several else []) + ["arm"]:
-            rich.add_column(name)
-        for size in table.sizes:
-            rich.add_column(f"N={size}", justify="right")
-        for row in table.rows:
-            names = [row.model, row.protocol] if several else [row.protocol]
-            texts = [cell.text(detailed=False) if (cell := row.cells.get(size)) else "–" for size in table.sizes]
-            rich.add_row(*(Text(text) for text in [*names, *texts]))  # Text, so that names are never read as markup
-        drawn.append(Group(title, rich, ""))  # a title of the table itself would be wrapped to its width
-    return drawn
-
-
-def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
-    """Return one Markdown table of cells that are already escaped; the first ``left`` columns are left-aligned."""
-    from tabulate import tabulate  # type: ignore[import-untyped, unused-ignore]  # its types are a package of their own
-
-    align = ["left" if index < left else "right" for index in range(len(columns))]
-    return str(tabulate(rows, headers=columns, tablefmt="pipe", colalign=align, disable_numparse=True))
-
-
-def escape_markdown(text: str) -> str:
-    """Return ``text`` so that Markdown shows it as it is, inside a table cell too."""
-    return _MARKDOWN.sub(r"\\\1", text)
-
-
-def number(value: float) -> str:
-    """Return three significant digits: 0.0123, 1.20, 1.23e-05."""
-    return format(value, "#.3g").removesuffix(".")
-
-
-def describe_parameters(counts: Sequence[int]) -> str:
-    """Return ``67,281 parameters``; the range where a model's size depends on the channels of the problem."""
-    if not counts:
-        return "parameters unknown"
-    low, high = min(counts), max(counts)
-    return f"{low:,} parameters" if low == high else f"{low:,} to {high:,} parameters"
-
-
-def natural(text: str) -> tuple[tuple[float, str], ...]:
-    """Sort key that reads numbers as numbers: SYS-1(2.5,7.5) before SYS-1(10,20)."""
-    return tuple((float(part), "") if index % 2 else (-1.0, part) for index, part in enumerate(_NUMBER.split(text)))
-
-
-def arm_order(protocol: str) -> tuple[int, str]:
-    """Sort key of arms: zero-shot, fine-tune, those of plugins by name, scratch last."""
-    places = {"pretraining": 0, "zero-shot": 1, "fine-tune": 2, "scratch": 4}
-    return places.get(protocol, 3), protocol

@@ -1,0 +1,434 @@
+"""Scores of a curve: the error of one arm against the number of downstream examples N, and what follows from it.
+
+Everything here is computed from records alone and is deterministic. ``docs/scores.md`` defines each score and says why
+it is defined so. What the tried sizes cannot say stays a bound (`Amount`) and never becomes a number.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+
+from pdebench_fm.records import Record
+from pdebench_fm.streams import Stream
+
+METRIC = "relative_l2"
+"""The metric that curves, tables, figures and the leaderboard show: mean relative L2 error over the test set."""
+
+ZERO_SHOT, FINE_TUNE, SCRATCH = "zero-shot", "fine-tune", "scratch"
+RESAMPLES = 1000
+
+_EXACT, _MORE, _AT_MOST = 0, 1, -1
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95% interval and what it is over: the ``seeds``, or the ``test examples`` where there is one seed."""
+
+    low: float
+    high: float
+    over: Literal["seeds", "test examples"]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One N of a curve.
+
+    Args:
+        examples: N.
+        errors: one a seed, in the order of the seeds; infinite where training diverged.
+        of_test_set: the record's own interval over test examples, where there is one record.
+    """
+
+    examples: int
+    errors: tuple[float, ...]
+    of_test_set: tuple[float, float] | None = None
+
+    @property
+    def median(self) -> float:
+        """Median over seeds; infinite where half of them or more diverged."""
+        return statistics.median(self.errors)
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        """First and third quartile over seeds, each one of the errors (no interpolation)."""
+        low, high = np.quantile(self.errors, [0.25, 0.75], method="inverted_cdf")
+        return float(low), float(high)
+
+    @property
+    def interval(self) -> Interval | None:
+        """95% interval of the median, by bootstrap over seeds; of one seed, its record's own over test examples."""
+        if len(self.errors) > 1:
+            low, high = np.quantile(_resampled(self.errors), [0.025, 0.975], method="inverted_cdf")
+            return Interval(float(low), float(high), "seeds")
+        return None if self.of_test_set is None else Interval(*self.of_test_set, "test examples")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Error of one arm of one model on one task, against N.
+
+    Args:
+        model: name of the model.
+        task: name of the task.
+        protocol: the arm.
+        points: by N; only those each of whose records has an outcome, a score or a divergence.
+        lacking: every other N that was tried: one of its records failed or is unsupported.
+    """
+
+    model: str
+    task: str
+    protocol: str
+    points: tuple[Point, ...]
+    lacking: tuple[int, ...] = ()
+
+    def point(self, examples: int) -> Point | None:
+        """Return the point at exactly this N."""
+        return next((point for point in self.points if point.examples == examples), None)
+
+    @property
+    def trained(self) -> tuple[Point, ...]:
+        """The points with N ≥ 1: those that have a place on a logarithmic axis."""
+        return tuple(point for point in self.points if point.examples > 0)
+
+    def error_at(self, budget: float) -> float | None:
+        """Return the median error at a budget of examples, log-log interpolated between two tried N.
+
+        None outside the tried range, and between points whose errors have no logarithm.
+        """
+        for point in self.points:
+            if point.examples == budget:
+                return point.median
+        for low, high in pairwise(self.trained):
+            if low.examples < budget < high.examples and _has_logarithm(low.median) and _has_logarithm(high.median):
+                share = math.log(budget / low.examples) / math.log(high.examples / low.examples)
+                return math.exp((1 - share) * math.log(low.median) + share * math.log(high.median))
+        return None
+
+
+def make_curves(records: Iterable[Record]) -> dict[tuple[str, str, str], Curve]:
+    """Return the curve of every (model, task, protocol) of one suite, version and profile.
+
+    Args:
+        records: of two at the same `Record.place` the later counts; pre-trainings are left out.
+    """
+    found: dict[tuple[str, str, str], dict[int, list[Record]]] = {}
+    for record in {record.place: record for record in records if record.kind == "point"}.values():
+        sizes = found.setdefault((record.model, record.task, record.protocol), {})
+        sizes.setdefault(record.examples, []).append(record)
+    return {key: _curve(key, sizes) for key, sizes in found.items()}
+
+
+def _curve(key: tuple[str, str, str], sizes: Mapping[int, Sequence[Record]]) -> Curve:
+    points, lacking = [], []
+    for examples, records in sorted(sizes.items()):
+        ordered = sorted(records, key=lambda record: record.seed)
+        if all(METRIC in record.metrics or record.status == "diverged" for record in ordered):
+            errors = tuple(record.metrics.get(METRIC, math.inf) for record in ordered)
+            points.append(Point(examples, errors, ordered[0].interval.get(METRIC) if len(ordered) == 1 else None))
+        else:
+            lacking.append(examples)
+    return Curve(*key, tuple(points), tuple(lacking))
+
+
+def transfer_curves(curves: Mapping[str, Curve]) -> list[Curve]:
+    """Return the arms that scratch is compared with, zero-shot as the N = 0 of fine-tuning.
+
+    Args:
+        curves: of one model on one task, by protocol.
+    """
+    arms = {protocol: curve for protocol, curve in curves.items() if protocol != SCRATCH}
+    zero, tuned = arms.get(ZERO_SHOT), arms.get(FINE_TUNE)
+    if zero is not None and tuned is not None and tuned.points and tuned.point(0) is None:
+        at_zero = tuple(point for point in zero.points if point.examples == 0)
+        arms[FINE_TUNE] = Curve(
+            tuned.model, tuned.task, FINE_TUNE, at_zero + tuned.points, zero.lacking + tuned.lacking
+        )
+        del arms[ZERO_SHOT]
+    return [arms[protocol] for protocol in sorted(arms)]
+
+
+@dataclass(frozen=True)
+class Amount:
+    """A number of examples (or a ratio of two), known exactly or only as a bound.
+
+    Args:
+        value: the number, or the bound.
+        bound: ``=`` the number itself; ``>`` more than the largest N tried; ``≤`` at most the value: the smallest N
+            tried does it already, or the next smaller one diverged.
+    """
+
+    value: float
+    bound: Literal["=", ">", "≤"] = "="
+
+    @property
+    def censored(self) -> bool:
+        """Whether only a bound is known."""
+        return self.bound != "="
+
+    def divided_by(self, other: float) -> Amount:
+        """Return the ratio; a bound stays a bound."""
+        return Amount(self.value / other, self.bound)
+
+    def __str__(self) -> str:
+        # A tried N is written in full, since rounding it up would make a bound untrue.
+        value = str(int(self.value)) if self.value.is_integer() else f"{float(f'{self.value:.3g}'):g}"
+        return f"{self.bound} {value}" if self.censored else value
+
+
+def needed(curve: Curve, target: float) -> Amount | None:
+    """Return the N from which a curve reaches a target error.
+
+    The first N at which the median error is at most the target, log-log interpolated from the N before it. What a curve
+    does at larger N is not asked: whoever has more examples can still train on fewer.
+
+    Returns:
+        None where the curve has no point with N ≥ 1.
+    """
+    if not curve.trained:
+        return None
+    sizes, errors = [p.examples for p in curve.trained], np.array([[p.median for p in curve.trained]])
+    values, bounds = _crossings(sizes, errors, np.array([target]))
+    return _amount(values[0], bounds[0])
+
+
+def _crossings(sizes: Sequence[int], errors: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Apply `needed` to many curves at once.
+
+    Args:
+        sizes: N ≥ 1, rising, (points,).
+        errors: (curves, points).
+        targets: (curves,).
+
+    Returns:
+        values and bounds of the amounts, (curves,) each.
+    """
+    rows, tried = np.arange(len(errors)), np.array(sizes, dtype=np.float64)
+    reached = errors <= targets[:, None]
+    ever, first = reached.any(axis=1), reached.argmax(axis=1)
+    low, high = errors[rows, first], errors[rows, np.maximum(first - 1, 0)]
+    values = np.where(ever, tried[first], tried[-1])
+    bounds = np.where(ever, np.where((low == targets) & (first > 0), _EXACT, _AT_MOST), _MORE)
+    at = np.flatnonzero(ever & (first > 0) & np.isfinite(high) & (low > 0) & (low < targets))
+    share = np.log(high[at] / targets[at]) / np.log(high[at] / low[at])
+    values[at] = tried[first[at] - 1] * (tried[first[at]] / tried[first[at] - 1]) ** share
+    bounds[at] = _EXACT
+    return values, bounds
+
+
+def _amount(value: float, bound: int) -> Amount:
+    names: dict[int, Literal["=", ">", "≤"]] = {_EXACT: "=", _MORE: ">", _AT_MOST: "≤"}
+    return Amount(float(value), names[int(bound)])
+
+
+@dataclass(frozen=True)
+class Saving:
+    """What N examples of a pre-trained arm are worth.
+
+    Args:
+        examples: N; 0 is zero-shot.
+        error: the median error there.
+        matched: scratch examples that reach the same error.
+        interval: 95% interval of ``matched``, by bootstrap over seeds; None with one seed.
+    """
+
+    examples: int
+    error: float
+    matched: Amount
+    interval: tuple[Amount, Amount] | None
+
+    @property
+    def factor(self) -> Amount | None:
+        """``matched`` divided by N; None for zero-shot."""
+        return self.matched.divided_by(self.examples) if self.examples > 0 else None
+
+
+def savings(tuned: Curve, scratch: Curve, intervals: bool = True) -> tuple[Saving, ...]:
+    """Return the data savings at every N of ``tuned`` that has a finite error.
+
+    Seeds are drawn again for both arms together, since the runs of one seed share their few-shot examples.
+
+    Args:
+        tuned: the arm that uses the pre-training.
+        scratch: what it is compared with; no savings where it has no point with N ≥ 1.
+        intervals: whether to compute them.
+    """
+    against = scratch.trained
+    if not against:
+        return ()
+    sizes, middle = [p.examples for p in against], np.array([[p.median for p in against]])
+    several = intervals and any(len(point.errors) > 1 for point in (*tuned.points, *against))
+    redrawn = np.stack([_resampled(point.errors) for point in against], axis=1) if several else None
+    found = []
+    for point in tuned.points:
+        if not math.isfinite(point.median):
+            continue
+        values, bounds = _crossings(sizes, middle, np.array([point.median]))
+        interval = None
+        if redrawn is not None:
+            ends = _crossings(sizes, redrawn, _resampled(point.errors))
+            interval = _interval_of_amounts(*ends)
+        found.append(Saving(point.examples, point.median, _amount(values[0], bounds[0]), interval))
+    return tuple(found)
+
+
+def _interval_of_amounts(values: np.ndarray, bounds: np.ndarray) -> tuple[Amount, Amount]:
+    """Return the 95% interval of resampled amounts; its ends are amounts themselves, so bounds stay bounds."""
+    order = np.lexsort((values, bounds == _MORE))
+    low, high = (order[math.ceil(share * len(values)) - 1] for share in (0.025, 0.975))
+    return _amount(values[low], bounds[low]), _amount(values[high], bounds[high])
+
+
+@dataclass(frozen=True)
+class MeanFactor:
+    """Geometric mean of factors some of which may be bounds.
+
+    Args:
+        value: the mean, a bound counted as if it were the number.
+        more: how many were ``>``; these pull the mean below what it is.
+        at_most: how many were ``≤``; these push it above.
+        count: how many there were.
+    """
+
+    value: float
+    more: int
+    at_most: int
+    count: int
+
+
+def mean_factor(found: Iterable[Saving]) -> MeanFactor | None:
+    """Return the geometric mean of the factors scratch examples / N over savings at N ≥ 1; None where there is none."""
+    factors = [saving.factor for saving in found if saving.factor is not None]
+    mean = geometric_mean([factor.value for factor in factors])
+    if mean is None:
+        return None
+    bounds = [factor.bound for factor in factors]
+    return MeanFactor(mean, bounds.count(">"), bounds.count("≤"), len(factors))
+
+
+@dataclass(frozen=True)
+class Gains:
+    """Scratch error divided by the error of a pre-trained arm; above 1, the pre-training pays.
+
+    Args:
+        at: by N, those for which both errors are finite and not zero.
+        mean: geometric mean over all N ≥ 1 that both arms tried; None where one of these has no gain.
+        interval: 95% interval of the mean, by bootstrap over seeds; None with one seed, and where some draws of seeds
+            diverged and have no gain.
+    """
+
+    at: Mapping[int, float]
+    mean: float | None
+    interval: tuple[float, float] | None
+
+
+def transfer_gains(tuned: Curve, scratch: Curve) -> Gains:
+    """Return the transfer gain at every N of both arms."""
+    both = [(ours, theirs) for ours in tuned.points if (theirs := scratch.point(ours.examples)) is not None]
+    at = {
+        ours.examples: theirs.median / ours.median
+        for ours, theirs in both
+        if _has_logarithm(ours.median) and _has_logarithm(theirs.median)
+    }
+    tried = ({p.examples for p in tuned.points} | {*tuned.lacking}) & (
+        {p.examples for p in scratch.points} | {*scratch.lacking}
+    )
+    wanted = {size for size in tried if size > 0}
+    if not wanted or not wanted <= set(at):
+        return Gains(at, None, None)
+    mean, interval = geometric_mean([at[size] for size in sorted(wanted)]), None
+    used = [(ours, theirs) for ours, theirs in both if ours.examples > 0]
+    if any(len(point.errors) > 1 for pair in used for point in pair):
+        with np.errstate(divide="ignore", invalid="ignore"):  # a resample that diverged, or has an error of zero
+            ratios = [np.log(_resampled(theirs.errors)) - np.log(_resampled(ours.errors)) for ours, theirs in used]
+            drawn = np.mean(ratios, axis=0)
+        if np.isfinite(drawn).all():
+            low, high = np.quantile(drawn, [0.025, 0.975], method="inverted_cdf")
+            interval = math.exp(low), math.exp(high)
+    return Gains(at, mean, interval)
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """error = a · x^−b, fitted by least squares in logarithms.
+
+    Args:
+        a: the error at x = 1.
+        b: the exponent; positive where the error falls.
+        b_error: standard error of ``b`` from the scatter about the line, with points − 2 degrees of freedom.
+        r_squared: share of the variance of log error that the line explains; 0 where there is no variance.
+        points: how many points were fitted.
+    """
+
+    a: float
+    b: float
+    b_error: float
+    r_squared: float
+    points: int
+
+
+def fit_power_law(x: Sequence[float], errors: Sequence[float]) -> PowerLaw | None:
+    """Fit a power law to points of a curve; None with fewer than three different x.
+
+    Args:
+        x: number of examples, or of parameters; points that are not above 0 are left out.
+        errors: points whose error is zero or infinite are left out.
+    """
+    kept = [(a, b) for a, b in zip(x, errors, strict=True) if a > 0 and _has_logarithm(b)]
+    if len({a for a, _ in kept}) < 3:
+        return None
+    u, v = np.log(np.array(kept, dtype=np.float64)).T
+    centred = u - u.mean()
+    spread = float(centred @ centred)
+    slope = float(centred @ v) / spread
+    left = v - v.mean() - slope * centred
+    variance, unexplained = float(np.sum((v - v.mean()) ** 2)), float(left @ left)
+    rounding = len(kept) * (4e-16 * float(np.abs(v).max())) ** 2
+    return PowerLaw(
+        a=math.exp(float(v.mean()) - slope * float(u.mean())),
+        b=-slope,
+        b_error=math.sqrt(unexplained / (len(kept) - 2) / spread),
+        r_squared=1.0 - unexplained / variance if variance > rounding else 0.0,
+        points=len(kept),
+    )
+
+
+def fit_curve(curve: Curve) -> PowerLaw | None:
+    """Fit error = a · N^−b to the medians of a curve at N ≥ 1."""
+    return fit_power_law([p.examples for p in curve.trained], [p.median for p in curve.trained])
+
+
+def family(record: Record) -> str:
+    """Return the model family that a record's job names; the model's own name where it names none."""
+    described = record.job.get("model")
+    named = described.get("family") if isinstance(described, dict) else None
+    return named if isinstance(named, str) and named else record.model
+
+
+def geometric_mean(values: Sequence[float]) -> float | None:
+    """Return the geometric mean of positive numbers; None of none."""
+    return math.exp(math.fsum(map(math.log, values)) / len(values)) if values else None
+
+
+def _has_logarithm(value: float) -> bool:
+    return 0 < value < math.inf
+
+
+def _resampled(errors: Sequence[float]) -> np.ndarray:
+    """Medians of the errors with seeds drawn again, (RESAMPLES,); the same draws wherever there are as many seeds."""
+    median: np.ndarray = np.median(np.asarray(errors, dtype=np.float64)[_draws(len(errors))], axis=1)
+    return median
+
+
+@cache
+def _draws(seeds: int) -> np.ndarray:
+    """Which seeds each resample has, (RESAMPLES, seeds)."""
+    uniform = Stream({"bootstrap": "seeds", "count": seeds}, seeds).uniform(range(RESAMPLES))
+    return (uniform * seeds).astype(np.int64)

@@ -1,0 +1,104 @@
+"""Error against the number of downstream examples, a panel for each task (the paper's Figs. 3, 5, A.2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pdebench_fm.curves import METRIC
+from pdebench_fm.figures import panels
+from pdebench_fm.figures.style import SMALLEST, Looks
+from pdebench_fm.records import Record
+from pdebench_fm.tables import Summary, Table, build_table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+NEEDS = "a record with a score"
+
+
+def make(records: Sequence[Record]) -> list[tuple[str, list[str], Figure]]:
+    """Return (detail, models, figure) for the points of one suite, version and profile."""
+    if not any(METRIC in record.metrics for record in records):
+        return []
+    return [("", sorted({record.model for record in records}), make_figure(build_table(records)))]
+
+
+def make_figure(tables: Sequence[Table]) -> Figure:
+    """Draw the tables of one suite, version and profile."""
+    figure, groups = panels.make_panels(len(tables))
+    looks = Looks(tables)
+    sizes = panels.trained_sizes(tables)
+    for (panel,), table in zip(groups, tables, strict=True):
+        _draw_panel(panel, table, looks, sizes)
+    panels.label_outside(groups, panels.SIZE_LABEL, [panels.ERROR_LABEL])
+    panels.label_errors(groups[0][0])
+    _add_legend(figure, tables, looks)
+    panels.add_headline(figure, tables, looks.models)
+    return figure
+
+
+def _draw_panel(axes: Axes, table: Table, looks: Looks, sizes: Sequence[int]) -> None:
+    """Draw one task; an arm that has N = 0 alone is a horizontal line too."""
+    axes.set_yscale("log")
+    panels.size_axis(axes, sizes, with_zero=any(0 in row.cells for row in table.rows))
+    zero = panels.zero_place(sizes)
+    for row in table.rows:
+        alone = set(row.cells) == {0}
+        style = looks.line(row)
+        if alone and (middle := row.cells[0].median) is not None:
+            axes.axhline(max(middle, SMALLEST), zorder=2, **looks.level(row))
+            if row.cells[0].spread is not None:
+                low, high = row.cells[0].spread
+                axes.axhspan(max(low, SMALLEST), max(high, SMALLEST), color=style["color"], alpha=0.15, linewidth=0)
+        if 0 in row.cells:
+            _draw_line(axes, [(zero, row.cells[0])], {**style, "linestyle": "none"}, spread=not alone)
+        _draw_line(axes, [(float(size), cell) for size, cell in row.cells.items() if size > 0], style)
+        for size, cell in row.cells.items():
+            if any(record.status == "diverged" for record in cell.records):
+                panels.mark_diverged(axes, size or zero, style["color"])
+    panels.dress(axes, table)
+
+
+def _draw_line(
+    axes: Axes, points: Sequence[tuple[float, Summary]], style: Mapping[str, Any], spread: bool = True
+) -> None:
+    """Draw medians and their spread; where a size has no score the line is broken, never bridged."""
+    if not points:
+        return
+    places = [place for place, _ in points]
+    middles = [panels.on_axis(cell.median) for _, cell in points]
+    axes.plot(places, middles, zorder=3, **style)
+    if not spread:
+        return
+    spreads = [cell.spread or (middle, middle) for (_, cell), middle in zip(points, middles, strict=True)]
+    lows = [max(low, SMALLEST) for low, _ in spreads]
+    highs = [max(high, SMALLEST) for _, high in spreads]
+    if len(places) == 1:
+        axes.vlines(places, lows, highs, color=style["color"], linewidth=1.0, alpha=0.5)
+    else:
+        axes.fill_between(places, lows, highs, color=style["color"], alpha=0.15, linewidth=0)
+
+
+def _add_legend(figure: Figure, tables: Sequence[Table], looks: Looks) -> None:
+    rows = {(row.model, row.protocol): row for table in tables for row in table.rows}
+    entries: list[tuple[Mapping[str, Any], str]] = []
+    for model in looks.models:
+        for arm in looks.arms:
+            row = rows.get((model, arm))
+            if row is None:
+                continue
+            cells = [r.cells for table in tables for r in table.rows if (r.model, r.protocol) == (model, arm)]
+            alone = all(set(found) <= {0} for found in cells)
+            words = {record.status for found in cells for cell in found.values() for record in cell.records}
+            without = f" ({', '.join(sorted(words))})" if words and "ok" not in words else ""
+            look = {**looks.line(row), **(looks.level(row) if alone else {})}
+            entries.append((look, (arm if len(looks.models) == 1 else f"{model}, {arm}") + without))
+    entries += panels.diverged_entry(tables)
+    columns = 4
+    if 1 < len(looks.models) <= 3 and len(rows) == len(looks.models) * len(looks.arms):  # a column for each model
+        columns = math.ceil(len(entries) / len(looks.arms))
+        entries += [({"linestyle": "none"}, "")] * (columns * len(looks.arms) - len(entries))
+    panels.add_legend(figure, entries, columns)

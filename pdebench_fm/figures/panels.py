@@ -1,0 +1,193 @@
+"""The parts that panels of every kind share: a grid of them, the N axis, the shift above, lines and legends."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pdebench_fm.figures.style import DARK, PALE, SMALLEST
+from pdebench_fm.tables import Table, describe_parameters
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ERROR_LABEL = "relative $L_2$ error"
+SIZE_LABEL = "downstream examples $N$"
+WIDEST = 4
+"""Panels side by side; more go to further lines."""
+
+_SHIFTS = ("none", "mild", "med", "large")
+
+
+def make_panels(count: int, rows_each: int = 1) -> tuple[Figure, list[list[Axes]]]:
+    """Return a figure, without any of pyplot's global state, and its panels.
+
+    Args:
+        count: how many groups of panels; a group is a column, and groups beyond `WIDEST` go to further lines.
+        rows_each: panels of one group, on top of each other.
+
+    Returns:
+        the figure, and for each group its panels from top to bottom. All share one vertical axis.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    lines = math.ceil(count / WIDEST)
+    columns = math.ceil(count / lines)
+    height = 2.25 * lines + 1.0 + (rows_each - 1) * 1.75 * lines
+    figure = Figure(figsize=(max(1.85 * columns + 0.5, 3.6), height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(lines * rows_each, columns, squeeze=False, sharey=True)
+    groups = []
+    for index in range(lines * columns):
+        line, column = divmod(index, columns)
+        stack = [axes[line * rows_each + row][column] for row in range(rows_each)]
+        if index >= count:
+            for panel in stack:
+                panel.set_axis_off()
+        else:
+            groups.append(stack)
+    return figure, groups
+
+
+def label_outside(groups: Sequence[Sequence[Axes]], x: str, y: Sequence[str]) -> None:
+    """Label the outer axes: ``x`` below the lowest panels, ``y`` (a text for each row of a group) left of the first."""
+    columns = math.ceil(len(groups) / math.ceil(len(groups) / WIDEST))
+    for index, stack in enumerate(groups):
+        if index % columns == 0:
+            for panel, text in zip(stack, y, strict=True):
+                panel.set_ylabel(text, parse_math=text.count("$") == 2)
+        if index + columns >= len(groups):
+            stack[-1].set_xlabel(x)
+
+
+def dress(axes: Axes, table: Table, title: str | None = None) -> None:
+    """Give a panel its grid, its title and the shift above."""
+    axes.grid(True, which="major", color="#E6E6E6", linewidth=0.5)
+    axes.set_axisbelow(True)
+    axes.tick_params(which="both", width=0.5, labelsize=7)
+    axes.set_title(table.task if title is None else title, fontsize=8, pad=15, parse_math=False)
+    draw_shift(axes, table.shift)
+
+
+def draw_shift(axes: Axes, shift: str) -> None:
+    """Draw the shift between title and panel: four small boxes, filled up to its level, and its name."""
+    from matplotlib.patches import Rectangle
+
+    level = _SHIFTS.index(shift) if shift in _SHIFTS else -1
+    if level >= 0:
+        for index in range(len(_SHIFTS)):
+            colour = DARK if index <= level else PALE
+            box = Rectangle((0.02 + 0.07 * index, 1.035), 0.055, 0.035, transform=axes.transAxes, clip_on=False)
+            box.set(facecolor=colour, edgecolor="none")
+            axes.add_patch(box)
+    if shift:
+        place = 0.33 if level >= 0 else 0.02
+        axes.text(place, 1.03, f"shift: {shift}", transform=axes.transAxes, fontsize=6.5, color=DARK, parse_math=False)
+
+
+def size_axis(axes: Axes, sizes: Sequence[int], with_zero: bool) -> None:
+    """Make N the horizontal axis: logarithmic, the sizes that were run as ticks, as many as there is room for.
+
+    Args:
+        axes: the panel.
+        sizes: every N ≥ 1 of the figure.
+        with_zero: whether N = 0 has a place, left of the smallest N and a cut in the axis.
+    """
+    axes.set_xscale("log", base=2)
+    zero = zero_place(sizes)
+    kept = sizes[:: math.ceil(len(sizes) / 5)]
+    first = [zero] if with_zero else []
+    axes.set_xticks([*first, *kept], labels=[*("0" for _ in first), *map(short_size, kept)])
+    axes.set_xticks([], minor=True)
+    axes.set_xlim((zero if with_zero else sizes[0]) / 1.6, sizes[-1] * 1.6)
+    if with_zero:
+        axes.plot(
+            [zero * 2],
+            [0],
+            marker=(2, 0, -30),
+            markersize=7,
+            color="black",
+            markeredgewidth=0.6,
+            transform=axes.get_xaxis_transform(),
+            clip_on=False,
+        )
+
+
+def zero_place(sizes: Sequence[int]) -> float:
+    """Where N = 0 stands on a logarithmic axis."""
+    return sizes[0] / 4
+
+
+def trained_sizes(tables: Iterable[Table]) -> list[int]:
+    """Every N ≥ 1 of a figure; [1] where there is none, so that an axis can be drawn."""
+    return sorted({size for table in tables for size in table.sizes if size > 0}) or [1]
+
+
+def short_size(size: float) -> str:
+    """Return ``512``, ``2K`` (2048), as the paper labels its axes."""
+    return f"{size / 1024:g}K" if size >= 1024 and size % 1024 == 0 else f"{size:g}"
+
+
+def short_count(count: float) -> str:
+    """Return a number of parameters with two digits: ``67K``, ``1.1M``."""
+    for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if count >= unit:
+            return f"{float(f'{count / unit:.2g}'):g}{name}"
+    return f"{count:g}"
+
+
+def label_errors(axes: Axes) -> None:
+    """Label 1, 2 and 5 of each decade where the (shared) axis spans too few powers of ten to be read by them."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = axes.get_ylim()
+    if high / low < 50:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def on_axis(error: float | None) -> float:
+    """Return where an error stands on a logarithmic axis; NaN, which breaks the line, where there is none."""
+    return math.nan if error is None or not math.isfinite(error) else max(error, SMALLEST)
+
+
+def mark_diverged(axes: Axes, place: float, colour: Any) -> None:
+    """Mark a divergence by a cross at the top of the panel."""
+    axes.plot(
+        [place], [0.96], "x", color=colour, transform=axes.get_xaxis_transform(), markersize=4, clip_on=False, zorder=4
+    )
+
+
+def diverged_entry(tables: Iterable[Table]) -> list[tuple[Mapping[str, Any], str]]:
+    """Return the legend's entry for a divergence, where there is one."""
+    cells = [cell for table in tables for row in table.rows for cell in row.cells.values()]
+    if any(record.status == "diverged" for cell in cells for record in cell.records):
+        return [({"color": "black", "marker": "x", "linestyle": "none", "markersize": 4}, "diverged")]
+    return []
+
+
+def add_legend(figure: Figure, entries: Sequence[tuple[Mapping[str, Any], str]], columns: int = 4) -> None:
+    """Add one legend below all panels, from (line style, text) pairs; texts are never read as mathematics."""
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], **look) for look, _ in entries]
+    legend = figure.legend(
+        handles, ["-"] * len(handles), loc="outside lower center", ncols=columns, frameon=False, fontsize=7.5
+    )
+    for text, (_, label) in zip(legend.get_texts(), entries, strict=True):  # set here: a label may begin with "_"
+        text.set_text(label)
+        text.set_parse_math(False)
+
+
+def add_headline(figure: Figure, tables: Sequence[Table], models: Sequence[str], what: str = "") -> None:
+    """Write above all panels where the scores come from; of a single model, its name and size."""
+    first = tables[0]
+    title = f"{first.suite} v{first.suite_version}, profile {first.profile}"
+    if len(models) == 1:
+        counts = sorted({count for table in tables for count in table.parameters.get(models[0], ())})
+        title += f": {models[0]}, {describe_parameters(counts)}"
+    figure.suptitle(title + (f" · {what}" if what else ""), fontsize=8, parse_math=False)

@@ -1,0 +1,85 @@
+"""Every seed by itself, with median and quartiles over seeds (the paper's Fig. B.3); a figure for each model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pdebench_fm.curves import METRIC, Curve, make_curves
+from pdebench_fm.figures import panels
+from pdebench_fm.figures.style import DARK, Looks
+from pdebench_fm.records import Record
+from pdebench_fm.tables import Row, Table, build_table, natural
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+NEEDS = "scores of two seeds of one point"
+
+
+def make(records: Sequence[Record]) -> list[tuple[str, list[str], Figure]]:
+    """Return a figure for each model of one suite, version and profile that has a point with several seeds."""
+    found: list[tuple[str, list[str], Figure]] = []
+    for model in sorted({record.model for record in records}, key=natural):
+        mine = [record for record in records if record.model == model]
+        tables = [table for table in build_table(mine) if _several(table)]
+        if tables:
+            found.append(("", [model], _draw(tables, make_curves(mine))))
+    return found
+
+
+def _several(table: Table) -> bool:
+    return any(len(cell.values) > 1 for row in table.rows for cell in row.cells.values())
+
+
+def _draw(tables: Sequence[Table], curves: Mapping[tuple[str, str, str], Curve]) -> Figure:
+    figure, groups = panels.make_panels(len(tables))
+    looks = Looks(tables)
+    sizes = panels.trained_sizes(tables)
+    for (axes,), table in zip(groups, tables, strict=True):
+        axes.set_yscale("log")
+        panels.size_axis(axes, sizes, with_zero=0 in table.sizes)
+        for row in table.rows:
+            _draw_arm(axes, row, curves.get((row.model, table.task, row.protocol)), sizes, looks.colours[row.protocol])
+        panels.dress(axes, table)
+    panels.label_outside(groups, panels.SIZE_LABEL, [panels.ERROR_LABEL])
+    panels.label_errors(groups[0][0])
+    entries: list[tuple[Mapping[str, Any], str]] = [
+        ({"color": looks.colours[arm], "linewidth": 1.6}, f"{arm}, median") for arm in looks.arms
+    ]
+    thin = {"color": DARK, "linewidth": 0.5, "marker": "o", "markersize": 1.8, "alpha": 0.7}
+    entries += [(thin, "one seed"), ({"color": DARK, "linewidth": 5, "alpha": 0.2}, "quartiles")]
+    panels.add_legend(figure, entries + panels.diverged_entry(tables), columns=3)
+    panels.add_headline(figure, tables, looks.models)
+    return figure
+
+
+def _draw_arm(axes: Axes, row: Row, curve: Curve | None, sizes: Sequence[int], colour: Any) -> None:
+    """Draw the seeds of one arm, thin, and over them the median; N = 0 stands alone."""
+    zero = panels.zero_place(sizes)
+    by_seed: dict[int, dict[int, float]] = {}
+    for size, cell in row.cells.items():
+        for record in cell.records:
+            by_seed.setdefault(record.seed, {})[size] = record.metrics.get(METRIC, math.nan)
+            if record.status == "diverged":
+                panels.mark_diverged(axes, size or zero, colour)
+    thin = {"color": colour, "marker": "o", "markersize": 1.8, "markeredgewidth": 0, "linewidth": 0.5, "alpha": 0.55}
+    for errors in by_seed.values():
+        trained = {size: error for size, error in errors.items() if size > 0}
+        if 0 in errors:
+            axes.plot([zero], [panels.on_axis(errors[0])], zorder=3, **{**thin, "linestyle": "none"})
+        if trained:
+            axes.plot(list(trained), [panels.on_axis(e) for e in trained.values()], zorder=3, **thin)
+    if curve is None:
+        return
+    if (at_zero := curve.point(0)) is not None:
+        axes.plot([zero], [panels.on_axis(at_zero.median)], marker="_", markersize=9, color=colour, zorder=4)
+    if curve.trained:
+        places = [point.examples for point in curve.trained]
+        middles = [panels.on_axis(point.median) for point in curve.trained]
+        axes.plot(places, middles, color=colour, linewidth=1.6, zorder=4)
+        quartiles = [tuple(map(panels.on_axis, point.quartiles)) for point in curve.trained]
+        lows, highs = zip(*quartiles, strict=True)
+        axes.fill_between(places, lows, highs, color=colour, alpha=0.2, linewidth=0)

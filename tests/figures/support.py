@@ -1,0 +1,40 @@
+"""What tests of figures share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pdebench_fm.identity import job_id
+from pdebench_fm.records import Record
+from tests.support.records import make_record
+
+
+def curve(protocol: str, errors: dict[int, float], model: str = "conv-small", **changes: Any) -> list[Record]:
+    """Records of an arm from N → error."""
+    return [make_record(model, protocol=protocol, examples=n, error=e, **changes) for n, e in errors.items()]
+
+
+def with_job(record: Record, **changes: Any) -> Record:
+    """The same record with parts of its job replaced."""
+    job = {**record.job, **changes}
+    return record.model_copy(update={"job": job, "job_id": job_id(job)})
+
+
+def panels(figure: Any) -> list[Any]:
+    """The panels of a figure that are shown."""
+    return [axes for axes in figure.axes if axes.axison]
+
+
+def legend(figure: Any) -> list[str]:
+    """Texts of the legend."""
+    return [text.get_text() for text in figure.legends[0].get_texts() if text.get_text()]
+
+
+def data(axes: Any, colour: Any = None) -> list[list[tuple[float, float]]]:
+    """Points of each line of data, those in a colour only where it is given."""
+    found = []
+    for line in axes.get_lines():
+        same = colour is None or line.get_color() == colour
+        if same and line.get_transform() == axes.transData:
+            found.append([(float(x), float(y)) for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)])
+    return found

@@ -1,0 +1,103 @@
+"""The score that ranks cannot be raised by leaving out, adding, or failing anything."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pdebench_fm.leaderboard.standing import group, standings
+from tests.support.records import make_record, make_suite
+
+PLAN = frozenset(record.cell for record in make_suite(seeds=2) if record.kind == "point")
+OTHERS = [*make_suite("better", 0.8, seeds=2), *make_suite("worse", 1.2, seeds=2)]
+MINE = make_suite("mine", seeds=2)
+
+
+def standing(mine):
+    found = standings(group([*OTHERS, *mine], lambda *_: PLAN)[0])
+    return next((one for one in found if one.model == "mine"), None)
+
+
+def place(mine):
+    """Rank, with no rank behind every rank."""
+    found = standing(mine)
+    return math.inf if found is None or found.rank is None else found.rank
+
+
+def points(records):
+    return [record for record in records if record.kind == "point"]
+
+
+def spoiled(record, status):
+    return make_record(
+        record.model, record.task, record.protocol, record.examples, record.seed, shift=record.shift, status=status
+    )
+
+
+def test_whole_it_stands_between_the_others():
+    assert place(MINE) == 2
+
+
+@given(st.sets(st.sampled_from(range(len(points(MINE)))), min_size=1))
+def test_leaving_out_any_cells_loses_the_rank(left_out):
+    assert place([record for i, record in enumerate(points(MINE)) if i not in left_out]) == math.inf
+
+
+def test_leaving_out_a_task_or_a_seed_loses_the_rank():
+    assert place([record for record in MINE if record.task != "SYS-1(5,10)"]) == math.inf
+    assert place([record for record in MINE if record.seed == 0]) == math.inf
+
+
+@given(
+    st.sets(st.sampled_from(range(len(points(MINE)))), min_size=1),
+    st.sampled_from(["diverged", "failed", "unsupported"]),
+)
+def test_diverging_failing_or_refusing_loses_the_rank(bad, status):
+    assert place([spoiled(r, status) if i in bad else r for i, r in enumerate(points(MINE))]) == math.inf
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["SYS-1(5,10)", "SYS-1(1,2.5)", "easy"]),
+            st.sampled_from(["zero-shot", "fine-tune", "scratch", "head-only"]),
+            st.sampled_from([0, 1, 16, 32, 4096]),
+            st.integers(0, 5),
+        ),
+        min_size=1,
+        unique=True,
+    )
+)
+def test_adding_cells_that_are_not_planned_changes_nothing(cells):
+    extra = [make_record("mine", *cell, error=1e-9) for cell in cells if cell not in PLAN]
+    before, after = standing(MINE), standing([*MINE, *extra])
+    assert (after.rank, after.score, after.gain, after.saving) == (
+        before.rank,
+        before.score,
+        before.gain,
+        before.saving,
+    )
+    assert [one.rank for one in standings(group([*OTHERS, *MINE, *extra], lambda *_: PLAN)[0])] == [1, 2, 3]
+
+
+def test_a_worse_scratch_arm_raises_the_gain_and_not_the_score():
+    sandbagged = [
+        r.model_copy(update={"metrics": {"relative_l2": 50.0}, "interval": {}}) if r.protocol == "scratch" else r
+        for r in MINE
+    ]
+    assert standing(sandbagged).gain > 10 * standing(MINE).gain
+    assert (standing(sandbagged).rank, standing(sandbagged).score) == (2, standing(MINE).score)
+
+
+def test_without_the_plan_there_are_scores_and_no_ranks():
+    (found,) = group([*OTHERS, *MINE])
+    assert not found.from_suite
+    assert [(one.model, one.rank) for one in standings(found)] == [("better", None), ("mine", None), ("worse", None)]
+    assert standings(found)[1].score == pytest.approx(standing(MINE).score)
+
+
+def test_the_saving_is_over_planned_cells_alone():
+    extra = make_record("mine", "SYS-1(5,10)", "scratch", 4096, error=1e-9)
+    assert standing([*MINE, extra]).saving == standing(MINE).saving
+    assert standing(MINE).saving.count == 4
