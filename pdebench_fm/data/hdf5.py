@@ -3,7 +3,8 @@
 A file holds ``fields`` (N, inputs + outputs, n, n) float32, ``tensor`` (N, C) float32 with the attribute ``channels``
 (JSON list of the constants' names), the file attribute ``pdefm`` (JSON: where the examples come from) and the file
 attribute ``complete`` = 1, written last. ``fields`` may carry the attributes ``inputs`` and ``outputs`` (JSON lists of
-names; ``["source"]`` and ``["solution"]`` where absent). The paper's own files have the two data sets and no names.
+names; ``["source"]`` and ``["solution"]`` where absent). The paper's own files have the two data sets and no names: the
+PDE then says what the columns are, see `PDESystem.read_columns`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,13 +21,16 @@ from uuid import uuid4
 
 import numpy as np
 
-from pdebench_fm.errors import DataFileError, PdefmError
+from pdebench_fm.errors import DataFileError, PdefmError, UsageError
 from pdebench_fm.interfaces.examples import Examples, Ids
 from pdebench_fm.problem import Channel, Fields, Grid, Problem
 
 if TYPE_CHECKING:
     import h5py
     import torch
+
+ReadColumns = Callable[[np.ndarray], Mapping[str, np.ndarray] | None]
+"""`PDESystem.read_columns`: the columns of ``tensor``, (N, C), to constants by name, (N,)."""
 
 _CHUNK = 1 << 20  # bytes hashed at a time
 _SAMPLED = 16  # examples read by `inspect`
@@ -178,6 +182,8 @@ class HDF5Examples(Examples):
         channels: names of the constants, for a file that does not name them; such a file needs no ``complete`` either.
         device: torch device of the batches.
         problem: what the file's channels are to be taken for, with the same names; what the file says where None.
+        columns: reads the constants of a file that says nothing about itself (see `published_grid`) and to which no
+            ``channels`` are given; such a file needs no ``complete`` either.
 
     Raises:
         DataFileError: the file is missing, no HDF5, truncated, incomplete, or its parts do not fit each other.
@@ -189,15 +195,19 @@ class HDF5Examples(Examples):
         channels: Sequence[str] | None = None,
         device: torch.device | str = "cpu",
         problem: Problem | None = None,
+        columns: ReadColumns | None = None,
     ) -> None:
         self.path = path
         self._device = device
         self._file: h5py.File | None = None
         self._owner = 0  # process that opened the file: an HDF5 handle does not survive a fork
         with _opened(path) as file, _reading(path):
-            described, self._length = _header(path, file, channels)
+            self._read = columns if channels is None and _names_nothing(file) else None
+            if self._read is not None:
+                _, tensor = _data_sets(path, file)
+                channels = tuple(_read_columns(path, self._read, np.empty((0, tensor.shape[1]), np.float32)))
+            described, self._length = _header(path, file, channels, read=self._read is not None)
             self._problem = described if problem is None else problem
-            self._planes = (*self._problem.input_fields, *self._problem.output_names)
             self._columns = tuple(channels if channels is not None else _names(path, file["tensor"], "channels", ()))
             self._rows = _names(path, file["fields"], "inputs", ("source",)) + _names(
                 path, file["fields"], "outputs", ("solution",)
@@ -226,6 +236,9 @@ class HDF5Examples(Examples):
         with _reading(self.path):
             file = self._handle()
             planes, numbers = _rows(file["fields"], wanted), _rows(file["tensor"], wanted)
+        if self._read is not None:
+            named = _read_columns(self.path, self._read, numbers)
+            numbers = np.stack([named[name] for name in self._columns], axis=1).astype(np.float32)
         bad = ~(np.isfinite(planes).all(axis=(1, 2, 3)) & np.isfinite(numbers).all(axis=1))
         if bad.any():
             raise DataFileError(f"{self.path}: example {wanted[bad][0]} holds values that are not finite")
@@ -302,16 +315,50 @@ def _keep_hash(cached: Path, digest: str) -> None:
         os.replace(part, cached)
 
 
-def _header(path: Path, file: h5py.File, channels: Sequence[str] | None) -> tuple[Problem, int]:
-    """Check that the parts of a file fit each other; return its problem and how many examples it holds."""
+def published_grid(path: Path) -> Grid | None:
+    """Grid of a file that says nothing about itself, neither names nor origin, as published with the paper; else None.
+
+    Raises:
+        DataFileError: the file is missing, no HDF5, or has not the two data sets.
+    """
+    with _opened(path) as file, _reading(path):
+        fields, _ = _data_sets(path, file)
+        return Grid(int(fields.shape[2])) if _names_nothing(file) else None
+
+
+def _names_nothing(file: h5py.File) -> bool:
+    tensor = file.get("tensor")
+    return "pdefm" not in file.attrs and tensor is not None and "channels" not in tensor.attrs
+
+
+def _read_columns(path: Path, read: ReadColumns, numbers: np.ndarray) -> Mapping[str, np.ndarray]:
+    try:
+        named = read(numbers)
+    except UsageError as error:
+        raise DataFileError(f"{path}: 'tensor' does not name its columns: {error}") from None
+    if named is None:
+        raise DataFileError(f"{path}: 'tensor' does not name its columns, and the system knows no order for them")
+    return named
+
+
+def _header(path: Path, file: h5py.File, channels: Sequence[str] | None, read: bool) -> tuple[Problem, int]:
+    """Check that the parts of a file fit each other; return its problem and how many examples it holds.
+
+    Args:
+        path: where it lies.
+        file: the file.
+        channels: names of the constants, for a file that does not name them.
+        read: whether ``channels`` are what `_read_columns` makes of the columns, and need not be as many.
+    """
     fields, tensor = _data_sets(path, file)
     foreign = channels is not None and "pdefm" not in file.attrs
+    advice = "; a file that names nothing is read where the suite states its system" if _names_nothing(file) else ""
     if not foreign and not _is_complete(file):
-        raise DataFileError(f"{path}: is incomplete: the attribute 'complete' must be 1; it is written last")
+        raise DataFileError(f"{path}: is incomplete: the attribute 'complete' must be 1; it is written last{advice}")
     if channels is None and "channels" not in tensor.attrs:
-        raise DataFileError(f"{path}: the attribute 'channels' of 'tensor' is missing; it names the constants")
+        raise DataFileError(f"{path}: the attribute 'channels' of 'tensor' is missing; it names the constants{advice}")
     constants = tuple(channels) if channels is not None else _names(path, tensor, "channels", ())
-    if len(constants) != tensor.shape[1]:
+    if not read and len(constants) != tensor.shape[1]:
         raise DataFileError(f"{path}: 'tensor' has {tensor.shape[1]} columns, 'channels' names {len(constants)}")
     inputs, outputs = _names(path, fields, "inputs", ("source",)), _names(path, fields, "outputs", ("solution",))
     if len(inputs) + len(outputs) != fields.shape[1]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from pdebench_fm.arguments import bind
 from pdebench_fm.data.combine import Mixture, Subset, kept, size_in_memory
-from pdebench_fm.data.hdf5 import HDF5Examples, content_hash
+from pdebench_fm.data.hdf5 import HDF5Examples, content_hash, published_grid
 from pdebench_fm.data.sampled import SampledExamples
 from pdebench_fm.errors import DataFileError, UsageError
 from pdebench_fm.identity import canonical_json
@@ -58,13 +58,13 @@ def specify(
     """Describe ``count`` examples of one split of a distribution.
 
     Raises:
-        DataFileError: the distribution's file is missing or unreadable.
+        DataFileError: the distribution's file is missing, unreadable, or not of its system.
         UsageError: it has no file for the split, or too few examples.
     """
     common = {"split": split, "count": count}
     if distribution.files is not None:
         path = _file(distribution.files, split)
-        available = len(HDF5Examples(path))
+        available = len(_file_examples(path, distribution.system, registry, "cpu")[0])
         if available < count:
             raise UsageError(f"{path}: the suite asks for {count} {split} examples, the file has {available}")
         description: dict[str, Any] = {**common, "file": content_hash(path)}
@@ -98,8 +98,8 @@ def make_sampler(description: Mapping[str, Any], registry: Registry) -> Sampler:
 def problem_of(spec: SetSpec, registry: Registry) -> Problem:
     """The problem of a described set."""
     if spec.path is not None:
-        return _file_examples(spec, registry, "cpu")[0].problem
-    return _system(spec.description, registry, Grid(spec.description["grid"])).problem
+        return _file_examples(spec.path, _system_name(spec.description), registry, "cpu")[0].problem
+    return _system(spec.description["system"]["name"], registry, Grid(spec.description["grid"])).problem
 
 
 def open_set(spec: SetSpec, registry: Registry, device: str) -> OpenSet:
@@ -108,10 +108,13 @@ def open_set(spec: SetSpec, registry: Registry, device: str) -> OpenSet:
     if spec.path is not None:
         if content_hash(spec.path) != description["file"]:
             raise DataFileError(f"{spec.path}: the file has changed since the run was planned")
-        whole, system = _file_examples(spec, registry, device)
-        examples = Subset(whole, range(description["count"]))
-        return OpenSet(examples, system)
-    system = _system(description, registry, Grid(description["grid"]))
+        whole, system = _file_examples(spec.path, _system_name(description), registry, device)
+        ids = np.arange(description["count"])
+        if published_grid(spec.path) is not None:
+            # The authors' files hold their sparsities block by block: the first N examples would be the densest.
+            ids = ids * len(whole) // len(ids)
+        return OpenSet(Subset(whole, ids), system)
+    system = _system(description["system"]["name"], registry, Grid(description["grid"]))
     sampler = make_sampler(description, registry)
     return OpenSet(SampledExamples(sampler, system, description["count"], device), system, sampler.period)
 
@@ -171,24 +174,32 @@ class SetCache:
         return sets[0] if len(sets) == 1 else Mixture(sets)
 
 
-def _file_examples(spec: SetSpec, registry: Registry, device: str) -> tuple[HDF5Examples, PDESystem | None]:
-    """The examples of a file, and the PDE the suite says they solve: then the PDE says what is linear in what.
+def _file_examples(
+    path: Path, name: str | None, registry: Registry, device: str
+) -> tuple[HDF5Examples, PDESystem | None]:
+    """The examples of a file, and the PDE that the suite says they solve, if it does.
+
+    The PDE says what is linear in what, and reads the columns of a published file that does not name them.
 
     Raises:
         DataFileError: the file's channels are not those of the PDE.
     """
-    assert spec.path is not None
-    examples = HDF5Examples(spec.path, device=device)
-    if "system" not in spec.description:
-        return examples, None
-    system = _system(spec.description, registry, examples.problem.grid)
-    mine, its = examples.problem, system.problem
+    if name is None:
+        return HDF5Examples(path, device=device), None
+    grid = published_grid(path)
+    if grid is None:
+        mine = HDF5Examples(path).problem
+        system = _system(name, registry, mine.grid)
+    else:
+        system = _system(name, registry, grid)
+        mine = HDF5Examples(path, columns=system.read_columns).problem
+    its = system.problem
     if {*mine.inputs, *mine.outputs} != {*its.inputs, *its.outputs}:
         raise DataFileError(
-            f"{spec.path}: has channels {', '.join((*mine.input_names, *mine.output_names))}; "
-            f"{spec.description['system']['name']} has {', '.join((*its.input_names, *its.output_names))}"
+            f"{path}: has channels {', '.join((*mine.input_names, *mine.output_names))}; "
+            f"{name} has {', '.join((*its.input_names, *its.output_names))}"
         )
-    return HDF5Examples(spec.path, device=device, problem=its), system
+    return HDF5Examples(path, device=device, problem=its, columns=system.read_columns), system
 
 
 def hash_of(path: Path) -> str:
@@ -201,8 +212,12 @@ def hash_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _system(description: Mapping[str, Any], registry: Registry, grid: Grid) -> PDESystem:
-    system: PDESystem = registry.load("systems", description["system"]["name"])(grid)
+def _system_name(description: Mapping[str, Any]) -> str | None:
+    return description["system"]["name"] if "system" in description else None
+
+
+def _system(name: str, registry: Registry, grid: Grid) -> PDESystem:
+    system: PDESystem = registry.load("systems", name)(grid)
     return system
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from pdebench_fm.errors import UsageError
 from pdebench_fm.problem import Fields, Problem
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 
 class PDESystem(ABC):
     """One PDE on one grid. A registered factory is called as ``factory(grid)``.
 
-    Both methods take a whole batch and work on its device and in its dtype (float32 or float64).
+    `solve` and `residual` take a whole batch and work on its device and in its dtype (float32 or float64).
     """
 
     @property
@@ -36,3 +39,30 @@ class PDESystem(ABC):
     @abstractmethod
     def residual(self, inputs: Fields, outputs: Fields) -> Tensor:
         """How far ``outputs`` is from solving the PDE: left side minus right side on the grid, (batch, n, n)."""
+
+    def read_columns(self, columns: np.ndarray) -> Mapping[str, np.ndarray] | None:
+        """Return the constants of examples in a published file that does not name its columns.
+
+        Override it where data of this PDE are in circulation without names; `named_columns` does the usual case.
+
+        Args:
+            columns: (examples, C), in the file's order; also with no examples, when only names and C are asked for.
+
+        Returns:
+            every constant of the problem, (examples,); None where no order is known, as by default.
+
+        Raises:
+            UsageError: C is not what such files have.
+        """
+        return None
+
+
+def named_columns(columns: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Name the columns of an array (examples, C), in order.
+
+    Raises:
+        UsageError: there are more or fewer than names.
+    """
+    if columns.shape[1] != len(names):
+        raise UsageError(f"expected {len(names)} columns ({', '.join(names)}), got {columns.shape[1]}")
+    return {name: columns[:, i] for i, name in enumerate(names)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, final
@@ -14,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pdebench_fm.errors import DataFileError
+from pdebench_fm.errors import DataFileError, UsageError
 from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, OperatorModel, Trial
 from pdebench_fm.problem import Fields, Problem
 from pdebench_fm.training.loop import fit_network
@@ -74,6 +75,27 @@ class NetworkModel(OperatorModel):
         self._built = _Built(module.eval(), problem, InputNormalisation.fit(problem, train))
 
     @final
+    def assemble(self, problem: Problem, normalisation: InputNormalisation, weights: Mapping[str, Tensor]) -> None:
+        """Build the network with weights that are there already, e.g. those of a released checkpoint.
+
+        Args:
+            problem: what the weights were trained for.
+            normalisation: the scales that its inputs had then.
+            weights: state dict of the network that `build` returns.
+
+        Raises:
+            UsageError: the weights are not those of such a network.
+        """
+        with torch.random.fork_rng(devices=[]):  # the random weights are overwritten at once
+            module = self.build(problem)
+        try:
+            module.load_state_dict(weights)
+        except RuntimeError as error:
+            text = " ".join(str(error).split())
+            raise UsageError(f"the weights do not fit {type(self).__name__}: {text}") from None
+        self._built = _Built(module.eval(), problem, normalisation)
+
+    @final
     def fit(
         self, train: Examples, validation: Examples, budget: Budget, trial: Trial, context: FitContext
     ) -> FitReport:
@@ -120,15 +142,12 @@ class NetworkModel(OperatorModel):
             with safe_open(file, "pt") as opened:
                 about = json.loads(opened.metadata()[_KEY])
             model = cls(**about["arguments"])
-            problem = Problem.parse(about["problem"])
-            with torch.random.fork_rng(devices=[]):  # the random weights are overwritten at once
-                module = model.build(problem)
-            module.load_state_dict(load_file(file))
             normalisation = InputNormalisation.from_state(about["normalisation"])
+            model.assemble(Problem.parse(about["problem"]), normalisation, load_file(file))
         except Exception as error:  # corrupt weights surface as many different exceptions
             text = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise DataFileError(f"{file}: cannot be read as {cls.__name__} weights: {text}") from error
-        model._built = _Built(module.to(device).eval(), problem, normalisation)
+        model.module.to(device)
         return model
 
     def _ready(self) -> _Built:

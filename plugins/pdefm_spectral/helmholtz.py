@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pdebench_fm.errors import RunError
-from pdebench_fm.interfaces.pde_system import PDESystem
+from pdebench_fm.interfaces.pde_system import PDESystem, named_columns
 from pdebench_fm.interfaces.sampler import Parameters, Sampler, Split
 from pdebench_fm.problem import Channel, Fields, Grid, Problem
 from pdebench_fm.streams import Stream
@@ -70,6 +70,12 @@ class Helmholtz(PDESystem):
         """Return −div(K∇u) − ωu − f, (batch, n, n)."""
         left = self._operator.apply(outputs["solution"], [inputs[name] for name in CONSTANTS])
         return left - inputs["source"]
+
+    def read_columns(self, columns: np.ndarray) -> Mapping[str, np.ndarray]:
+        """Return K and ω of the authors' files, which have two columns: c, where K is c times the identity, and ω."""
+        named = named_columns(columns, ("c", "omega"))
+        c = named["c"]
+        return {"k11": c, "k22": c, "k12": np.zeros_like(c), "omega": named["omega"]}
 
 
 class HelmholtzSampler(Sampler):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pdebench_fm.interfaces.pde_system import PDESystem
+from pdebench_fm.interfaces.pde_system import PDESystem, named_columns
 from pdebench_fm.interfaces.sampler import Parameters, Sampler, Split
 from pdebench_fm.problem import Channel, Fields, Grid, Problem
 from pdebench_fm.streams import Stream
@@ -55,6 +55,10 @@ class Poisson(PDESystem):
         source = inputs["source"]
         left = self._operator.apply(outputs["solution"], [inputs[name] for name in CONSTANTS])
         return left - (source - source.mean(dim=(-2, -1), keepdim=True))
+
+    def read_columns(self, columns: np.ndarray) -> Mapping[str, np.ndarray]:
+        """Return K: the columns of the authors' files, in the order of `CONSTANTS` and on our axes."""
+        return named_columns(columns, CONSTANTS)
 
 
 class PoissonSampler(Sampler):
