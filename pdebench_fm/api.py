@@ -7,13 +7,15 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pdebench_fm.data.sources import OpenSet, SetCache, hash_of, open_set, specify
+from pdebench_fm.data.sources import OpenSet, SetCache, hash_of, open_set, problem_of, specify
 from pdebench_fm.errors import DataFileError, PdefmError, UnknownNameError, UnsupportedError, UsageError
+from pdebench_fm.group import Group
 from pdebench_fm.hookspecs import ModelEntry
 from pdebench_fm.interfaces import Examples, Executor, OperatorModel, Split
 from pdebench_fm.messages import printable
@@ -23,7 +25,7 @@ from pdebench_fm.records import Cell
 from pdebench_fm.runner import Reporter, RunResult, run_plan
 from pdebench_fm.suite import Suite, check_files, load_suite
 from pdebench_fm.training.precision import PRECISIONS
-from pdebench_fm.work import Outcome
+from pdebench_fm.work import Outcome, Perform
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,45 @@ def prepare(
     precision: str = "float32",
     output: str | Path = "runs",
 ) -> Prepared:
-    """Check everything that can be checked before any work, and plan the jobs; arguments as for `evaluate`."""
+    """Check all that can be checked before any work, and plan the jobs of one model; arguments as for `evaluate`.
+
+    Raises:
+        UsageError: anything wrong with the arguments, the suite, or the model for it; or the model is a family.
+    """
+    every = prepare_all(
+        model,
+        suite,
+        profile,
+        arguments=arguments,
+        seeds=seeds,
+        pretrained=pretrained,
+        device=device,
+        precision=precision,
+        output=output,
+    )
+    if len(every) > 1:
+        raise UsageError(f"{model} is a family of {len(every)} models here; name one, or use prepare_all")
+    return every[0]
+
+
+def prepare_all(
+    model: str | ModelEntry | type[OperatorModel],
+    suite: str | Path,
+    profile: str | None = None,
+    *,
+    arguments: Mapping[str, Any] | None = None,
+    seeds: int | None = None,
+    pretrained: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "float32",
+    output: str | Path = "runs",
+) -> list[Prepared]:
+    """Like `prepare`, for every member of a family where the suite scores families; otherwise for the one model.
+
+    Raises:
+        UnsupportedError: the model, or every member of the family, can take none of the tasks.
+        UsageError: as `prepare`; or weights were given for a family.
+    """
     found = registry()
     if not isinstance(model, str):
         entry = model if isinstance(model, ModelEntry) else entry_of(model)
@@ -62,31 +102,77 @@ def prepare(
     chosen = loaded.default_profile if profile is None else profile
     loaded.profile(chosen)
     check_files(loaded, chosen)
-    spec = model_spec(found, model, arguments)
+    members = _members(found, model, loaded, chosen) if loaded.family else []
+    if members and pretrained is not None:
+        raise UsageError(f"weights belong to one model, {model} is a family; name one of {', '.join(members)}")
     where = resolve_device(device)
-    weights = None
-    if pretrained is not None:
-        weights = _check_weights(Path(pretrained), spec, loaded, chosen, found, where)
-    plan = make_plan(loaded, chosen, spec, found, seeds=seeds, precision=precision, weights=weights)
-    return Prepared(plan, found, where, Path(output))
+    every = []
+    for name in members or [model]:
+        spec = model_spec(found, name, arguments)
+        weights = None
+        if pretrained is not None:
+            weights = _check_weights(Path(pretrained), spec, loaded, chosen, found, where)
+        plan = make_plan(loaded, chosen, spec, found, seeds=seeds, precision=precision, weights=weights)
+        every.append(Prepared(plan, found, where, Path(output)))
+    if all(prepared.plan.refusal for prepared in every):
+        raise UnsupportedError(every[0].plan.refusal)
+    return every
 
 
-def execute(prepared: Prepared, reporter: Reporter | None = None, workers: int = 1) -> RunResult:
-    """Do what is left of a prepared run; write records, table and figures."""
+def _members(found: Registry, family: str, suite: Suite, profile: str) -> list[str]:
+    """Names of a family's registered sizes, smallest first, without the entry that bears the family's own name.
+
+    Networks are built without memory to count their weights, as the first task has them; what is no network comes in
+    front, by name.
+    """
+    import torch
+
+    from pdebench_fm.training import NetworkModel
+
+    names = [entry.name for entry in found.entries("models") if entry.family == family and entry.name != family]
+    if not names:
+        return []
+    grid = suite.profile(profile).grid
+    distribution = suite.distributions[suite.tasks[0].downstream]
+    problem = problem_of(specify(distribution, found, "train", 1, grid, suite.data_seed), found)
+
+    def size(name: str) -> int:
+        made = model_spec(found, name).make(found)
+        if not isinstance(made, NetworkModel):
+            return 0
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            return sum(parameter.numel() for parameter in made.build(problem).parameters())
+
+    return sorted(names, key=size)
+
+
+def execute(
+    prepared: Prepared, reporter: Reporter | None = None, workers: int = 1, group: Group | None = None
+) -> RunResult:
+    """Do what is left of a prepared run; write records, table and figures.
+
+    Args:
+        prepared: what to do.
+        reporter: hears of progress.
+        workers: processes that do jobs side by side on a CPU.
+        group: processes that fit every trial together, see `together`; there are then no workers.
+    """
     from pdebench_fm.execution import InProcessExecutor, ProcessExecutor
     from pdebench_fm.figures import draw
+    from pdebench_fm.group import device_of
     from pdebench_fm.tables import build_table, to_markdown
 
     executor: Executor[Job, Outcome] = InProcessExecutor()
-    if workers > 1 and prepared.device == "cpu":
+    if workers > 1 and prepared.device == "cpu" and group is None:
         executor = ProcessExecutor(workers, max(1, cpu_count() // workers))
     result = run_plan(
         prepared.plan,
         prepared.registry,
         prepared.output,
-        device=prepared.device,
+        device=prepared.device if group is None else device_of(prepared.device, group.local_rank),
         reporter=reporter,
         executor=executor,
+        group=group,
     )
     table = to_markdown(build_table(result.records, planned_cells(prepared.plan)))
     shown = result.folder / "table.md"
@@ -96,6 +182,34 @@ def execute(prepared: Prepared, reporter: Reporter | None = None, workers: int =
         temporary.write_text(table, encoding="utf-8")
         os.replace(temporary, shown)  # another run may be reading or writing it
     return result
+
+
+@contextmanager
+def together(prepared: Prepared, processes: int) -> Iterator[Group | None]:
+    """The processes that fit every trial of a prepared run together.
+
+    Args:
+        prepared: what they will do.
+        processes: how many to start on this machine; 1 where torchrun has started them, or for this process alone.
+
+    Yields:
+        the group, whose leader calls `execute` with it; None where this process works alone. Processes that torchrun
+        started and that do not lead have done all their work when they get the group.
+    """
+    from pdebench_fm.group import device_of, gathered, launched, launched_by_torchrun
+
+    follow = Perform(prepared.plan, prepared.registry, prepared.output, prepared.device).follow
+    if launched_by_torchrun():
+        with launched(prepared.device) as group:
+            if not group.leads:
+                follow(group, device_of(prepared.device, group.local_rank))
+            yield group
+    elif processes > 1:
+        device_of(prepared.device, processes - 1)  # refuses where there are too few
+        with gathered(processes, prepared.device, max(1, cpu_count() // processes), follow) as group:
+            yield group
+    else:
+        yield None
 
 
 def evaluate(
@@ -129,12 +243,13 @@ def evaluate(
         reporter: hears of progress.
 
     Returns:
-        one record per scored point, and the folder with ``records.jsonl``, ``table.md`` and ``figures/``.
+        one record per scored point, and the folder with ``records.jsonl``, ``table.md`` and ``figures/``; of a family,
+        the records of all its members, and the folder above theirs.
 
     Raises:
         UsageError: anything wrong with the arguments, the suite, or the model for it; nothing has been written then.
     """
-    prepared = prepare(
+    every = prepare_all(
         model,
         suite,
         profile,
@@ -145,7 +260,11 @@ def evaluate(
         precision=precision,
         output=output,
     )
-    return execute(prepared, reporter, workers)
+    results = [execute(prepared, reporter, workers) for prepared in every]
+    if len(results) == 1:
+        return results[0]
+    scored = [record for result in results for record in result.records]
+    return RunResult(scored, results[0].folder.parent, any(result.changed for result in results))
 
 
 def load_examples(

@@ -4,35 +4,65 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from pdebench_fm.errors import RunError
 from pdebench_fm.interfaces import Budget, Examples, FitContext, Ids, OperatorModel, Trial
-from pdebench_fm.plan import Job, Plan, trained_examples, training_size
+from pdebench_fm.plan import PRETRAINING, Job, Plan, trained_examples, training_size, validation_size
 from pdebench_fm.plugins import Registry
 from pdebench_fm.problem import Fields, Problem
 
 _MICRO_BATCH = 16
 _STEPS = 4
+_SLOW = 5.0  # seconds a step: a model that takes longer is judged by its first one
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """Cost of some jobs.
+@dataclass
+class Part:
+    """One part of a run: pre-training, or one arm. Every job counts once, however many rows share it.
 
     Args:
+        jobs: all jobs of the part.
+        reused: those of them that are done.
+        trials: fits that are still to be done.
+        points: scores that are still to be taken.
         examples: training examples that pass through the model, epochs counted.
-        seconds: rough time on this machine.
+        seconds: rough time of what is left, one job after the other.
+    """
+
+    jobs: int = 0
+    reused: int = 0
+    trials: int = 0
+    points: int = 0
+    examples: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Estimate:
+    """Cost of what is left of a plan.
+
+    Args:
+        parts: by protocol, in the order of the plan; pre-training first.
         bytes: rough disk space of the weights that are kept, resume state included.
     """
 
-    examples: int
-    seconds: float
-    bytes: int
+    parts: dict[str, Part] = field(default_factory=dict)
+    bytes: int = 0
+
+    @property
+    def examples(self) -> int:
+        """Training examples of all parts."""
+        return sum(part.examples for part in self.parts.values())
+
+    @property
+    def seconds(self) -> float:
+        """Rough time of all parts, one job after the other."""
+        return sum(part.seconds for part in self.parts.values())
 
 
 @dataclass(frozen=True)
@@ -70,11 +100,33 @@ class _Noise(Examples):
         return inputs, dict.fromkeys(self._problem.output_names, field)
 
 
-def estimate(plan: Plan, jobs: Sequence[Job], registry: Registry, device: str) -> Estimate:
-    """Estimate what ``jobs`` of a plan cost; takes a few steps of the model for each kind of problem."""
+def estimate(plan: Plan, left: Mapping[str, Job], registry: Registry, device: str) -> Estimate:
+    """Estimate what is left of a plan; takes a few steps of the model for each kind of problem.
+
+    Validation is counted in full, every epoch; a loop that sees earlier which epoch has lost takes less. Making the
+    examples is not counted.
+
+    Args:
+        plan: its jobs are sorted into parts.
+        left: those of its jobs that still have to be done, by id.
+        registry: where the model comes from.
+        device: torch device.
+
+    Raises:
+        RunError: the model cannot be tried.
+    """
     rates: dict[str, _Rates] = {}
-    seconds, examples, disk = 0.0, 0, 0
-    for job in jobs:
+    cost = Estimate()
+    for job in sorted(plan.jobs.values(), key=lambda job: job.description["protocol"]["name"] != PRETRAINING):
+        part = cost.parts.setdefault(job.description["protocol"]["name"], Part())
+        part.jobs += 1
+        if job.id not in left:
+            part.reused += 1
+            continue
+        if job.kind == "trial":
+            part.trials += 1
+        else:
+            part.points += 1
         problem = _problem(plan, job)
         if problem is None:
             continue
@@ -85,19 +137,24 @@ def estimate(plan: Plan, jobs: Sequence[Job], registry: Registry, device: str) -
             except Exception as error:  # somebody else's model, or no memory for one of this size
                 text = f"{type(error).__name__}: {error}"
                 raise RunError(f"{plan.model.name} cannot be tried on a grid of {problem.grid.size}: {text}") from error
-        rate = rates[key]
-        if job.kind == "point":
-            seconds += rate.predict * sum(part["count"] for part in job.description["test"]["sets"])
-            disk += rate.bytes if job.description["trials"] else 0
-            continue
-        passes = training_size(job.description) if rate.direct else trained_examples(job)
-        validation = sum(part["count"] for part in job.description["validation"]["sets"])
-        epochs = 1 if rate.direct else -(-passes // max(training_size(job.description), 1))
-        examples += passes
-        seconds += rate.train * passes + rate.predict * validation * epochs
-    if jobs and rates:
-        disk += 4 * max(rate.bytes for rate in rates.values())  # weights, best weights and Adam's two moments
-    return Estimate(examples, seconds, disk)
+        _count(job, part, rates[key])
+        if job.kind == "point" and job.description["trials"]:
+            cost.bytes += rates[key].bytes
+    if rates:
+        cost.bytes += 4 * max(rate.bytes for rate in rates.values())  # weights, best weights, Adam's two moments
+    return cost
+
+
+def _count(job: Job, part: Part, rate: _Rates) -> None:
+    """Add the cost of one job to its part."""
+    if job.kind == "point":
+        part.seconds += rate.predict * sum(entry["count"] for entry in job.description["test"]["sets"])
+        return
+    examples = training_size(job.description)
+    passes = examples if rate.direct else trained_examples(job)
+    epochs = 1 if rate.direct else -(-passes // max(examples, 1))
+    part.examples += passes
+    part.seconds += rate.train * passes + rate.predict * validation_size(job.description) * epochs
 
 
 def _problem(plan: Plan, job: Job) -> Problem | None:
@@ -114,10 +171,13 @@ def _measure(model: OperatorModel, problem: Problem, device: str) -> _Rates:
     with tempfile.TemporaryDirectory() as folder:
         context = FitContext(Path(folder), device)
         trial = Trial(model.search_space(Budget(None, 1, _MICRO_BATCH, (1e-4,)))[0], 0)
-        model.fit(data, _Noise(problem, 1), Budget(None, 1, _MICRO_BATCH, (1e-4,)), trial, context)  # warms up
-        start = time.perf_counter()
-        report = model.fit(data, _Noise(problem, 1), Budget(None, _STEPS, _MICRO_BATCH, (1e-4,)), trial, context)
-        train = (time.perf_counter() - start) / (_MICRO_BATCH * max(report.steps, 1))
+        for steps in (1, _STEPS):  # the first one warms up
+            start = time.perf_counter()
+            report = model.fit(data, _Noise(problem, 1), Budget(None, steps, _MICRO_BATCH, (1e-4,)), trial, context)
+            seconds = time.perf_counter() - start
+            if seconds > _SLOW:
+                break
+        train = seconds / (_MICRO_BATCH * max(report.steps, 1))
         start = time.perf_counter()
         model.predict(problem, data.batch(range(_MICRO_BATCH))[0])
         predict = (time.perf_counter() - start) / _MICRO_BATCH

@@ -30,10 +30,17 @@ class Group:
     Args:
         rank: this process; 0 leads.
         count: how many there are.
+        local_rank: this process among those on its machine; says which GPU it uses.
     """
 
     rank: int
     count: int
+    local_rank: int = 0
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process runs the plan and writes."""
+        return self.rank == 0
 
     def announce(self, job_id: str | None) -> None:
         """Tell the followers which trial comes next, or with None that no more will come. For the leader."""
@@ -116,9 +123,9 @@ def launched(device: str) -> Iterator[Group]:
     keep_freed_memory()
     distributed.init_process_group(_backend(device), timeout=_PATIENCE, device_id=_bound(device, local))
     try:
-        group = Group(rank, count)
+        group = Group(rank, count, local)
         yield group
-        if rank == 0:
+        if group.leads:
             group.announce(None)
     finally:
         distributed.destroy_process_group()
@@ -159,7 +166,7 @@ def _follower(follow: Follow, port: int, rank: int, count: int, device: str, thr
     distributed.init_process_group(
         _backend(device), store=store, rank=rank, world_size=count, timeout=_PATIENCE, device_id=_bound(device, rank)
     )
-    follow(Group(rank, count), device_of(device, rank))
+    follow(Group(rank, count, rank), device_of(device, rank))
     distributed.destroy_process_group()
 
 

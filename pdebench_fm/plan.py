@@ -99,9 +99,22 @@ class Row:
     unsupported: str = ""
 
 
+@dataclass(frozen=True)
+class Pair:
+    """What a task goes from and to: the sets whose physics are compared."""
+
+    source: tuple[SetSpec, ...]
+    target: tuple[SetSpec, ...]
+
+
 @dataclass
 class Plan:
-    """All jobs of one model on one suite, parents first, and the rows they fill."""
+    """All jobs of one model on one suite, parents first, and the rows they fill.
+
+    Args:
+        refusal: why the model can take none of the tasks, where that is so: every row is then unsupported.
+        pairs: of each task, by name; empty where the user's own weights replace the pre-training.
+    """
 
     suite: Suite
     profile_name: str
@@ -111,6 +124,8 @@ class Plan:
     weights: Weights | None
     jobs: dict[str, Job] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
+    refusal: str = ""
+    pairs: dict[str, Pair] = field(default_factory=dict)
 
     def add(self, job: Job) -> Job:
         """Add a job once; return the one that is kept."""
@@ -146,6 +161,8 @@ def make_plan(
 ) -> Plan:
     """Plan every job of ``model`` on one profile of ``suite``.
 
+    In a suite for families a model that can take none of the tasks is planned too, see `Plan.refusal`.
+
     Raises:
         UnsupportedError: the model can take none of the tasks; carries its reasons.
         UsageError: a task has channels that its pre-training lacks.
@@ -166,15 +183,25 @@ class _Planner:
         self.suite, self.profile = plan.suite, plan.profile
         self.model = plan.model.make(registry)
         self.pretrained: dict[str, Job] = {}
+        self.specified: dict[tuple[str, Split, int], SetSpec] = {}
 
     def build(self) -> None:
         direct = {task.name: self._refusal_of(task) for task in self.suite.tasks}
         reasons = [reason for reason in direct.values() if reason]
         if len(reasons) == len(self.suite.tasks):
-            raise UnsupportedError(f"{self.plan.model.name} cannot take this suite: {reasons[0]}")
+            self.plan.refusal = f"{self.plan.model.name} cannot take this suite: {reasons[0]}"
+            if not self.suite.family:
+                raise UnsupportedError(self.plan.refusal)
         for task in self.suite.tasks:
+            if self.plan.weights is None:
+                self.plan.pairs[task.name] = self._pair(task)
             for name in self.suite.protocols:
                 self._add_arm(task, name, direct[task.name])
+
+    def _pair(self, task: Task) -> Pair:
+        counts = self.profile.examples
+        source = self._sets(self.suite.pretraining[task.pretraining], PRETRAINING, counts.pretraining)
+        return Pair(source, self._sets([task.downstream], "test", counts.test))
 
     def _add_arm(self, task: Task, name: str, refusal: str | None) -> None:
         """Add the rows of one protocol on one task."""
@@ -213,7 +240,7 @@ class _Planner:
     ) -> Job:
         """Describe one downstream point and its trials, and add them to the plan unless the model refuses."""
         pool = self._sets([task.downstream], "train", self.profile.examples.pool_size)
-        validation = self._sets([task.downstream], "validation", self.profile.examples.validation)
+        validation = self._sets([task.downstream], "validation", self.profile.downstream_validation)
         test = self._sets([task.downstream], "test", self.profile.examples.test)
         start, parents = self._start(task, protocol, pool, refusal)
         common = {
@@ -323,12 +350,17 @@ class _Planner:
         return self.pretrained[task.pretraining].id
 
     def _sets(self, distributions: Sequence[str], split: Split, count: int) -> tuple[SetSpec, ...]:
-        return tuple(
-            specify(
-                self.suite.distributions[name], self.registry, split, count, self.profile.grid, self.suite.data_seed
+        return tuple(self._set(name, split, count) for name in distributions)
+
+    def _set(self, name: str, split: Split, count: int) -> SetSpec:
+        """Describe one set; thousands of jobs share the same few."""
+        key = (name, split, count)
+        if key not in self.specified:
+            distribution = self.suite.distributions[name]
+            self.specified[key] = specify(
+                distribution, self.registry, split, count, self.profile.grid, self.suite.data_seed
             )
-            for name in distributions
-        )
+        return self.specified[key]
 
     def _problem(self, sets: Sequence[SetSpec]) -> Problem:
         return Problem.union(problem_of(spec, self.registry) for spec in sets)
@@ -388,6 +420,11 @@ def training_size(description: Mapping[str, Any]) -> int:
 def budget_of(description: Mapping[str, Any]) -> Budget:
     """Read back the budget of a described trial; its one learning rate is a hyperparameter of the trial."""
     return Budget(**description["budget"], learning_rates=())
+
+
+def validation_size(description: Mapping[str, Any]) -> int:
+    """Number of validation examples that a described trial is judged by."""
+    return sum(int(part["count"]) for part in description["validation"]["sets"])
 
 
 def expected_rows(suite: Suite, profile_name: str, registry: Registry) -> Iterator[tuple[str, str, int, int]]:

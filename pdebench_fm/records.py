@@ -122,6 +122,12 @@ class Record(_Strict):
         under_trained: the profile says that models are not trained to the end at its scale; tables repeat it.
         train_seconds: seconds of the chosen trial's fit; those of the others stand in ``trials``.
         data_seconds: of these, seconds spent on making or reading examples.
+        validation_examples: how many validation examples chose the trial, and its epoch; 0 where there was nothing to
+            choose (zero-shot, scratch at N = 0, unsupported). None in records older than this key.
+        coefficient_rise: by how much the error rises, relative to itself, when test examples exchange coefficients;
+            near 0 the model does not use them. None where nothing could be exchanged or it was not measured.
+        overlap: of the physics parameter's distributions in pre-training and test examples, as drawn, 0 … 1; None where
+            they cannot be compared.
         pretrain_job_id: the pre-training the point started from; None where it started from none.
         trials: every trial, in the order of the search space.
         notes: what a reader should know, e.g. the adapter of a released model.
@@ -159,6 +165,9 @@ class Record(_Strict):
     precision: Name
     versions: dict[Name, Text]
     commit: Text | None
+    validation_examples: NonNegativeInt | None = None
+    coefficient_rise: float | None = None
+    overlap: Annotated[float, Field(ge=0, le=1)] | None = None
     pretrain_job_id: JobId | None
     trials: tuple[TrialRecord, ...]
     notes: dict[Name, Text]

@@ -16,11 +16,13 @@ from typing import Any, Protocol
 from pdebench_fm import records
 from pdebench_fm.errors import UsageError
 from pdebench_fm.execution import InProcessExecutor
+from pdebench_fm.group import Group
 from pdebench_fm.interfaces import Executor, Progress
-from pdebench_fm.plan import TRAINING_VERSION, Job, Plan, Row, trained_examples
+from pdebench_fm.plan import TRAINING_VERSION, Job, Plan, Row, trained_examples, validation_size
 from pdebench_fm.plugins import Registry
 from pdebench_fm.provenance import provenance
 from pdebench_fm.records import Record, TrialRecord
+from pdebench_fm.shift import RealisedShift
 from pdebench_fm.work import Outcome, Perform, Worker, one_line
 
 
@@ -83,6 +85,7 @@ def run_plan(
     device: str = "cpu",
     reporter: Reporter | None = None,
     executor: Executor[Job, Outcome] | None = None,
+    group: Group | None = None,
 ) -> RunResult:
     """Run every job of a plan and write its records.
 
@@ -93,6 +96,7 @@ def run_plan(
         device: torch device.
         reporter: hears of progress; nobody by default.
         executor: where jobs run; in this process by default.
+        group: processes that fit every trial together, of which this one leads; the executor is then the default.
     """
     reporter = reporter or Silent()
     executor = executor or InProcessExecutor()
@@ -132,7 +136,7 @@ def run_plan(
             write([number], None)
         else:
             rows_of.setdefault(row.job.id, []).append(number)
-    perform = Perform(plan, registry, output, device)
+    perform = Perform(plan, registry, output, device, group)
     for job, outcome in executor.run(_largest_first(plan), perform, hear):
         reporter.finished(job, outcome)
         write(rows_of.get(job.id, []), outcome)
@@ -177,6 +181,8 @@ class _RecordMaker:
         self._plan = plan
         self._worker = worker
         self._now = provenance(device)
+        self._shift = RealisedShift(registry)
+        self._overlaps: dict[str, float | None] = {}
         self._plugins = {
             "training": TRAINING_VERSION,
             f"model {plan.model.name}": plan.model.version,
@@ -226,11 +232,27 @@ class _RecordMaker:
                 "precision": self._plan.precision,
                 "versions": {**measured["versions"], **self._plugins},
                 "commit": measured["commit"],
+                "validation_examples": self._validation_examples(trials),
+                "coefficient_rise": result.get("coefficient_rise"),
+                "overlap": self._overlap(row),
                 "pretrain_job_id": row.pretraining,
                 "trials": [trial.model_dump() for trial in trials],
                 "notes": result.get("notes", {}),
             }
         )
+
+    def _overlap(self, row: Row) -> float | None:
+        """How far the row's task really is from its pre-training."""
+        pair = self._plan.pairs.get(row.task) if row.kind == "point" else None
+        if pair is None:
+            return None
+        if row.task not in self._overlaps:
+            self._overlaps[row.task] = self._shift.overlap(pair.source, pair.target)
+        return self._overlaps[row.task]
+
+    def _validation_examples(self, trials: list[TrialRecord]) -> int:
+        """How many examples every trial of a point was judged by; 0 where there were no trials."""
+        return validation_size(self._plan.jobs[trials[0].job_id].description) if trials else 0
 
     def _trial(self, job_id: str) -> TrialRecord:
         job = self._plan.jobs[job_id]

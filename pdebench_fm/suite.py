@@ -206,9 +206,12 @@ class FineTuning(_Budget):
 
     Args:
         batch_size: training's where None.
+        validation: how many validation examples choose the trial and the epoch of every downstream point, the first of
+            the profile's; all of them where None. Pre-training is chosen on all of them whatever stands here.
     """
 
     batch_size: Count | None = None
+    validation: Count | None = None
 
 
 class Profile(_Model):
@@ -235,9 +238,28 @@ class Profile(_Model):
             raise LocatedError(message, "fine_tuning", "learning_rates")
         return self
 
+    @model_validator(mode="after")
+    def _validation_within(self) -> Self:
+        wanted, available = self.fine_tuning.validation, self.examples.validation
+        if wanted is not None and wanted > available:
+            message = f"must be at most the profile's validation examples, {available}, got {wanted}"
+            raise LocatedError(message, "fine_tuning", "validation")
+        return self
+
+    @property
+    def downstream_validation(self) -> int:
+        """How many validation examples choose the trial and the epoch of a downstream point."""
+        return self.fine_tuning.validation or self.examples.validation
+
 
 class Suite(_Model):
-    """Everything a suite file says. ``source`` is the file it was read from."""
+    """Everything a suite file says. ``source`` is the file it was read from.
+
+    Args:
+        family: ``--model FAMILY`` scores every registered model of that family, smallest first, each as a model of its
+            own. A member that can take none of the tasks, e.g. because its modes exceed the grid, then fills its rows
+            with ``unsupported`` instead of being refused. Where false, ``FAMILY`` is the one model of that name.
+    """
 
     name: str
     version: Annotated[int, Field(ge=1)]
@@ -249,6 +271,7 @@ class Suite(_Model):
     tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
     protocols: Annotated[tuple[str, ...], Field(min_length=1)]
     profiles: Annotated[dict[ProfileName, Profile], Field(min_length=1)]
+    family: bool = False
     _source: Path = PrivateAttr(default=Path())
 
     @field_validator("name")
@@ -335,12 +358,16 @@ def check_files(suite: Suite, profile: str | None = None) -> None:
         UnknownNameError: the suite has no profile of that name.
     """
     grid = suite.profile(profile).grid
-    from pdebench_fm.data.hdf5 import HDF5Examples
+    from pdebench_fm.data.hdf5 import HDF5Examples, published_grid
 
     for distribution in suite.distributions.values():
         for path in (distribution.files or {}).values():
-            with HDF5Examples(path) as examples:
-                size = examples.problem.grid.size
+            published = published_grid(path) if distribution.system is not None else None
+            if published is not None:  # its columns are checked when its system is at hand: when the run is planned
+                size = published.size
+            else:
+                with HDF5Examples(path) as examples:
+                    size = examples.problem.grid.size
             if size != grid:
                 chosen = suite.default_profile if profile is None else profile
                 raise DataFileError(

@@ -76,6 +76,7 @@ def test_the_shipped_schema_is_up_to_date():
         ({"train_seconds": -1.0}, "train_seconds: must be greater"),
         ({"seed": "0"}, "seed: must be a valid integer, got '0'"),
         ({"seed": True}, "seed: must be a valid integer"),
+        ({"validation_examples": -1}, "validation_examples: must be greater than or equal to 0, got -1"),
         ({"statu": "ok"}, "statu: unknown key; did you mean 'status'?"),
         ({"schema_version": 1}, "schema_version: unknown key"),
         ({"schema": 2}, "schema: must be 1, got 2"),
@@ -97,12 +98,22 @@ def test_an_error_is_one_line_that_names_file_line_key_and_what_was_expected(cha
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("key", sorted(json.loads(make_record().line())))
+LATER = {"validation_examples", "coefficient_rise", "overlap"}  # keys that records made before them lack
+
+
+@pytest.mark.parametrize("key", sorted(json.loads(make_record().line()).keys() - LATER))
 def test_every_key_is_required(key):
     data = json.loads(make_record().line())
     del data[key]
     with pytest.raises(RecordError, match=f"{key}: must be"):
         parse(json.dumps(data), "here:1")
+
+
+@pytest.mark.parametrize("key", sorted(LATER))
+def test_a_record_older_than_a_key_is_read_and_says_that_it_is_not_known(key):
+    data = json.loads(make_record(validation_examples=128, coefficient_rise=1.5, overlap=0.5).line())
+    assert data.pop(key) is not None
+    assert getattr(parse(json.dumps(data), "here:1"), key) is None
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999"])

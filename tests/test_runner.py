@@ -183,6 +183,50 @@ def test_a_model_that_cannot_be_tuned_further_has_unsupported_rows(tmp_path: Pat
     assert result.complete
 
 
+def capped_plan(folder: Path, registry: Registry, validation: str) -> Plan:
+    """The toy suite with ``validation`` inside fine_tuning; it has 8 validation examples."""
+    path = toy_suite(folder)
+    text = path.read_text()
+    assert text.count("fine_tuning: {") == 1
+    path.write_text(text.replace("fine_tuning: {", f"fine_tuning: {{{validation}"))
+    return make_plan(load_suite(path, registry), "tiny", model_spec(registry, "toy"), registry)
+
+
+def test_a_suite_may_cap_the_validation_examples_of_every_downstream_arm(tmp_path: Path, registry: Registry) -> None:
+    plan = capped_plan(tmp_path, registry, "validation: 3, ")
+    counts = {
+        (job.description["protocol"]["name"], *(part["count"] for part in job.description["validation"]["sets"]))
+        for job in plan.jobs.values()
+        if job.kind == "trial"
+    }
+    assert counts == {("pretraining", 8), ("pretraining", 8, 8), ("fine-tune", 3), ("scratch", 3)}
+    result = run_plan(plan, registry, tmp_path / "runs")
+    found = {(r.protocol, r.task, r.examples > 0, r.validation_examples) for r in result.records}
+    assert found == {
+        ("pretraining", "poisson", True, 8),
+        ("pretraining", "mixed", True, 16),
+        *(("zero-shot", task, False, 0) for task in ("B from poisson", "C from mixed")),
+        *(("fine-tune", task, True, 3) for task in ("B from poisson", "C from mixed")),
+        *(("scratch", task, True, 3) for task in ("B from poisson", "C from mixed")),
+        *(("scratch", task, False, 0) for task in ("B from poisson", "C from mixed")),
+    }
+
+
+def test_a_cap_that_caps_nothing_leaves_every_job_what_it_was(tmp_path: Path, registry: Registry) -> None:
+    free, whole, capped = (
+        set(capped_plan(tmp_path, registry, text).jobs) for text in ("", "validation: 8, ", "validation: 7, ")
+    )
+    assert whole == free
+    pretraining = {row.job.id for row in capped_plan(tmp_path, registry, "").rows if row.kind == "pretraining"}
+    assert pretraining <= capped  # pre-training is chosen on all of them
+    assert len(capped & free) < len(free)
+
+
+def test_an_unsupported_row_was_chosen_by_no_validation_example(tmp_path: Path, registry: Registry) -> None:
+    result = run_plan(plan_of(tmp_path, registry, "zero"), registry, tmp_path / "runs")
+    assert {r.validation_examples for r in result.records if r.status == "unsupported"} == {0}
+
+
 def test_a_new_metric_is_computed_without_training(
     tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:

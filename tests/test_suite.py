@@ -142,6 +142,21 @@ ERRORS = {
         "18:45: profiles.tiny.fine_tuning.learning_rates: must be as many as training has, 2, got 1: "
         "every arm gets the same tuning budget",
     ),
+    "more validation than there is": (
+        "steps: 3,",
+        "steps: 3, validation: 5,",
+        "18:41: profiles.tiny.fine_tuning.validation: must be at most the profile's validation examples, 4, got 5",
+    ),
+    "no validation": (
+        "steps: 3,",
+        "steps: 3, validation: 0,",
+        "18:41: profiles.tiny.fine_tuning.validation: must be at least 1, got 0",
+    ),
+    "text for family": (
+        "version: 3",
+        "version: 3\nfamily: 1",
+        "3:9: family: must be true or false, got 1",
+    ),
     "no rates": ("[1e-3, 1e-2]", "[]", "17:43: profiles.tiny.training.learning_rates: must not be empty"),
     "epochs and steps": (
         "steps: 3",

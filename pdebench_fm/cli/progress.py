@@ -25,9 +25,11 @@ class RunProgress:
     Args:
         plan: what will run.
         todo: ids of the jobs that are not done yet.
+        title: stands before the name of every job, where several models are run.
     """
 
-    def __init__(self, plan: Plan, todo: set[str]) -> None:
+    def __init__(self, plan: Plan, todo: set[str], title: str = "") -> None:
+        self._title = title
         self._console = Console(file=sys.stderr)
         self._work = {job.id: trained_examples(job) for job in plan.jobs.values() if job.id in todo}
         self._count = len(todo)
@@ -68,7 +70,7 @@ class RunProgress:
             return
         self._spoke = time.monotonic()
         if self._live and job.kind == "trial":
-            self._fits[job.id] = self._bars.add_task(printable(job.label), total=None, note="")
+            self._fits[job.id] = self._bars.add_task(printable(self._title + job.label), total=None, note="")
 
     def progressed(self, job: Job, progress: FitProgress) -> None:
         """Move the fit's bar, or now and then print a line."""
@@ -83,7 +85,9 @@ class RunProgress:
             self._bars.update(self._fits[job.id], completed=progress.done, total=progress.total, note=note)
         elif not self._live and time.monotonic() - self._spoke > _PLAIN_INTERVAL:
             self._spoke = time.monotonic()
-            self._say(f"{self._where()} {job.label}: {progress.unit} {progress.done} of {progress.total}, {note}")
+            self._say(
+                f"{self._where()} {self._title}{job.label}: {progress.unit} {progress.done} of {progress.total}, {note}"
+            )
 
     def finished(self, job: Job, outcome: Outcome) -> None:
         """Say how the job ended."""
@@ -93,7 +97,7 @@ class RunProgress:
         self._shares[job.id] = 1.0
         if job.id in self._fits:
             self._bars.remove_task(self._fits.pop(job.id))
-        text = f"{self._where()} {job.label}: {_ending(outcome)}"
+        text = f"{self._where()} {self._title}{job.label}: {_ending(outcome)}"
         if self._all is not None:
             self._bars.update(self._all, advance=1, note=f"{self._left()} left")
         self._say(text)

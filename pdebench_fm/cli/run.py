@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from pdebench_fm.messages import printable, show
 
 if TYPE_CHECKING:
     from pdebench_fm.api import Prepared
+    from pdebench_fm.runner import RunResult
 
 SOME_FAILED = 3
 _MOST_WORKERS = 8
@@ -23,7 +24,11 @@ _WIDE = 1000  # columns where there is no terminal: nothing is cut off
 
 @click.command()
 @click.argument("suite")
-@click.option("--model", metavar="NAME", help="A registered model, see pdefm list models.  [required]")
+@click.option(
+    "--model",
+    metavar="NAME",
+    help="A registered model, or a family of them in a suite for families; see pdefm list models.  [required]",
+)
 @click.option(
     "--set",
     "settings",
@@ -43,7 +48,12 @@ _WIDE = 1000  # columns where there is no terminal: nothing is cut off
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
-    "--nproc", metavar="N", type=click.IntRange(min=1), default=1, show_default=True, help="Processes per trial."
+    "--nproc",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes that fit each trial together: gloo on a CPU, NCCL with one GPU each. Or start pdefm by torchrun.",
 )
 @click.option(
     "--workers",
@@ -65,7 +75,7 @@ _WIDE = 1000  # columns where there is no terminal: nothing is cut off
     show_default=True,
     help="Folder of results; what it holds already is not computed again.",
 )
-@click.option("--dry-run", is_flag=True, help="Show the jobs and what they will cost; compute and write nothing.")
+@click.option("--dry-run", is_flag=True, help="Show the jobs, what is reused, and what each part will cost.")
 @click.option("--json", "as_json", is_flag=True, help="Print records (or the dry run) as JSON.")
 def run(
     suite: str,
@@ -85,7 +95,8 @@ def run(
     """Score a model on SUITE, a shipped suite's name or the path of a suite file.
 
     The same command again continues where it stopped, and does nothing where all is done; jobs that failed are tried
-    again. A table goes to standard output; records, table and figures are kept in DIR/<suite>/<model>/.
+    again. A table goes to standard output; records, table and figures are kept in DIR/<suite>/<model>/. In a suite for
+    families, such as scaling, NAME may be a family: all its sizes are then run, each as a model of its own.
 
     Exit codes: 0 all scored, 3 some points failed or diverged, 2 bad usage, 130 Ctrl-C, 143 SIGTERM.
     """
@@ -93,11 +104,13 @@ def run(
         from pdebench_fm.plugins import registry
 
         raise UsageError(f"--model is missing; expected one of {', '.join(registry().names('models'))}")
-    if nproc != 1:
-        raise UsageError(f"--nproc must be 1, got {nproc}: training one trial over several processes is not there yet")
-    from pdebench_fm.api import prepare
+    if nproc > 1 and workers is not None and workers > 1:
+        raise UsageError(
+            f"--nproc {nproc} and --workers {workers}: a job has several processes, or several jobs have one"
+        )
+    from pdebench_fm.api import prepare_all
 
-    prepared = prepare(
+    every = prepare_all(
         model,
         suite,
         profile,
@@ -109,9 +122,11 @@ def run(
         output=output,
     )
     if dry_run:
-        _show_plan(prepared, _worker_count(prepared, workers), as_json)
+        from pdebench_fm.cli import dry_run as dry
+
+        dry.show(every, _worker_count(every[0], workers), as_json)
         return 0
-    return _run(prepared, workers, as_json)
+    return _run(every, workers, nproc, as_json)
 
 
 def _worker_count(prepared: Prepared, asked: int | None) -> int:
@@ -123,26 +138,43 @@ def _worker_count(prepared: Prepared, asked: int | None) -> int:
     return asked if asked is not None else min(cpu_count(), _MOST_WORKERS)
 
 
-def _run(prepared: Prepared, workers: int | None, as_json: bool) -> int:
-    from pdebench_fm.api import execute
+def _run(every: Sequence[Prepared], workers: int | None, nproc: int, as_json: bool) -> int:
+    """Run one model, or the members of a family one after the other; the table of each is shown as it is done."""
+    results = []
+    for prepared in every:
+        title = f"{prepared.plan.model.name} · " if len(every) > 1 else ""
+        result = _run_one(prepared, workers, nproc, title)
+        if result is None:
+            continue
+        results.append(result)
+        if not as_json:
+            _print_table(prepared, result.records)
+            click.echo(f"records, table and figures: {printable(str(result.folder), 1000)}", err=True)
+    scored = [record for result in results for record in result.records]
+    if as_json:
+        click.echo(json.dumps([record.model_dump(mode="json", by_alias=True) for record in scored], indent=1))
+    for record in scored:
+        if record.status not in ("ok", "unsupported"):
+            model = f"{record.model} · " if len(every) > 1 else ""
+            seed = f" · seed {record.seed}" if record.seed else ""
+            where = f"{model}{record.task} · {record.protocol} · N={record.examples}{seed}"
+            click.echo(printable(f"{record.status}: {where}: {record.reason}", 1000), err=True)
+    return 0 if all(result.complete for result in results) else SOME_FAILED
+
+
+def _run_one(prepared: Prepared, workers: int | None, nproc: int, title: str) -> RunResult | None:
+    """Run one model; None where this process only helped another to do so."""
+    from pdebench_fm.api import execute, together
     from pdebench_fm.cli.progress import RunProgress
     from pdebench_fm.runner import pending
 
     todo = {job.id for job in pending(prepared.plan, prepared.registry, prepared.output)}
     most = _worker_count(prepared, workers)
-    with RunProgress(prepared.plan, todo) as progress:
-        result = execute(prepared, progress, min(most, max(1, len(todo))))
-    if as_json:
-        click.echo(json.dumps([record.model_dump(mode="json", by_alias=True) for record in result.records], indent=1))
-    else:
-        _print_table(prepared, result.records)
-        click.echo(f"records, table and figures: {printable(str(result.folder), 1000)}", err=True)
-    for record in result.records:
-        if record.status not in ("ok", "unsupported"):
-            seed = f" · seed {record.seed}" if record.seed else ""
-            where = f"{record.task} · {record.protocol} · N={record.examples}{seed}"
-            click.echo(printable(f"{record.status}: {where}: {record.reason}", 1000), err=True)
-    return 0 if result.complete else SOME_FAILED
+    with together(prepared, nproc if todo else 1) as group:
+        if group is not None and not group.leads:
+            return None
+        with RunProgress(prepared.plan, todo, title) as progress:
+            return execute(prepared, progress, min(most, max(1, len(todo))), group)
 
 
 def _print_table(prepared: Prepared, records: list[Any]) -> None:
@@ -154,50 +186,6 @@ def _print_table(prepared: Prepared, records: list[Any]) -> None:
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDE)
     for table in to_rich(build_table(records, planned_cells(prepared.plan))):
         console.print(table)
-
-
-def _show_plan(prepared: Prepared, workers: int, as_json: bool) -> None:
-    import torch
-
-    from pdebench_fm.api import cpu_count
-    from pdebench_fm.cli.progress import duration
-    from pdebench_fm.estimate import estimate
-    from pdebench_fm.plan import trained_examples
-    from pdebench_fm.runner import pending
-
-    plan = prepared.plan
-    todo = list(pending(plan, prepared.registry, prepared.output))
-    torch.set_num_threads(max(1, cpu_count() // workers))
-    cost = estimate(plan, todo, prepared.registry, prepared.device)
-    waiting = {job.id for job in todo}
-    jobs = [
-        {
-            "job_id": job.id,
-            "kind": job.kind,
-            "label": job.label,
-            "done": job.id not in waiting,
-            "training_examples": trained_examples(job),
-        }
-        for job in plan.jobs.values()
-    ]
-    unsupported = [
-        f"{row.task} · {row.protocol} · N={row.examples}: {row.unsupported}" for row in plan.rows if row.unsupported
-    ]
-    if as_json:
-        totals = {"training_examples": cost.examples, "seconds": cost.seconds / workers, "bytes": cost.bytes}
-        click.echo(json.dumps({"jobs": jobs, "unsupported": unsupported, "left": totals}, indent=1))
-        return
-    for job in jobs:
-        state = "done" if job["done"] else "to do"
-        click.echo(printable(f"{state:<6}{job['kind']:<6} {str(job['job_id'])[:12]}  {job['label']}", 1000))
-    for line in unsupported:
-        click.echo(printable(f"unsupported  {line}", 1000))
-    trials = sum(job.kind == "trial" for job in todo)
-    click.echo(
-        f"{len(jobs)} jobs, {len(jobs) - len(todo)} reused; to do: {trials} trials and {len(todo) - trials} points, "
-        f"{cost.examples:,} training examples, about {duration(cost.seconds / workers)} and {cost.bytes / 1e6:,.1f} MB "
-        f"on {prepared.device}"
-    )
 
 
 def parse_settings(texts: Iterable[str]) -> dict[str, Any]:

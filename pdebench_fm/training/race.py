@@ -26,6 +26,8 @@ from pdebench_fm.training.ranks import Ranks
 
 ROOM = 2**26
 """Bytes of weights that may wait. A network that is larger is judged epoch by epoch."""
+MOST_WAITING = 64
+"""Epochs that may wait, however small the network: the user wants to see the best one now and then."""
 _SLACK = 1 - 1e-12  # partial sums are added up in another order than complete ones
 
 
@@ -66,7 +68,8 @@ class EpochRace:
         self._feed = feed
         self._ranks = ranks or Ranks()
         self._tensors = lasting_tensors(module)
-        self._most = max(1, room // max(1, sum(t.numel() * t.element_size() for t in self._tensors)))
+        size = sum(tensor.numel() * tensor.element_size() for tensor in self._tensors)
+        self._most = min(MOST_WAITING, max(1, room // max(1, size)))
         self._chunk = min(64, max(8, len(feed) // 16))
         self._best: _Epoch | None = None
         self._waiting: list[_Epoch] = []

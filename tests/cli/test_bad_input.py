@@ -74,7 +74,7 @@ LINES = {
     "no seeds": ((*UNET, "--seeds", "0"), "Invalid value for '--seeds': 0 is not in the range x>=1"),
     "half a seed": ((*UNET, "--seeds", "1.5"), "Invalid value for '--seeds': '1.5' is not a valid integer"),
     "workers": ((*UNET, "--workers", "0"), "Invalid value for '--workers': 0 is not in the range x>=1"),
-    "processes": ((*UNET, "--nproc", "2"), "--nproc must be 1, got 2: "),
+    "processes": ((*UNET, "--nproc", "2", "--workers", "2"), "--nproc 2 and --workers 2: "),
     # arguments of the model
     "misspelt argument": ((*UNET, "--set", "widht=3"), "widht: unknown setting; did you mean 'width'?"),
     "argument with controls": ((*UNET, "--set", "\x1b[2J=3"), "\\x1b[2J: unknown setting; expected one of levels,"),

@@ -126,7 +126,7 @@ def test_figures_are_drawn_from_folders(pdefm, runs, tmp_path):
     assert sorted(out.splitlines()) == sorted(map(str, (tmp_path / "figures").iterdir()))
     assert len(out.splitlines()) == 4
     made = "figures made (PNG and PDF): 1 errors, 1 savings"
-    assert err == f"{made}; the records do not allow sizes, parameters, mixtures, seeds\n"
+    assert err == f"{made}; the records do not allow sizes, parameters, mixtures, seeds, cases\n"
 
 
 def test_figures_of_one_kind_are_drawn_alone(pdefm, runs, tmp_path):

@@ -106,40 +106,6 @@ def test_json_is_all_there_is_on_standard_output(
     assert sorted(json.loads(out), key=str) == sorted(kept, key=str)
 
 
-def test_a_dry_run_from_nothing_shows_everything_and_writes_nothing(tmp_path: Path, call: Call) -> None:
-    suite = write_suite(tmp_path)
-    code, out, err = call("run", suite, *UNET, "--output", tmp_path / "runs", "--dry-run")
-    *jobs, total = out.splitlines()
-    assert (code, err) == (0, "")
-    assert len(jobs) == 17
-    assert all(line.startswith("to do ") for line in jobs)
-    assert re.fullmatch(
-        r"17 jobs, 0 reused; to do: 10 trials and 7 points, 160 training examples, about \d+ s and [\d.]+ MB on cpu",
-        total,
-    )
-    assert list(tmp_path.iterdir()) == [suite]
-
-
-def test_a_dry_run_after_a_part_says_what_is_reused(
-    first: subprocess.CompletedProcess[str], folder: Path, tmp_path: Path, call: Call
-) -> None:
-    larger = write_suite(tmp_path, ("downstream: [4, 8]", "downstream: [4, 8, 16]"))
-    before = contents(folder)
-    arguments = ("run", larger, *UNET, "--output", folder / "runs", "--dry-run")
-    code, out, _ = call(*arguments)
-    assert code == 0
-    assert "23 jobs, 17 reused; to do: 4 trials and 2 points, 128 training examples" in out
-    assert Counter(line.split("  ")[0].split()[0] for line in out.splitlines()[:-1]) == {"done": 17, "to": 6}
-    code, out, err = call(*arguments, "--json")
-    about = json.loads(out)
-    assert (code, err) == (0, "")
-    assert sum(job["done"] for job in about["jobs"]) == 17
-    assert about["left"]["training_examples"] == 128
-    assert about["left"]["seconds"] > 0
-    assert about["left"]["bytes"] > 0
-    assert contents(folder) == before
-
-
 def test_a_model_that_cannot_be_tuned_says_unsupported_and_is_done(tmp_path: Path, call: Call) -> None:
     code, out, _ = call("run", write_suite(tmp_path), "--model", "zero", "--output", tmp_path / "runs", "--workers", 1)
     assert code == 0
@@ -152,7 +118,9 @@ def test_a_point_that_diverges_gives_exit_code_3_and_its_reason_every_time(tmp_p
         code, out, err = call("run", suite, *UNET, "--output", tmp_path / "runs", "--workers", 1)
         assert code == 3
         assert "diverged" in out
-        assert re.search(r"^diverged: B from A · scratch · N=4: all 2 trials diverged: .*finite", err, re.MULTILINE)
+        assert re.search(
+            r"^diverged: B from A · scratch · N=4: all 2 trials diverged: .*(nan|inf|finite)", err, re.MULTILINE
+        )
 
 
 def test_a_full_disk_fails_the_job_and_the_next_run_tries_it_again(

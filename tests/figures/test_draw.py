@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pdebench_fm.cli.figures import _KINDS
+from pdebench_fm.cli.figures import _CASES, _KINDS
 from pdebench_fm.figures import KINDS, draw, draw_kinds, file_stem, style
 from pdebench_fm.figures.panels import short_count, short_size
 from tests.support.records import make_pretraining, make_record, make_suite
@@ -93,7 +93,7 @@ def test_file_names_are_safe_and_distinct():
 
 
 def test_the_command_knows_every_kind():
-    assert tuple(KINDS) == _KINDS
+    assert (*KINDS, _CASES) == _KINDS
 
 
 def test_labels_are_short():

@@ -1,0 +1,120 @@
+"""``pdefm run --dry-run``: the jobs of a run, what is done already, and what each part of the rest will cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pdebench_fm.messages import printable
+
+if TYPE_CHECKING:
+    from pdebench_fm.api import Prepared
+    from pdebench_fm.estimate import Estimate, Part
+
+
+def show(every: Sequence[Prepared], workers: int, as_json: bool) -> None:
+    """Print the plan of a model, or of each member of a family; compute and write nothing.
+
+    Args:
+        every: one entry per model.
+        workers: jobs that would be done side by side; times are divided by it.
+        as_json: print one object for a program instead of lines.
+    """
+    import torch
+
+    from pdebench_fm.api import cpu_count
+    from pdebench_fm.estimate import estimate
+    from pdebench_fm.runner import pending
+
+    torch.set_num_threads(max(1, cpu_count() // workers))
+    left = [{job.id: job for job in pending(one.plan, one.registry, one.output)} for one in every]
+    costs = [estimate(one.plan, todo, one.registry, one.device) for one, todo in zip(every, left, strict=True)]
+    if as_json:
+        click.echo(json.dumps(_about(every, left, costs, workers), indent=1))
+        return
+    several = len(every) > 1
+    for one, todo, cost in zip(every, left, costs, strict=True):
+        model = f"{one.plan.model.name} · " if several else ""
+        for job in one.plan.jobs.values():
+            state = "to do" if job.id in todo else "done"
+            click.echo(printable(f"{state:<6}{job.kind:<6} {job.id[:12]}  {model}{job.label}", 1000))
+        for line in _unsupported(one):
+            click.echo(printable(f"unsupported  {model}{line}", 1000))
+        width = max(map(len, cost.parts), default=0)
+        for name, part in cost.parts.items():
+            click.echo(printable(f"{model}{name:<{width}}  {_sentence([part], workers)}", 1000))
+        if several and cost.parts:
+            click.echo(printable(f"{model}{_total([cost], workers)} on {one.device}", 1000))
+    click.echo(f"{_total(costs, workers)} on {every[0].device}")
+
+
+def _about(
+    every: Sequence[Prepared], left: Sequence[dict[str, Any]], costs: Sequence[Estimate], workers: int
+) -> dict[str, Any]:
+    """The same for a program; a model's name stands in everything that belongs to it."""
+    from pdebench_fm.plan import trained_examples
+
+    several = len(every) > 1
+    jobs: list[dict[str, Any]] = []
+    parts: list[dict[str, Any]] = []
+    unsupported: list[str] = []
+    for one, todo, cost in zip(every, left, costs, strict=True):
+        model = one.plan.model.name
+        jobs += [
+            {
+                "job_id": job.id,
+                "kind": job.kind,
+                "model": model,
+                "label": job.label,
+                "done": job.id not in todo,
+                "training_examples": trained_examples(job),
+            }
+            for job in one.plan.jobs.values()
+        ]
+        parts += [
+            {
+                "model": model,
+                "part": name,
+                "jobs": part.jobs,
+                "reused": part.reused,
+                "trials": part.trials,
+                "points": part.points,
+                "training_examples": part.examples,
+                "seconds": part.seconds / workers,
+            }
+            for name, part in cost.parts.items()
+        ]
+        unsupported += [f"{model} · {line}" if several else line for line in _unsupported(one)]
+    totals = {
+        "training_examples": sum(cost.examples for cost in costs),
+        "seconds": sum(cost.seconds for cost in costs) / workers,
+        "bytes": sum(cost.bytes for cost in costs),
+    }
+    return {"jobs": jobs, "unsupported": unsupported, "parts": parts, "left": totals}
+
+
+def _unsupported(one: Prepared) -> list[str]:
+    return [
+        f"{row.task} · {row.protocol} · N={row.examples}: {row.unsupported}" for row in one.plan.rows if row.unsupported
+    ]
+
+
+def _sentence(parts: Sequence[Part], workers: int) -> str:
+    from pdebench_fm.cli.progress import duration
+
+    def total(name: str) -> Any:
+        return sum(getattr(part, name) for part in parts)
+
+    return (
+        f"{total('jobs')} jobs, {total('reused')} reused; "
+        f"to do: {total('trials')} trials and {total('points')} points, "
+        f"{total('examples'):,} training examples, about {duration(total('seconds') / workers)}"
+    )
+
+
+def _total(costs: Sequence[Estimate], workers: int) -> str:
+    parts = [part for cost in costs for part in cost.parts.values()]
+    return f"{_sentence(parts, workers)} and {sum(cost.bytes for cost in costs) / 1e6:,.1f} MB"

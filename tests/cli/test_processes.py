@@ -1,0 +1,73 @@
+"""``pdefm run`` with several processes to a trial, started by itself or by torchrun."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.command import UNET, environment, pdefm, write_suite
+
+# The first 50 losses are one a step: every epoch is one batch, of an odd number of examples.
+CHANGES = (
+    (
+        "{epochs: 2, batch_size: 8, learning_rates: [1e-3, 1e-2]}",
+        "{epochs: 30, batch_size: 15, learning_rates: [1e-3]}",
+    ),
+    ("{epochs: 2, learning_rates: [1e-4, 1e-3]}", "{epochs: 50, learning_rates: [1e-3]}"),
+    ("downstream: [4, 8]", "downstream: [7]"),
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("processes")
+    write_suite(folder, *CHANGES)
+    alone = pdefm("run", "tiny.yaml", *UNET, "--workers", "1", "--output", "alone", folder=folder)
+    assert alone.returncode == 0, alone.stderr
+    return folder
+
+
+def losses(output: Path) -> dict[str, list[float]]:
+    """The training loss of every epoch, by trial."""
+    found = {}
+    for history in output.glob("jobs/*/history.jsonl"):
+        entries = [json.loads(line) for line in history.read_text().splitlines()]
+        found[history.parent.name] = [entry["train_loss"] for entry in entries]
+    return found
+
+
+def same_as_alone(folder: Path, output: str) -> None:
+    mine, alone = losses(folder / output), losses(folder / "alone")
+    assert mine.keys() == alone.keys()
+    assert sorted(len(found) for found in mine.values()) == [30, 50, 50]
+    for job, found in mine.items():
+        assert found == pytest.approx(alone[job], rel=1e-3)
+    scores = []
+    for run in (output, "alone"):
+        lines = (folder / run / "tiny" / "unet" / "records.jsonl").read_text().splitlines()
+        scores.append({r["job_id"]: r["metrics"].get("relative_l2") for r in map(json.loads, lines)})
+    assert scores[0] == pytest.approx(scores[1], rel=1e-2)
+
+
+def test_two_processes_take_the_steps_of_one(folder: Path) -> None:
+    done = pdefm("run", "tiny.yaml", *UNET, "--nproc", "2", "--output", "together", folder=folder)
+    assert done.returncode == 0, done.stderr
+    same_as_alone(folder, "together")
+    again = pdefm("run", "tiny.yaml", *UNET, "--nproc", "2", "--output", "together", folder=folder)
+    assert (again.returncode, again.stdout) == (0, done.stdout)
+
+
+def test_torchrun_starts_them_too_and_one_of_them_speaks(folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+         "-m", "pdebench_fm", "run", "tiny.yaml", *UNET, "--output", "launched"],
+        cwd=folder, env=environment(PYTHONWARNINGS="ignore"), capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    same_as_alone(folder, "launched")
+    assert done.stdout.count("Pre-training poisson") == 1
+    assert done.stderr.count("records, table and figures:") == 1
