@@ -27,10 +27,19 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# Quarter of an hour on two quiet cores; the raw figures go to benchmarks/results/, the tables to docs/performance.md.
 bench: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/data.py
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/fno_step.py
-	$(BIN)/python benchmarks/startup.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/data.py --json
+	$(BIN)/python benchmarks/fno_step.py --json
+	$(BIN)/python benchmarks/fno_memory.py --json
+	$(BIN)/python benchmarks/fno_memory.py --step 256m --examples 16 --json
+	$(BIN)/python benchmarks/learning_curve.py --json
+	$(BIN)/python benchmarks/validation.py --json
+	$(BIN)/python benchmarks/precision.py --json
+	$(BIN)/python benchmarks/workers.py --json
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/stacked.py --json
+	$(BIN)/python benchmarks/startup.py --json
+	$(BIN)/python benchmarks/page.py
 
 leaderboard: $(STAMP)
 	$(BIN)/pdefm leaderboard build

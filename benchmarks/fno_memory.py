@@ -1,12 +1,13 @@
 """Memory of a training step of the FNO at 128²: what an example holds for the backward pass, and the peak at batch 128.
 
     python benchmarks/fno_memory.py                    # every size, ours and the plain network: about two minutes
-    python benchmarks/fno_memory.py --step 256m        # one real step over 128 examples, and an evaluation
+    python benchmarks/fno_memory.py --step 256m        # one step of the shared loop over 128 examples, an evaluation
 
 Each figure comes from a process of its own. *Saved* counts the distinct storages that autograd keeps, but for the
 weights; it is exact, and linear in the batch. *Resident* is the growth of the process's largest resident size, after
 two steps, from one batch size to one twice as large; it holds what the allocator cannot reuse, too, and the peak at
-batch 128 is drawn out from it. A step over micro-batches adds up their gradients, so that it needs the memory of one.
+batch 128 is drawn out from it. ``--step`` goes through the model's own ``fit``, as in ``pdefm run``, which accumulates
+a batch in parts where it would need too much.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import json
 import resource
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 SIZES = {"64k": (16, 4, 8), "1m": (16, 16, 8), "16m": (32, 32, 4), "256m": (128, 32, 2)}
@@ -30,8 +33,8 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def worker(size: str, kind: str, n: int, batch: int, examples: int, evaluate: bool) -> dict[str, Any]:
-    """Train two steps of ``examples`` in micro-batches of ``batch``; with ``evaluate`` one step, then an evaluation."""
+def worker(size: str, kind: str, n: int, batch: int) -> dict[str, Any]:
+    """Train two steps of ``batch`` examples."""
     import torch
     from pdefm_fno.network import FourierNetwork
     from pdefm_fno.reference import ReferenceNetwork
@@ -57,35 +60,62 @@ def worker(size: str, kind: str, n: int, batch: int, examples: int, evaluate: bo
         return tensor
 
     fields, constants = torch.randn(batch, 1, n, n), torch.randn(batch, CONSTANTS)
-    saved, clock, losses = 0, time.perf_counter(), []
-    for _ in range(1 if evaluate else 2):
+    clock = time.perf_counter()
+    for _ in range(2):
         optimiser.zero_grad(set_to_none=True)
-        for _ in range(0, examples, batch):
-            storages.clear()
-            with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-                loss = module(fields, constants).square().sum() / examples
-            saved = sum(storages.values())
-            loss.backward()
-            losses.append(float(loss.detach()))
-        optimiser.step()
-    step_seconds = time.perf_counter() - clock
-    evaluation = None
-    if evaluate:
-        with torch.no_grad():
-            clock = time.perf_counter()
+        storages.clear()
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
             loss = module(fields, constants).square().sum()
-            evaluation = {"seconds": time.perf_counter() - clock, "examples": batch, "finite": bool(loss.isfinite())}
+        saved = sum(storages.values())
+        loss.backward()
+        optimiser.step()
     return {
         "size": size,
         "kind": kind,
         "batch": batch,
-        "examples": examples,
         "saved": saved,
         "start": before,
         "peak": peak(),
         "weights": 4 * sum(p.numel() for p in module.parameters()),
-        "seconds": step_seconds,
-        "evaluation": evaluation,
+        "seconds": time.perf_counter() - clock,
+    }
+
+
+def step(size: str, n: int, examples: int) -> dict[str, Any]:
+    """Fit one step over ``examples`` with the model's own ``fit``, validate on 8, and predict them."""
+    from pdebench_fm.memory import keep_freed_memory
+
+    keep_freed_memory()
+    import torch
+    from pdefm_fno.model import FNO
+
+    from pdebench_fm.api import load_examples
+    from pdebench_fm.interfaces import Budget, FitContext, Trial
+    from pdebench_fm.training.feed import Batch
+    from pdebench_fm.training.micro_batches import micro_batch
+
+    width, modes, _ = SIZES[size]
+    train = load_examples("ood_sys1:SYS-1(1,5)", split="pretraining", count=examples, grid=n)
+    validation = load_examples("ood_sys1:SYS-1(1,5)", split="validation", count=8, grid=n)
+    model = FNO(width, modes)
+    model.initialise(train.problem, train, 0)
+    sample = Batch(torch.zeros(1, 1, n, n), torch.zeros(1, CONSTANTS), torch.zeros(1, 1, n, n))
+    parts = micro_batch(model.module, sample)
+    with tempfile.TemporaryDirectory() as folder:
+        budget, trial = Budget(None, 1, examples, ()), Trial({"learning_rate": 1e-4}, 0)
+        report = model.fit(train, validation, budget, trial, FitContext(Path(folder)))
+    inputs, _ = validation.batch(range(8))
+    clock = time.perf_counter()
+    prediction = model.predict(train.problem, inputs)["solution"]
+    return {
+        "size": size,
+        "examples": examples,
+        "micro_batch": parts,
+        "threads": torch.get_num_threads(),
+        "fit_seconds": report.train_seconds,
+        "predict_seconds": time.perf_counter() - clock,
+        "finite": bool(prediction.isfinite().all()),
+        "peak": peak(),
     }
 
 
@@ -105,7 +135,7 @@ def table(sizes: list[str], n: int) -> list[dict[str, Any]]:
     for size in sizes:
         small = SIZES[size][2]
         for kind in ("ours", "plain"):
-            one, two = (run(size, kind, n, batch, batch, 0) for batch in (small, 2 * small))
+            one, two = (run("batch", size, kind, n, batch) for batch in (small, 2 * small))
             saved = (two["saved"] - one["saved"]) / small
             slope = (two["peak"] - one["peak"]) / small
             whole = two["peak"] + slope * (BATCH - 2 * small)
@@ -117,28 +147,25 @@ def table(sizes: list[str], n: int) -> list[dict[str, Any]]:
 
 def main() -> None:
     if "--worker" in sys.argv:
-        size, kind, *numbers = sys.argv[2:]
-        n, batch, examples, evaluate = map(int, numbers)
-        print(json.dumps(worker(size, kind, n, batch, examples, bool(evaluate))))
+        what, size, *rest = sys.argv[2:]
+        found = worker(size, rest[0], *map(int, rest[1:])) if what == "batch" else step(size, *map(int, rest))
+        print(json.dumps(found))
         return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES))
     parser.add_argument("--n", type=int, default=128, help="grid points a side")
-    parser.add_argument("--step", choices=list(SIZES), help="one real step and an evaluation of this size, no table")
+    parser.add_argument("--step", choices=list(SIZES), help="one step and an evaluation of this size, no table")
     parser.add_argument("--examples", type=int, default=BATCH, help="of that step")
-    parser.add_argument("--micro-batch", type=int, default=8, help="of that step and its evaluation")
     parser.add_argument("--json", action="store_true", help="save the figures under results/")
     options = parser.parse_args()
-    if options.examples % options.micro_batch:
-        parser.error(f"--examples {options.examples} must be a multiple of --micro-batch {options.micro_batch}")
     if options.step:
-        found = run(options.step, "ours", options.n, options.micro_batch, options.examples, 1)
+        results: Any = run("step", options.step, options.n, options.examples)
+        fit, predict = results["fit_seconds"], results["predict_seconds"]
         print(
-            f"{options.step}, {options.n}²: a step over {options.examples} examples in micro-batches of "
-            f"{options.micro_batch}: {found['seconds']:.0f} s, then {options.micro_batch} evaluated in "
-            f"{found['evaluation']['seconds']:.1f} s; largest resident size {found['peak'] / GIGABYTE:.2f} GB"
+            f"{options.step}, {options.n}²: one step over {options.examples} examples, "
+            f"at most {results['micro_batch']} at a time, and 8 validated: {fit:.0f} s; 8 predicted: {predict:.1f} s; "
+            f"largest resident size {results['peak'] / GIGABYTE:.2f} GB"
         )
-        results: Any = found
     else:
         results = table(options.sizes, options.n)
     if options.json:
