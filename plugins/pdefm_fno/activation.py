@@ -81,7 +81,7 @@ class _Projection(torch.autograd.Function):
             before = torch.addmm(bias, field, weight.t())
             hidden = functional.gelu(before)
         to_contract = _few(hidden.t(), gradient.t()).t()
-        to_before = torch.mm(gradient, contract)
+        to_before = gradient * contract if len(contract) == 1 else torch.mm(gradient, contract)
         if differentiable:
             to_before = gelu_backward(to_before, before)
         else:
