@@ -5,7 +5,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install smoke test check bench leaderboard clean
+STUDIES := ood_sys1 ood_sys2 ood_sys2_exact ood_sys3 mixed scaling seeds
+
+.PHONY: install smoke studies test check bench leaderboard clean
 
 install: $(STAMP)
 
@@ -18,6 +20,12 @@ $(STAMP): pyproject.toml constraints.txt
 # The main job at low resolution: every system and a mixed pre-training, then a table and a figure.
 smoke: $(STAMP)
 	$(BIN)/pdefm run suites/smoke.yaml --model fno-64k --output runs
+
+# Every study of the paper at low resolution; what they share with each other and with `make smoke` is computed once.
+studies: $(STAMP)
+	set -e; for suite in $(STUDIES); do \
+		$(BIN)/pdefm run $$suite --model fno-64k --profile smoke --output runs; \
+	done
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2
@@ -32,7 +40,7 @@ bench: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/data.py --json
 	$(BIN)/python benchmarks/fno_step.py --json
 	$(BIN)/python benchmarks/fno_memory.py --json
-	$(BIN)/python benchmarks/fno_memory.py --step 256m --examples 16 --json
+	$(BIN)/python benchmarks/fno_memory.py --step 256m --examples 64 --json
 	$(BIN)/python benchmarks/learning_curve.py --json
 	$(BIN)/python benchmarks/validation.py --json
 	$(BIN)/python benchmarks/precision.py --json

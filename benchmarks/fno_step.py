@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import multiprocessing
 import statistics
 import time
 import warnings
@@ -193,14 +194,31 @@ def timed(found: dict[str, Step], rounds: int, warm_up: int) -> dict[str, list[f
     return seconds
 
 
+def measure(options: argparse.Namespace, size: str) -> dict[str, Any]:
+    """Measure one size in this process."""
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    keep_freed_memory()
+    width, modes, batch = SIZES[size]
+    batch = options.batch or batch
+    errors = differences(options, width, modes)
+    found, weights = steps(options, width, modes, batch)
+    seconds = timed(found, options.rounds, options.warm_up)
+    return {"differences": errors, "weights": weights, "seconds": seconds}
+
+
 def measured(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Yield the figures of each size, printing them."""
+    """Yield the figures of each size, printing them; each process is a fresh one, and adds its rounds."""
     for size in options.sizes:
         width, modes, batch = SIZES[size]
         batch = options.batch or batch
-        errors = differences(options, width, modes)
-        found, weights = steps(options, width, modes, batch)
-        seconds = timed(found, options.rounds, options.warm_up)
+        seconds: dict[str, list[float]] = {}
+        for _ in range(options.processes):
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                one = pool.apply(measure, (options, size))
+            errors, weights = one["differences"], one["weights"]
+            for name, taken in one["seconds"].items():
+                seconds.setdefault(name, []).extend(taken)
         print(f"\n{size}: {options.n}², width {width}, modes {modes}, batch {batch}; ", end="")
         print(", ".join(f"{name} {count:,} weights" for name, count in weights.items()))
         for name, error in errors.items():
@@ -229,17 +247,16 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES))
     parser.add_argument("--n", type=int, default=128, help="grid points a side")
     parser.add_argument("--batch", type=int, help="examples a step; by default 8, and 4 for 16m")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--processes", type=int, default=3, help="one may be unlucky with its memory, by 20%%")
+    parser.add_argument("--rounds", type=int, default=5, help="in each process")
     parser.add_argument("--warm-up", type=int, default=4, help="rounds before: fresh memory is slow")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--no-ablation", action="store_true")
     parser.add_argument("--json", action="store_true", help="save every round under results/")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
-    keep_freed_memory()
-    print(f"{options.device}, {options.threads} thread(s), torch {torch.__version__}, {options.rounds} rounds")
+    rounds = f"{options.rounds} rounds in each of {options.processes} processes"
+    print(f"{options.device}, {options.threads} thread(s), torch {torch.__version__}, {rounds}")
     figures = list(measured(options))
     if options.json:
         save("fno_step", {name: value for name, value in vars(options).items() if name != "json"}, figures)

@@ -69,11 +69,11 @@ def dress(axes: Axes, table: Table, title: str | None = None) -> None:
     axes.set_axisbelow(True)
     axes.tick_params(which="both", width=0.5, labelsize=7)
     axes.set_title(table.task if title is None else title, fontsize=8, pad=15, parse_math=False)
-    draw_shift(axes, table.shift)
+    draw_shift(axes, table.shift, table.overlap)
 
 
-def draw_shift(axes: Axes, shift: str) -> None:
-    """Draw the shift between title and panel: four small boxes, filled up to its level, and its name."""
+def draw_shift(axes: Axes, shift: str, overlap: float | None = None) -> None:
+    """Draw the shift between title and panel: four small boxes, filled up to its level, its name, and its measure."""
     from matplotlib.patches import Rectangle
 
     level = _SHIFTS.index(shift) if shift in _SHIFTS else -1
@@ -85,7 +85,8 @@ def draw_shift(axes: Axes, shift: str) -> None:
             axes.add_patch(box)
     if shift:
         place = 0.33 if level >= 0 else 0.02
-        axes.text(place, 1.03, f"shift: {shift}", transform=axes.transAxes, fontsize=6.5, color=DARK, parse_math=False)
+        text = f"shift: {shift}" + (f", overlap {overlap:.2f}" if overlap is not None else "")
+        axes.text(place, 1.03, text, transform=axes.transAxes, fontsize=6.5, color=DARK, parse_math=False)
 
 
 def size_axis(axes: Axes, sizes: Sequence[int], with_zero: bool) -> None:

@@ -29,6 +29,9 @@ from pdebench_fm.tables import natural
 SCORED = (ZERO_SHOT, FINE_TUNE)
 """The arms that use the pre-training; a model is scored by them, and `scratch` is what it is compared with."""
 
+IGNORED_BELOW = 0.05
+"""A model whose error rises by less where coefficients are exchanged is flagged: it does not use them."""
+
 Planned = Callable[[str, int, str], Collection[Cell] | None]
 """Returns every cell of (suite, version, profile), or None where the suite's plan cannot be had."""
 
@@ -47,6 +50,8 @@ class Standing:
         scratch_seconds: training of all other arms.
         reason: why there is no score; empty where there is one.
         diverged: whether a cell diverged.
+        coefficient_rise: median, over the points of the scored arms, of how much the error rises where test examples
+            exchange their coefficients; None where it was not measured.
     """
 
     model: str
@@ -61,6 +66,12 @@ class Standing:
     under_trained: bool
     reason: str
     diverged: bool
+    coefficient_rise: float | None = None
+
+    @property
+    def ignores_coefficients(self) -> bool:
+        """Whether the model does about as well with coefficients that belong to other examples."""
+        return self.coefficient_rise is not None and self.coefficient_rise < IGNORED_BELOW
 
 
 @dataclass(frozen=True)
@@ -140,7 +151,13 @@ def _standing(group: Group, model: str) -> Standing:
         under_trained=any(r.under_trained for r in records),
         reason=reason,
         diverged=diverged,
+        coefficient_rise=_coefficient_rise(r for r in records if r.kind == "point" and r.protocol in SCORED),
     )
+
+
+def _coefficient_rise(records: Iterable[Record]) -> float | None:
+    rises = [record.coefficient_rise for record in records if record.coefficient_rise is not None]
+    return statistics.median(rises) if rises else None
 
 
 def _obstacle(group: Group, model: str) -> tuple[str, bool]:

@@ -94,7 +94,17 @@ class Table:
         """The task and its shift."""
         if self.kind == "pretraining":
             return f"Pre-training {self.task}"
-        return f"{self.task} (shift: {self.shift})" if self.shift else self.task
+        if not self.shift:
+            return self.task
+        realised = f", overlap {self.overlap:.2f}" if self.overlap is not None else ""
+        return f"{self.task} (shift: {self.shift}{realised})"
+
+    @property
+    def overlap(self) -> float | None:
+        """How far pre-training and downstream physics overlap as drawn, 0 … 1; None where no record says."""
+        cells = (cell for row in self.rows for cell in row.cells.values())
+        known = [record.overlap for cell in cells for record in cell.records if record.overlap is not None]
+        return statistics.median(known) if known else None
 
     @property
     def header(self) -> str:

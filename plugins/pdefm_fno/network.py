@@ -95,7 +95,7 @@ class FourierNetwork(nn.Module):
         batch, _, n, _ = fields.shape
         size = max(1, batch)
         if fields.device.type == "cpu":
-            size = max(1, int(CHUNK * torch.get_num_threads()) // (n * n * self.width))
+            size = max(1, CHUNK * torch.get_num_threads() // (n * n * self.width))
         lift_fields, lift_constants = torch.split(self.lift.weight, [self.fields, self.constants], dim=1)
         offset = functional.linear(constants, lift_constants, self.lift.bias)
 

@@ -19,6 +19,11 @@ def test_each_task_is_a_panel_with_its_shift():
     assert "shift: med" in [text.get_text() for text in second.texts]
 
 
+def test_the_realised_overlap_stands_beside_the_shift():
+    (axes,) = panels([make_record(examples=size, overlap=0.14, task="SYS-1(5,10)") for size in (16, 64)])
+    assert "shift: med, overlap 0.14" in [text.get_text() for text in axes.texts]
+
+
 def test_zero_shot_is_a_horizontal_line_and_zero_has_a_place():
     axes = panels(make_suite())[0]
     levels = [line for line in lines_of(axes, "zero-shot") if list(line.get_xdata()) == [0, 1]]

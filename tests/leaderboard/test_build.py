@@ -147,9 +147,25 @@ def test_the_ranking_shows_cost_beside_the_score(board):
     text = (board(*make_suite()) / "README.md").read_text(encoding="utf-8")
     header, _, row = [line for line in text.splitlines() if line.startswith("|")][:3]
     columns = [cell.strip() for cell in header.strip("|").split("|")]
-    shown = ["rank", "model", "score", "gain over scratch", "data saving", "cost (s)", "device", "parameters"]
-    assert columns == shown
-    assert [cell.strip() for cell in row.strip("|").split("|")][5:] == ["25", "cpu", "67,281"]
+    shown = ["score", "gain over scratch", "data saving", "coefficients", "cost (s)", "device", "parameters"]
+    assert columns == ["rank", "model", *shown]
+    assert [cell.strip() for cell in row.strip("|").split("|")][5:] == ["–", "25", "cpu", "67,281"]
+
+
+@pytest.mark.parametrize(
+    ("rises", "shown"), [((0.0, 0.02, 3.0), "**+2%: not used**"), ((0.5, 2.0, 9.0), "+200%"), ((-0.3,), "**-30%")]
+)
+def test_a_model_that_does_not_use_its_coefficients_is_flagged(board, rises, shown):
+    tuned = [
+        point("fine-tune", size, 0.1, coefficient_rise=rise) for size, rise in zip((10, 40, 80), rises, strict=False)
+    ]
+    scratch = [point("scratch", size, 0.2, coefficient_rise=50.0) for size in (10, 40, 80)[: len(rises)]]
+    folder = board(*scratch, *tuned)
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    row = next(line for line in text.splitlines() if "records/smoke/smoke/conv-small.jsonl)" in line)
+    assert f"| {shown}" in " ".join(row.split())
+    (kept,) = csv.DictReader(io.StringIO((folder / "leaderboard.csv").read_text(encoding="utf-8")))
+    assert float(kept["coefficient_rise"]) == statistics.median(rises)
 
 
 def test_check_says_where_a_generated_file_differs(board):
