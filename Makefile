@@ -40,7 +40,7 @@ bench: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/data.py --json
 	$(BIN)/python benchmarks/fno_step.py --json
 	$(BIN)/python benchmarks/fno_memory.py --json
-	$(BIN)/python benchmarks/fno_memory.py --step 256m --examples 64 --json
+	$(BIN)/python benchmarks/fno_memory.py --step 256m --json
 	$(BIN)/python benchmarks/learning_curve.py --json
 	$(BIN)/python benchmarks/validation.py --json
 	$(BIN)/python benchmarks/precision.py --json
