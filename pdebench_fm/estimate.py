@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pdebench_fm.data.sources import problem_of
 from pdebench_fm.errors import RunError
 from pdebench_fm.interfaces import Budget, Examples, FitContext, Ids, OperatorModel, Trial
 from pdebench_fm.plan import PRETRAINING, Job, Plan, trained_examples, training_size, validation_size
@@ -127,9 +128,7 @@ def estimate(plan: Plan, left: Mapping[str, Job], registry: Registry, device: st
             part.trials += 1
         else:
             part.points += 1
-        problem = _problem(plan, job)
-        if problem is None:
-            continue
+        problem = _problem(plan, job, registry)
         key = str(problem.describe())
         if key not in rates:
             try:
@@ -157,12 +156,14 @@ def _count(job: Job, part: Part, rate: _Rates) -> None:
     part.seconds += rate.train * passes + rate.predict * validation_size(job.description) * epochs
 
 
-def _problem(plan: Plan, job: Job) -> Problem | None:
-    """The problem the job's model is built for; None where that is only known from the user's weights."""
+def _problem(plan: Plan, job: Job, registry: Registry) -> Problem:
+    """The problem the job's model is built for; the task's own where only the user's weights know it."""
     start = job.description["start"]
     if "problem" in start:
         return Problem.parse(start["problem"])
-    return _problem(plan, plan.jobs[start["job"]]) if "job" in start else None
+    if "job" in start:
+        return _problem(plan, plan.jobs[start["job"]], registry)
+    return problem_of(job.sets["train"][0], registry)
 
 
 def _measure(model: OperatorModel, problem: Problem, device: str) -> _Rates:

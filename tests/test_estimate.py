@@ -9,7 +9,7 @@ import pytest
 from pdebench_fm import estimate as module
 from pdebench_fm.errors import RunError
 from pdebench_fm.estimate import estimate
-from pdebench_fm.plan import Plan, make_plan, model_spec, trained_examples
+from pdebench_fm.plan import Plan, Weights, make_plan, model_spec, trained_examples
 from pdebench_fm.suite import load_suite
 from tests.support.installed import with_toy
 from tests.support.toy import Toy, toy_suite
@@ -41,6 +41,14 @@ def test_what_is_done_costs_nothing(tmp_path: Path) -> None:
         assert part.reused == (0 if name == "scratch" else part.jobs)
     nothing = estimate(plan, {}, REGISTRY, "cpu")
     assert (nothing.seconds, nothing.examples, nothing.bytes) == (0, 0, 0)
+
+
+def test_fine_tuning_of_given_weights_is_counted_too(tmp_path: Path) -> None:
+    suite, spec = load_suite(toy_suite(tmp_path), REGISTRY), model_spec(REGISTRY, "toy")
+    plan = make_plan(suite, "tiny", spec, REGISTRY, weights=Weights("weights", "0" * 64))
+    cost = estimate(plan, plan.jobs, REGISTRY, "cpu")
+    assert list(cost.parts) == ["zero-shot", "fine-tune", "scratch"]
+    assert cost.parts["fine-tune"].examples == cost.parts["scratch"].examples > 0
 
 
 def test_a_slow_model_is_judged_by_its_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
