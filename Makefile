@@ -35,7 +35,7 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# Quarter of an hour on two quiet cores; the raw figures go to benchmarks/results/, the tables to docs/performance.md.
+# About 18 minutes on two quiet cores; the raw figures go to benchmarks/results/, the tables to docs/performance.md.
 bench: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/data.py --json
 	$(BIN)/python benchmarks/fno_step.py --json
