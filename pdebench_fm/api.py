@@ -129,7 +129,8 @@ def _members(found: Registry, family: str, suite: Suite, profile: str) -> list[s
 
     from pdebench_fm.training import NetworkModel
 
-    names = [entry.name for entry in found.entries("models") if entry.family == family and entry.name != family]
+    models = found.entries("models") if family else ()
+    names = [entry.name for entry in models if entry.family == family and entry.name != family]
     if not names:
         return []
     grid = suite.profile(profile).grid
@@ -140,8 +141,11 @@ def _members(found: Registry, family: str, suite: Suite, profile: str) -> list[s
         made = model_spec(found, name).make(found)
         if not isinstance(made, NetworkModel):
             return 0
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            return sum(parameter.numel() for parameter in made.build(problem).parameters())
+        try:
+            with torch.random.fork_rng(devices=[]), torch.device("meta"):
+                return sum(parameter.numel() for parameter in made.build(problem).parameters())
+        except Exception:  # somebody else's network, that cannot be built here or in this way
+            return 0
 
     return sorted(names, key=size)
 

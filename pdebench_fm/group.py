@@ -7,6 +7,7 @@ several; gradients travel by gloo between CPUs and by NCCL between GPUs.
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import time
@@ -120,20 +121,24 @@ def launched(device: str) -> Iterator[Group]:
 
     rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     local = int(os.environ.get("LOCAL_RANK", "0"))
-    keep_freed_memory()
-    distributed.init_process_group(_backend(device), timeout=_PATIENCE, device_id=_bound(device, local))
-    try:
-        group = Group(rank, count, local)
-        yield group
-        if group.leads:
-            group.announce(None)
-    finally:
-        distributed.destroy_process_group()
+    if not distributed.is_initialized():  # once a process: the models of a family use it one after the other
+        keep_freed_memory()
+        distributed.init_process_group(_backend(device), timeout=_PATIENCE, device_id=_bound(device, local))
+        atexit.register(distributed.destroy_process_group)
+    group = Group(rank, count, local)
+    yield group
+    if group.leads:
+        group.announce(None)
 
 
 def launched_by_torchrun() -> bool:
     """Whether this process is one of several that torchrun started."""
     return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def speaks() -> bool:
+    """Whether this process may print results: of those that torchrun started, the first alone."""
+    return not launched_by_torchrun() or os.environ["RANK"] == "0"
 
 
 def device_of(device: str, local_rank: int) -> str:

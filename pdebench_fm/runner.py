@@ -247,7 +247,10 @@ class _RecordMaker:
         if pair is None:
             return None
         if row.task not in self._overlaps:
-            self._overlaps[row.task] = self._shift.overlap(pair.source, pair.target)
+            try:
+                self._overlaps[row.task] = self._shift.overlap(pair.source, pair.target)
+            except Exception:  # somebody else's sampler; the scores are there and must not be lost
+                self._overlaps[row.task] = None
         return self._overlaps[row.task]
 
     def _validation_examples(self, trials: list[TrialRecord]) -> int:

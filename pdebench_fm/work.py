@@ -105,6 +105,7 @@ class Worker:
     def __init__(self, plan: Plan, registry: Registry, output: Path, device: str, group: Group | None = None) -> None:
         self._plan = plan
         self._group = group
+        self._fitting = False
         self._registry = registry
         self._folder = output / "jobs"
         self._device = device
@@ -131,7 +132,7 @@ class Worker:
             except Exception as error:  # a model of somebody else may raise anything; the other jobs go on
                 with suppress(OSError):  # the disk may be full, and just that what went wrong
                     (folder / "failure.log").write_text(traceback.format_exc(), encoding="utf-8")
-                if self._group is not None:  # the others wait for this process in the middle of a step
+                if self._group is not None and self._fitting:  # the others wait for this process, mid-step
                     raise RunError(one_line(f"{job.label}: {type(error).__name__}: {error}")) from error
                 return Outcome("failed", reason=one_line(f"{type(error).__name__}: {error}"))
             return outcome
@@ -189,7 +190,9 @@ class Worker:
         model = self._start(job.description, self._training_set(job))
         if self._group is not None:  # not sooner: what the trial starts from may have had to be fitted again
             self._group.announce(job.id)
+        self._fitting = True
         report = self._fitted(job, model, progress)
+        self._fitting = False
         result = {**_summary(report), "validation": None, "parameters": model.parameters, "notes": dict(model.notes())}
         if report.status == "ok":
             sets = [self._sets.open(spec) for spec in job.sets["validation"]]
@@ -279,13 +282,18 @@ class Worker:
         for name in [name for name, value in metrics.items() if not (np.isfinite(value) and value >= 0)]:
             # A metric of somebody else's must not decide what becomes of the point.
             notes[f"metric {name}"] = f"left out: its value is {metrics.pop(name)}"
-        keep_samples(model, sets, values[SCORE], folder)
+        rise = None
+        try:  # what is asked beyond the score must not cost it
+            keep_samples(model, sets, values[SCORE], folder)
+            rise = coefficient_rise(model, sets, self._metrics[SCORE], values[SCORE])
+        except Exception as error:
+            notes["probes"] = one_line(f"not taken: {type(error).__name__}: {error}")
         result = {
             "status": "ok",
             "reason": "",
             "chosen": chosen,
             "metrics": metrics,
-            "coefficient_rise": coefficient_rise(model, sets, self._metrics[SCORE], values[SCORE]),
+            "coefficient_rise": rise,
             "interval": {name: interval(self._metrics[name], values[name]) for name in metrics},
             "test_examples": sum(len(opened.examples) for opened in sets),
             "parameters": model.parameters,

@@ -123,8 +123,10 @@ def run(
     )
     if dry_run:
         from pdebench_fm.cli import dry_run as dry
+        from pdebench_fm.group import speaks
 
-        dry.show(every, _worker_count(every[0], workers), as_json)
+        if speaks():
+            dry.show(every, _worker_count(every[0], workers if nproc == 1 else 1), as_json)
         return 0
     return _run(every, workers, nproc, as_json)
 
@@ -151,6 +153,8 @@ def _run(every: Sequence[Prepared], workers: int | None, nproc: int, as_json: bo
             _print_table(prepared, result.records)
             click.echo(f"records, table and figures: {printable(str(result.folder), 1000)}", err=True)
     scored = [record for result in results for record in result.records]
+    if not results:  # this process helped another, which says what came of it
+        return 0
     if as_json:
         click.echo(json.dumps([record.model_dump(mode="json", by_alias=True) for record in scored], indent=1))
     for record in scored:

@@ -27,6 +27,8 @@ from pdebench_fm.training.race import DivergedError, EpochRace, lasting_tensors
 from pdebench_fm.training.ranks import Ranks
 from pdebench_fm.training.resume import ResumeFile
 
+_SAVED = {"state", "weights", "race", "optimiser"}
+
 
 @dataclass
 class _State:
@@ -114,10 +116,10 @@ class _Fit:
             while self._state.step < self._steps:
                 self._epoch(self._state.step // self._steps_per_epoch)
             self._note(self._race.judge())
+            self._race.take_best()
         except DivergedError as error:
             self._resume.remove()
             return self._report("diverged", str(error))
-        self._race.take_best()
         return self._report()
 
     def _epoch(self, number: int) -> None:
@@ -147,17 +149,16 @@ class _Fit:
         state = self._state
         clock = time.perf_counter()
         start, stop = self._ranks.share(ids)
-        batch = self._train.batch(ids[start:stop])
+        batch = self._train.batch(ids[start:stop]) if stop > start else None
         state.data_seconds += time.perf_counter() - clock
         for group in self._optimiser.param_groups:
             group["lr"] = self._rate * 0.5 * (1 + math.cos(math.pi * state.step / self._steps))
         self._optimiser.zero_grad(set_to_none=True)
         # Dropout and the like: a function of (seed, step), and of the rank, which has other examples.
         torch.manual_seed((self._seed << 40) + (self._ranks.rank << 36) + state.step)
-        losses = [
-            self._backward(batch.part(first, first + self._micro_batch), len(ids))
-            for first in range(0, stop - start, self._micro_batch)
-        ]
+        size = self._micro_batch
+        parts = [] if batch is None else [batch.part(i, i + size) for i in range(0, stop - start, size)]
+        losses = [self._backward(part, len(ids)) for part in parts]
         value = self._summed(losses)
         if not math.isfinite(value):
             raise DivergedError(f"training loss {value} at step {state.step + 1}")
@@ -198,7 +199,10 @@ class _Fit:
 
     def _restore(self) -> None:
         saved, weights = self._resume.read(), lasting_tensors(self._module)
-        self._ranks.wait()  # until all have read it: rank 0 will write it again
+        if saved is not None and saved.keys() != _SAVED:  # of another version of this code
+            saved = None
+        if not self._ranks.agree(saved["state"]["step"] if saved is not None else 0):  # also waits until all have read
+            raise RunError("the processes of this fit do not see the same resume file; they need one shared --output")
         if saved is None or [tensor.shape for tensor in saved["weights"]] != [tensor.shape for tensor in weights]:
             return
         for name, value in saved["state"].items():

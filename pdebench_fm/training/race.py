@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from pdebench_fm.training.feed import Feed
+from pdebench_fm.training.precision import matmul_precision
 from pdebench_fm.training.ranks import Ranks
 
 ROOM = 2**26
@@ -32,12 +33,15 @@ _SLACK = 1 - 1e-12  # partial sums are added up in another order than complete o
 
 
 class DivergedError(Exception):
-    """A validation loss is not finite."""
+    """No epoch has a finite validation loss."""
 
 
 @dataclass
 class _Epoch:
-    """One epoch that may be the best: its weights, and its loss on the examples evaluated so far (else NaN)."""
+    """One epoch that may be the best: its weights, and its loss on the examples evaluated so far (else NaN).
+
+    A loss that is not finite is kept as infinite: such an epoch loses to any other.
+    """
 
     number: int
     weights: list[Tensor]
@@ -83,15 +87,12 @@ class EpochRace:
 
     @property
     def best_loss(self) -> float | None:
-        """Its loss: the mean over the validation examples."""
-        return self._mean(self._best) if self._best is not None else None
+        """Its loss: the mean over the validation examples; None where no epoch has a finite one."""
+        known = self._best is not None and math.isfinite(self._best.bound)
+        return self._mean(self._best) if known and self._best is not None else None
 
     def enter(self, number: int) -> dict[int, float]:
-        """Let the network's present weights take part as epoch ``number``; return the losses that became known.
-
-        Raises:
-            DivergedError: a loss is not finite.
-        """
+        """Let the network's present weights take part as epoch ``number``; return the losses that became known."""
         weights = [tensor.clone() for tensor in self._tensors]
         self._waiting.append(_Epoch(number, weights, np.full(len(self._feed), math.nan)))
         return self.judge() if len(self._waiting) >= self._most else {}
@@ -100,9 +101,6 @@ class EpochRace:
         """Compare all that wait with the best so far; return the losses of those that had to be evaluated in full.
 
         The network keeps the weights it has.
-
-        Raises:
-            DivergedError: a loss is not finite.
         """
         if not self._waiting:
             return {}
@@ -125,13 +123,20 @@ class EpochRace:
         finally:
             torch._foreach_copy_(self._tensors, present)
             self._module.train(was_training)
-        known = {epoch.number: self._mean(epoch) for epoch in self._waiting if epoch.complete}
+        whole = [epoch for epoch in self._waiting if epoch.complete and math.isfinite(epoch.bound)]
+        known = {epoch.number: self._mean(epoch) for epoch in whole}
         self._best, self._waiting = heap[0][2], []
         return known
 
     def take_best(self) -> None:
-        """Give the network the weights of the best epoch judged."""
+        """Give the network the weights of the best epoch judged.
+
+        Raises:
+            DivergedError: no epoch has a finite loss.
+        """
         assert self._best is not None
+        if not math.isfinite(self._best.bound):
+            raise DivergedError("validation loss is not finite in any epoch")
         torch._foreach_copy_(self._tensors, self._best.weights)
 
     def state(self) -> dict[str, Any]:
@@ -167,13 +172,12 @@ class EpochRace:
         start, stop = self._ranks.share(ids)
         if stop > start:
             fields, constants, target = self._feed.batch(ids[start:stop])
-            error = self._module(fields, constants) - target
+            with matmul_precision(tf32=False):  # evaluation is float32, whatever training is
+                error = self._module(fields, constants) - target
             losses[start:stop] = error.square().flatten(1).sum(dim=1)
         self._ranks.add([losses])
-        epoch.losses[ids] = losses.cpu().numpy()
+        epoch.losses[ids] = np.nan_to_num(losses.cpu().numpy(), nan=math.inf, posinf=math.inf)
         self.evaluated += len(ids)
-        if not np.isfinite(epoch.losses[ids]).all():
-            raise DivergedError(f"validation loss is not finite in epoch {epoch.number}")
 
     def _mean(self, epoch: _Epoch) -> float:
         return epoch.bound / len(self._feed)

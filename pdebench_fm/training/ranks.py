@@ -43,7 +43,10 @@ class Ranks:
         for tensor, summed in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(summed.view_as(tensor))
 
-    def wait(self) -> None:
-        """Return once every rank has come here."""
-        if self.count > 1:
-            distributed.barrier()
+    def agree(self, number: int) -> bool:
+        """Return whether every rank came here with the same number, once all have."""
+        if self.count == 1:
+            return True
+        found: list[int | None] = [None] * self.count
+        distributed.all_gather_object(found, number)
+        return set(found) == {number}

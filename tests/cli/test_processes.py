@@ -71,3 +71,18 @@ def test_torchrun_starts_them_too_and_one_of_them_speaks(folder: Path) -> None:
     same_as_alone(folder, "launched")
     assert done.stdout.count("Pre-training poisson") == 1
     assert done.stderr.count("records, table and figures:") == 1
+
+
+def test_torchrun_goes_through_a_family_and_prints_one_list(folder: Path) -> None:
+    text = (folder / "tiny.yaml").read_text().replace("version: 1\n", "version: 1\nfamily: true\n")
+    (folder / "family.yaml").write_text(text.replace("name: tiny\n", "name: family\n").replace("grid: 16", "grid: 32"))
+    arguments = ["run", "family.yaml", "--model", "fno", "--set", "width=2", "--set", "modes=2", "--set", "layers=1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+         "-m", "pdebench_fm", *arguments, "--output", "family", "--json"],
+        cwd=folder, env=environment(PYTHONWARNINGS="ignore"), capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert len({record["model"] for record in found}) == 4
+    assert {record["status"] for record in found} == {"ok"}

@@ -229,6 +229,14 @@ def test_a_torn_resume_file_is_ignored(tmp_path: Path) -> None:
     assert torch.equal(weights(model), weights(other))
 
 
+def test_a_resume_file_of_another_version_is_ignored(tmp_path: Path) -> None:
+    torch.save({"state": {"step": 3}, "weights": [], "best": []}, tmp_path / "resume.pt")
+    model, report = fitted(tmp_path, Budget(2, None, 4, ()))
+    other, expected = fitted(tmp_path / "b", Budget(2, None, 4, ()))
+    assert torch.equal(weights(model), weights(other))
+    assert report.steps == expected.steps
+
+
 class _Explodes(nn.Module):
     def __init__(self, at: int) -> None:
         super().__init__()

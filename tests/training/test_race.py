@@ -47,7 +47,7 @@ def run(trajectory: list[float], targets: np.ndarray, room: int) -> tuple[EpochR
     for number, weight in enumerate(trajectory, start=1):
         module.weight.data.fill_(weight)
         known |= race.enter(number)
-        assert module.weight.item() == weight  # the network goes on from where it stands
+        np.testing.assert_equal(module.weight.item(), weight)  # the network goes on from where it stands
     known |= race.judge()
     return race, module, known
 
@@ -98,10 +98,18 @@ def test_it_goes_on_from_its_state() -> None:
     assert second_module.weight.item() == 0.1
 
 
+@pytest.mark.parametrize("room", [0, 24, 2**20])
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_loss_that_is_not_finite_is_told(bad: float) -> None:
-    with pytest.raises(DivergedError, match="not finite in epoch 2"):
-        run([1.0, bad], np.zeros(20), 0)
+def test_an_epoch_without_a_finite_loss_loses_however_many_wait(bad: float, room: int) -> None:
+    for trajectory, best in (([1.0, bad], 1), ([bad, 1.0], 2), ([bad, 2.0, bad, 1.0, bad], 4)):
+        race, _, known = run(trajectory, np.zeros(20), room)
+        assert race.best_epoch == best
+        assert best in known
+        assert all(math.isfinite(loss) for loss in known.values())
+    race, _, known = run([bad, bad], np.zeros(20), room)
+    assert (race.best_loss, known) == (None, {})
+    with pytest.raises(DivergedError, match="not finite in any epoch"):
+        race.take_best()
 
 
 def test_buffers_belong_to_an_epoch_and_the_mode_stays(tmp_path: object) -> None:
