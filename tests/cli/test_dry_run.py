@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pdebench_fm import api
 from pdebench_fm.api import evaluate
-from pdebench_fm.cli import main
 from tests.support.command import UNET, write_suite
 from tests.support.family import REASON, family_suite, with_family
 
@@ -21,22 +19,6 @@ Call = Callable[..., tuple[int, str, str]]
 PART = re.compile(
     r"(\S+) +(\d+) jobs, (\d+) reused; to do: (\d+) trials and (\d+) points, (\d+) training examples, about \d+ s"
 )
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Iterator[Call]:
-    """Run a command in this process; returns its exit code, standard output and standard error."""
-    before = signal.getsignal(signal.SIGTERM)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as caught:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        assert isinstance(caught.value.code, int)
-        return caught.value.code, out, err
-
-    yield run
-    signal.signal(signal.SIGTERM, before)
 
 
 def parts_of(lines: list[str]) -> dict[str, tuple[int, ...]]:

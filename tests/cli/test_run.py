@@ -6,38 +6,20 @@ import errno
 import json
 import os
 import re
-import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pdebench_fm import records
 from pdebench_fm.api import evaluate
-from pdebench_fm.cli import main
 from tests.support.command import PDEFM, REGRESSION, UNET, environment, pdefm, start, write_suite
 
 Call = Callable[..., tuple[int, str, str]]
 ESCAPE = "\x1b"
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Iterator[Call]:
-    """Run a command in this process; returns its exit code, standard output and standard error."""
-    before = signal.getsignal(signal.SIGTERM)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as caught:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        assert isinstance(caught.value.code, int)
-        return caught.value.code, out, err
-
-    yield run
-    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture(scope="module")

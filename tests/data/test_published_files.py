@@ -139,10 +139,10 @@ def test_a_system_that_knows_no_published_files_says_so(tmp_path: Path) -> None:
             return Poisson(Grid(SIZE)).problem
 
         def solve(self, inputs: Fields) -> Fields:
-            raise NotImplementedError
+            raise AssertionError("a file whose columns have no names is refused before anything is solved")
 
         def residual(self, inputs: Fields, outputs: Fields) -> torch.Tensor:
-            raise NotImplementedError
+            raise AssertionError("a file whose columns have no names is refused before anything is solved")
 
     path = publish(tmp_path / "a.h5", "poisson")
     with pytest.raises(DataFileError, match=r"does not name its columns, and the system knows no order for them$"):
