@@ -1,7 +1,7 @@
 import pytest
 import torch
 from pdefm_unet.model import UNet
-from pdefm_unet.network import UNetwork
+from pdefm_unet.network import PeriodicConvolution, UNetwork
 
 from pdebench_fm.errors import SettingError
 from pdebench_fm.problem import Grid
@@ -61,3 +61,28 @@ def test_training_lowers_the_error_and_a_saved_model_predicts_the_same_numbers(t
     assert torch.equal(
         again.predict(train.problem, train.inputs)["solution"], model.predict(train.problem, train.inputs)["solution"]
     )
+
+
+@pytest.mark.parametrize("n", [1, 2, 9])
+@pytest.mark.parametrize("parts", [(3,), (2, 1)])
+def test_a_convolution_is_torchs_with_circular_padding_forward_and_backward(n, parts):
+    torch.manual_seed(0)
+    ours = PeriodicConvolution(3, 4).double()
+    plain = torch.nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular").double()
+    plain.load_state_dict(ours.state_dict())
+    fields = torch.randn(2, 3, n, n, dtype=torch.float64)
+    results = []
+    for convolution in (ours, plain):
+        x = fields.clone().requires_grad_()
+        y = convolution(*x.split(parts, dim=1)) if convolution is ours else convolution(x)
+        y.square().sum().backward()
+        results.append((y.detach(), x.grad, convolution.weight.grad, convolution.bias.grad))
+    for got, wanted in zip(*results, strict=True):
+        torch.testing.assert_close(got, wanted)
+
+
+def test_gradients_of_a_convolution_are_right_to_second_order():
+    convolution = PeriodicConvolution(1, 1).double()
+    x = torch.randn(1, 1, 4, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(convolution, x)
+    assert torch.autograd.gradgradcheck(lambda x: convolution(x).sin(), x)
