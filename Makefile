@@ -35,8 +35,9 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# About 18 minutes on two quiet cores; the raw figures go to benchmarks/results/, the tables to docs/performance.md.
+# Raw figures go to benchmarks/results/, the tables to docs/performance.md. Without neuraloperator its rows are left out.
 bench: $(STAMP)
+	-$(BIN)/python -m pip install --quiet --editable '.[peers]' --constraint constraints.txt
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/data.py --json
 	$(BIN)/python benchmarks/fno_step.py --json
 	$(BIN)/python benchmarks/fno_memory.py --json
