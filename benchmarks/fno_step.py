@@ -2,6 +2,7 @@
 
     python benchmarks/fno_step.py                        # 64K, 1M and 16M at 128², two threads: about three minutes
     python benchmarks/fno_step.py --sizes 64k --n 64     # one size on another grid
+    python benchmarks/fno_step.py --apart 2              # two processes of one thread, as in `pdefm run`
     python benchmarks/fno_step.py --json                 # also saves every round
 
 For each size: milliseconds of a step, examples a second, how many times faster than the plain network (by FFT, NCHW)
@@ -208,17 +209,17 @@ def measure(options: argparse.Namespace, size: str) -> dict[str, Any]:
 
 
 def measured(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Yield the figures of each size, printing them; each process is a fresh one, and adds its rounds."""
+    """Yield the figures of each size, printing them; processes are fresh ones, and add up their rounds."""
     for size in options.sizes:
         width, modes, batch = SIZES[size]
         batch = options.batch or batch
         seconds: dict[str, list[float]] = {}
         for _ in range(options.processes):
-            with multiprocessing.get_context("spawn").Pool(1) as pool:
-                one = pool.apply(measure, (options, size))
-            errors, weights = one["differences"], one["weights"]
-            for name, taken in one["seconds"].items():
-                seconds.setdefault(name, []).extend(taken)
+            with multiprocessing.get_context("spawn").Pool(options.apart) as pool:
+                found = pool.starmap(measure, [(options, size)] * options.apart, chunksize=1)
+            errors, weights = found[0]["differences"], found[0]["weights"]
+            for name in found[0]["seconds"]:
+                seconds.setdefault(name, []).extend(second for one in found for second in one["seconds"][name])
         print(f"\n{size}: {options.n}², width {width}, modes {modes}, batch {batch}; ", end="")
         print(", ".join(f"{name} {count:,} weights" for name, count in weights.items()))
         for name, error in errors.items():
@@ -250,16 +251,20 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=3, help="one may be unlucky with its memory, by 20%%")
     parser.add_argument("--rounds", type=int, default=5, help="in each process")
     parser.add_argument("--warm-up", type=int, default=4, help="rounds before: fresh memory is slow")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, help="of each process; by default two, and one where --apart is given")
+    parser.add_argument("--apart", type=int, default=1, help="processes that run at the same time")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--no-ablation", action="store_true")
     parser.add_argument("--json", action="store_true", help="save every round under results/")
     options = parser.parse_args()
-    rounds = f"{options.rounds} rounds in each of {options.processes} processes"
-    print(f"{options.device}, {options.threads} thread(s), torch {torch.__version__}, {rounds}")
+    options.threads = options.threads or (2 if options.apart == 1 else 1)
+    rounds = f"{options.rounds} rounds in each of {options.processes * options.apart} processes"
+    beside = f", {options.apart} side by side" if options.apart > 1 else ""
+    print(f"{options.device}, {options.threads} thread(s), torch {torch.__version__}, {rounds}{beside}")
     figures = list(measured(options))
     if options.json:
-        save("fno_step", {name: value for name, value in vars(options).items() if name != "json"}, figures)
+        saved = "fno_step" if options.apart == 1 else "fno_step_apart"
+        save(saved, {name: value for name, value in vars(options).items() if name != "json"}, figures)
 
 
 if __name__ == "__main__":
