@@ -1,6 +1,6 @@
 """One learning curve: `pdefm run` against the same protocol carried out plainly, each started from nothing.
 
-    python benchmarks/learning_curve.py [--batch 128] [--steps 3] [--validation 64] [--json]
+    python benchmarks/learning_curve.py [--batch 128] [--steps 2] [--validation 64] [--json]
 
 Poisson at 64², fno-64k, pre-training included: 5 learning rates × N = 8, 16, …, 1024 × fine-tune and scratch, and
 zero-shot. Ours is the runner as the command line calls it, with one worker process a core. The plain side
@@ -342,7 +342,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--grid", type=int, default=64)
     parser.add_argument("--batch", type=int, default=BATCH, help="examples a step, fewer where N is smaller")
-    parser.add_argument("--steps", type=int, default=3, help="steps of every downstream fit")
+    parser.add_argument("--steps", type=int, default=2, help="steps of every downstream fit")
     parser.add_argument("--epochs", type=int, help="epochs of every downstream fit, instead of --steps")
     parser.add_argument("--validation", type=int, default=64, help="validation examples")
     parser.add_argument("--test", type=int, default=64, help="test examples")

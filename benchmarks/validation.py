@@ -1,12 +1,12 @@
 """How much of a few-shot point's cost is validation: the plain protocol against the training loop, same network.
 
-    python benchmarks/validation.py [--steps 40] [--validation 128] [--json]
+    python benchmarks/validation.py [--steps 40] [--validation 64] [--json]
 
 fno-64k on Poisson at 64², fine-tuned and from scratch, two learning rates, one thread. The plain protocol evaluates the
 whole validation set after every epoch; the loop evaluates what it takes to know the best epoch
 (`pdebench_fm.training.race`). Both must choose the same epoch of every fit and the same rate of every point, and the
 table says whether they do. Examples are counted, and seconds taken, where they pass through the network without
-gradients. The profile lite of `ood_sys1` has these sizes and 500 steps.
+gradients. The profile lite of `ood_sys1` has these sizes, and 500 steps.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--grid", type=int, default=64)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--validation", type=int, default=128, help="validation examples")
+    parser.add_argument("--validation", type=int, default=64, help="validation examples")
     parser.add_argument("--sizes", type=int, nargs="+", default=[8, 32, 128, 512], metavar="N")
     parser.add_argument("--json", action="store_true", help="write results/validation.json")
     options = parser.parse_args()
