@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+PAGE = "docs/performance.md"
 _PACKAGES = ("torch", "numpy", "h5py", "neuraloperator")
 
 
@@ -60,10 +61,12 @@ def _processor() -> str:
 
 
 def _commit() -> str | None:
-    answer = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--exclude=*"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-    )
+    """The commit, with "-dirty" where anything but earlier results differs from it."""
+    commit = _git("rev-parse", "--short", "HEAD")
+    changed = _git("status", "--porcelain", "--", ":/", ":(exclude,top)benchmarks/results", f":(exclude,top){PAGE}")
+    return commit and commit + ("-dirty" if changed else "")
+
+
+def _git(*arguments: str) -> str | None:
+    answer = subprocess.run(["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True)
     return answer.stdout.strip() or None
