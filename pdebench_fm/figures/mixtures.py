@@ -82,7 +82,7 @@ def _draw(groups: Sequence[Mapping[str, Table]], model: str) -> Figure:
         source: line_style(colour, index)
         for index, (source, colour) in enumerate(zip(sources, distinct_colours(len(sources)), strict=True))
     }
-    fresh = {**line_style(COLOURS[SCRATCH], len(sources)), "linestyle": (0, (1.2, 1.2))}
+    fresh = {**line_style(COLOURS[SCRATCH], len(sources)), "linestyle": (0, (1, 3.5))}
     tables = [table for group in groups for table in group.values()]
     sizes = panels.trained_sizes(tables)
     for (axes,), group in zip(stacks, groups, strict=True):
