@@ -1,15 +1,16 @@
 """One training step of the FNO (forward, backward, Adam), against the plain layer and neuraloperator, interleaved.
 
-    python benchmarks/fno_step.py                        # 64K, 1M and 16M at 128², two threads: about three minutes
+    python benchmarks/fno_step.py                        # 64K, 1M and 16M at 128², two threads: about two minutes
     python benchmarks/fno_step.py --sizes 64k --n 64     # one size on another grid
     python benchmarks/fno_step.py --apart 2              # two processes of one thread, as in `pdefm run`
     python benchmarks/fno_step.py --json                 # also saves every round
 
-For each size: milliseconds of a step, examples a second, how many times faster than the plain network (by FFT, NCHW)
-each is, and the same with one piece of ours exchanged. Networks have the same weights, but for neuraloperator's, which
-has the same number of them; it comes with the optional extra ``peers`` and is left out where it is not installed. All
-keep freed memory and use fused Adam where it can be used (not for neuraloperator's complex weights). Beside the speed,
-the largest difference of outputs and gradients from the plain network in float64, relative to the largest value.
+Processes that run side by side are not in step: each meets the other in any of the networks. For each size:
+milliseconds of a step, examples a second, how many times faster than the plain network (by FFT, NCHW) each is, and the
+same with one piece of ours exchanged. Networks have the same weights, but for neuraloperator's, which has the same
+number of them; it comes with the optional extra ``peers`` and is left out where it is not installed. All keep freed
+memory and use fused Adam where it can be used (not for neuraloperator's complex weights). Beside the speed, the largest
+difference of outputs and gradients from the plain network in float64, relative to the largest value.
 """
 
 from __future__ import annotations

@@ -61,12 +61,13 @@ def _processor() -> str:
 
 
 def _commit() -> str | None:
-    """The commit, with "-dirty" where anything but earlier results differs from it."""
+    """The commit, with "-dirty" where anything but earlier results, and the page made from them, differs from it."""
     commit = _git("rev-parse", "--short", "HEAD")
     changed = _git("status", "--porcelain", "--", ":/", ":(exclude,top)benchmarks/results", f":(exclude,top){PAGE}")
-    return commit and commit + ("-dirty" if changed else "")
+    return commit and commit + ("" if changed == "" else "-dirty")
 
 
 def _git(*arguments: str) -> str | None:
+    """What git answers; None where it fails."""
     answer = subprocess.run(["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True)
-    return answer.stdout.strip() or None
+    return answer.stdout.strip() if answer.returncode == 0 else None

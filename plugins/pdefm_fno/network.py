@@ -22,9 +22,9 @@ from pdefm_fno.mixing import mix
 from pdefm_fno.spectral_convolution import analyse, synthesise
 
 CHUNK = 2**20
-"""Activation elements a chunk of the batch may hold on a CPU, so that it stays in cache between operations; smaller
-ones cost more in products of few columns than they save. Measured with one thread and with two; more have more cache,
-and get half as much each."""
+"""Activation elements a chunk of the batch may hold on a CPU with one or two threads, so that it stays in cache between
+operations, and half as many more for each further thread; smaller chunks cost more in products of few columns than they
+save. Measured with one thread and with two."""
 
 
 class SpectralWeight(nn.Module):

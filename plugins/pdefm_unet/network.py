@@ -68,8 +68,8 @@ class PeriodicConvolution(nn.Conv2d):
     def forward(self, *parts: Tensor) -> Tensor:
         """Convolve fields given in one or several parts, (batch, channels, n, n) each, as if joined along channels.
 
-        A sum over the parts does without the joined planes, and CPU kernels want a round number of channels: 16 and 8
-        are a third faster than 24.
+        A sum over the parts does without the joined planes, and CPU kernels want a round number of channels: the
+        default width has 16 and 8, joined 24.
         """
         weights = self.weight.split([part.shape[1] for part in parts], dim=1)
         first, *rest = [_Padding.apply(part) for part in parts]  # type: ignore[no-untyped-call]
@@ -105,7 +105,10 @@ class _Padding(torch.autograd.Function):
 
 
 class _Block(nn.Sequential):
-    """Two 3×3 convolutions, each followed by normalisation over at most 8 groups of channels and a GELU."""
+    """Two 3×3 convolutions, each followed by normalisation over at most 8 groups of channels and a GELU.
+
+    The first takes its argument in one or several parts, see `PeriodicConvolution.forward`.
+    """
 
     def __init__(self, entering: int, leaving: int) -> None:
         groups = math.gcd(8, leaving)

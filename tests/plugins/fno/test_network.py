@@ -165,7 +165,7 @@ def test_chunks_of_the_batch_do_not_change_the_result(monkeypatch):
     ours = network().double()
     arguments = inputs(7, 16, dtype=torch.float64)
     whole = ours(*arguments)
-    monkeypatch.setattr(module, "CHUNK", 2 * 2 * 16 * 16 * 6 // max(2, torch.get_num_threads()))
+    monkeypatch.setattr(module, "CHUNK", -(-2 * 2 * 16 * 16 * 6 // max(2, torch.get_num_threads())))
     assert torch.allclose(ours(*arguments), whole, atol=1e-13)
     assert torch.allclose(ours(arguments[0][3:4], arguments[1][3:4]), whole[3:4], atol=1e-13)
 
