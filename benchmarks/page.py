@@ -17,9 +17,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from report import RESULTS, ratio
+from report import PAGE, RESULTS, ratio
 
-PAGE = RESULTS.parents[1] / "docs" / "performance.md"
 AUTHORS_MS = 27.0
 """Milliseconds an example of the authors' Poisson generator took on a core where the targets were set."""
 Row = Sequence[object]
@@ -183,39 +182,39 @@ def targets() -> str:
     """Every target beside its value."""
     rows: list[Row] = []
 
-    def row(what: str, target: str, value: float, shown: str, met: bool) -> None:
+    def row(what: str, target: str, shown: str, met: bool) -> None:
         rows.append([what, target, shown, "yes" if met else "**no**"])
 
     made = load("data")
     for name, parts in made["cases"].items():
         least = 300 if name.startswith("SYS-1") else 100
         times = AUTHORS_MS / statistics.median(parts["whole"])
-        row(f"data, {name}: less than {AUTHORS_MS:g} ms", f"≥ {least} ×", times, f"{times:.0f} ×", times >= least)
+        row(f"data, {name}: less than {AUTHORS_MS:g} ms", f"≥ {least} ×", f"{times:.0f} ×", times >= least)
         floor = ratio(parts["whole"], made["floor"])
-        row(f"data, {name}: to the two FFTs", "≤ 2.5 ×", floor, f"{floor:.1f} ×", floor <= 2.5)
+        row(f"data, {name}: to the two FFTs", "≤ 2.5 ×", f"{floor:.1f} ×", floor <= 2.5)
     share = ratio(made["training"]["batch"], made["training"]["step"])
-    row("data, share of a 64K training step", "< 5%", share, f"{share:.1%}", share < 0.05)
+    row("data, share of a 64K training step", "< 5%", f"{share:.1%}", share < 0.05)
     beside = {size["size"]: size["seconds"] for size in load("fno_step_apart")}
     for size in load("fno_step"):
         for how, seconds in (("two threads", size["seconds"]), ("two processes", beside[size["size"]])):
             name, least = f"step, {size['size']}, {how}", 2.5 if size["size"] == "64k" else 2.0
             gain = ratio(seconds["plain"], seconds["ours"])
-            row(f"{name}: against the plain layer", f"≥ {least:g} ×", gain, f"{gain:.2f} ×", gain >= least)
+            row(f"{name}: against the plain layer", f"≥ {least:g} ×", f"{gain:.2f} ×", gain >= least)
             if "neuraloperator" in seconds:
                 gain = ratio(seconds["neuraloperator"], seconds["ours"])
-                row(f"{name}: against neuraloperator", "≥ 3 ×", gain, f"{gain:.2f} ×", gain >= 3)
+                row(f"{name}: against neuraloperator", "≥ 3 ×", f"{gain:.2f} ×", gain >= 3)
     for found in load("validation"):
         fits = found["loop"]
         share = sum(fit["validation_seconds"] for fit in fits) / sum(fit["seconds"] for fit in fits)
-        row(f"validation, {found['arm']} N = {found['examples']}", "< 50%", share, f"{share:.0%}", share < 0.5)
+        row(f"validation, {found['arm']} N = {found['examples']}", "< 50%", f"{share:.0%}", share < 0.5)
     for name, batch in (("learning_curve", 128), ("learning_curve_batch16", 16)):
         whole = load(name)["ratio"]
-        row(f"a whole learning curve, batches of {batch}", "≥ 8 ×", whole, f"{whole:.1f} ×", whole >= 8)
+        row(f"a whole learning curve, batches of {batch}", "≥ 8 ×", f"{whole:.1f} ×", whole >= 8)
     peak = load("fno_memory_step")["peak"] / 1e9
-    row("memory of a step and an evaluation, 256M", "≤ 24 GB", peak, f"{peak:.1f} GB", peak <= 24)
+    row("memory of a step and an evaluation, 256M", "≤ 24 GB", f"{peak:.1f} GB", peak <= 24)
     for name in ("--help", "list models"):
         taken = statistics.median(load("startup")[name])
-        row(f"`pdefm {name}`", "< 0.3 s", taken, f"{taken:.2f} s", taken < 0.3)
+        row(f"`pdefm {name}`", "< 0.3 s", f"{taken:.2f} s", taken < 0.3)
     return table(["what", "target", "measured", "met"], rows)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-PAGE = "docs/performance.md"
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 _PACKAGES = ("torch", "numpy", "h5py", "neuraloperator")
 
 
@@ -63,7 +63,7 @@ def _processor() -> str:
 def _commit() -> str | None:
     """The commit, with "-dirty" where anything but earlier results, and the page made from them, differs from it."""
     commit = _git("rev-parse", "--short", "HEAD")
-    changed = _git("status", "--porcelain", "--", ":/", ":(exclude,top)benchmarks/results", f":(exclude,top){PAGE}")
+    changed = _git("status", "--porcelain", "--", ":/", f":(exclude){RESULTS}", f":(exclude){PAGE}")
     return commit and commit + ("" if changed == "" else "-dirty")
 
 
