@@ -366,9 +366,9 @@ class _Planner:
         return Problem.union(problem_of(spec, self.registry) for spec in sets)
 
     def _downstream_budget(self, protocol: TransferProtocol) -> Budget:
-        """Epochs of fine-tuning for every arm; an arm that starts untrained searches the rates of training."""
+        """Epochs of fine-tuning for every arm; one that starts untrained may search other rates."""
         training, tuning = self.profile.training, self.profile.fine_tuning
-        rates = tuning.learning_rates if protocol.starts_from == "pretrained" else training.learning_rates
+        rates = tuning.learning_rates if protocol.starts_from == "pretrained" else self.profile.scratch_rates
         return _budget(tuning.epochs, tuning.steps, tuning.batch_size or training.batch_size, rates)
 
     def _refusal_of(self, task: Task) -> str | None:

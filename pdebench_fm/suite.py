@@ -175,9 +175,7 @@ class ExampleCounts(_Model):
         return self.pool if self.pool is not None else max(self.pretraining, self.downstream[-1])
 
 
-class _Budget(_Model):
-    epochs: Count | None = None
-    steps: Count | None = None
+class _Search(_Model):
     learning_rates: Annotated[tuple[Rate, ...], Field(min_length=1)]
 
     @field_validator("learning_rates")
@@ -187,6 +185,11 @@ class _Budget(_Model):
             if rate in rates[:i]:
                 raise LocatedError(f"must be distinct, got {rate} twice", i)
         return rates
+
+
+class _Budget(_Search):
+    epochs: Count | None = None
+    steps: Count | None = None
 
     @model_validator(mode="after")
     def _one_unit(self) -> Self:
@@ -202,7 +205,7 @@ class Training(_Budget):
 
 
 class FineTuning(_Budget):
-    """The budget of every downstream arm; ``learning_rates`` are fine-tuning's, scratch uses training's.
+    """The budget of every downstream arm; ``learning_rates`` are fine-tuning's, see `Profile.scratch_rates`.
 
     Args:
         batch_size: training's where None.
@@ -214,11 +217,16 @@ class FineTuning(_Budget):
     validation: Count | None = None
 
 
+class Scratch(_Search):
+    """The learning rates of arms that start untrained; the rest of their budget is fine-tuning's."""
+
+
 class Profile(_Model):
     """A scale at which a suite is run.
 
     Args:
         grid: points along each side.
+        scratch: the learning rates of arms that start untrained; those of ``training`` where None.
         seeds: runs with different few-shot sets and initialisations.
         under_trained: says that at this scale models are not trained to the end; tables repeat it.
     """
@@ -227,14 +235,21 @@ class Profile(_Model):
     examples: ExampleCounts
     training: Training
     fine_tuning: FineTuning
+    scratch: Scratch | None = None
     seeds: Annotated[int, Field(ge=1, le=1000)] = 1
     under_trained: bool = False
 
+    @property
+    def scratch_rates(self) -> tuple[float, ...]:
+        """Learning rates that an arm which starts untrained tries."""
+        return (self.scratch or self.training).learning_rates
+
     @model_validator(mode="after")
     def _same_tuning(self) -> Self:
-        wanted, got = len(self.training.learning_rates), len(self.fine_tuning.learning_rates)
+        source = "training" if self.scratch is None else "scratch"
+        wanted, got = len(self.scratch_rates), len(self.fine_tuning.learning_rates)
         if wanted != got:
-            message = f"must be as many as training has, {wanted}, got {got}: every arm gets the same tuning budget"
+            message = f"must be as many as {source} has, {wanted}, got {got}: every arm gets the same tuning budget"
             raise LocatedError(message, "fine_tuning", "learning_rates")
         return self
 

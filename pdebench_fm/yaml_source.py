@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import NoneType, UnionType
 from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -342,4 +343,6 @@ def _keys(model: Any, where: Where) -> list[str]:
             model = next(argument for argument in reversed(model) if argument is not ...)
         if get_origin(model) is Annotated:
             model = get_args(model)[0]
+        if isinstance(model, UnionType):  # item | None
+            model = next(argument for argument in get_args(model) if argument is not NoneType)
     return list(model.model_fields)

@@ -142,6 +142,22 @@ ERRORS = {
         "18:45: profiles.tiny.fine_tuning.learning_rates: must be as many as training has, 2, got 1: "
         "every arm gets the same tuning budget",
     ),
+    "fewer rates for fine-tuning than for scratch": (
+        "learning_rates: [1e-4, 1e-3]}",
+        "learning_rates: [1e-4, 1e-3]}\n    scratch: {learning_rates: [1e-4, 1e-3, 1e-2]}",
+        "18:45: profiles.tiny.fine_tuning.learning_rates: must be as many as scratch has, 3, got 2: "
+        "every arm gets the same tuning budget",
+    ),
+    "equal rates for scratch": (
+        "learning_rates: [1e-4, 1e-3]}",
+        "learning_rates: [1e-4, 1e-3]}\n    scratch: {learning_rates: [1e-4, 1e-4]}",
+        "19:38: profiles.tiny.scratch.learning_rates[1]: must be distinct, got 0.0001 twice",
+    ),
+    "budget for scratch": (
+        "learning_rates: [1e-4, 1e-3]}",
+        "learning_rates: [1e-4, 1e-3]}\n    scratch: {steps: 3, learning_rates: [1e-4, 1e-3]}",
+        "19:15: profiles.tiny.scratch.steps: unknown key; expected one of learning_rates",
+    ),
     "more validation than there is": (
         "steps: 3,",
         "steps: 3, validation: 5,",

@@ -87,6 +87,25 @@ def test_scales_are_settled_alike_but_for_sizes_and_seeds(profile: str) -> None:
     assert all(set(suite(name).profile(profile).examples.downstream) <= largest for name in STUDIES)
 
 
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("name", ["smoke", *STUDIES])
+def test_both_arms_try_the_same_learning_rates(name: str, profile: str) -> None:
+    found = suite(name)
+    if profile in found.profiles:
+        assert found.profile(profile).fine_tuning.learning_rates == found.profile(profile).scratch_rates
+
+
+def test_scratch_has_rates_of_its_own_where_a_suite_says_so() -> None:
+    planned = plan("ood_sys1", "smoke")
+    tried = {
+        row.protocol: [planned.jobs[id].description["hyperparameters"] for id in row.job.description["trials"]]
+        for row in planned.rows
+    }
+    assert [trial["learning_rate"] for trial in tried["pretraining"]] == [5e-3, 1e-2]
+    assert [trial["learning_rate"] for trial in tried["scratch"]] == [2e-3, 1e-2]
+    assert [trial["learning_rate"] for trial in tried["fine-tune"]] == [2e-3, 1e-2]
+
+
 def test_the_paper_scale_is_the_papers() -> None:
     found = suite("mixed").profile("paper")
     assert (found.grid, found.examples.pretraining, found.examples.validation) == (128, 2**15, 2**12)
