@@ -37,11 +37,11 @@ from pdebench_fm.testing import (
     PROTOCOL_CHECKS,
     ConformanceError,
     SmoothExamples,
-    check_splits_differ,
     checks_of_distribution,
     checks_of_model,
     model_checks,
 )
+from pdebench_fm.testing.distributions import check_splits_differ
 
 
 class Good(OperatorModel):

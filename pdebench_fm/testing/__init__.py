@@ -1,0 +1,40 @@
+"""Conformance checks for models, distributions, metrics and protocols, yours and ours.
+
+In your plugin's tests:
+
+    from pdebench_fm.testing import model_checks
+
+    @model_checks("my-model")
+    def test_conformance(check):
+        check()
+
+``pdefm check model my-model`` runs the same checks. Each check is a function with one claim; it raises
+`ConformanceError` with what was expected and what came.
+"""
+
+from __future__ import annotations
+
+from pdebench_fm.testing.claims import Check, ConformanceError
+from pdebench_fm.testing.distributions import DISTRIBUTION_CHECKS, checks_of_distribution, distribution_checks
+from pdebench_fm.testing.examples import SmoothExamples
+from pdebench_fm.testing.metrics import METRIC_CHECKS, checks_of_metric, metric_checks
+from pdebench_fm.testing.models import MODEL_CHECKS, checks_of_model, model_checks
+from pdebench_fm.testing.protocols import PROTOCOL_CHECKS, checks_of_protocol, protocol_checks
+
+__all__ = [
+    "DISTRIBUTION_CHECKS",
+    "METRIC_CHECKS",
+    "MODEL_CHECKS",
+    "PROTOCOL_CHECKS",
+    "Check",
+    "ConformanceError",
+    "SmoothExamples",
+    "checks_of_distribution",
+    "checks_of_metric",
+    "checks_of_model",
+    "checks_of_protocol",
+    "distribution_checks",
+    "metric_checks",
+    "model_checks",
+    "protocol_checks",
+]

@@ -1,0 +1,233 @@
+"""Checks of a model."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, Ids, OperatorModel, Progress, Trial
+from pdebench_fm.plan import ModelSpec, model_spec
+from pdebench_fm.plugins import Registry, registry
+from pdebench_fm.problem import Channel, Fields, Grid, Problem
+from pdebench_fm.testing.claims import Check, ConformanceError, claims, expect, expect_close, parametrised
+from pdebench_fm.testing.examples import SmoothExamples
+
+
+def model_checks(name: str, found: Registry | None = None, **arguments: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Pytest decorator: runs the test once for each check of the registered model ``name``.
+
+    Args:
+        name: the model.
+        found: where it is registered; everything installed by default.
+        arguments: overrides of the model's arguments, e.g. a small width.
+    """
+    return parametrised(lambda: checks_of_model(name, found, **arguments), MODEL_CHECKS)
+
+
+def checks_of_model(name: str, found: Registry | None = None, **arguments: Any) -> Iterator[tuple[str, Check]]:
+    """Yield (claim, check) for a registered model, on the first problem it supports."""
+    found = found or registry()
+    return claims(MODEL_CHECKS, _Subject(model_spec(found, name, arguments), found))
+
+
+class _Subject:
+    """A model under test, and the small problem it is tested on."""
+
+    def __init__(self, spec: ModelSpec, found: Registry) -> None:
+        self.spec = spec
+        self.found = found
+        self.kind: Any = found.load("models", spec.name)
+
+    def new(self) -> OperatorModel:
+        return self.spec.make(self.found)
+
+    def problem(self) -> Problem:
+        """The first problem that the model supports, of a few sizes and channels."""
+        model, reasons = self.new(), []
+        constants = tuple(Channel(name, "constant") for name in ("k11", "k22", "k12"))
+        for size in (16, 32, 64, 128, 256):
+            for extra in (constants, ()):
+                inputs = (Channel("source"), *extra)
+                problem = Problem(inputs, (Channel("solution"),), Grid(size), homogeneous=bool(extra))
+                reason = model.supports(problem)
+                if reason is None:
+                    return problem
+                reasons.append(reason)
+        raise ConformanceError(f"supports none of the problems tried; the first reason: {reasons[0]}")
+
+    def ready(self, seed: int = 0) -> tuple[OperatorModel, SmoothExamples]:
+        model, data = self.new(), SmoothExamples(self.problem(), 8)
+        model.initialise(data.problem, data, seed)
+        return model, data
+
+    def fit(
+        self, model: OperatorModel, data: Examples, folder: Path, progress: Callable[[Progress], None] = lambda p: None
+    ) -> FitReport:
+        budget = Budget(2, None, 4, (1e-3, 3e-3))
+        trial = Trial(model.search_space(budget)[0], 7)
+        folder.mkdir(parents=True, exist_ok=True)
+        validation = SmoothExamples(data.problem, 4, seed=1)
+        return model.fit(data, validation, budget, trial, FitContext(folder, progress=progress))
+
+
+def check_declares_what_it_can(subject: _Subject) -> None:
+    """Class attributes are booleans and `supports` answers None or a reason."""
+    model = subject.new()
+    for name in ("learns_from_pretraining", "warm_starts", "from_scratch"):
+        expect(isinstance(getattr(model, name), bool), f"{name} must be True or False, got {getattr(model, name)!r}")
+    odd = Problem((Channel("source"),), (Channel("solution"),), Grid(7))
+    for problem in (subject.problem(), odd):
+        reason = model.supports(problem)
+        expect(reason is None or (isinstance(reason, str) and reason.strip() != ""),
+                f"supports must return None or a reason, got {reason!r}")  # fmt: skip
+
+
+def check_search_space_is_plain_numbers(subject: _Subject) -> None:
+    """There is at least one trial, and each is a mapping of names to finite numbers."""
+    space = list(subject.new().search_space(Budget(1, None, 4, (1e-3, 3e-3))))
+    expect(len(space) > 0, "search_space must return at least one trial")
+    for trial in space:
+        finite = isinstance(trial, Mapping) and all(
+            isinstance(k, str) and isinstance(v, int | float) and np.isfinite(v) for k, v in trial.items()
+        )
+        expect(finite, f"a trial must map names to finite numbers, got {trial!r}")
+
+
+def check_predicts_every_output(subject: _Subject) -> None:
+    """`predict` returns each output as finite float32 of the shape of the fields."""
+    model, data = subject.ready()
+    prediction = _predict(model, data, range(3))
+    size = data.problem.grid.size
+    for name in data.problem.output_names:
+        expect(name in prediction, f"predict must return {name!r}, got {sorted(prediction)}")
+        value = prediction[name]
+        expect(tuple(value.shape) == (3, size, size), f"{name} must be (3, {size}, {size}), got {tuple(value.shape)}")
+        expect(str(value.dtype) == "torch.float32", f"{name} must be float32, got {value.dtype}")
+        expect(bool(value.isfinite().all()), f"{name} must be finite")
+        expect(not value.requires_grad, f"{name} must be detached from the graph")
+
+
+def check_leaves_inputs_alone(subject: _Subject) -> None:
+    """`predict` does not change its inputs."""
+    model, data = subject.ready()
+    inputs, _ = data.batch(range(3))
+    before = {name: value.clone() for name, value in inputs.items()}
+    model.predict(data.problem, inputs)
+    changed = [name for name, value in inputs.items() if not value.equal(before[name])]
+    expect(not changed, f"predict changed its inputs {', '.join(changed)}")
+
+
+def check_predicts_each_example_alone(subject: _Subject) -> None:
+    """An example's prediction does not depend on the batch it comes in."""
+    model, data = subject.ready()
+    with tempfile.TemporaryDirectory() as folder:
+        subject.fit(model, data, Path(folder))
+    together = _predict(model, data, range(4))
+    for i in range(4):
+        alone = _predict(model, data, [i])
+        expect_close({n: v[i : i + 1] for n, v in together.items()}, alone, "a prediction depends on its batch")
+
+
+def check_seed_fixes_initialisation(subject: _Subject) -> None:
+    """Two models initialised with one seed predict the same."""
+    (first, data), (second, _) = subject.ready(3), subject.ready(3)
+    expect_close(_predict(first, data, range(2)), _predict(second, data, range(2)), "one seed gave two models")
+
+
+def check_fits_and_reports(subject: _Subject) -> None:
+    """A short fit ends well, its report is plain, and the model predicts finite numbers afterwards."""
+    model, data = subject.ready()
+    with tempfile.TemporaryDirectory() as folder:
+        report = subject.fit(model, data, Path(folder))
+    expect(
+        report.status == "ok",
+        f"a short fit on smooth data must end with status ok, got {report.status}: {report.reason}",
+    )
+    counts = (report.epochs, report.steps, report.train_seconds, report.data_seconds)
+    expect(all(np.isfinite(count) and count >= 0 for count in counts), f"a report's counts must be >= 0, got {counts}")
+    expect(
+        isinstance(model.parameters, int) and model.parameters >= 0,
+        f"parameters must be a count, got {model.parameters!r}",
+    )
+    finite = all(bool(value.isfinite().all()) for value in _predict(model, data, range(2)).values())
+    expect(finite, "predictions must be finite after a fit")
+
+
+def check_fit_is_reproducible(subject: _Subject) -> None:
+    """Same start, data, budget and trial: same model."""
+    outcomes = []
+    for _ in range(2):
+        model, data = subject.ready()
+        with tempfile.TemporaryDirectory() as folder:
+            subject.fit(model, data, Path(folder))
+        outcomes.append(_predict(model, data, range(2)))
+    expect_close(outcomes[0], outcomes[1], "one fit gave two models")
+
+
+def check_saves_and_loads(subject: _Subject) -> None:
+    """A loaded model predicts what the saved one did, and has as many parameters."""
+    model, data = subject.ready()
+    with tempfile.TemporaryDirectory() as folder:
+        subject.fit(model, data, Path(folder) / "workspace")
+        saved = Path(folder) / "saved"
+        saved.mkdir()
+        model.save(saved)
+        loaded = subject.kind.load(saved)
+        expect(loaded.parameters == model.parameters, f"{model.parameters} parameters became {loaded.parameters}")
+        expect_close(_predict(model, data, range(2)), _predict(loaded, data, range(2)), "saving changed the model")
+
+
+def check_continues_after_loading(subject: _Subject) -> None:
+    """A model that declares warm_starts can be fitted further after it was saved and loaded."""
+    model, data = subject.ready()
+    if not model.warm_starts:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        subject.fit(model, data, Path(folder) / "first")
+        saved = Path(folder) / "saved"
+        saved.mkdir()
+        model.save(saved)
+        loaded = subject.kind.load(saved)
+        report = subject.fit(loaded, data, Path(folder) / "second")
+    expect(report.status == "ok", f"a loaded model must fit further, got {report.status}: {report.reason}")
+
+
+def check_a_killed_fit_can_be_repeated(subject: _Subject) -> None:
+    """A fit stopped half-way and called again with the same workspace ends where an undisturbed one does."""
+    undisturbed, data = subject.ready()
+    with tempfile.TemporaryDirectory() as folder:
+        subject.fit(undisturbed, data, Path(folder) / "undisturbed")
+        killed, _ = subject.ready()
+        try:
+            subject.fit(killed, data, Path(folder) / "killed", progress=_stop)
+        except KeyboardInterrupt:
+            killed, _ = subject.ready()
+            subject.fit(killed, data, Path(folder) / "killed")
+    expect_close(_predict(undisturbed, data, range(2)), _predict(killed, data, range(2)), "a repeated fit differs")
+
+
+MODEL_CHECKS: tuple[Callable[[_Subject], None], ...] = (
+    check_declares_what_it_can,
+    check_search_space_is_plain_numbers,
+    check_predicts_every_output,
+    check_leaves_inputs_alone,
+    check_predicts_each_example_alone,
+    check_seed_fixes_initialisation,
+    check_fits_and_reports,
+    check_fit_is_reproducible,
+    check_saves_and_loads,
+    check_continues_after_loading,
+    check_a_killed_fit_can_be_repeated,
+)
+
+
+def _predict(model: OperatorModel, data: Examples, ids: Ids) -> Fields:
+    return model.predict(data.problem, data.batch(ids)[0])
+
+
+def _stop(progress: Progress) -> None:
+    raise KeyboardInterrupt
