@@ -106,13 +106,16 @@ def prepare_all(
     if members and pretrained is not None:
         raise UsageError(f"weights belong to one model, {model} is a family; name one of {', '.join(members)}")
     where = resolve_device(device)
-    every = []
+    every: list[Prepared] = []
     for name in members or [model]:
         spec = model_spec(found, name, arguments)
         weights = None
         if pretrained is not None:
             weights = _check_weights(Path(pretrained), spec, loaded, chosen, found, where)
         plan = make_plan(loaded, chosen, spec, found, seeds=seeds, precision=precision, weights=weights)
+        same = next((p.plan.model.name for p in every if p.plan.model.describe() == spec.describe()), None)
+        if same is not None:
+            raise UsageError(f"with these arguments {name} and {same} of the family {model} are the same model")
         every.append(Prepared(plan, found, where, Path(output)))
     if all(prepared.plan.refusal for prepared in every):
         raise UnsupportedError(every[0].plan.refusal)

@@ -101,13 +101,16 @@ class Curve:
     def error_at(self, budget: float) -> float | None:
         """Return the median error at a budget of examples, log-log interpolated between two tried N.
 
-        None outside the tried range, and between points whose errors have no logarithm.
+        None outside the tried range, beside an N that lacks an outcome, and between points whose errors have no
+        logarithm.
         """
         for point in self.points:
             if point.examples == budget:
                 return point.median
         for low, high in pairwise(self.trained):
-            if low.examples < budget < high.examples and _has_logarithm(low.median) and _has_logarithm(high.median):
+            within = low.examples < budget < high.examples
+            known = not any(low.examples < size < high.examples for size in self.lacking)
+            if within and known and _has_logarithm(low.median) and _has_logarithm(high.median):
                 share = math.log(budget / low.examples) / math.log(high.examples / low.examples)
                 return math.exp((1 - share) * math.log(low.median) + share * math.log(high.median))
         return None
@@ -130,12 +133,24 @@ def _curve(key: tuple[str, str, str], sizes: Mapping[int, Sequence[Record]]) -> 
     points, lacking = [], []
     for examples, records in sorted(sizes.items()):
         ordered = sorted(records, key=lambda record: record.seed)
-        if all(METRIC in record.metrics or record.status == "diverged" for record in ordered):
-            errors = tuple(record.metrics.get(METRIC, math.inf) for record in ordered)
-            points.append(Point(examples, errors, ordered[0].interval.get(METRIC) if len(ordered) == 1 else None))
-        else:
+        point = point_of(ordered)
+        if point is None:
             lacking.append(examples)
+        else:
+            points.append(point)
     return Curve(*key, tuple(points), tuple(lacking))
+
+
+def point_of(records: Sequence[Record]) -> Point | None:
+    """Return the point that records of one place make, one a seed and in their order.
+
+    None where there are none, or where one has no outcome: it failed, or is unsupported.
+    """
+    if not records or not all(METRIC in record.metrics or record.status == "diverged" for record in records):
+        return None
+    errors = tuple(record.metrics.get(METRIC, math.inf) for record in records)
+    of_test_set = records[0].interval.get(METRIC) if len(records) == 1 else None
+    return Point(records[0].examples, errors, of_test_set)
 
 
 def transfer_curves(curves: Mapping[str, Curve]) -> list[Curve]:
@@ -162,7 +177,7 @@ class Amount:
     Args:
         value: the number, or the bound.
         bound: ``=`` the number itself; ``>`` more than the largest N tried; ``≤`` at most the value: the smallest N
-            tried does it already, or the next smaller one diverged.
+            tried does it already, or the next smaller one diverged or has no outcome.
     """
 
     value: float
@@ -194,9 +209,21 @@ def needed(curve: Curve, target: float) -> Amount | None:
     """
     if not curve.trained:
         return None
-    sizes, errors = [p.examples for p in curve.trained], np.array([[p.median for p in curve.trained]])
-    values, bounds = _crossings(sizes, errors, np.array([target]))
+    ladder = _ladder(curve)
+    errors = np.array([[math.inf if point is None else point.median for point in ladder.values()]])
+    values, bounds = _crossings(list(ladder), errors, np.array([target]))
     return _amount(values[0], bounds[0])
+
+
+def _ladder(curve: Curve) -> dict[int, Point | None]:
+    """Points by N ≥ 1, rising; None at an N without an outcome, where no interpolation may pass.
+
+    Such an N counts as not reaching any error, so that the next larger one is a bound. One beyond the last point is
+    left out: nothing is known there, and "more than N" is said of an N that was tried.
+    """
+    points = {point.examples: point for point in curve.trained}
+    sizes = sorted({*points, *(size for size in curve.lacking if 0 < size < max(points, default=0))})
+    return {size: points.get(size) for size in sizes}
 
 
 def _crossings(sizes: Sequence[int], errors: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -215,7 +242,7 @@ def _crossings(sizes: Sequence[int], errors: np.ndarray, targets: np.ndarray) ->
     ever, first = reached.any(axis=1), reached.argmax(axis=1)
     low, high = errors[rows, first], errors[rows, np.maximum(first - 1, 0)]
     values = np.where(ever, tried[first], tried[-1])
-    bounds = np.where(ever, np.where((low == targets) & (first > 0), _EXACT, _AT_MOST), _MORE)
+    bounds = np.where(ever, np.where((low == targets) & (first > 0) & np.isfinite(high), _EXACT, _AT_MOST), _MORE)
     at = np.flatnonzero(ever & (first > 0) & np.isfinite(high) & (low > 0) & (low < targets))
     share = np.log(high[at] / targets[at]) / np.log(high[at] / low[at])
     values[at] = tried[first[at] - 1] * (tried[first[at]] / tried[first[at] - 1]) ** share
@@ -260,12 +287,13 @@ def savings(tuned: Curve, scratch: Curve, intervals: bool = True) -> tuple[Savin
         scratch: what it is compared with; no savings where it has no point with N ≥ 1.
         intervals: whether to compute them.
     """
-    against = scratch.trained
-    if not against:
+    if not scratch.trained:
         return ()
-    sizes, middle = [p.examples for p in against], np.array([[p.median for p in against]])
-    several = intervals and any(len(point.errors) > 1 for point in (*tuned.points, *against))
-    redrawn = np.stack([_resampled(point.errors) for point in against], axis=1) if several else None
+    ladder = _ladder(scratch)
+    sizes, against = list(ladder), [(math.inf,) if point is None else point.errors for point in ladder.values()]
+    middle = np.array([[statistics.median(errors) for errors in against]])
+    several = intervals and any(len(point.errors) > 1 for point in (*tuned.points, *scratch.trained))
+    redrawn = np.stack([_resampled(errors) for errors in against], axis=1) if several else None
     found = []
     for point in tuned.points:
         if not math.isfinite(point.median):

@@ -291,8 +291,9 @@ def collect(runs: Iterable[Path]) -> list[tuple[str, Record]]:
     """Read the newest record of each place from finished runs.
 
     Args:
-        runs: records.jsonl files, or folders that are searched for them. Within one file the last line of a
-            `Record.place` counts, so that what was run again after a change is shown as it is now.
+        runs: files of records, or folders that are searched for records.jsonl, and if there is none, for any
+            ``*.jsonl``, as a leaderboard keeps them. Within one file the last line of a `Record.place` counts, so that
+            what was run again after a change is shown as it is now.
 
     Returns:
         ``file:line`` and record, in the order of the lines.
@@ -302,13 +303,19 @@ def collect(runs: Iterable[Path]) -> list[tuple[str, Record]]:
     """
     found: list[tuple[str, Record]] = []
     for run in runs:
-        files = sorted(run.rglob("records.jsonl")) if run.is_dir() else [run]
+        files = _files(run) if run.is_dir() else [run]
         if not files:
             raise RecordError(f"{run}: holds no records.jsonl")
         for file in files:
             newest = {record.place: (f"{file}:{line}", record) for line, record in read_lines(file)}
             found.extend(newest.values())
     return found
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the files of records in a folder; a run's jobs keep other lines of JSON."""
+    every = sorted(path for path in folder.rglob("*.jsonl") if "jobs" not in path.relative_to(folder).parts)
+    return [path for path in every if path.name == "records.jsonl"] or every
 
 
 def json_schema() -> dict[str, Any]:

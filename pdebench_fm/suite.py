@@ -250,6 +250,8 @@ class Profile(_Model):
         wanted, got = len(self.scratch_rates), len(self.fine_tuning.learning_rates)
         if wanted != got:
             message = f"must be as many as {source} has, {wanted}, got {got}: every arm gets the same tuning budget"
+            if self.scratch is None:
+                message += " (scratch may list its own under 'scratch')"
             raise LocatedError(message, "fine_tuning", "learning_rates")
         return self
 
@@ -476,6 +478,7 @@ __all__ = [
     "ExampleCounts",
     "FineTuning",
     "Profile",
+    "Scratch",
     "Suite",
     "Task",
     "Training",

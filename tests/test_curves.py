@@ -80,6 +80,11 @@ class TestCurve:
         assert curve({10: 1.0, 100: math.inf}).error_at(50) is None
         assert curve({0: 1.0, 100: 0.1}).error_at(50) is None
 
+    def test_beside_a_size_without_an_outcome_there_is_no_error_at_a_budget(self):
+        broken = curve({10: 1.0, 1000: 0.01, 10000: 0.01}, lacking=[100])
+        assert [broken.error_at(n) for n in (10, 30, 100, 300, 1000)] == [1.0, None, None, None, 0.01]
+        assert broken.error_at(3000) == pytest.approx(0.01)
+
 
 class TestIntervals:
     def test_over_seeds_it_is_the_bootstrap_of_the_median(self):
@@ -121,6 +126,12 @@ class TestNeeded:
 
     def test_after_a_divergence_only_a_bound_is_known(self):
         assert needed(curve({10: 1.0, 100: math.inf, 1000: 0.01}), 0.2) == Amount(1000.0, "≤")
+
+    def test_beside_a_size_without_an_outcome_only_a_bound_is_known(self):
+        assert needed(curve({10: 1.0, 1000: 0.01}, lacking=[100]), 0.1) == Amount(1000, "≤")
+        assert needed(curve({100: 0.1, 1000: 0.01}, lacking=[10]), 0.1) == Amount(100, "≤")
+        assert needed(curve({10: 1.0, 100: 0.1}, lacking=[1000]), 0.05) == Amount(100, ">")
+        assert needed(curve({10: 1.0, 100: 0.1}, lacking=[1000]), 0.5) == needed(SCRATCH, 0.5)
 
     def test_an_error_of_zero_gives_a_bound_and_no_logarithm(self):
         assert needed(curve({10: 1.0, 100: 0.0}), 0.2) == Amount(100.0, "≤")
@@ -178,6 +189,12 @@ class TestSavings:
         assert low.value <= found.matched.value
         assert high == Amount(100.0, ">")
         assert savings(tuned, scratch, intervals=False)[0].interval is None
+
+    def test_they_are_bounds_beside_a_scratch_size_without_an_outcome(self):
+        scratch = curve({10: [1.0, 1.1], 1000: [0.01, 0.02]}, lacking=[100])
+        (saving,) = savings(curve({5: [0.1, 0.1]}, "fine-tune"), scratch)
+        assert saving.matched == Amount(1000, "≤")
+        assert saving.interval == (saving.matched, saving.matched)
 
     def test_seeds_are_drawn_for_both_arms_together(self):
         """Where fine-tuning is scratch shifted by a factor, seed by seed, the saving has no spread."""

@@ -45,9 +45,11 @@ def test_every_member_is_the_model_it_is_alone(tmp_path: Path) -> None:
     middle = next(one for one in prepare_all("toys", suite, device="cpu") if one.plan.model.name == "toys-a")
     alone = prepare("toys-a", suite, device="cpu")
     assert list(middle.plan.jobs) == list(alone.plan.jobs)
-    assert [one.plan.model.arguments for one in prepare_all("toys", suite, arguments={"width": 7}, device="cpu")] == [
-        {"width": 7}
-    ] * 3
+
+
+def test_arguments_that_make_two_sizes_the_same_model_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="toys-a and toys-b of the family toys are the same model"):
+        prepare_all("toys", family_suite(tmp_path), arguments={"width": 7}, device="cpu")
 
 
 def test_a_size_that_the_grid_cannot_hold_is_unsupported_rows_and_the_others_are_scored(tmp_path: Path) -> None:

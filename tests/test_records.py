@@ -227,6 +227,17 @@ def test_collect_searches_folders_and_takes_the_newest_of_each_place(tmp_path):
         collect([tmp_path / "empty"])
 
 
+def test_collect_finds_the_records_of_a_leaderboard_and_not_the_histories_of_jobs(tmp_path):
+    folder = tmp_path / "smoke" / "lite"
+    append(folder / "one.jsonl", [make_record("one")])
+    append(folder / "two.jsonl", [make_record("two")])
+    assert [record.model for _, record in collect([tmp_path])] == ["one", "two"]
+    (tmp_path / "runs" / "jobs" / "ab").mkdir(parents=True)
+    (tmp_path / "runs" / "jobs" / "ab" / "history.jsonl").write_text("{}\n", encoding="utf-8")
+    with pytest.raises(RecordError, match=r"holds no records\.jsonl"):
+        collect([tmp_path / "runs"])
+
+
 def test_a_record_is_made_from_plain_values_of_numpy():
     numpy = pytest.importorskip("numpy")
     record = make_record(error=numpy.float64(0.25))

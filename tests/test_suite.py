@@ -140,7 +140,7 @@ ERRORS = {
         "learning_rates: [1e-4, 1e-3]}",
         "learning_rates: [1e-3]}",
         "18:45: profiles.tiny.fine_tuning.learning_rates: must be as many as training has, 2, got 1: "
-        "every arm gets the same tuning budget",
+        "every arm gets the same tuning budget (scratch may list its own under 'scratch')",
     ),
     "fewer rates for fine-tuning than for scratch": (
         "learning_rates: [1e-4, 1e-3]}",

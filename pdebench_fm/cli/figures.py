@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pdebench_fm.errors import RecordError
+
+if TYPE_CHECKING:
+    from pdebench_fm.records import Record
 
 _CASES = "cases"
 _KINDS = ("errors", "sizes", "parameters", "mixtures", "savings", "seeds", _CASES)  # KINDS of pdebench_fm.figures
@@ -31,7 +36,8 @@ _KINDS = ("errors", "sizes", "parameters", "mixtures", "savings", "seeds", _CASE
 def figures(runs: tuple[Path, ...], output: Path, kinds: tuple[str, ...]) -> None:
     """Draw figures from RUNS, as PNG and PDF, for each suite and profile.
 
-    RUNS are records.jsonl files, or folders that are searched for them. Several models are drawn side by side.
+    RUNS are records.jsonl files, or folders that are searched for them (leaderboard/records, too). Several models are
+    drawn side by side.
 
     \b
     errors      error against N for each task
@@ -47,6 +53,7 @@ def figures(runs: tuple[Path, ...], output: Path, kinds: tuple[str, ...]) -> Non
     from pdebench_fm.records import collect
 
     found = collect(runs)
+    _warn_of_two(found)
     from_records = [kind for kind in kinds if kind != _CASES]
     written: dict[str, list[Path]] = {}
     if from_records or not kinds:
@@ -64,3 +71,20 @@ def figures(runs: tuple[Path, ...], output: Path, kinds: tuple[str, ...]) -> Non
     made = ", ".join(f"{len(of_kind) // 2} {name}" for name, of_kind in written.items() if of_kind)
     without = f"; the records do not allow {', '.join(lacking)}" if lacking else ""
     click.echo(f"figures made (PNG and PDF): {made}{without}", err=True)
+
+
+def _warn_of_two(found: Sequence[tuple[str, Record]]) -> None:
+    """Say where two runs have different numbers for one place: one can be drawn."""
+    first: dict[object, tuple[str, Record]] = {}
+    twice = []
+    for where, record in found:
+        before, other = first.setdefault(record.place, (where, record))
+        if other.job_id != record.job_id:
+            twice.append((before, where, record))
+    if twice:
+        before, where, record = twice[0]
+        click.echo(
+            f"{len(twice)} numbers of {record.model} differ between runs, and the later is drawn "
+            f"(first: {before}, {where})",
+            err=True,
+        )

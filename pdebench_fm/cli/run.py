@@ -109,7 +109,10 @@ def run(
             f"--nproc {nproc} and --workers {workers}: a job has several processes, or several jobs have one"
         )
     from pdebench_fm.api import prepare_all
+    from pdebench_fm.group import launched_by_torchrun
 
+    if launched_by_torchrun() and (nproc > 1 or (workers or 1) > 1):
+        raise UsageError("torchrun has started the processes that fit each trial: leave out --nproc and --workers")
     every = prepare_all(
         model,
         suite,

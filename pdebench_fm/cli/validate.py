@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from pdebench_fm.suite import Profile
+    from collections.abc import Iterable
+
+    from pdebench_fm.suite import FineTuning, Profile, Training
 
 
 @click.command()
@@ -39,10 +41,22 @@ def validate(suite: str, as_json: bool) -> None:
 def _describe(profile: Profile) -> str:
     counts = profile.examples
     sizes = ", ".join(map(str, counts.downstream))
+    same = profile.fine_tuning.learning_rates == profile.scratch_rates
     return (
         f"grid {profile.grid}, {counts.pretraining} pre-training, {counts.validation} validation and "
-        f"{counts.test} test examples, N = {sizes}, {_count(profile.seeds, 'seed')}"
+        f"{counts.test} test examples, N = {sizes}, {_count(profile.seeds, 'seed')}; "
+        f"pre-training {_budget(profile.training)}, rates {_rates(profile.training.learning_rates)}; "
+        f"downstream {_budget(profile.fine_tuning)}, rates {_rates(profile.fine_tuning.learning_rates)}"
+        + ("" if same else f", from scratch {_rates(profile.scratch_rates)}")
     )
+
+
+def _budget(budget: Training | FineTuning) -> str:
+    return f"{budget.epochs} epochs" if budget.epochs is not None else f"{budget.steps} steps"
+
+
+def _rates(rates: Iterable[float]) -> str:
+    return ", ".join(f"{rate:g}" for rate in rates)
 
 
 def _count(number: int, noun: str) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pdebench_fm.curves import FINE_TUNE
+from pdebench_fm.figures.around import add_headline
 from pdebench_fm.figures.style import drawing, file_stem, save
 from pdebench_fm.probes import RANKS, SAMPLES
 from pdebench_fm.records import Record
@@ -83,8 +84,7 @@ def make_cases(record: Record, arrays: Mapping[str, np.ndarray]) -> Figure:
     what = f"{record.model} on {record.task}, {record.protocol}"
     if record.examples:
         what += f" with N = {record.examples}"
-    title = f"{record.suite} v{record.suite_version}, profile {record.profile}: {what}"
-    figure.suptitle(title, fontsize=8, parse_math=False)
+    add_headline(figure, f"{record.suite} v{record.suite_version}, profile {record.profile}: {what}")
     return figure
 
 

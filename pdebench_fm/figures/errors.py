@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pdebench_fm.curves import METRIC
-from pdebench_fm.figures import panels
-from pdebench_fm.figures.style import SMALLEST, Looks
+from pdebench_fm.figures import around, panels
+from pdebench_fm.figures.style import Looks
 from pdebench_fm.records import Record
 from pdebench_fm.tables import Summary, Table, build_table
 
@@ -36,7 +36,7 @@ def make_figure(tables: Sequence[Table]) -> Figure:
     panels.label_outside(groups, panels.SIZE_LABEL, [panels.ERROR_LABEL])
     panels.label_errors(groups[0][0])
     _add_legend(figure, tables, looks)
-    panels.add_headline(figure, tables, looks.models)
+    around.add_headline(figure, around.headline(tables, looks.models))
     return figure
 
 
@@ -48,11 +48,8 @@ def _draw_panel(axes: Axes, table: Table, looks: Looks, sizes: Sequence[int]) ->
     for row in table.rows:
         alone = set(row.cells) == {0}
         style = looks.line(row)
-        if alone and (middle := row.cells[0].median) is not None:
-            axes.axhline(max(middle, SMALLEST), zorder=2, **looks.level(row))
-            if row.cells[0].spread is not None:
-                low, high = row.cells[0].spread
-                axes.axhspan(max(low, SMALLEST), max(high, SMALLEST), color=style["color"], alpha=0.15, linewidth=0)
+        if alone:
+            _draw_level(axes, row.cells[0], looks.level(row))
         if 0 in row.cells:
             _draw_line(axes, [(zero, row.cells[0])], {**style, "linestyle": "none"}, spread=not alone)
         _draw_line(axes, [(float(size), cell) for size, cell in row.cells.items() if size > 0], style)
@@ -60,6 +57,17 @@ def _draw_panel(axes: Axes, table: Table, looks: Looks, sizes: Sequence[int]) ->
             if any(record.status == "diverged" for record in cell.records):
                 panels.mark_diverged(axes, size or zero, style["color"])
     panels.dress(axes, table)
+
+
+def _draw_level(axes: Axes, cell: Summary, look: Mapping[str, Any]) -> None:
+    """Draw a median and its spread across the panel; nothing where it is not finite."""
+    middle = panels.on_axis(cell.median)
+    if math.isnan(middle):
+        return
+    axes.axhline(middle, zorder=2, **look)
+    low, high = map(panels.on_axis, cell.spread or (middle, middle))
+    if low < high:
+        axes.axhspan(low, high, color=look["color"], alpha=0.15, linewidth=0)
 
 
 def _draw_line(
@@ -71,21 +79,19 @@ def _draw_line(
     places = [place for place, _ in points]
     middles = [panels.on_axis(cell.median) for _, cell in points]
     axes.plot(places, middles, zorder=3, **style)
-    if not spread:
-        return
-    spreads = [cell.spread or (middle, middle) for (_, cell), middle in zip(points, middles, strict=True)]
-    lows = [max(low, SMALLEST) for low, _ in spreads]
-    highs = [max(high, SMALLEST) for _, high in spreads]
-    if len(places) == 1:
-        axes.vlines(places, lows, highs, color=style["color"], linewidth=1.0, alpha=0.5)
-    else:
-        axes.fill_between(places, lows, highs, color=style["color"], alpha=0.15, linewidth=0)
+    if spread:
+        spreads = [cell.spread or (middle, middle) for (_, cell), middle in zip(points, middles, strict=True)]
+        lows, highs = [panels.on_axis(low) for low, _ in spreads], [panels.on_axis(high) for _, high in spreads]
+        panels.draw_band(axes, places, lows, highs, style["color"])
 
 
 def _add_legend(figure: Figure, tables: Sequence[Table], looks: Looks) -> None:
+    """Name every arm of every model; of several models, those of one stand together."""
     rows = {(row.model, row.protocol): row for table in tables for row in table.rows}
-    entries: list[tuple[Mapping[str, Any], str]] = []
+    several = len(looks.models) > 1
+    blocks: list[list[around.Entry]] = []
     for model in looks.models:
+        entries: list[around.Entry] = []
         for arm in looks.arms:
             row = rows.get((model, arm))
             if row is None:
@@ -95,10 +101,6 @@ def _add_legend(figure: Figure, tables: Sequence[Table], looks: Looks) -> None:
             words = {record.status for found in cells for cell in found.values() for record in cell.records}
             without = f" ({', '.join(sorted(words))})" if words and "ok" not in words else ""
             look = {**looks.line(row), **(looks.level(row) if alone else {})}
-            entries.append((look, (arm if len(looks.models) == 1 else f"{model}, {arm}") + without))
-    entries += panels.diverged_entry(tables)
-    columns = 4
-    if 1 < len(looks.models) <= 3 and len(rows) == len(looks.models) * len(looks.arms):  # a column for each model
-        columns = math.ceil(len(entries) / len(looks.arms))
-        entries += [({"linestyle": "none"}, "")] * (columns * len(looks.arms) - len(entries))
-    panels.add_legend(figure, entries, columns)
+            entries.append((look, (f"{model}, {arm}" if several else arm) + without))
+        blocks += [entries] if several else [[entry] for entry in entries]
+    around.add_legend(figure, [*blocks, around.diverged_entry(tables)])

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pdebench_fm.curves import FINE_TUNE, METRIC, SCRATCH, ZERO_SHOT
-from pdebench_fm.figures import panels
-from pdebench_fm.figures.style import COLOURS, distinct_colours, line_style
+from pdebench_fm.curves import FINE_TUNE, METRIC, SCRATCH, ZERO_SHOT, point_of
+from pdebench_fm.figures import around, panels
+from pdebench_fm.figures.style import COLOURS, DARK, distinct_colours, line_style
 from pdebench_fm.identity import canonical_json
 from pdebench_fm.records import Record
-from pdebench_fm.tables import Row, Table, build_table, natural
+from pdebench_fm.tables import Row, Summary, Table, build_table, natural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 NEEDS = "two tasks with the same downstream examples and different pre-trainings, with the records of these"
-
-
 _TRANSFER = (FINE_TUNE, ZERO_SHOT)
 
 
@@ -99,21 +98,32 @@ def _draw(groups: Sequence[Mapping[str, Table]], model: str) -> Figure:
         panels.dress(axes, plainest)
     panels.label_outside(stacks, panels.SIZE_LABEL, [panels.ERROR_LABEL])
     panels.label_errors(stacks[0][0])
-    entries: list[tuple[Mapping[str, Any], str]] = [(looks[source], f"pre-trained on {source}") for source in sources]
+    entries: list[around.Entry] = [(looks[source], f"pre-trained on {source}") for source in sources]
     if any(row.protocol == SCRATCH for table in tables for row in table.rows):
         entries.append((fresh, "from scratch"))
-    panels.add_legend(figure, entries + panels.diverged_entry(tables), columns=3)
-    panels.add_headline(figure, tables, [model], "zero-shot at N = 0")
+    if any(_quartiles(cell) for table in tables for row in table.rows for cell in row.cells.values()):
+        entries.append(({"color": DARK, "linewidth": 5, "alpha": 0.2}, "quartiles over seeds"))
+    around.add_legend(figure, [[entry] for entry in entries + around.diverged_entry(tables)])
+    around.add_headline(figure, around.headline(tables, [model], "zero-shot at N = 0"))
     return figure
 
 
 def _draw_row(axes: Axes, row: Row, sizes: Sequence[int], look: Mapping[str, Any]) -> None:
-    if 0 in row.cells:
-        middle = panels.on_axis(row.cells[0].median)
-        axes.plot([panels.zero_place(sizes)], [middle], zorder=3, **{**look, "linestyle": "none"})
-    cells = {size: cell for size, cell in row.cells.items() if size > 0}
-    if cells:
-        axes.plot(list(cells), [panels.on_axis(cell.median) for cell in cells.values()], zorder=3, **look)
+    """Draw the medians of one arm and their quartiles over seeds; N = 0 stands alone."""
+    zero = [size for size in row.cells if size == 0]
+    for own, style in ((zero, {**look, "linestyle": "none"}), ([size for size in row.cells if size > 0], look)):
+        places = [size or panels.zero_place(sizes) for size in own]
+        cells = [row.cells[size] for size in own]
+        axes.plot(places, [panels.on_axis(cell.median) for cell in cells], zorder=3, **style)
+        ends = [_quartiles(cell) or (math.nan, math.nan) for cell in cells]
+        lows, highs = [panels.on_axis(low) for low, _ in ends], [panels.on_axis(high) for _, high in ends]
+        panels.draw_band(axes, places, lows, highs, look["color"])
     for size, cell in row.cells.items():
         if any(record.status == "diverged" for record in cell.records):
             panels.mark_diverged(axes, size or panels.zero_place(sizes), look["color"])
+
+
+def _quartiles(cell: Summary) -> tuple[float, float] | None:
+    """Return the quartiles over seeds; None of one seed, and where a seed has no outcome."""
+    point = point_of(cell.records)
+    return point.quartiles if point is not None and len(point.errors) > 1 else None

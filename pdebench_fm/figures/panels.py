@@ -1,23 +1,27 @@
-"""The parts that panels of every kind share: a grid of them, the N axis, the shift above, lines and legends."""
+"""The parts that panels of every kind share: a grid of them, the N axis, the shift above, bands and marks."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
+from pdebench_fm.figures.around import fit_title
 from pdebench_fm.figures.style import DARK, PALE, SMALLEST
-from pdebench_fm.tables import Table, describe_parameters
+from pdebench_fm.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from pdebench_fm.curves import Curve
 
 ERROR_LABEL = "relative $L_2$ error"
 SIZE_LABEL = "downstream examples $N$"
 WIDEST = 4
 """Panels side by side; more go to further lines."""
 
+_LEFT = 0.5  # inches for the label and the numbers left of the panels
 _SHIFTS = ("none", "mild", "med", "large")
 
 
@@ -29,15 +33,16 @@ def make_panels(count: int, rows_each: int = 1) -> tuple[Figure, list[list[Axes]
         rows_each: panels of one group, on top of each other.
 
     Returns:
-        the figure, and for each group its panels from top to bottom. All share one vertical axis.
+        the figure, and for each group its panels from top to bottom. All share one vertical axis. There is room for a
+        headline of one line; `around` makes more for what it adds.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     lines = math.ceil(count / WIDEST)
     columns = math.ceil(count / lines)
-    height = 2.25 * lines + 1.0 + (rows_each - 1) * 1.75 * lines
-    figure = Figure(figsize=(max(1.85 * columns + 0.5, 3.6), height), layout="constrained")
+    height = 2.25 * lines + 0.6 + (rows_each - 1) * 1.75 * lines
+    figure = Figure(figsize=(max(1.85 * columns + _LEFT, 3.6), height), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(lines * rows_each, columns, squeeze=False, sharey=True)
     groups = []
@@ -68,7 +73,11 @@ def dress(axes: Axes, table: Table, title: str | None = None) -> None:
     axes.grid(True, which="major", color="#E6E6E6", linewidth=0.5)
     axes.set_axisbelow(True)
     axes.tick_params(which="both", width=0.5, labelsize=7)
-    axes.set_title(table.task if title is None else title, fontsize=8, pad=15, parse_math=False)
+    figure, place = cast("Figure", axes.figure), axes.get_subplotspec()
+    columns = 1 if place is None else place.get_gridspec().ncols
+    room = (figure.get_figwidth() - _LEFT) / columns - 0.15
+    text, size = fit_title(figure, table.task if title is None else title, room)
+    axes.set_title(text, fontsize=size, pad=15, parse_math=False)
     draw_shift(axes, table.shift, table.overlap)
 
 
@@ -127,6 +136,11 @@ def trained_sizes(tables: Iterable[Table]) -> list[int]:
     return sorted({size for table in tables for size in table.sizes if size > 0}) or [1]
 
 
+def tried_sizes(curve: Curve) -> list[int]:
+    """Every N ≥ 1 that was tried, rising: those of the curve's points, and those that lack an outcome."""
+    return sorted({*(point.examples for point in curve.trained), *(size for size in curve.lacking if size > 0)})
+
+
 def short_size(size: float) -> str:
     """Return ``512``, ``2K`` (2048), as the paper labels its axes."""
     return f"{size / 1024:g}K" if size >= 1024 and size % 1024 == 0 else f"{size:g}"
@@ -156,39 +170,35 @@ def on_axis(error: float | None) -> float:
     return math.nan if error is None or not math.isfinite(error) else max(error, SMALLEST)
 
 
+def draw_band(
+    axes: Axes, places: Sequence[float], lows: Sequence[float], highs: Sequence[float], colour: Any, alpha: float = 0.15
+) -> None:
+    """Fill between two curves of errors, only from one known place to the next; a place by itself has a bar.
+
+    Args:
+        axes: the panel.
+        places: N, rising.
+        lows: lower ends as drawn (`on_axis`); NaN where there is none.
+        highs: upper ends, likewise.
+        colour: of the band.
+        alpha: its opacity.
+    """
+    runs: list[list[tuple[float, float, float]]] = [[]]
+    for end in zip(places, lows, highs, strict=True):
+        if all(map(math.isfinite, end)):
+            runs[-1].append(end)
+        else:
+            runs.append([])
+    for run in runs:
+        if len(run) == 1:
+            axes.vlines(*run[0], color=colour, linewidth=1.0, alpha=0.5)
+        elif run:
+            x, bottom, top = zip(*run, strict=True)
+            axes.fill_between(x, bottom, top, color=colour, alpha=alpha, linewidth=0)
+
+
 def mark_diverged(axes: Axes, place: float, colour: Any) -> None:
     """Mark a divergence by a cross at the top of the panel."""
     axes.plot(
         [place], [0.96], "x", color=colour, transform=axes.get_xaxis_transform(), markersize=4, clip_on=False, zorder=4
     )
-
-
-def diverged_entry(tables: Iterable[Table]) -> list[tuple[Mapping[str, Any], str]]:
-    """Return the legend's entry for a divergence, where there is one."""
-    cells = [cell for table in tables for row in table.rows for cell in row.cells.values()]
-    if any(record.status == "diverged" for cell in cells for record in cell.records):
-        return [({"color": "black", "marker": "x", "linestyle": "none", "markersize": 4}, "diverged")]
-    return []
-
-
-def add_legend(figure: Figure, entries: Sequence[tuple[Mapping[str, Any], str]], columns: int = 4) -> None:
-    """Add one legend below all panels, from (line style, text) pairs; texts are never read as mathematics."""
-    from matplotlib.lines import Line2D
-
-    handles = [Line2D([], [], **look) for look, _ in entries]
-    legend = figure.legend(
-        handles, ["-"] * len(handles), loc="outside lower center", ncols=columns, frameon=False, fontsize=7.5
-    )
-    for text, (_, label) in zip(legend.get_texts(), entries, strict=True):  # set here: a label may begin with "_"
-        text.set_text(label)
-        text.set_parse_math(False)
-
-
-def add_headline(figure: Figure, tables: Sequence[Table], models: Sequence[str], what: str = "") -> None:
-    """Write above all panels where the scores come from; of a single model, its name and size."""
-    first = tables[0]
-    title = f"{first.suite} v{first.suite_version}, profile {first.profile}"
-    if len(models) == 1:
-        counts = sorted({count for table in tables for count in table.parameters.get(models[0], ())})
-        title += f": {models[0]}, {describe_parameters(counts)}"
-    figure.suptitle(title + (f" · {what}" if what else ""), fontsize=8, parse_math=False)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pdebench_fm.curves import METRIC, Curve, make_curves
-from pdebench_fm.figures import panels
+from pdebench_fm.figures import around, panels
 from pdebench_fm.figures.style import DARK, Looks
 from pdebench_fm.records import Record
 from pdebench_fm.tables import Row, Table, build_table, natural
@@ -31,7 +31,8 @@ def make(records: Sequence[Record]) -> list[tuple[str, list[str], Figure]]:
 
 
 def _several(table: Table) -> bool:
-    return any(len(cell.values) > 1 for row in table.rows for cell in row.cells.values())
+    cells = (cell for row in table.rows for cell in row.cells.values())
+    return any(sum(METRIC in record.metrics for record in cell.records) > 1 for cell in cells)
 
 
 def _draw(tables: Sequence[Table], curves: Mapping[tuple[str, str, str], Curve]) -> Figure:
@@ -46,13 +47,13 @@ def _draw(tables: Sequence[Table], curves: Mapping[tuple[str, str, str], Curve])
         panels.dress(axes, table)
     panels.label_outside(groups, panels.SIZE_LABEL, [panels.ERROR_LABEL])
     panels.label_errors(groups[0][0])
-    entries: list[tuple[Mapping[str, Any], str]] = [
+    entries: list[around.Entry] = [
         ({"color": looks.colours[arm], "linewidth": 1.6}, f"{arm}, median") for arm in looks.arms
     ]
     thin = {"color": DARK, "linewidth": 0.5, "marker": "o", "markersize": 1.8, "alpha": 0.7}
     entries += [(thin, "one seed"), ({"color": DARK, "linewidth": 5, "alpha": 0.2}, "quartiles")]
-    panels.add_legend(figure, entries + panels.diverged_entry(tables), columns=3)
-    panels.add_headline(figure, tables, looks.models)
+    around.add_legend(figure, [[entry] for entry in entries + around.diverged_entry(tables)])
+    around.add_headline(figure, around.headline(tables, looks.models))
     return figure
 
 
@@ -67,7 +68,7 @@ def _draw_arm(axes: Axes, row: Row, curve: Curve | None, sizes: Sequence[int], c
                 panels.mark_diverged(axes, size or zero, colour)
     thin = {"color": colour, "marker": "o", "markersize": 1.8, "markeredgewidth": 0, "linewidth": 0.5, "alpha": 0.55}
     for errors in by_seed.values():
-        trained = {size: error for size, error in errors.items() if size > 0}
+        trained = {size: errors.get(size, math.nan) for size in row.cells if size > 0}
         if 0 in errors:
             axes.plot([zero], [panels.on_axis(errors[0])], zorder=3, **{**thin, "linestyle": "none"})
         if trained:
@@ -76,10 +77,12 @@ def _draw_arm(axes: Axes, row: Row, curve: Curve | None, sizes: Sequence[int], c
         return
     if (at_zero := curve.point(0)) is not None:
         axes.plot([zero], [panels.on_axis(at_zero.median)], marker="_", markersize=9, color=colour, zorder=4)
-    if curve.trained:
-        places = [point.examples for point in curve.trained]
-        middles = [panels.on_axis(point.median) for point in curve.trained]
-        axes.plot(places, middles, color=colour, linewidth=1.6, zorder=4)
-        quartiles = [tuple(map(panels.on_axis, point.quartiles)) for point in curve.trained]
-        lows, highs = zip(*quartiles, strict=True)
-        axes.fill_between(places, lows, highs, color=colour, alpha=0.2, linewidth=0)
+    places = panels.tried_sizes(curve)
+    if places:
+        points = [curve.point(size) for size in places]
+        middles = [panels.on_axis(None if point is None else point.median) for point in points]
+        # The marker shows a median both of whose neighbours are lacking.
+        axes.plot(places, middles, color=colour, linewidth=1.6, marker="_", markersize=6, zorder=4)
+        ends = [(math.nan, math.nan) if point is None else point.quartiles for point in points]
+        lows, highs = [panels.on_axis(low) for low, _ in ends], [panels.on_axis(high) for _, high in ends]
+        panels.draw_band(axes, places, lows, highs, colour, alpha=0.2)

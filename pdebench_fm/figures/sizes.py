@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pdebench_fm.curves import METRIC, SCRATCH, Curve, family, make_curves, transfer_curves
-from pdebench_fm.figures import panels
+from pdebench_fm.figures import around, panels
 from pdebench_fm.figures.style import line_style, ordered_colours
 from pdebench_fm.records import Record
 from pdebench_fm.tables import Table, arm_order, build_table, natural
@@ -85,9 +86,7 @@ def _against_examples(found: Family) -> Figure:
     panels.label_outside(groups, panels.SIZE_LABEL, [panels.ERROR_LABEL] * len(found.arms))
     panels.label_errors(groups[0][0])
     names = [f"{model} ({panels.short_count(found.parameters[model])})" for model in found.models]
-    entries: list[tuple[Mapping[str, Any], str]] = list(zip(looks.values(), names, strict=True))
-    panels.add_legend(figure, entries + panels.diverged_entry(found.tables))
-    panels.add_headline(figure, found.tables, (), f"{found.name} by size; zero-shot at N = 0")
+    _surround(figure, found, looks.values(), names, f"{found.name} by size; zero-shot at N = 0")
     return figure
 
 
@@ -95,16 +94,15 @@ def _draw_curve(axes: Axes, curve: Curve, sizes: Sequence[int], look: Mapping[st
     """Draw medians and quartiles over seeds; a size without an outcome breaks the line."""
     if (at_zero := curve.point(0)) is not None:
         axes.plot([panels.zero_place(sizes)], [panels.on_axis(at_zero.median)], **{**look, "linestyle": "none"})
-    tried = sorted({point.examples for point in curve.trained} | {size for size in curve.lacking if size > 0})
+    tried = panels.tried_sizes(curve)
     points = [curve.point(size) for size in tried]
     axes.plot(tried, [panels.on_axis(None if p is None else p.median) for p in points], zorder=3, **look)
-    bands = [(p.examples, *p.quartiles) for p in curve.trained if len(p.errors) > 1]
-    if bands:
-        places, lows, highs = zip(*bands, strict=True)
-        axes.vlines(places, [panels.on_axis(v) for v in lows], [panels.on_axis(v) for v in highs],
-                    color=look["color"], linewidth=1.0, alpha=0.5)  # fmt: skip
+    for point in curve.trained:
+        if len(point.errors) > 1 and math.isfinite(point.quartiles[1]):
+            low, high = map(panels.on_axis, point.quartiles)
+            axes.vlines(point.examples, low, high, color=look["color"], linewidth=1.0, alpha=0.5)
     for point in curve.points:
-        if any(error == float("inf") for error in point.errors):
+        if math.inf in point.errors:
             panels.mark_diverged(axes, point.examples or panels.zero_place(sizes), look["color"])
 
 
@@ -125,15 +123,28 @@ def _against_parameters(found: Family) -> Figure:
     panels.label_outside(groups, "parameters", [panels.ERROR_LABEL] * len(found.arms))
     panels.label_errors(groups[0][0])
     names = ["N = 0" if size == 0 else f"N = {panels.short_size(size)}" for size in kept]
-    panels.add_legend(figure, list(zip(looks.values(), names, strict=True)), columns=len(kept))
-    panels.add_headline(figure, found.tables, (), f"{found.name} at fixed N; N = 0 is zero-shot, or untrained")
+    _surround(figure, found, looks.values(), names, f"{found.name} at fixed N; N = 0 is zero-shot, or untrained")
     return figure
 
 
+def _surround(
+    figure: Figure, found: Family, looks: Iterable[Mapping[str, Any]], names: Sequence[str], what: str
+) -> None:
+    entries: list[around.Entry] = list(zip(looks, names, strict=True))
+    around.add_legend(figure, [[entry] for entry in entries + around.diverged_entry(found.tables)])
+    around.add_headline(figure, around.headline(found.tables, (), what))
+
+
 def _draw_size(axes: Axes, found: Family, curves: Mapping[str, Curve], size: int, look: Mapping[str, Any]) -> None:
-    points = [(found.parameters[m], curves[m].error_at(size) if m in curves else None) for m in found.models]
-    if any(error is not None for _, error in points):
-        axes.plot([count for count, _ in points], [panels.on_axis(error) for _, error in points], zorder=3, **look)
+    """Draw the measured medians at one N; a model without an outcome there breaks the line."""
+    points = {m: curves[m].point(size) if m in curves else None for m in found.models}
+    if not any(points.values()):
+        return
+    errors = [panels.on_axis(None if point is None else point.median) for point in points.values()]
+    axes.plot([found.parameters[m] for m in points], errors, zorder=3, **look)
+    for model, point in points.items():
+        if point is not None and math.inf in point.errors:
+            panels.mark_diverged(axes, found.parameters[model], look["color"])
 
 
 def _count_axis(axes: Axes, found: Family) -> None:

@@ -24,7 +24,7 @@ COLOURS = {ZERO_SHOT: "#009E73", FINE_TUNE: "#0072B2", SCRATCH: "#D55E00"}
 MORE_COLOURS = ("#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
 STYLES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)), (0, (9, 2)))
-DASHES: tuple[Any, ...] = ((0, (4, 2)), (0, (1.5, 1.5)), (0, (8, 2)), (0, (4, 2, 1, 2)))
+DASHES: tuple[Any, ...] = ((0, (4, 2)), (0, (1.5, 1.5)), (0, (8, 2)), (0, (4, 2, 1, 2)), (0, (6, 2, 1, 2, 1, 2)))
 PALE, GREY, DARK = "#DDDDDD", "#8C8C8C", "#444444"
 SMALLEST = 1e-16
 """An error of exactly zero has no place on a logarithmic axis; it is drawn here."""
@@ -46,9 +46,16 @@ class Looks:
         return line_style(self.colours[row.protocol], self.models.index(row.model))
 
     def level(self, row: Row) -> dict[str, Any]:
-        """Style of the horizontal line of an arm without downstream examples."""
+        """Style of the horizontal line of an arm without downstream examples.
+
+        Where there are more models than dashes, each line has its model's marker at its right end as well.
+        """
         index = self.models.index(row.model)
-        return {"color": self.colours[row.protocol], "linestyle": DASHES[index % len(DASHES)], "linewidth": 1.1}
+        look = {"color": self.colours[row.protocol], "linestyle": DASHES[index % len(DASHES)], "linewidth": 1.1}
+        if len(self.models) > len(DASHES):
+            marked = {key: value for key, value in self.line(row).items() if key.startswith("marker")}
+            look |= {**marked, "markevery": [1], "clip_on": False}
+        return look
 
 
 def line_style(colour: Any, index: int) -> dict[str, Any]:

@@ -1,20 +1,23 @@
 """What a table holds: one per task, the number of downstream examples across, models and arms down.
 
-A cell is the median over seeds with its spread. Nothing missing is averaged away: a cell that lacks a seed, or has one
-that diverged, says so.
+A cell is the median over seeds with its 95% interval; a seed that diverged is worse than any number. A cell that lacks
+a seed shows the median of those it has, and says how many there are.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from pdebench_fm.curves import METRIC
+from pdebench_fm.curves import METRIC, Point, point_of
 from pdebench_fm.records import Cell, Record
 from pdebench_fm.tables.wording import arm_order, describe_parameters, natural, number
+
+_OUTCOMES = ("ok", "diverged")
 
 
 @dataclass(frozen=True)
@@ -25,21 +28,20 @@ class Summary:
     expected: int
 
     @property
-    def values(self) -> list[float]:
-        """Scores of the seeds that have one."""
-        return [record.metrics[METRIC] for record in self.records if METRIC in record.metrics]
+    def point(self) -> Point | None:
+        """The cell as a point of a curve; None where a seed failed or is unsupported."""
+        return point_of(self.records)
 
     @property
     def median(self) -> float | None:
-        """Median over the seeds that have a score."""
-        return statistics.median(self.values) if self.values else None
+        """Median over the seeds, infinite where half of them or more diverged; None where a seed has no outcome."""
+        return None if self.point is None else self.point.median
 
     @property
     def spread(self) -> tuple[float, float] | None:
-        """Smallest and largest score over seeds; with a single seed, its 95% interval over test examples."""
-        if len(self.values) > 1:
-            return min(self.values), max(self.values)
-        return next((r.interval[METRIC] for r in self.records if METRIC in r.interval), None)
+        """95% interval of the median over seeds; with a single seed, over test examples."""
+        interval = None if self.point is None else self.point.interval
+        return None if interval is None else (interval.low, interval.high)
 
     @property
     def under_trained(self) -> bool:
@@ -51,17 +53,20 @@ class Summary:
         if not self.records:
             return "missing" if self.expected else "–"
         problems = Counter(record.status for record in self.records if METRIC not in record.metrics)
-        if self.median is None:
-            parts = [status if len(problems) == 1 else f"{n} {status}" for status, n in sorted(problems.items())]
-            missing = len(self.records)
+        whole = replace(self, records=tuple(record for record in self.records if record.status in _OUTCOMES))
+        if whole.median is None or whole.median == math.inf:
+            alone = problems.total() == len(self.records) and len(problems) == 1
+            of = "" if problems.total() == len(self.records) else f" of {len(self.records)}"
+            parts = [status if alone else f"{n}{of} {status}" for status, n in sorted(problems.items())]
         else:
-            value = number(self.median)
-            if detailed and self.spread is not None:
-                value += f" ({number(self.spread[0])}–{number(self.spread[1])})"
+            value = number(whole.median)
+            if detailed and whole.spread is not None:
+                low, high = (number(end) if end < math.inf else "diverged" for end in whole.spread)
+                value += f" ({low}–{high})"
             parts = [value, *(f"{n} {status}" for status, n in sorted(problems.items()))]
-            missing = len(self.values)
-        if missing < self.expected:
-            parts.append(f"{missing}/{self.expected} seeds")
+        seeds = len(whole.records) or len(self.records)
+        if seeds < self.expected:
+            parts.append(f"{seeds}/{self.expected} seeds")
         return ", ".join(parts)
 
 
@@ -111,6 +116,11 @@ class Table:
         """Where the scores come from: suite, version, profile, models and their sizes, and what to be wary of."""
         models = [f"{model} ({describe_parameters(self.parameters[model])})" for model in self.models]
         parts = [f"{self.suite} v{self.suite_version}", f"profile {self.profile}", ", ".join(models)]
+        records = [record for row in self.rows for cell in row.cells.values() for record in cell.records]
+        starts = (record.job.get("start", {}) for record in records)
+        foreign = {str(start.get("sha256"))[:12] for start in starts if start.get("from") == "weights"}
+        if foreign:
+            parts.append(f"from weights of the user's own (SHA-256 {', '.join(sorted(foreign))}…)")
         if any(cell.under_trained for row in self.rows for cell in row.cells.values()):
             parts.append("under-trained: at this scale models are not trained to the end")
         return " · ".join(parts)

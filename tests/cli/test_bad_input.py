@@ -139,7 +139,7 @@ SUITES = {
         "[1e-4, 1e-3]",
         "[1e-4]",
         "profiles.tiny.fine_tuning.learning_rates: must be as many as training has, 2, got 1: "
-        "every arm gets the same tuning budget",
+        "every arm gets the same tuning budget (scratch may list its own under 'scratch')",
     ),
     "tag": ("version: 1", "version: !!python/object:os.system 1", "tags are not accepted"),
     "name that is a path": ("name: tiny", "name: ../../x", "name: must be lower-case letters, digits, '-', '_'"),

@@ -129,6 +129,17 @@ def test_figures_are_drawn_from_folders(pdefm, runs, tmp_path):
     assert err == f"{made}; the records do not allow sizes, parameters, mixtures, seeds, cases\n"
 
 
+def test_where_two_runs_have_numbers_for_one_place_figures_say_which_is_drawn(pdefm, tmp_path):
+    for name in ("first", "second"):
+        made = [make_record(examples=size, job={"code": name}) for size in (16, 64)]
+        append(tmp_path / name / "records.jsonl", made)
+    runs = (tmp_path / "first", tmp_path / "second")
+    _, _, err = pdefm("figures", *runs, "--output", tmp_path / "figures", "--kind", "errors")
+    assert err.startswith("2 numbers of conv-small differ between runs, and the later is drawn (first: ")
+    _, _, err = pdefm("figures", *runs[:1] * 2, "--output", tmp_path / "figures", "--kind", "errors")
+    assert "differ" not in err
+
+
 def test_figures_of_one_kind_are_drawn_alone(pdefm, runs, tmp_path):
     code, out, err = pdefm("figures", runs, "--output", tmp_path / "figures", "--kind", "savings")
     assert (code, len(out.splitlines()), err) == (0, 2, "figures made (PNG and PDF): 1 savings\n")

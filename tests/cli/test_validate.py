@@ -25,7 +25,8 @@ def test_a_valid_suite_is_described() -> None:
     assert result.stdout.splitlines() == [
         f"{SHIPPED}: valid",
         "shipped version 3: 2 distributions, 1 task, protocols zero-shot, fine-tune, scratch",
-        "profile tiny (default): grid 8, 16 pre-training, 4 validation and 4 test examples, N = 4, 8, 1 seed",
+        "profile tiny (default): grid 8, 16 pre-training, 4 validation and 4 test examples, N = 4, 8, 1 seed; "
+        "pre-training 2 epochs, rates 0.001, 0.01; downstream 3 steps, rates 0.0001, 0.001, from scratch 0.001, 0.01",
     ]
 
 

@@ -54,3 +54,28 @@ def test_the_legend_says_of_an_arm_without_a_line_why():
     records = [make_record(protocol="scratch"), make_record(status="unsupported")]
     (legend,) = make_figure(build_table(records)).legends
     assert [text.get_text() for text in legend.get_texts()] == ["fine-tune (unsupported)", "scratch"]
+
+
+def test_levels_of_many_models_can_be_told_apart():
+    records = [make_record(f"m{i}", protocol="zero-shot", examples=0, error=0.1 + 0.1 * i) for i in range(8)]
+    records += [make_record(f"m{i}", examples=16) for i in range(8)]
+    levels = [line for line in panels(records)[0].get_lines() if list(line.get_xdata()) == [0, 1]]
+    assert len(levels) == 8
+    assert len({line.get_marker() for line in levels}) == 8
+    assert all(line.get_markevery() == [1] for line in levels)
+
+
+def test_seeds_most_of_which_diverged_have_no_median_on_the_axis():
+    records = [
+        make_record(protocol=arm, examples=size, seed=seed, status="ok" if seed == 0 or size == 64 else "diverged")
+        for arm, sizes in (("zero-shot", (0,)), ("fine-tune", (16, 64)))
+        for size in sizes
+        for seed in range(3)
+    ]
+    axes = panels(records)[0]
+    (line,) = [line for line in lines_of(axes, "fine-tune") if len(line.get_xdata()) == 2]
+    assert [str(value) for value in line.get_ydata()] == ["nan", "0.1"]
+    assert not [line for line in lines_of(axes, "zero-shot") if list(line.get_xdata()) == [0, 1]]
+    crosses = {float(line.get_xdata()[0]) for line in axes.get_lines() if line.get_marker() == "x"}
+    assert crosses == {4.0, 16.0}
+    axes.figure.draw_without_rendering()

@@ -52,3 +52,30 @@ def test_test_sets_that_do_not_say_what_they_are_are_not_taken_for_equal():
 def test_models_have_figures_of_their_own():
     others = task("SYS-1(5,10)", "poisson", "p", 1.0, "other") + task("mixed", "mixed", "p", 1.0, "other")
     assert [models for _, models, _ in mixtures.make([*OWN, *MIXED, *others])] == [["conv-small"], ["other"]]
+
+
+def test_several_seeds_show_their_quartiles():
+    def seeded(records):
+        return [
+            *records,
+            *(
+                r.model_copy(
+                    update={
+                        "seed": 1,
+                        "job_id": r.job_id[::-1],
+                        "metrics": {"relative_l2": 2 * r.metrics["relative_l2"]},
+                    }
+                )
+                for r in records
+                if r.kind == "point"
+            ),
+        ]
+
+    ((_, _, figure),) = mixtures.make(seeded(OWN) + seeded(MIXED))
+    bands = [c.get_paths()[0].vertices for c in panels(figure)[0].collections if len(c.get_paths()[0].vertices) > 2]
+    corners = [{(float(x), float(y)) for x, y in band} for band in bands]
+    assert any({(16.0, 0.2), (16.0, 0.4), (64.0, 0.1), (64.0, 0.2)} <= found for found in corners)
+    assert len(bands) == 3
+    assert "quartiles over seeds" in legend(figure)
+    ((_, _, figure),) = mixtures.make([*OWN, *MIXED])
+    assert not panels(figure)[0].collections

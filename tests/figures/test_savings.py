@@ -89,3 +89,37 @@ def test_the_shift_stands_above_each_panel():
         ["shift: none"],
         ["shift: med"],
     ]
+
+
+def uncertain(scratch, tuned):
+    """Records of scratch and of fine-tuning from N → errors of the seeds."""
+    return [
+        make_record(protocol=arm, examples=n, error=error, seed=seed)
+        for arm, of_arm in (("scratch", scratch), ("fine-tune", tuned))
+        for n, errors in of_arm.items()
+        for seed, error in enumerate(errors)
+    ]
+
+
+def test_an_end_of_an_interval_that_is_a_bound_has_an_arrow():
+    scratch = {10: (1.0, 1.0, 1.0), 100: (0.1, 0.1, 0.1)}
+    _, _, axes = only(uncertain(scratch, {10: (0.5, 0.3, 0.01)}))
+    assert markers(axes)[0][2] is False  # the amount itself is known
+    assert arrows(axes) == [(10.0, 100.0, True)]
+    _, _, axes = only(uncertain(scratch, {10: (2.0, 0.3, 0.01)}))
+    assert sorted(arrows(axes)) == [(10.0, 10.0, False), (10.0, 100.0, True)]
+
+
+def test_an_arrow_that_amount_and_interval_share_is_drawn_once():
+    _, figure, axes = only(uncertain({10: (1.0, 1.1), 100: (0.1, 0.2)}, {10: (0.01, 0.02)}))
+    assert arrows(axes) == [(10.0, 100.0, True)]
+    assert "more than the largest N tried" in legend(figure)
+    assert "at most this" not in legend(figure)
+
+
+def test_a_size_without_an_outcome_breaks_the_line():
+    tuned = curve("fine-tune", {10: 0.2, 1000: 0.02}) + curve("fine-tune", {100: 1.0}, status="failed")
+    _, _, axes = only(SCRATCH + tuned)
+    (line,) = [line for line in data(axes) if len(line) == 3 and line[0][1] != 10.0]
+    assert [str(y) for _, y in line][1] == "nan"
+    assert len(markers(axes)) == 2

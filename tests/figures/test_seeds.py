@@ -53,3 +53,36 @@ def test_zero_shot_has_one_seed_and_is_there():
 def test_models_have_figures_of_their_own():
     found = seeds.make([*make_suite("b", seeds=2), *make_suite("a", seeds=2), *make_suite("single")])
     assert [models for _, models, _ in found] == [["a"], ["b"]]
+
+
+def test_a_failed_seed_breaks_median_and_band():
+    errors = {8: 0.8, 16: 0.7, 32: 0.4, 128: 0.2, 512: 0.1}
+    found = [
+        make_record(examples=n, seed=seed, error=error * (1 + seed)) for n, error in errors.items() for seed in range(3)
+    ]
+    found = [r for r in found if (r.examples, r.seed) != (32, 1)]
+    found.append(make_record(examples=32, seed=1, status="failed"))
+    ((_, _, figure),) = seeds.make(found)
+    axes = panels(figure)[0]
+    median = data(axes, COLOURS["fine-tune"])[3]
+    assert [(x, str(y)) for x, y in median if x in (16, 32, 128)] == [(16.0, "1.4"), (32.0, "nan"), (128.0, "0.4")]
+    spans = [(path.vertices[:, 0].min(), path.vertices[:, 0].max()) for c in axes.collections for path in c.get_paths()]
+    assert spans == [(8.0, 16.0), (128.0, 512.0)]
+    assert {line[2][0] for line in data(axes)[:3]} == {32.0}
+
+
+def test_a_place_between_lacking_ones_shows_its_quartiles_as_a_bar():
+    found = [make_record(examples=n, seed=seed, error=0.1 * (1 + seed)) for n in (8, 128, 512) for seed in range(3)]
+    found += [make_record(examples=32, seed=seed, status="failed") for seed in range(3)]
+    ((_, _, figure),) = seeds.make(found)
+    bar, band = panels(figure)[0].collections
+    assert bar.get_segments()[0].tolist() == [[8.0, 0.1], [8.0, pytest.approx(0.3)]]
+    assert band.get_paths()[0].vertices[:, 0].min() == 128
+
+
+def test_a_size_that_a_seed_was_not_run_at_breaks_its_line():
+    found = [*records(), *(make_record(examples=n, seed=3, error=0.5) for n in (8, 64))]
+    found += [make_record(examples=32, seed=0, error=0.4)]
+    ((_, _, figure),) = seeds.make(found)
+    lines = data(panels(figure)[0], COLOURS["fine-tune"])
+    assert [str(y) for _, y in lines[3]] == ["0.5", "nan", "0.5"]

@@ -80,3 +80,29 @@ def test_many_sizes_are_thinned_out_to_the_first_the_last_and_some_between():
         records += curve("scratch", {2**k: 1 / parameters for k in range(3, 16)}, model=model, parameters=parameters)
     ((_, _, figure),) = sizes.make_parameters([with_job(r, model={"family": "op"}) for r in records])
     assert legend(figure) == ["N = 8", "N = 64", "N = 512", "N = 4K", "N = 32K"]
+
+
+def test_a_failed_cell_is_not_drawn_from_its_neighbours():
+    failed = make_record("op-2", protocol="scratch", examples=64, status="failed", parameters=100)
+    records = family_of(("op-1", 50), ("op-2", 100), ("op-10", 1000))
+    records += [with_job(r, model={"family": "op"}) for r in curve("scratch", {512: 0.01}, "op-2", parameters=100)]
+    records = [r for r in records if (r.model, r.protocol, r.examples) != ("op-2", "scratch", 64)]
+    ((_, _, figure),) = sizes.make_parameters([*records, with_job(failed, model={"family": "op"})])
+    shown = data(panels(figure)[1])
+    at_64 = next(line for line in shown if line[0][1] == pytest.approx(300 / 50 / 64))
+    assert [str(y) for _, y in at_64][1] == "nan"
+
+
+def test_a_divergence_is_marked_against_parameters_too():
+    bad = [
+        make_record("op-2", protocol="scratch", examples=8, status="diverged", parameters=100, seed=seed)
+        for seed in (0, 1)
+    ]
+    records = [r for r in family_of(*MEMBERS) if (r.model, r.protocol, r.examples) != ("op-2", "scratch", 8)]
+    records += [with_job(r, model={"family": "op"}) for r in bad]
+    ((_, _, figure),) = sizes.make_parameters(records)
+    crosses = [line for line in panels(figure)[1].get_lines() if line.get_marker() == "x"]
+    assert [list(line.get_xdata()) for line in crosses] == [[100]]
+    assert "diverged" in legend(figure)
+    ((_, _, figure),) = sizes.make(records)  # no bar has an end, and none is drawn
+    figure.draw_without_rendering()

@@ -101,3 +101,26 @@ def test_the_saving_is_over_planned_cells_alone():
     extra = make_record("mine", "SYS-1(5,10)", "scratch", 4096, error=1e-9)
     assert standing([*MINE, extra]).saving == standing(MINE).saving
     assert standing(MINE).saving.count == 4
+
+
+def measured(rise, **others):
+    """My records with a rise at every scored point; ``others`` by arm."""
+    return [
+        r.model_copy(update={"coefficient_rise": others.get(r.protocol.replace("-", "_"), rise)})
+        for r in MINE
+        if r.kind == "point"
+    ]
+
+
+@pytest.mark.parametrize(("rise", "ignored"), [(0.0, True), (0.04, True), (-0.04, True), (0.06, False), (-0.3, False)])
+def test_coefficients_are_used_where_exchanging_them_moves_the_error_up_or_down(rise, ignored):
+    found = standing(measured(rise, scratch=9.0))
+    assert (found.coefficient_rise, found.ignores_coefficients) == (rise, ignored)
+
+
+def test_the_check_of_the_coefficients_cannot_be_passed_by_leaving_points_out_or_adding_some():
+    extra = [
+        make_record("mine", "SYS-1(5,10)", "fine-tune", 32 + i, error=1e-9, coefficient_rise=9.0) for i in range(40)
+    ]
+    assert standing([*measured(0.0), *extra]).ignores_coefficients
+    assert standing(measured(0.0, zero_shot=None)).coefficient_rise is None

@@ -15,11 +15,13 @@ def cells(markdown, arm):
     return [[cell.strip() for cell in row[1:-1]] for row in rows if arm in [cell.strip() for cell in row]]
 
 
-def test_one_seed_shows_its_interval_and_several_show_their_range():
+def test_one_seed_shows_its_own_interval_and_several_that_of_their_median():
     one = [make_record(error=0.1)]
     assert cells(to_markdown(build_table(one)), "fine-tune") == [["fine-tune", "0.100 (0.0900–0.110)"]]
     three = [make_record(seed=seed, error=error) for seed, error in enumerate((0.1, 0.4, 0.2))]
     assert cells(to_markdown(build_table(three)), "fine-tune") == [["fine-tune", "0.200 (0.100–0.400)"]]
+    nine = [make_record(seed=seed, error=error) for seed, error in enumerate([0.1, *[0.2] * 7, 0.9])]
+    assert cells(to_markdown(build_table(nine)), "fine-tune") == [["fine-tune", "0.200 (0.200–0.200)"]]
 
 
 def test_sizes_stand_across_with_zero_first_and_arms_down():
@@ -42,6 +44,14 @@ def test_the_header_says_where_the_scores_come_from():
     assert "under-trained" not in build_table([make_record()])[0].header
 
 
+def test_the_header_names_weights_of_the_users_own():
+    record = make_record()
+    job = {**record.job, "start": {"from": "weights", "sha256": "ab" * 32}}
+    text = build_table([record.model_copy(update={"job": job})])[0].header
+    assert "from weights of the user's own (SHA-256 abababababab…)" in text
+    assert "weights" not in build_table([record])[0].header
+
+
 def test_words_stand_where_there_is_no_number():
     for status in ("diverged", "failed", "unsupported"):
         assert cells(to_markdown(build_table([make_record(status=status)])), "fine-tune") == [["fine-tune", status]]
@@ -51,8 +61,24 @@ def test_a_missing_or_diverged_seed_is_said_and_not_averaged_away():
     records = [make_record(examples=64, seed=seed) for seed in range(3)]
     records += [make_record(examples=16, seed=0, error=0.5), make_record(examples=16, seed=1, status="diverged")]
     (row,) = cells(to_markdown(build_table(records)), "fine-tune")
-    assert row[1] == "0.500 (0.450–0.550), 1 diverged, 1/3 seeds"
+    assert row[1] == "1 of 2 diverged, 2/3 seeds"
     assert "seeds" not in row[2]
+
+
+def test_a_diverged_seed_is_worse_than_any_number():
+    records = [make_record(seed=seed, error=error) for seed, error in enumerate((0.1, 0.4))]
+    (table,) = build_table([*records, make_record(seed=2, status="diverged")])
+    (cell,) = table.rows[0].cells.values()
+    assert cell.median == 0.4
+    assert cell.text() == "0.400 (0.100–diverged), 1 diverged"
+
+
+def test_a_failed_seed_leaves_no_median_and_is_said():
+    records = [make_record(seed=seed, error=error) for seed, error in enumerate((0.1, 0.4))]
+    (table,) = build_table([*records, make_record(seed=2, status="failed")])
+    (cell,) = table.rows[0].cells.values()
+    assert (cell.median, cell.spread) == (None, None)
+    assert cell.text() == "0.250 (0.100–0.400), 1 failed, 2/3 seeds"
 
 
 def test_a_planned_cell_without_a_record_is_missing():

@@ -124,6 +124,11 @@ def expected(network: Reference, source: Tensor, columns: Tensor, scales: np.nda
     return network.double()(scaled(source, columns, scales))[:, 0]
 
 
+def test_a_checkpoint_given_as_weights_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(DataFileError, match=r"ckpt\.tar: looks like a checkpoint; convert it with python -m pdefm_fno"):
+        FNO.load(tmp_path / "ckpt.tar")
+
+
 @pytest.mark.parametrize("system", SYSTEMS)
 @pytest.mark.parametrize("scaling", [True, False], ids=["scaled", "as they are"])
 @pytest.mark.parametrize("prefix", ["", "module."], ids=["one process", "several"])
