@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import gc
+import weakref
+
 import torch
 from torch import Tensor, nn
 
@@ -38,6 +41,15 @@ def test_as_many_examples_as_fit_and_at_least_one() -> None:
     plane = 4 * 16 * 16
     assert micro_batch(Squares(1), sample(), room=10 * 2 * plane) == 10
     assert micro_batch(Squares(1), sample(), room=1) == 1
+
+
+def test_nothing_of_the_network_is_kept_alive() -> None:
+    module = Squares(2)
+    weight = weakref.ref(module.weight)
+    saved_bytes(module, sample())
+    del module
+    gc.collect()
+    assert weight() is None
 
 
 def test_the_network_is_left_as_it_was() -> None:
