@@ -173,11 +173,16 @@ def _same_scores(one: Record, other: Record) -> bool:
     return (one.status, one.metrics, one.interval) == (other.status, other.metrics, other.interval)
 
 
+def _metric_versions(result: Mapping[str, Any]) -> dict[str, str]:
+    """Versions of the metrics that a point was scored with: older ones, where its weights are gone."""
+    scored_with = result.get("scored_with", {}).get("versions", {})
+    return {f"metric {name}": version for name, version in scored_with.items()}
+
+
 class _RecordMaker:
     """Turns outcomes into records; what all records of a run share is gathered once."""
 
     def __init__(self, plan: Plan, registry: Registry, worker: Worker, device: str) -> None:
-
         self._plan = plan
         self._worker = worker
         self._now = provenance(device)
@@ -230,7 +235,7 @@ class _RecordMaker:
                 "device": (fitted or measured)["device"],
                 "threads": (fitted or measured)["threads"],
                 "precision": self._plan.precision,
-                "versions": {**measured["versions"], **self._plugins},
+                "versions": {**measured["versions"], **self._plugins, **_metric_versions(result)},
                 "commit": measured["commit"],
                 "validation_examples": self._validation_examples(trials),
                 "coefficient_rise": result.get("coefficient_rise"),

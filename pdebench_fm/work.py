@@ -42,7 +42,7 @@ from pdebench_fm.plan import PRETRAINING, SCORE, Job, Plan, budget_of
 from pdebench_fm.plugins import Registry
 from pdebench_fm.probes import coefficient_rise, keep_samples
 from pdebench_fm.problem import Problem
-from pdebench_fm.provenance import provenance
+from pdebench_fm.provenance import provenance, source_commit
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,7 @@ class Worker:
         self._folder = output / "jobs"
         self._device = device
         self._sets = SetCache(registry, device)
+        source_commit()  # asked now: what is committed later is not what was loaded
         self._metrics: dict[str, Metric] = {n: registry.load("metrics", n)() for n in registry.names("metrics")}
         self._metric_versions = {name: registry.get("metrics", name).version for name in self._metrics}
 
@@ -129,6 +130,7 @@ class Worker:
                     outcome = replace(outcome, result={**outcome.result, **provenance(self._device)})
                     (folder / "failure.log").unlink(missing_ok=True)
                     _write_json(folder / "result.json", outcome.result)
+                    shutil.rmtree(folder / "workspace", ignore_errors=True)  # not sooner: the fit would be lost
             except Exception as error:  # a model of somebody else may raise anything; the other jobs go on
                 with suppress(OSError):  # the disk may be full, and just that what went wrong
                     (folder / "failure.log").write_text(traceback.format_exc(), encoding="utf-8")
@@ -205,13 +207,11 @@ class Worker:
                 result |= {"status": "diverged", "reason": f"validation {SCORE} is not finite"}
         with (folder / "history.jsonl").open("w", encoding="utf-8") as lines:
             lines.writelines(json.dumps(dict(entry)) + "\n" for entry in report.history)
-        shutil.rmtree(workspace)
         return Outcome(result["status"], result, result["reason"])
 
     def _start(self, description: Mapping[str, Any], train: Examples) -> OperatorModel:
         """The model as the job finds it, before any fitting."""
         start = description["start"]
-        kind = self._registry.load("models", self._plan.model.name)
         if start["from"] in ("initialised", "released"):
             model = self._plan.model.make(self._registry)
             model.initialise(Problem.parse(start["problem"]), train, description["seed"])
@@ -221,7 +221,7 @@ class Worker:
             path = Path(self._plan.weights.path)
             if hash_of(path) != start["sha256"]:
                 raise DataFileError(f"{path}: the weights have changed since the run was planned")
-            loaded: OperatorModel = kind.load(path, self._device)  # type: ignore[attr-defined]
+            loaded: OperatorModel = self._kind.load(path, self._device)
             return loaded
         parent = self.result(start["job"])
         if parent is None:
@@ -305,15 +305,33 @@ class Worker:
         return Outcome("ok", result)
 
     def _chosen_model(self, trial: Job) -> OperatorModel:
-        """Load the chosen trial's weights; fit it again where another suite's point had cleared them away."""
+        """Load the chosen trial's weights; fit it again where they were cleared away, or are damaged."""
         folder = self._folder / trial.id
-        if not (folder / "model").exists():
-            with FileLock(folder / "lock"):
-                if not (folder / "model").exists():  # another run may have been quicker
-                    self._fit(trial, folder, lambda progress: None)
-        kind = self._registry.load("models", self._plan.model.name)
-        model: OperatorModel = kind.load(folder / "model", self._device)  # type: ignore[attr-defined]
+        model = self._loaded(folder)
+        if model is not None:
+            return model
+        with FileLock(folder / "lock"):
+            model = self._loaded(folder)  # another run may have been quicker
+            if model is None:
+                self._fit(trial, folder, lambda progress: None)
+                shutil.rmtree(folder / "workspace", ignore_errors=True)
+                model = self._kind.load(folder / "model", self._device)
         return model
+
+    def _loaded(self, folder: Path) -> OperatorModel | None:
+        """The model of a trial, None where there is none that can be read."""
+        if not (folder / "model").exists():
+            return None
+        try:
+            model: OperatorModel = self._kind.load(folder / "model", self._device)
+        except DataFileError:
+            return None
+        return model
+
+    @property
+    def _kind(self) -> Any:
+        """The class of the plan's model."""
+        return self._registry.load("models", self._plan.model.name)
 
     def _model_folder(self, job_id: str) -> Path:
         return self._folder / job_id / "model"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -241,6 +242,19 @@ def test_a_new_metric_is_computed_without_training(
     assert all(plan.jobs[id].kind == "point" for id in counting.done)
 
 
+def test_a_score_that_cannot_be_made_anew_says_which_version_of_a_metric_made_it(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs")
+    for weights in (tmp_path / "runs" / "jobs").glob("*/model"):
+        shutil.rmtree(weights)
+    newer = with_toy()
+    entry = newer.get("metrics", "max_error")
+    monkeypatch.setitem(newer._entries["metrics"], "max_error", replace(entry, version="2"))
+    result = run_plan(plan_of(tmp_path, newer), newer, tmp_path / "runs")
+    assert {r.versions["metric max_error"] for r in result.records if r.trials} == {entry.version}
+
+
 def test_only_the_chosen_trials_keep_their_weights(tmp_path: Path, registry: Registry) -> None:
     plan = plan_of(tmp_path, registry)
     run_plan(plan, registry, tmp_path / "runs")
@@ -253,13 +267,20 @@ def test_only_the_chosen_trials_keep_their_weights(tmp_path: Path, registry: Reg
     assert kept == chosen - {None}
 
 
-def test_weights_that_were_cleared_away_are_fitted_again(tmp_path: Path, registry: Registry) -> None:
+@pytest.mark.parametrize("damaged", [False, True], ids=["cleared away", "damaged"])
+def test_weights_that_are_not_there_any_more_are_fitted_again(
+    tmp_path: Path, registry: Registry, damaged: bool
+) -> None:
     plan = plan_of(tmp_path, registry)
     first = run_plan(plan, registry, tmp_path / "runs")
     jobs = tmp_path / "runs" / "jobs"
     pretraining = next(row.job for row in plan.rows if row.kind == "pretraining")
     chosen = json.loads((jobs / pretraining.id / "result.json").read_text())["chosen"]
-    shutil.rmtree(jobs / chosen / "model")  # as a point of another suite does that chooses another trial
+    if damaged:
+        file = jobs / chosen / "model" / "model.safetensors"
+        file.write_bytes(file.read_bytes()[:-10])
+    else:
+        shutil.rmtree(jobs / chosen / "model")  # as a point of another suite does that chooses another trial
     fine_tuned = next(row.job for row in plan.rows if row.protocol == "fine-tune")
     for id in (fine_tuned.id, *fine_tuned.description["trials"]):
         (jobs / id / "result.json").unlink()

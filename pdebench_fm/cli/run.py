@@ -181,7 +181,8 @@ def _run_one(prepared: Prepared, workers: int | None, nproc: int, title: str) ->
         if group is not None and not group.leads:
             return None
         with RunProgress(prepared.plan, todo, title) as progress:
-            return execute(prepared, progress, min(most, max(1, len(todo))), group)
+            # As many workers however little is left: the bits of a fit depend on how many threads it has.
+            return execute(prepared, progress, most if todo else 1, group)
 
 
 def _print_table(prepared: Prepared, records: list[Any]) -> None:

@@ -90,7 +90,8 @@ class FitReport:
         epochs: passes over the training examples.
         steps: optimisation steps (0 for a direct solve).
         best_epoch: epoch whose weights were kept, counted from 1; 0 where there are no epochs.
-        train_seconds: seconds of fitting, validation included, resumed parts added up.
+        train_seconds: seconds of fitting by the clock on the wall, validation included, resumed parts added up; what
+            the process waited or was suspended counts.
         data_seconds: seconds of these spent on making or reading examples.
         history: one mapping per epoch (or fewer), e.g. ``{"epoch": 3, "train_loss": …, "validation_loss": …}``.
     """

@@ -22,7 +22,7 @@ from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, Prog
 from pdebench_fm.streams import Stream
 from pdebench_fm.training.feed import Batch, Encode, Feed
 from pdebench_fm.training.micro_batches import micro_batch
-from pdebench_fm.training.precision import Cast, training_precision
+from pdebench_fm.training.precision import Cast, single_precision, training_precision
 from pdebench_fm.training.race import DivergedError, EpochRace, lasting_tensors
 from pdebench_fm.training.ranks import Ranks
 from pdebench_fm.training.resume import ResumeFile
@@ -70,7 +70,7 @@ def fit_network(
         training_precision(module, context.precision, device) as cast,
     ):
         report = _Fit(module, encode, outputs, train, validation, budget, trial, context, cast).run()
-    module.float().eval()
+    single_precision(module).eval()
     return report
 
 
@@ -98,14 +98,15 @@ class _Fit:
         self._batch_size = min(budget.batch_size, len(train))
         self._steps_per_epoch = -(-len(train) // self._batch_size)
         self._epochs, self._steps = _length(budget, self._steps_per_epoch)
-        dtype = next(module.parameters()).dtype
+        dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.get_default_dtype())
+        self._dtype = dtype
         self._train = Feed(train, encode, outputs, dtype, self._epochs)
         self._validation = Feed(validation, encode, outputs, dtype, self._epochs)
         self._state.data_seconds = time.perf_counter() - self._clock
         self._rate = trial.hyperparameters["learning_rate"]
         self._seed = trial.seed
         self._orders = Stream({"order": trial.seed, "examples": len(train)}, len(train))
-        self._optimiser = torch.optim.Adam(module.parameters(), lr=self._rate, fused=_fusable(context.device))
+        self._optimiser = torch.optim.Adam(module.parameters(), lr=self._rate, fused=_fusable(module, context.device))
         self._race = EpochRace(module, self._validation, self._ranks)
         self._resume = ResumeFile(context.workspace / "resume.pt")
         self._micro_batch = micro_batch(module, self._train.batch(np.arange(1))) if self._batch_size > 1 else 1
@@ -155,7 +156,7 @@ class _Fit:
             group["lr"] = self._rate * 0.5 * (1 + math.cos(math.pi * state.step / self._steps))
         self._optimiser.zero_grad(set_to_none=True)
         # Dropout and the like: a function of (seed, step), and of the rank, which has other examples.
-        torch.manual_seed((self._seed << 40) + (self._ranks.rank << 36) + state.step)
+        torch.manual_seed(((self._seed << 40) + (self._ranks.rank << 36) + state.step) % 2**63)
         size = self._micro_batch
         parts = [] if batch is None else [batch.part(i, i + size) for i in range(0, stop - start, size)]
         losses = [self._backward(part, len(ids)) for part in parts]
@@ -177,8 +178,7 @@ class _Fit:
 
     def _summed(self, losses: list[torch.Tensor]) -> float:
         """Add up losses, and gradients too, over all ranks."""
-        first = next(self._module.parameters())
-        loss = torch.stack(losses).sum() if losses else first.new_zeros(())
+        loss = torch.stack(losses).sum() if losses else torch.zeros((), device=self._context.device, dtype=self._dtype)
         if self._ranks.count > 1:
             for parameter in self._module.parameters():
                 if parameter.grad is None:  # this rank had no example
@@ -239,6 +239,6 @@ def _length(budget: Budget, steps_per_epoch: int) -> tuple[int, int]:
     return budget.epochs, budget.epochs * steps_per_epoch
 
 
-def _fusable(device: str) -> bool:
-    """One fused Adam kernel, where the device has one."""
-    return torch.device(device).type in ("cpu", "cuda")
+def _fusable(module: nn.Module, device: str) -> bool:
+    """One fused Adam kernel, where the device has one; there is none for complex weights."""
+    return torch.device(device).type in ("cpu", "cuda") and not any(p.is_complex() for p in module.parameters())

@@ -37,8 +37,8 @@ def saved_bytes(module: nn.Module, batch: Batch) -> int:
     def count(tensor: Tensor) -> Tensor:
         if _storage(tensor) not in own:
             seen[_storage(tensor)] = tensor.untyped_storage().nbytes()
-        kept.append(tensor)  # or another could get the same address
-        return tensor
+        kept.append(tensor.detach())  # or another could get the same address
+        return kept[-1]  # an output that kept its own node would be a cycle, which Python's collector cannot see
 
     kept: list[Tensor] = []
     training = module.training
@@ -48,7 +48,7 @@ def saved_bytes(module: nn.Module, batch: Batch) -> int:
             module(batch.fields, batch.constants)
     finally:
         module.train(training)
-        kept.clear()  # the graph holds these hooks: a cycle that Python's collector cannot see
+        kept.clear()
     return sum(seen.values())
 
 

@@ -146,7 +146,9 @@ class NetworkModel(OperatorModel):
             model.assemble(Problem.parse(about["problem"]), normalisation, load_file(file))
         except Exception as error:  # corrupt weights surface as many different exceptions
             text = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise DataFileError(f"{file}: cannot be read as {cls.__name__} weights: {text}") from error
+            raise DataFileError(
+                f"{file}: cannot be read as {cls.__name__} weights, expected a model.safetensors of a run: {text}"
+            ) from error
         model.module.to(device)
         return model
 

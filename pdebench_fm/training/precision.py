@@ -30,6 +30,19 @@ def matmul_precision(tf32: bool) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before[1]
 
 
+def single_precision(module: nn.Module) -> nn.Module:
+    """Bring all weights to 32 bits, complex ones to 32 bits for each part, in place; return the module."""
+    _convert(module, torch.complex128, torch.complex64)
+    return module.float()
+
+
+def _convert(module: nn.Module, old: torch.dtype, new: torch.dtype) -> None:
+    """Convert complex weights and buffers, which `torch.nn.Module.double` leaves alone."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.dtype == old:
+            tensor.data = tensor.data.to(new)
+
+
 @contextlib.contextmanager
 def training_precision(module: nn.Module, precision: str, device: torch.device) -> Iterator[Cast]:
     """Set the arithmetic of training; yields a context for the forward pass."""
@@ -37,6 +50,7 @@ def training_precision(module: nn.Module, precision: str, device: torch.device) 
         raise UsageError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     with matmul_precision(tf32=precision == "tf32"):
         if precision == "float64":
+            _convert(module, torch.complex64, torch.complex128)
             module.double()
         if precision == "bfloat16":
             yield lambda: torch.autocast(device.type, torch.bfloat16)

@@ -30,7 +30,7 @@ class ResumeFile:
 
         try:
             state: dict[str, Any] = torch.load(self._path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
+        except (OSError, RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError):
             return None
         return state
 

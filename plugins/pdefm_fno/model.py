@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Self
-
-from pdebench_fm.errors import DataFileError, SettingError
+from pdebench_fm.errors import SettingError
 from pdebench_fm.problem import Problem
 from pdebench_fm.training import NetworkModel
 from pdefm_fno.network import FourierNetwork
-
-CHECKPOINTS = (".tar", ".pt", ".pth", ".ckpt")
 
 
 class FNO(NetworkModel):
@@ -32,13 +27,6 @@ class FNO(NetworkModel):
         self.width = width
         self.modes = modes
         self.layers = layers
-
-    @classmethod
-    def load(cls, path: Path, device: str = "cpu") -> Self:
-        """Read weights as every `NetworkModel` does, but say what to do with a checkpoint in the authors' form."""
-        if path.suffix in CHECKPOINTS:
-            raise DataFileError(f"{path}: looks like a checkpoint; convert it with python -m pdefm_fno.exchange")
-        return super().load(path, device)
 
     def supports(self, problem: Problem) -> str | None:
         """Refuse a grid that is not periodic, or too coarse for the modes."""

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Callable
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -27,6 +29,16 @@ class Squares(nn.Module):
         return fields
 
 
+class WithConstants(nn.Module):
+    def __init__(self, inner: nn.Sequential) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, fields: Tensor, constants: Tensor) -> Tensor:
+        result: Tensor = self.inner(fields)
+        return result
+
+
 def sample(count: int = 1) -> Batch:
     return Batch(torch.rand(count, 1, 16, 16), torch.rand(count, 2), torch.rand(count, 1, 16, 16))
 
@@ -43,9 +55,10 @@ def test_as_many_examples_as_fit_and_at_least_one() -> None:
     assert micro_batch(Squares(1), sample(), room=1) == 1
 
 
-def test_nothing_of_the_network_is_kept_alive() -> None:
-    module = Squares(2)
-    weight = weakref.ref(module.weight)
+@pytest.mark.parametrize("last", [nn.Identity, nn.ReLU, nn.Sigmoid, lambda: nn.GroupNorm(1, 1)])
+def test_nothing_of_the_network_is_kept_alive(last: Callable[[], nn.Module]) -> None:
+    module = WithConstants(nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), last()))
+    weight = weakref.ref(module.inner[0].weight)
     saved_bytes(module, sample())
     del module
     gc.collect()

@@ -4,10 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from pdebench_fm.errors import DataFileError
+from pdebench_fm.interfaces import Budget, FitContext, Trial
 from pdebench_fm.problem import Channel, Grid, Problem
 from pdebench_fm.testing import SmoothExamples
+from pdebench_fm.training import NetworkModel
 from tests.support.toy import Toy
 
 PROBLEM = Problem((Channel("source"), Channel("k11", "constant")), (Channel("solution"),), Grid(8), homogeneous=True)
@@ -49,3 +52,37 @@ def test_initialising_leaves_the_global_random_state_alone() -> None:
 def test_a_model_without_weights_says_so() -> None:
     with pytest.raises(RuntimeError, match="call initialise or load first"):
         _ = Toy().parameters
+
+
+class _Spectral(nn.Module):
+    """One complex number a mode, before any real weight."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size, size // 2 + 1, dtype=torch.complex64))
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, fields: Tensor, constants: Tensor) -> Tensor:
+        return self.scale * torch.fft.irfft2(torch.fft.rfft2(fields) * self.weight, s=fields.shape[-2:])
+
+
+class Spectral(NetworkModel):
+    def build(self, problem: Problem) -> nn.Module:
+        return _Spectral(problem.grid.size)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64", "bfloat16"])
+def test_complex_weights_are_trained_and_kept(precision: str, tmp_path: Path) -> None:
+    model = Spectral()
+    model.initialise(PROBLEM, DATA, 0)
+    context = FitContext(tmp_path, precision=precision)
+    report = model.fit(DATA, DATA, Budget(30, None, 4, ()), Trial({"learning_rate": 0.03}, 0), context)
+    losses = [entry["train_loss"] for entry in report.history]
+    assert report.status == "ok"
+    assert losses[-1] < 0.5 * losses[0]
+    assert [p.dtype for p in model.module.parameters()] == [torch.complex64, torch.float32]
+    model.save(tmp_path)
+    inputs, _ = DATA.batch(range(4))
+    predicted, again = (m.predict(PROBLEM, inputs)["solution"] for m in (model, Spectral.load(tmp_path)))
+    assert predicted.dtype == torch.float32
+    assert torch.equal(predicted, again)

@@ -124,9 +124,10 @@ def expected(network: Reference, source: Tensor, columns: Tensor, scales: np.nda
     return network.double()(scaled(source, columns, scales))[:, 0]
 
 
-def test_a_checkpoint_given_as_weights_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(DataFileError, match=r"ckpt\.tar: looks like a checkpoint; convert it with python -m pdefm_fno"):
-        FNO.load(tmp_path / "ckpt.tar")
+def test_a_checkpoint_given_as_weights_is_refused_with_what_is_expected(tmp_path: Path) -> None:
+    network, _, _, _ = made("poisson")
+    with pytest.raises(DataFileError, match=r"ckpt\.tar: .* expected a model\.safetensors of a run"):
+        FNO.load(save(network, tmp_path / "ckpt.tar"))
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
