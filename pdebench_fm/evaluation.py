@@ -18,10 +18,21 @@ EVALUATION_VERSION = "2"
 RESAMPLES = 1000
 
 
-def per_sample(model: OperatorModel, sets: Sequence[OpenSet], metrics: Mapping[str, Metric]) -> dict[str, np.ndarray]:
+def per_sample(
+    model: OperatorModel,
+    sets: Sequence[OpenSet],
+    metrics: Mapping[str, Metric],
+    failed: dict[str, Exception] | None = None,
+) -> dict[str, np.ndarray]:
     """Score every example of ``sets``.
 
     A metric that needs the PDE is left out where a set comes without one.
+
+    Args:
+        model: what predicts.
+        sets: examples with their PDE, if they have one.
+        metrics: by name.
+        failed: takes what metrics raise, by name, and these are left out; where None, it is raised.
 
     Returns:
         metric name → float64 (examples,), in the order of the sets.
@@ -45,9 +56,15 @@ def per_sample(model: OperatorModel, sets: Sequence[OpenSet], metrics: Mapping[s
                 if name not in prediction or prediction[name].shape != target[name].shape:
                     got = tuple(prediction[name].shape) if name in prediction else "nothing"
                     raise RunError(f"predict must return {name!r} of shape {tuple(target[name].shape)}, got {got}")
-            for name, metric in usable.items():
-                scores = metric.per_sample(problem, inputs, prediction, target, opened.system)
-                values[name].append(scores.detach().double().cpu().numpy())
+            for name, metric in list(usable.items()):
+                try:
+                    scores = metric.per_sample(problem, inputs, prediction, target, opened.system)
+                    values[name].append(scores.detach().double().cpu().numpy())
+                except Exception as error:  # a metric of somebody else may raise anything
+                    if failed is None:
+                        raise
+                    failed[name] = error
+                    del usable[name], values[name]
     return {name: np.concatenate(parts) for name, parts in values.items()}
 
 

@@ -272,7 +272,10 @@ class Worker:
         else:
             model = self._chosen_model(self._plan.jobs[chosen])
         sets = [self._sets.open(spec) for spec in job.sets["test"]]
-        values = per_sample(model, sets, self._metrics)
+        failed: dict[str, Exception] = {}
+        values = per_sample(model, sets, self._metrics, failed)
+        if SCORE in failed:
+            raise failed[SCORE]
         metrics = {name: float(self._metrics[name].summarise(scores)) for name, scores in values.items()}
         if not np.isfinite(metrics[SCORE]):
             return _diverged(f"test {SCORE} is not finite")
@@ -282,6 +285,7 @@ class Worker:
         for name in [name for name, value in metrics.items() if not (np.isfinite(value) and value >= 0)]:
             # A metric of somebody else's must not decide what becomes of the point.
             notes[f"metric {name}"] = f"left out: its value is {metrics.pop(name)}"
+        notes |= {f"metric {n}": one_line(f"left out: {type(e).__name__}: {e}") for n, e in failed.items()}
         rise = None
         try:  # what is asked beyond the score must not cost it
             keep_samples(model, sets, values[SCORE], folder)

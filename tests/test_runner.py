@@ -307,6 +307,21 @@ def test_a_metric_of_somebody_elses_does_not_decide_what_becomes_of_a_point(
     assert all(record.notes["metric odd"].startswith("left out: its value is") for record in scored)
 
 
+def test_a_metric_that_raises_is_left_out_and_named(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pdefm_metrics.errors import RelativeL2
+
+    class Broken(RelativeL2):
+        def per_sample(self, *arguments):  # type: ignore[no-untyped-def]
+            raise ValueError("not today")
+
+    monkeypatch.setitem(registry._entries["metrics"], "broken", MetricEntry("broken", "1", Broken, ""))
+    result = run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs")
+    assert {record.status for record in result.records} == {"ok"}
+    assert {record.notes["metric broken"] for record in result.records} == {"left out: ValueError: not today"}
+
+
 def test_the_newest_run_is_what_the_file_shows_even_where_it_only_reused_jobs(
     tmp_path: Path, registry: Registry
 ) -> None:
