@@ -106,7 +106,10 @@ LINES = {
     ),
     "output that cannot be made": ((*UNET, "--output", "/proc/no/runs"), "/proc/no/runs: results cannot be written"),
     "no such weights": ((*UNET, "--pretrained", "no.safetensors"), "no.safetensors: there are no such weights"),
-    "weights of another kind": ((*UNET, "--pretrained", "tiny.yaml"), "tiny.yaml: cannot be read as UNet weights: "),
+    "weights of another kind": (
+        (*UNET, "--pretrained", "tiny.yaml"),
+        "tiny.yaml: cannot be read as UNet weights, expected a model.safetensors of a run: ",
+    ),
     "weights with controls": ((*UNET, "--pretrained", "\x1b[2J"), "[2J: there are no such weights"),
     "no such suite file": (("run", "no.yaml", "--model", "unet"), "no.yaml:1:1: cannot be read: No such file"),
     "folder for a suite": (("run", "./", "--model", "unet"), ".:1:1: cannot be read: Is a directory"),
