@@ -74,7 +74,7 @@ def figures(runs: tuple[Path, ...], output: Path, kinds: tuple[str, ...]) -> Non
 
 
 def _warn_of_two(found: Sequence[tuple[str, Record]]) -> None:
-    """Say where two runs have different numbers for one place: one can be drawn."""
+    """Say where two runs have different numbers for one place: only one can be drawn."""
     first: dict[object, tuple[str, Record]] = {}
     twice = []
     for where, record in found:
@@ -82,9 +82,9 @@ def _warn_of_two(found: Sequence[tuple[str, Record]]) -> None:
         if other.job_id != record.job_id:
             twice.append((before, where, record))
     if twice:
-        before, where, record = twice[0]
+        before, where, _ = twice[0]
+        models = ", ".join(sorted({record.model for _, _, record in twice}))
         click.echo(
-            f"{len(twice)} numbers of {record.model} differ between runs, and the later is drawn "
-            f"(first: {before}, {where})",
+            f"{len(twice)} numbers of {models} differ between runs, and the later is drawn (first: {before}, {where})",
             err=True,
         )

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pdebench_fm.curves import FINE_TUNE, METRIC, SCRATCH, ZERO_SHOT, point_of
+from pdebench_fm.curves import FINE_TUNE, METRIC, SCRATCH, ZERO_SHOT
 from pdebench_fm.figures import around, panels
 from pdebench_fm.figures.style import COLOURS, DARK, distinct_colours, line_style
 from pdebench_fm.identity import canonical_json
@@ -125,5 +125,4 @@ def _draw_row(axes: Axes, row: Row, sizes: Sequence[int], look: Mapping[str, Any
 
 def _quartiles(cell: Summary) -> tuple[float, float] | None:
     """Return the quartiles over seeds; None of one seed, and where a seed has no outcome."""
-    point = point_of(cell.records)
-    return point.quartiles if point is not None and len(point.errors) > 1 else None
+    return cell.point.quartiles if cell.point is not None and len(cell.point.errors) > 1 else None

@@ -64,6 +64,13 @@ class _Subject:
         model.initialise(data.problem, data, seed)
         return model, data
 
+    def reloaded(self, model: OperatorModel, folder: Path) -> OperatorModel:
+        """The model after saving it into a new folder and loading it from there."""
+        folder.mkdir()
+        model.save(folder)
+        loaded: OperatorModel = self.kind.load(folder)
+        return loaded
+
     def fit(
         self, model: OperatorModel, data: Examples, folder: Path, progress: Callable[[Progress], None] = lambda p: None
     ) -> FitReport:
@@ -173,10 +180,7 @@ def check_saves_and_loads(subject: _Subject) -> None:
     model, data = subject.ready()
     with tempfile.TemporaryDirectory() as folder:
         subject.fit(model, data, Path(folder) / "workspace")
-        saved = Path(folder) / "saved"
-        saved.mkdir()
-        model.save(saved)
-        loaded = subject.kind.load(saved)
+        loaded = subject.reloaded(model, Path(folder) / "saved")
         expect(loaded.parameters == model.parameters, f"{model.parameters} parameters became {loaded.parameters}")
         expect_close(_predict(model, data, range(2)), _predict(loaded, data, range(2)), "saving changed the model")
 
@@ -188,10 +192,7 @@ def check_continues_after_loading(subject: _Subject) -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         subject.fit(model, data, Path(folder) / "first")
-        saved = Path(folder) / "saved"
-        saved.mkdir()
-        model.save(saved)
-        loaded = subject.kind.load(saved)
+        loaded = subject.reloaded(model, Path(folder) / "saved")
         report = subject.fit(loaded, data, Path(folder) / "second")
     expect(report.status == "ok", f"a loaded model must fit further, got {report.status}: {report.reason}")
 

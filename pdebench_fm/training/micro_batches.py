@@ -48,7 +48,6 @@ def saved_bytes(module: nn.Module, batch: Batch) -> int:
             module(batch.fields, batch.constants)
     finally:
         module.train(training)
-        kept.clear()
     return sum(seen.values())
 
 

@@ -37,6 +37,7 @@ class Ranks:
         """Replace every tensor by its sum over all ranks."""
         if self.count == 1:
             return
+        tensors = [torch.view_as_real(tensor) if tensor.is_complex() else tensor for tensor in tensors]
         # One message instead of one per tensor: small networks have many small tensors.
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
         distributed.all_reduce(flat)
