@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 from typing import Literal
@@ -43,13 +43,22 @@ class Point:
 
     Args:
         examples: N.
-        errors: one a seed, in the order of the seeds; infinite where training diverged.
+        errors: one a seed; infinite where training diverged.
+        seeds: which seeds these are, in the same order.
         of_test_set: the record's own interval over test examples, where there is one record.
     """
 
     examples: int
     errors: tuple[float, ...]
+    seeds: tuple[int, ...]
     of_test_set: tuple[float, float] | None = None
+
+    def of_seeds(self, seeds: Collection[int]) -> Point:
+        """Return the point that some of its seeds make."""
+        kept = [(error, seed) for error, seed in zip(self.errors, self.seeds, strict=True) if seed in seeds]
+        if len(kept) == len(self.seeds):
+            return self
+        return Point(self.examples, tuple(error for error, _ in kept), tuple(seed for _, seed in kept))
 
     @property
     def median(self) -> float:
@@ -150,7 +159,7 @@ def point_of(records: Sequence[Record]) -> Point | None:
         return None
     errors = tuple(record.metrics.get(METRIC, math.inf) for record in records)
     of_test_set = records[0].interval.get(METRIC) if len(records) == 1 else None
-    return Point(records[0].examples, errors, of_test_set)
+    return Point(records[0].examples, errors, tuple(record.seed for record in records), of_test_set)
 
 
 def transfer_curves(curves: Mapping[str, Curve]) -> list[Curve]:
@@ -168,6 +177,24 @@ def transfer_curves(curves: Mapping[str, Curve]) -> list[Curve]:
         )
         del arms[ZERO_SHOT]
     return [arms[protocol] for protocol in sorted(arms)]
+
+
+def on_shared_seeds(tuned: Curve, scratch: Curve) -> tuple[Curve, Curve]:
+    """Return both arms over the seeds that every one of their points with N ≥ 1 has.
+
+    A run that is not finished has seeds at one N that it lacks at another, and what their medians differ by would be
+    luck as much as data. Zero-shot points have a seed for each pre-training and stay as they are.
+    """
+    trained = [point for curve in (tuned, scratch) for point in curve.trained]
+    shared = set.intersection(*(set(point.seeds) for point in trained)) if trained else set()
+
+    def restricted(curve: Curve) -> Curve:
+        if not shared:
+            return replace(curve, points=tuple(point for point in curve.points if point.examples == 0))
+        points = (point if point.examples == 0 else point.of_seeds(shared) for point in curve.points)
+        return replace(curve, points=tuple(points))
+
+    return restricted(tuned), restricted(scratch)
 
 
 @dataclass(frozen=True)
@@ -280,13 +307,15 @@ class Saving:
 def savings(tuned: Curve, scratch: Curve, intervals: bool = True) -> tuple[Saving, ...]:
     """Return the data savings at every N of ``tuned`` that has a finite error.
 
-    Seeds are drawn again for both arms together, since the runs of one seed share their few-shot examples.
+    Seeds are drawn again for both arms together, since the runs of one seed share their few-shot examples; see
+    `on_shared_seeds`.
 
     Args:
         tuned: the arm that uses the pre-training.
         scratch: what it is compared with; no savings where it has no point with N ≥ 1.
         intervals: whether to compute them.
     """
+    tuned, scratch = on_shared_seeds(tuned, scratch)
     if not scratch.trained:
         return ()
     ladder = _ladder(scratch)
@@ -358,7 +387,8 @@ class Gains:
 
 
 def transfer_gains(tuned: Curve, scratch: Curve) -> Gains:
-    """Return the transfer gain at every N of both arms."""
+    """Return the transfer gain at every N of both arms, over the seeds they share (`on_shared_seeds`)."""
+    tuned, scratch = on_shared_seeds(tuned, scratch)
     both = [(ours, theirs) for ours in tuned.points if (theirs := scratch.point(ours.examples)) is not None]
     at = {
         ours.examples: theirs.median / ours.median

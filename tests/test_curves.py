@@ -26,8 +26,11 @@ from tests.support.records import make_pretraining, make_record, make_suite
 
 
 def curve(errors, protocol="scratch", lacking=()):
-    """A curve from N → error, or N → errors over seeds."""
-    points = [Point(n, tuple(e) if isinstance(e, list) else (e,)) for n, e in sorted(errors.items())]
+    """A curve from N → error, or N → errors over seeds (a list: seeds 0, 1, …; a dict: by seed)."""
+    points = []
+    for n, found in sorted(errors.items()):
+        by_seed = found if isinstance(found, dict) else dict(enumerate(found if isinstance(found, list) else [found]))
+        points.append(Point(n, tuple(by_seed.values()), tuple(by_seed)))
     return Curve("m", "t", protocol, tuple(points), tuple(lacking))
 
 
@@ -89,7 +92,7 @@ class TestCurve:
 class TestIntervals:
     def test_over_seeds_it_is_the_bootstrap_of_the_median(self):
         errors = (0.1, 0.2, 0.3, 0.4, 0.5)
-        interval = Point(8, errors).interval
+        interval = Point(8, errors, (0, 1, 2, 3, 4)).interval
         assert (interval.low, interval.high, interval.over) == (0.1, 0.5, "seeds")
         generator = np.random.default_rng(0)
         medians = np.median(generator.choice(errors, (20000, 5)), axis=1)
@@ -103,11 +106,11 @@ class TestIntervals:
             pytest.approx(0.11),
             "test examples",
         )
-        assert Point(8, (0.1,)).interval is None
+        assert Point(8, (0.1,), (0,)).interval is None
 
     def test_it_is_the_same_every_time(self):
-        point = Point(8, (0.1, 0.35, 0.2))
-        assert point.interval == Point(8, (0.1, 0.35, 0.2)).interval
+        point = Point(8, (0.1, 0.35, 0.2), (0, 1, 2))
+        assert point.interval == Point(8, (0.1, 0.35, 0.2), (0, 1, 2)).interval
 
 
 class TestNeeded:
@@ -204,6 +207,20 @@ class TestSavings:
         (found,) = savings(tuned, scratch)
         assert [a.value for a in (found.matched, *found.interval)] == pytest.approx([50, 50, 50])
 
+    def test_seeds_are_paired_by_number_and_not_by_place(self):
+        noise = {0: 0.7, 1: 0.9, 2: 1.0, 3: 1.2, 4: 1.4}
+        scratch = curve({n: {s: 10 * f / n for s, f in noise.items() if s != 4} for n in (10, 100, 1000)})
+        tuned = curve({10: {s: 10 * f / 50 for s, f in noise.items() if s != 0}}, "fine-tune")
+        (found,) = savings(tuned, scratch)
+        assert [a.value for a in (found.matched, *found.interval)] == pytest.approx([50, 50, 50])
+
+    def test_an_unfinished_run_is_compared_on_the_seeds_it_has_everywhere(self):
+        scratch = curve({10: {0: 1.0, 1: 2.0}, 100: {0: 0.1}})
+        (zero, one) = savings(curve({0: {0: 0.3}, 10: {0: 0.2, 1: 0.02}}, "fine-tune"), scratch)
+        assert (zero.matched.value, one.matched.value) == (pytest.approx(10**1.5228787), pytest.approx(50))
+        assert (one.error, one.interval) == (0.2, None)
+        assert savings(curve({10: {1: 0.2}}, "fine-tune"), curve({10: {0: 1.0}})) == ()
+
     def test_the_mean_counts_its_bounds(self):
         found = savings(curve({0: 0.5, 10: 0.2, 100: 0.005, 1000: 5.0}, "fine-tune"), SCRATCH)
         mean = mean_factor(found)
@@ -233,6 +250,13 @@ class TestGains:
     def test_the_interval_is_over_seeds(self):
         found = transfer_gains(curve({10: [0.5, 0.4, 0.6]}), curve({10: [1.0, 1.0, 1.0]}))
         assert found.interval == (pytest.approx(1 / 0.6), pytest.approx(1 / 0.4))
+
+    def test_it_is_over_the_seeds_that_all_points_share(self):
+        tuned = curve({0: {0: 0.7}, 10: {0: 0.5, 1: 0.1}, 100: {0: 0.05, 2: 0.001}}, "fine-tune")
+        found = transfer_gains(tuned, curve({10: {0: 1.0, 1: 0.1}, 100: {0: 0.1}}))
+        assert (found.at, found.mean, found.interval) == ({10: 2.0, 100: 2.0}, pytest.approx(2.0), None)
+        strangers = transfer_gains(curve({10: {1: 0.5}}), curve({10: {0: 1.0}}))
+        assert (strangers.at, strangers.mean) == ({}, None)
 
     def test_a_divergence_leaves_no_interval(self):
         found = transfer_gains(curve({10: [0.5, 0.4, math.inf]}), curve({10: [1.0, 1.0, 1.0]}))
