@@ -9,8 +9,9 @@ import numpy as np
 
 from pdebench_fm.data.combine import CHUNK
 from pdebench_fm.data.sources import OpenSet
-from pdebench_fm.errors import RunError
+from pdebench_fm.errors import DataFileError, RunError
 from pdebench_fm.interfaces import Metric, OperatorModel
+from pdebench_fm.problem import Fields, Problem
 from pdebench_fm.streams import Stream
 from pdebench_fm.training.precision import matmul_precision
 
@@ -38,6 +39,7 @@ def per_sample(
         metric name → float64 (examples,), in the order of the sets.
 
     Raises:
+        DataFileError: a reference solution is zero everywhere, or not finite: no relative error is defined.
         RunError: the model returned something else than the outputs asked for.
     """
     usable = {
@@ -50,6 +52,7 @@ def per_sample(
         examples, problem = opened.examples, opened.examples.problem
         for start in range(0, len(examples), CHUNK):
             inputs, target = examples.batch(range(start, min(start + CHUNK, len(examples))))
+            _check(problem, target, start)
             with matmul_precision(tf32=False):
                 prediction = model.predict(problem, inputs)
             for name in problem.output_names:
@@ -66,6 +69,18 @@ def per_sample(
                     failed[name] = error
                     del usable[name], values[name]
     return {name: np.concatenate(parts) for name, parts in values.items()}
+
+
+def _check(problem: Problem, target: Fields, start: int) -> None:
+    """Blame the data for what would otherwise look like a model that diverged."""
+    largest = np.max([target[name].abs().amax(dim=(-2, -1)).cpu().numpy() for name in problem.output_names], axis=0)
+    usable = np.isfinite(largest) & (largest > 0)
+    if not usable.all():
+        first = int(np.flatnonzero(~usable)[0])
+        what = "zero everywhere" if largest[first] == 0 else "not finite"
+        raise DataFileError(
+            f"the reference solution of example {start + first} is {what}: relative errors are not defined"
+        )
 
 
 def interval(metric: Metric, values: np.ndarray) -> tuple[float, float]:
