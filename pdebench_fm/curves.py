@@ -90,6 +90,7 @@ class Curve:
         protocol: the arm.
         points: by N; only those each of whose records has an outcome, a score or a divergence.
         lacking: every other N that was tried: one of its records failed or is unsupported.
+        from_scratch: whether the arm starts from an initialised network and so transfers nothing, whatever its name.
     """
 
     model: str
@@ -97,6 +98,7 @@ class Curve:
     protocol: str
     points: tuple[Point, ...]
     lacking: tuple[int, ...] = ()
+    from_scratch: bool = False
 
     def point(self, examples: int) -> Point | None:
         """Return the point at exactly this N."""
@@ -147,7 +149,8 @@ def _curve(key: tuple[str, str, str], sizes: Mapping[int, Sequence[Record]]) -> 
             lacking.append(examples)
         else:
             points.append(point)
-    return Curve(*key, tuple(points), tuple(lacking))
+    starts = (record.job.get("start", {}).get("from") for records in sizes.values() for record in records)
+    return Curve(*key, tuple(points), tuple(lacking), all(start == "initialised" for start in starts))
 
 
 def point_of(records: Sequence[Record]) -> Point | None:
@@ -163,18 +166,16 @@ def point_of(records: Sequence[Record]) -> Point | None:
 
 
 def transfer_curves(curves: Mapping[str, Curve]) -> list[Curve]:
-    """Return the arms that scratch is compared with, zero-shot as the N = 0 of fine-tuning.
+    """Return the arms that start from a pre-training, zero-shot as the N = 0 of fine-tuning.
 
     Args:
         curves: of one model on one task, by protocol.
     """
-    arms = {protocol: curve for protocol, curve in curves.items() if protocol != SCRATCH}
+    arms = {protocol: curve for protocol, curve in curves.items() if not curve.from_scratch}
     zero, tuned = arms.get(ZERO_SHOT), arms.get(FINE_TUNE)
     if zero is not None and tuned is not None and tuned.points and tuned.point(0) is None:
         at_zero = tuple(point for point in zero.points if point.examples == 0)
-        arms[FINE_TUNE] = Curve(
-            tuned.model, tuned.task, FINE_TUNE, at_zero + tuned.points, zero.lacking + tuned.lacking
-        )
+        arms[FINE_TUNE] = replace(tuned, points=at_zero + tuned.points, lacking=zero.lacking + tuned.lacking)
         del arms[ZERO_SHOT]
     return [arms[protocol] for protocol in sorted(arms)]
 

@@ -31,7 +31,7 @@ def curve(errors, protocol="scratch", lacking=()):
     for n, found in sorted(errors.items()):
         by_seed = found if isinstance(found, dict) else dict(enumerate(found if isinstance(found, list) else [found]))
         points.append(Point(n, tuple(by_seed.values()), tuple(by_seed)))
-    return Curve("m", "t", protocol, tuple(points), tuple(lacking))
+    return Curve("m", "t", protocol, tuple(points), tuple(lacking), from_scratch=protocol == "scratch")
 
 
 SCRATCH = curve({10: 1.0, 100: 0.1, 1000: 0.01})  # error = 10 / N
@@ -74,6 +74,12 @@ class TestCurve:
     def test_zero_shot_stands_alone_where_fine_tuning_has_no_point(self):
         arms = {"zero-shot": curve({0: 0.5}, "zero-shot"), "fine-tune": curve({}, "fine-tune", [16])}
         assert {c.protocol: len(c.points) for c in transfer_curves(arms)} == {"zero-shot": 1, "fine-tune": 0}
+
+    def test_an_arm_of_a_plugin_that_starts_from_nothing_transfers_nothing(self):
+        starts = {"fine-tune": "pretrained", "scratch": "initialised", "augmented": "initialised", "head": "weights"}
+        records = [make_record(protocol=arm, job={"start": {"from": start}}) for arm, start in starts.items()]
+        curves = {arm: found for (_, _, arm), found in make_curves(records).items()}
+        assert [found.protocol for found in transfer_curves(curves)] == ["fine-tune", "head"]
 
     def test_the_error_at_a_budget_is_interpolated_in_logarithms_and_never_beyond_what_was_tried(self):
         assert SCRATCH.error_at(100) == 0.1

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pdebench_fm.curves import METRIC, SCRATCH, Curve, family, make_curves, transfer_curves
+from pdebench_fm.curves import METRIC, Curve, family, make_curves, transfer_curves
 from pdebench_fm.figures import around, panels
 from pdebench_fm.figures.style import line_style, ordered_colours
 from pdebench_fm.records import Record
@@ -64,8 +64,8 @@ def families(records: Sequence[Record]) -> Iterator[Family]:
         for task in {record.task for record in mine}:
             for model in models:
                 of_model = {arm: c for (m, t, arm), c in curves.items() if (m, t) == (model, task)}
-                scratch = [of_model[SCRATCH]] if SCRATCH in of_model else []
-                for curve in (*transfer_curves(of_model), *scratch):
+                from_scratch = (curve for curve in of_model.values() if curve.from_scratch)
+                for curve in (*transfer_curves(of_model), *from_scratch):
                     found.setdefault((task, curve.protocol), {})[model] = curve
         known = {model: count for model, count in parameters.items() if count is not None}
         yield Family(name, models, known, tuple(build_table(mine)), found)

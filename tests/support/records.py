@@ -92,7 +92,9 @@ def make_record(
 
 def describe(values: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
     """A job description that agrees with the rest of a record; ``base`` tells jobs apart."""
-    start = {"from": "pretrained", "job": values["pretrain_job_id"]} if values["pretrain_job_id"] else {"from": "new"}
+    parent = values["pretrain_job_id"]
+    otherwise = "released" if values["protocol"] in ("zero-shot", "fine-tune") else "initialised"
+    start = {"from": "pretrained", "job": parent} if parent else {"from": otherwise}
     few_shot = {} if values["kind"] == "pretraining" else {"few_shot": {"examples": values["examples"], "seed": 0}}
     ids = [trial.job_id if isinstance(trial, TrialRecord) else trial["job_id"] for trial in values["trials"]]
     return {
