@@ -54,11 +54,10 @@ class Point:
     of_test_set: tuple[float, float] | None = None
 
     def of_seeds(self, seeds: Collection[int]) -> Point:
-        """Return the point that some of its seeds make."""
-        kept = [(error, seed) for error, seed in zip(self.errors, self.seeds, strict=True) if seed in seeds]
-        if len(kept) == len(self.seeds):
-            return self
-        return Point(self.examples, tuple(error for error, _ in kept), tuple(seed for _, seed in kept))
+        """Return the point that some of its seeds make, in their order."""
+        kept = sorted((seed, error) for error, seed in zip(self.errors, self.seeds, strict=True) if seed in seeds)
+        of_test_set = self.of_test_set if len(kept) == len(self.seeds) else None
+        return Point(self.examples, tuple(error for _, error in kept), tuple(seed for seed, _ in kept), of_test_set)
 
     @property
     def median(self) -> float:

@@ -219,6 +219,8 @@ class TestSavings:
         tuned = curve({10: {s: 10 * f / 50 for s, f in noise.items() if s != 0}}, "fine-tune")
         (found,) = savings(tuned, scratch)
         assert [a.value for a in (found.matched, *found.interval)] == pytest.approx([50, 50, 50])
+        mixed_up = curve({10: {s: 10 * noise[s] / 50 for s in (3, 1, 2)}}, "fine-tune")
+        assert transfer_gains(mixed_up, scratch).interval == pytest.approx((5, 5))
 
     def test_an_unfinished_run_is_compared_on_the_seeds_it_has_everywhere(self):
         scratch = curve({10: {0: 1.0, 1: 2.0}, 100: {0: 0.1}})

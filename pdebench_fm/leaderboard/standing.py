@@ -85,8 +85,8 @@ class Group:
 
     @property
     def points(self) -> list[Record]:
-        """The records that fill cells."""
-        return [record for record in self.records if record.kind == "point"]
+        """The records that fill cells; of two of one model at one cell the later counts."""
+        return list({record.place: record for record in self.records if record.kind == "point"}.values())
 
 
 def group(records: Iterable[Record], planned: Planned | None = None) -> list[Group]:

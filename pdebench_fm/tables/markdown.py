@@ -10,8 +10,8 @@ from pdebench_fm.tables.table import Summary, Table
 from pdebench_fm.tables.wording import escape_markdown, markdown_table
 
 NOTE = (
-    "Mean relative L2 error over the test set, median over seeds; in parentheses its 95% interval over seeds, or, "
-    "with one seed, over test examples. – no such cell."
+    "Mean relative L2 error over the test set, median over seeds; in parentheses its 95% interval over seeds (of fewer "
+    "than five their range, which says less), or, with one seed, over test examples. – no such cell."
 )
 """What the cells of a Markdown table mean."""
 

@@ -44,6 +44,13 @@ def test_leaving_out_any_cells_loses_the_rank(left_out):
     assert place([record for i, record in enumerate(points(MINE)) if i not in left_out]) == math.inf
 
 
+def test_a_record_that_stands_twice_counts_once():
+    """`build` may meet what `check` would refuse."""
+    better = points(MINE)[0].model_copy(update={"metrics": {"relative_l2": 1e-4}})
+    assert standing([*MINE, better, better]).score == standing([*MINE, better]).score
+    assert standing([better, *MINE]).score == standing(MINE).score
+
+
 def test_leaving_out_a_task_or_a_seed_loses_the_rank():
     assert place([record for record in MINE if record.task != "SYS-1(5,10)"]) == math.inf
     assert place([record for record in MINE if record.seed == 0]) == math.inf
