@@ -1,20 +1,25 @@
 """Arguments of somebody else's factory, bound and checked against its signature before it is called.
 
 The complete arguments, defaults included, become part of a job's identity, so a named size and its family with the
-same ``--set`` are one model, and ``[1, 5]`` and ``[1.0, 5.0]`` one range.
+same ``--set`` are one model, and ``[1, 5]`` and ``[1.0, 5.0]`` one range. The identity holds them as JSON; the factory
+is called with what its annotations promise, a tuple where JSON has a list.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, get_type_hints
+from types import SimpleNamespace
+from typing import Any, TypeVar, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
-from pdebench_fm.errors import SettingError, suggestion
+from pdebench_fm.errors import PluginError, SettingError, suggestion
 from pdebench_fm.messages import EXPECTED, printable, show
+
+Made = TypeVar("Made")
 
 
 def bind(factory: Callable[..., Any], given: Mapping[str, Any], reserved: Collection[str] = ()) -> dict[str, Any]:
@@ -27,6 +32,7 @@ def bind(factory: Callable[..., Any], given: Mapping[str, Any], reserved: Collec
 
     Raises:
         SettingError: an unknown name (the nearest valid one is named), a missing or ill-typed value.
+        PluginError: the annotation of a parameter cannot be used.
     """
     parameters = {
         name: parameter
@@ -36,7 +42,6 @@ def bind(factory: Callable[..., Any], given: Mapping[str, Any], reserved: Collec
     for name in given:
         if name not in parameters:
             raise SettingError(printable(name), f"unknown setting{suggestion(name, parameters)}")
-    hints = get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
     bound: dict[str, Any] = {}
     for name, parameter in parameters.items():
         if name in given:
@@ -45,19 +50,60 @@ def bind(factory: Callable[..., Any], given: Mapping[str, Any], reserved: Collec
             value = parameter.default
         else:
             raise SettingError(name, "is required")
-        bound[name] = _coerce(name, value, hints.get(name, Any))
+        adapter = _adapter(factory, parameter)
+        bound[name] = adapter.dump_python(_validated(adapter, name, value), mode="json")
     return bound
 
 
-def _coerce(name: str, value: Any, annotation: Any) -> Any:
+def call(factory: Callable[..., Made], bound: Mapping[str, Any], /, **reserved: Any) -> Made:
+    """Call ``factory`` with what `bind` returned, each value in the Python type that its annotation names.
+
+    Args:
+        factory: as for `bind`.
+        bound: arguments as plain data.
+        reserved: arguments that `bind` left to the caller, passed as they are.
+    """
+    parameters = inspect.signature(factory).parameters
+    typed = {name: _validated(_adapter(factory, parameters[name]), name, value) for name, value in bound.items()}
+    return factory(**typed, **reserved)
+
+
+def _adapter(factory: Callable[..., Any], parameter: inspect.Parameter) -> TypeAdapter[Any]:
+    """What reads and writes values of a parameter's annotated type.
+
+    Each annotation is evaluated alone: what those of reserved parameters and of the result need is nobody's concern.
+
+    Raises:
+        PluginError: it cannot be evaluated, or is no type that plain data can hold.
+    """
+    if parameter.annotation is parameter.empty:
+        return TypeAdapter(Any)
+    function: Any = factory
+    while isinstance(function, functools.partial):
+        function = function.func
+    function = inspect.unwrap(function.__init__ if inspect.isclass(function) else function)
+    alone = SimpleNamespace(__annotations__={parameter.name: parameter.annotation})
+    try:
+        return TypeAdapter(get_type_hints(alone, globalns=getattr(function, "__globals__", {}))[parameter.name])
+    except NameError as error:
+        what = f"{error.name!r} is not known when the program runs: import it outside 'if TYPE_CHECKING'"
+    except PydanticUserError:
+        what = "no such value can be written in a suite: use numbers, text, truth values, and lists or mappings of them"
+    except Exception as error:  # an annotation is somebody else's expression
+        what = " ".join(f"it cannot be evaluated, {type(error).__name__}: {error}".split())
+    shown = parameter.annotation if isinstance(parameter.annotation, str) else repr(parameter.annotation)
+    owner = f"{factory.__module__}.{factory.__qualname__}" if hasattr(factory, "__qualname__") else repr(factory)
+    raise PluginError(f"{owner}: parameter {parameter.name!r}: annotation {shown!r}: {what}")
+
+
+def _validated(adapter: TypeAdapter[Any], name: str, value: Any) -> Any:
     """Check against the annotated type, strictly as JSON is: a whole number may be a float, text and bools may not."""
-    adapter: TypeAdapter[Any] = TypeAdapter(annotation)
     try:
         text = json.dumps(value)
     except (TypeError, ValueError):
         raise SettingError(name, f"must be plain data, got {show(value)}") from None
     try:
-        return adapter.dump_python(adapter.validate_json(text, strict=True), mode="json")
+        return adapter.validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         where = "".join(f"[{part}]" for part in first["loc"])

@@ -7,10 +7,11 @@ from functools import cache
 
 import numpy as np
 
-from pdebench_fm.data.combine import CHUNK
 from pdebench_fm.data.sources import OpenSet
 from pdebench_fm.errors import DataFileError, RunError
 from pdebench_fm.interfaces import Metric, OperatorModel
+from pdebench_fm.interfaces.examples import CHUNK
+from pdebench_fm.interfaces.pde_system import NoResidualError
 from pdebench_fm.problem import Fields, Problem
 from pdebench_fm.streams import Stream
 from pdebench_fm.training.precision import matmul_precision
@@ -27,7 +28,7 @@ def per_sample(
 ) -> dict[str, np.ndarray]:
     """Score every example of ``sets``.
 
-    A metric that needs the PDE is left out where a set comes without one.
+    A metric that needs the PDE, or its residual, is left out where a set comes without one.
 
     Args:
         model: what predicts.
@@ -50,9 +51,8 @@ def per_sample(
     values: dict[str, list[np.ndarray]] = {name: [] for name in usable}
     for opened in sets:
         examples, problem = opened.examples, opened.examples.problem
-        for start in range(0, len(examples), CHUNK):
-            inputs, target = examples.batch(range(start, min(start + CHUNK, len(examples))))
-            _check(problem, target, start)
+        for number, (inputs, target) in enumerate(examples.batches()):
+            _check(problem, target, number * CHUNK)
             with matmul_precision(tf32=False):
                 prediction = model.predict(problem, inputs)
             for name in problem.output_names:
@@ -63,6 +63,8 @@ def per_sample(
                 try:
                     scores = metric.per_sample(problem, inputs, prediction, target, opened.system)
                     values[name].append(scores.detach().double().cpu().numpy())
+                except NoResidualError:
+                    del usable[name], values[name]
                 except Exception as error:  # a metric of somebody else may raise anything
                     if failed is None:
                         raise

@@ -43,6 +43,11 @@ class Grid:
         if not self.length > 0:
             raise UsageError(f"the length of a grid must be positive, got {self.length}")
 
+    @property
+    def spacing(self) -> float:
+        """Distance of neighbouring points, length/n, periodic or not: the point with index i lies at i/n."""
+        return self.length / self.size
+
 
 @dataclass(frozen=True)
 class Channel:
@@ -128,16 +133,6 @@ class Problem:
         like = next(value for value in fields.values() if value.ndim == 3)
         absent = {"field": like.new_zeros(like.shape), "constant": like.new_zeros(like.shape[0])}
         return {c.name: fields[c.name] if c.name in fields else absent[c.role] for c in self.inputs}
-
-    def stack(self, fields: Fields) -> Tensor:
-        """Return all inputs as planes, (batch, channels, n, n): a constant becomes a constant plane."""
-        import torch
-
-        like = fields[self.input_fields[0]]
-        planes = [
-            fields[c.name] if c.role == "field" else fields[c.name][:, None, None].expand_as(like) for c in self.inputs
-        ]
-        return torch.stack(planes, dim=1)
 
     def describe(self) -> dict[str, Any]:
         """Return the problem as plain data, which `Problem.parse` reads back."""

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from pdebench_fm.data.combine import CHUNK
 from pdebench_fm.data.sources import OpenSet
 from pdebench_fm.errors import DataFileError, RunError
 from pdebench_fm.evaluation import per_sample
 from pdebench_fm.interfaces import Examples
+from pdebench_fm.interfaces.examples import CHUNK
 from pdebench_fm.plugins import registry
 from pdebench_fm.problem import Channel, Fields, Grid, Problem
 from tests.support.toy import Toy

@@ -27,13 +27,6 @@ def test_embedding_refuses_a_channel_the_problem_lacks() -> None:
         Problem((SOURCE, K11), (SOLUTION,), GRID).embed({"source": torch.ones(1, 8, 8), "omega": torch.ones(1)})
 
 
-def test_stacking_turns_constants_into_planes() -> None:
-    problem = Problem((SOURCE, K11), (SOLUTION,), GRID)
-    planes = problem.stack({"source": torch.zeros(2, 8, 8), "k11": torch.tensor([1.0, 2.0])})
-    assert planes.shape == (2, 2, 8, 8)
-    assert torch.equal(planes[:, 1], torch.tensor([1.0, 2.0])[:, None, None].expand(2, 8, 8))
-
-
 def test_union_keeps_the_order_of_first_appearance() -> None:
     union = Problem.union([Problem((SOURCE, K11), (SOLUTION,), GRID), Problem((SOURCE, OMEGA), (SOLUTION,), GRID)])
     assert union.input_names == ("source", "k11", "omega")
@@ -68,3 +61,8 @@ def test_a_problem_survives_plain_data() -> None:
 def test_nonsense_is_refused(make: object, text: str) -> None:
     with pytest.raises(UsageError, match=text):
         make()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("periodic", [True, False])
+def test_points_lie_at_whole_parts_of_the_length(periodic: bool) -> None:
+    assert Grid(8, 2.0, periodic).spacing == 0.25

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -12,6 +12,9 @@ from pdebench_fm.problem import Fields, Problem
 
 Ids: TypeAlias = Sequence[int] | np.ndarray
 """Which examples: whole numbers in [0, len), in any order."""
+
+CHUNK = 64
+"""Examples made at a time where a whole set is wanted: enough to batch the transforms, few enough for the cache."""
 
 
 class Examples(ABC):
@@ -29,6 +32,11 @@ class Examples(ABC):
     @abstractmethod
     def batch(self, ids: Ids) -> tuple[Fields, Fields]:
         """Return inputs and outputs of the examples ``ids`` (each in [0, len)), float32 on this set's device."""
+
+    def batches(self, size: int = CHUNK) -> Iterator[tuple[Fields, Fields]]:
+        """Yield the whole set in order, ``size`` examples at a time; the last batch may be smaller."""
+        for start in range(0, len(self), size):
+            yield self.batch(range(start, min(start + size, len(self))))
 
     @property
     def components(self) -> Sequence[Examples]:

@@ -13,6 +13,9 @@ from pdebench_fm.problem import Fields, Problem
 if TYPE_CHECKING:
     from torch import Tensor
 
+PRIMARY = "relative_l2"
+"""The benchmark's own metric, by name: trials are chosen by it, and curves, tables and the leaderboard show it."""
+
 
 class Metric(ABC):
     """A score; smaller is better. A registered factory is called without arguments.

@@ -8,13 +8,14 @@ In your plugin's tests:
     def test_conformance(check):
         check()
 
-``pdefm check model my-model`` runs the same checks. Each check is a function with one claim; it raises
-`ConformanceError` with what was expected and what came.
+``pdefm check model my-model`` runs the same checks; so do ``pdefm check distribution|metric|protocol``. Each check is a
+function with one claim; it raises `ConformanceError` with what was expected and what came, or `Skipped` with the reason
+where there is nothing to check. `in_pytest` runs one check in a test of your own.
 """
 
 from __future__ import annotations
 
-from pdebench_fm.testing.claims import Check, ConformanceError
+from pdebench_fm.testing.claims import Check, ConformanceError, Skipped, in_pytest
 from pdebench_fm.testing.distributions import DISTRIBUTION_CHECKS, checks_of_distribution, distribution_checks
 from pdebench_fm.testing.examples import SmoothExamples
 from pdebench_fm.testing.metrics import METRIC_CHECKS, checks_of_metric, metric_checks
@@ -28,12 +29,14 @@ __all__ = [
     "PROTOCOL_CHECKS",
     "Check",
     "ConformanceError",
+    "Skipped",
     "SmoothExamples",
     "checks_of_distribution",
     "checks_of_metric",
     "checks_of_model",
     "checks_of_protocol",
     "distribution_checks",
+    "in_pytest",
     "metric_checks",
     "model_checks",
     "protocol_checks",

@@ -1,15 +1,17 @@
-"""What all conformance checks share: how one fails, what it is called, how pytest runs it."""
+"""What all conformance checks share: how one fails or is skipped, what it is called, how pytest runs it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from pdebench_fm.errors import PdefmError
+from pdebench_fm.messages import named
 from pdebench_fm.problem import Fields
 
 Check = Callable[[], None]
+Subject = TypeVar("Subject")
 _TOLERANCE = 2e-4
 
 
@@ -17,7 +19,11 @@ class ConformanceError(PdefmError, AssertionError):
     """Something does not keep the interface; the text says what."""
 
 
-def claims(checks: Iterable[Callable[[Any], None]], subject: Any) -> Iterator[tuple[str, Check]]:
+class Skipped(Exception):  # noqa: N818, it is no error: a check says that it has nothing to check
+    """A check does not apply; the text says why. ``pdefm check`` prints it, pytest counts the case as skipped."""
+
+
+def claims(checks: Iterable[Callable[[Subject], None]], subject: Subject) -> Iterator[tuple[str, Check]]:
     """Yield (claim, check of ``subject``) for each of ``checks``."""
     return ((_claim(check), partial(check, subject)) for check in checks)
 
@@ -27,18 +33,42 @@ def _claim(check: Callable[[Any], None]) -> str:
 
 
 def parametrised(
-    checks: Callable[[], Iterator[tuple[str, Check]]], functions: Sequence[Callable[[Any], None]]
+    subject: Callable[[], Subject], checks: Iterable[Callable[[Subject], None]]
 ) -> Callable[[Callable[..., Any]], Any]:
     """Return a pytest decorator with one case a check; the subject is looked up when a case runs, not at collection."""
     import pytest
 
-    def case(number: int) -> Check:
-        return lambda: list(checks())[number][1]()
+    def case(check: Callable[[Subject], None]) -> Check:
+        return lambda: in_pytest(partial(check, subject()))
 
     decorate: Callable[[Callable[..., Any]], Any] = pytest.mark.parametrize(
-        "check", [pytest.param(case(i), id=_claim(function)) for i, function in enumerate(functions)]
+        "check", [pytest.param(case(check), id=_claim(check)) for check in checks]
     )
     return decorate
+
+
+def in_pytest(check: Check) -> None:
+    """Run a check inside a test: what it skips, pytest skips, with the reason."""
+    import pytest
+
+    try:
+        check()
+    except Skipped as skipped:
+        pytest.skip(str(skipped))
+
+
+def guarded(complaint: str, make: Callable[[], Subject]) -> Subject:
+    """Return what somebody else's ``make`` makes.
+
+    Raises:
+        ConformanceError: it raised; ``complaint`` and the reason, on one line.
+    """
+    try:
+        return make()
+    except PdefmError:
+        raise
+    except Exception as error:
+        raise ConformanceError(f"{complaint}: {named(error)}") from error
 
 
 def expect(holds: bool, text: str) -> None:

@@ -5,36 +5,75 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pdebench_fm.testing.claims import Check, claims, expect, expect_close, parametrised
+from pdebench_fm.data.sources import OpenSet, make_sampler, open_set, problem_of, specify
+from pdebench_fm.interfaces import SPLITS, Split
+from pdebench_fm.plugins import registry
+from pdebench_fm.problem import Fields
+from pdebench_fm.testing.claims import Check, Skipped, claims, expect, expect_close, parametrised
+
+_COUNT = 8
+_GRID = 32
+_COARSE = 64
+_SAME_FUNCTION = 0.01
+_LARGEST_TOLERANCE = 1e-4
 
 
 def distribution_checks(reference: str) -> Callable[[Callable[..., Any]], Any]:
     """Pytest decorator: checks the sampler and the PDE behind a distribution ``SUITE:NAME``."""
-    return parametrised(lambda: checks_of_distribution(reference), DISTRIBUTION_CHECKS)
+    return parametrised(lambda: _Subject(reference), DISTRIBUTION_CHECKS)
 
 
 def checks_of_distribution(reference: str) -> Iterator[tuple[str, Check]]:
-    """Yield (claim, check) for a distribution ``SUITE:NAME``."""
-    return claims(DISTRIBUTION_CHECKS, reference)
+    """Yield (claim, check) for a distribution ``SUITE:NAME``.
+
+    Raises:
+        UnknownNameError: no such suite, or no such distribution in it.
+        SuiteError: the suite is invalid.
+    """
+    return claims(DISTRIBUTION_CHECKS, _Subject(reference))
 
 
-def check_examples_do_not_depend_on_company(reference: str) -> None:
+class _Subject:
+    """A distribution under test, at 32² where it is sampled."""
+
+    def __init__(self, reference: str) -> None:
+        from pdebench_fm.api import find_distribution
+
+        suite, title = find_distribution(reference)
+        self.distribution = suite.distributions[title]
+        self.data_seed = suite.data_seed
+        self.splits: tuple[Split, ...] = tuple(self.distribution.files or SPLITS)
+
+    def open(self, split: Split | None = None, count: int = _COUNT) -> OpenSet:
+        """Open a few examples, of the test split where none is named."""
+        chosen: Split = "test" if "test" in self.splits else self.splits[0]
+        spec = specify(self.distribution, registry(), split or chosen, count, _GRID, self.data_seed)
+        return open_set(spec, registry(), "cpu")
+
+    def realised(self, size: int = _GRID, data_seed: int | None = None) -> Fields:
+        """Draw the inputs of the first test examples and realise them in float64, on a grid of that size."""
+        import torch
+
+        if self.distribution.files is not None:
+            raise Skipped("its examples are read from files, not drawn")
+        seed = self.data_seed if data_seed is None else data_seed
+        spec = specify(self.distribution, registry(), "test", _COUNT, size, seed)
+        sampler = make_sampler(spec.description, registry())
+        return sampler.realise(sampler.draw(range(_COUNT)), problem_of(spec, registry()).grid, "cpu", torch.float64)
+
+
+def check_examples_do_not_depend_on_company(subject: _Subject) -> None:
     """Example i is the same in a larger set, in another order, and alone."""
-    few, many = _open(reference, 4), _open(reference, 9)
-    whole, _ = many.examples.batch(range(9))
+    few, many = subject.open(count=4), subject.open()
+    whole, _ = many.examples.batch(range(_COUNT))
     expect_close({n: v[:4] for n, v in whole.items()}, few.examples.batch(range(4))[0], "a set's size changes examples")
     shuffled, _ = many.examples.batch([7, 2, 5])
     expect_close({n: v[[7, 2, 5]] for n, v in whole.items()}, shuffled, "the order changes examples")
 
 
-def check_splits_differ(reference: str) -> None:
+def check_splits_differ(subject: _Subject) -> None:
     """No example of one split occurs in another."""
-    from pdebench_fm.api import find_distribution
-    from pdebench_fm.interfaces import SPLITS
-
-    suite, title = find_distribution(reference)
-    splits = suite.distributions[title].files or SPLITS
-    firsts = [_open(reference, 8, split=split).examples.batch(range(8))[0] for split in splits]
+    firsts = [subject.open(split).examples.batch(range(_COUNT))[0] for split in subject.splits]
     for i, one in enumerate(firsts):
         for other in firsts[:i]:
             name = next(name for name, value in one.items() if value.ndim == 3)
@@ -42,31 +81,88 @@ def check_splits_differ(reference: str) -> None:
             expect(bool((gaps > 0).all()), "an example occurs in two splits")
 
 
-def check_solution_solves_the_pde(reference: str) -> None:
-    """In float64 the residual of the solution is below 1e-10 of the largest term scale."""
+def check_data_seed_changes_examples(subject: _Subject) -> None:
+    """Another ``data_seed`` names another data set: the sampler draws other examples."""
+    one, other = subject.realised(), subject.realised(data_seed=subject.data_seed + 1)
+    same = all(value.equal(other[name]) for name, value in one.items())
+    expect(not same, "the sampler ignores data_seed: with another one it draws the same examples")
+
+
+def check_examples_do_not_depend_on_the_grid(subject: _Subject) -> None:
+    """An example is one function, whatever grid it is sampled on.
+
+    Drawn once and realised with 64 and 128 points a side, input fields agree at the points that both grids have to 1%
+    of how much they vary, and constants agree. Fields that 64 points resolve agree far better; a sampler of rougher
+    ones keeps the claim with a fixed number of modes, where each grid gets as many as it carries it does not.
+    """
+    coarse, fine = subject.realised(_COARSE), subject.realised(2 * _COARSE)
+    for name, value in coarse.items():
+        if value.ndim == 1:
+            expect_close({name: value}, fine, "the grid changes examples")
+            continue
+        gap = float((value - fine[name][:, ::2, ::2]).norm())
+        spread = float((value - value.mean()).norm()) or float(value.norm()) or 1.0
+        share = gap / spread
+        expect(
+            share <= _SAME_FUNCTION,
+            f"an example must be the same function on every grid: between {_COARSE} and {2 * _COARSE} points a side "
+            f"{name} differs by {share:.1%} of its variation",
+        )
+
+
+def check_solutions_differ(subject: _Subject) -> None:
+    """Solutions are finite, none is zero everywhere, and they are not all equal."""
     import torch
 
-    opened = _open(reference, 8)
-    if opened.system is None:
-        return
-    inputs, _ = opened.examples.batch(range(8))
+    _, outputs = subject.open().examples.batch(range(_COUNT))
+    expect(all(bool(value.isfinite().all()) for value in outputs.values()), "solutions must be finite")
+    largest = torch.stack([value.abs().amax(dim=(-2, -1)) for value in outputs.values()]).amax(dim=0)
+    expect(bool((largest > 0).all()), "a solution is zero everywhere: no relative error is defined for it")
+    same = all(bool((value == value[:1]).all()) for value in outputs.values())
+    expect(not same, "all solutions are equal, though the inputs differ")
+
+
+def check_solution_solves_the_pde(subject: _Subject) -> None:
+    """In float64 the residual of the solution is within `PDESystem.solver_tolerance`, and that of zero is not.
+
+    Both are measured against `PDESystem.residual_scale`. Zero must leave a residual 1,000 times the tolerance: a scale
+    that is far too large, or a residual that is small whatever it is given, would pass any solver.
+    """
+    opened = subject.open()
+    system = opened.system
+    if system is None:
+        raise Skipped("its examples come without a PDE")
+    inputs, _ = opened.examples.batch(range(_COUNT))
     exact = {name: value.double() for name, value in inputs.items()}
-    solution = opened.system.solve(exact)
-    residual = opened.system.residual(exact, solution).flatten(1).norm(dim=1)
-    scale = exact[opened.system.problem.input_fields[0]].flatten(1).norm(dim=1)
-    worst = float((residual / scale).max())
-    expect(worst < 1e-10, f"the relative residual must be below 1e-10, got {worst:.2e}")
-    expect(all(bool(torch.isfinite(v).all()) for v in solution.values()), "solutions must be finite")
+    solution = system.solve(exact)
+    residual = system.residual(exact, solution)
+    zero = system.residual(exact, {name: value.new_zeros(value.shape) for name, value in solution.items()})
+    if residual is None or zero is None:
+        raise Skipped("its system has no residual")
+    tolerance = system.solver_tolerance
+    expect(0 < tolerance <= _LARGEST_TOLERANCE, f"solver_tolerance must be in (0, 1e-4], got {tolerance!r}")
+    scale = system.residual_scale(exact)
+    expect(tuple(scale.shape) == (_COUNT,), f"residual_scale must return (batch,), got {tuple(scale.shape)}")
+    first = system.problem.input_fields[0]
+    hint = f"override it where {first!r}, the first input field, is not the right-hand side"
+    usable = bool((scale.isfinite() & (scale > 0)).all())
+    expect(usable, f"residual_scale must be positive and finite, got {scale.tolist()}; {hint}")
+    worst = float((residual.flatten(1).norm(dim=1) / scale).max())
+    expect(worst <= tolerance, f"the relative residual must be {tolerance:g} at most, got {worst:.2e}")
+    left = zero.flatten(1).norm(dim=1) / scale
+    small = left <= 1e3 * tolerance  # not the other way round: a residual that is not defined at zero is not small
+    expect(
+        not bool(small.any()),
+        f"an output of zero leaves a relative residual of {float(left.min()):.2e}, as if it solved the PDE: "
+        f"residual is small for everything, or residual_scale too large; {hint}",
+    )
 
 
-DISTRIBUTION_CHECKS: tuple[Callable[[str], None], ...] = (
+DISTRIBUTION_CHECKS: tuple[Callable[[_Subject], None], ...] = (
     check_examples_do_not_depend_on_company,
     check_splits_differ,
+    check_data_seed_changes_examples,
+    check_examples_do_not_depend_on_the_grid,
+    check_solutions_differ,
     check_solution_solves_the_pde,
 )
-
-
-def _open(reference: str, count: int, split: Any = "test") -> Any:
-    from pdebench_fm.api import open_distribution
-
-    return open_distribution(reference, split=split, count=count, grid=32, device="cpu")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class SmoothExamples(Examples):
-    """Random smooth fields and constants; the output is the blurred input field times the sum of the constants.
+    """Random smooth fields and constants; output j is j times the blurred sum of the fields, times each constant.
 
     Any problem, any size, no plugin needed. Example i is the same whatever the count.
     """
@@ -41,7 +41,7 @@ class SmoothExamples(Examples):
         blurred = _smooth(sum((inputs[name] for name in self._problem.input_fields), start=torch.zeros(())), 2)
         for name in self._problem.constants:
             blurred = blurred * inputs[name][:, None, None]
-        return inputs, dict.fromkeys(self._problem.output_names, blurred)
+        return inputs, {name: j * blurred for j, name in enumerate(self._problem.output_names, start=1)}
 
     def _example(self, number: int) -> dict[str, Tensor]:
         import torch

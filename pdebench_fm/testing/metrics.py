@@ -3,61 +3,97 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from pdebench_fm.interfaces import Metric
+from pdebench_fm.interfaces import Metric, PDESystem
 from pdebench_fm.plugins import registry
-from pdebench_fm.testing.claims import Check, claims, expect, parametrised
+from pdebench_fm.problem import Fields, Problem
+from pdebench_fm.testing.claims import Check, claims, expect, guarded, parametrised
 from pdebench_fm.testing.examples import plain_examples
+
+WITH_A_PDE = "smoke:SYS-1(1,5)"
+"""The distribution that metrics are checked on which need the PDE."""
+_COUNT = 4
+_ROUNDING = 1e-6
+"""What the truth may score where it is compared with the PDE: a solver stops at rounding, not at zero."""
 
 
 def metric_checks(name: str) -> Callable[[Callable[..., Any]], Any]:
     """Pytest decorator: checks a registered metric."""
-    return parametrised(lambda: checks_of_metric(name), METRIC_CHECKS)
+    return parametrised(lambda: _subject(name), METRIC_CHECKS)
 
 
 def checks_of_metric(name: str) -> Iterator[tuple[str, Check]]:
-    """Yield (claim, check) for a registered metric."""
-    return claims(METRIC_CHECKS, registry().load("metrics", name)())
+    """Yield (claim, check) for a registered metric.
+
+    Raises:
+        UnknownNameError: nobody registered it.
+        ConformanceError: it cannot be made.
+    """
+    return claims(METRIC_CHECKS, _subject(name))
+
+
+def _subject(name: str) -> Metric:
+    metric: Metric = guarded(f"metric {name!r} cannot be made", registry().load("metrics", name))
+    return metric
+
+
+class _Solved(NamedTuple):
+    """Four examples with their true outputs, and their PDE where the metric needs one."""
+
+    problem: Problem
+    inputs: Fields
+    target: Fields
+    system: PDESystem | None
+
+    def scores(self, metric: Metric, prediction: Fields) -> np.ndarray:
+        """Score each example, float64 (4,)."""
+        values = metric.per_sample(self.problem, self.inputs, prediction, self.target, self.system)
+        scores: np.ndarray = values.detach().double().cpu().numpy()
+        return scores
+
+
+def _examples(metric: Metric) -> _Solved:
+    if not metric.needs_system:
+        data = plain_examples()
+        return _Solved(data.problem, *data.batch(range(_COUNT)), None)
+    from pdebench_fm.api import open_distribution
+
+    opened = open_distribution(WITH_A_PDE, split="test", count=_COUNT, grid=32, device="cpu")
+    assert opened.system is not None
+    inputs, _ = opened.examples.batch(range(_COUNT))
+    exact = {name: values.double() for name, values in inputs.items()}  # float32 would be rounded, then differentiated
+    return _Solved(opened.examples.problem, exact, opened.system.solve(exact), opened.system)
 
 
 def check_truth_scores_zero(metric: Metric) -> None:
-    """The truth itself scores zero, and one number comes back per example."""
-    if metric.needs_system:
-        return
-    data = plain_examples()
-    inputs, target = data.batch(range(4))
-    values = metric.per_sample(data.problem, inputs, target, target, None)
-    expect(tuple(values.shape) == (4,), f"per_sample must return (4,), got {tuple(values.shape)}")
-    expect(float(values.abs().max()) == 0.0, f"the truth must score 0, got {values.tolist()}")
+    """The truth itself scores zero (of a PDE: zero to rounding), and one number comes back per example."""
+    data = _examples(metric)
+    values = data.scores(metric, data.target)
+    expect(values.shape == (_COUNT,), f"per_sample must return ({_COUNT},), got {values.shape}")
+    largest = _ROUNDING if metric.needs_system else 0.0
+    expect(float(np.abs(values).max()) <= largest, f"the truth must score {largest:g} at most, got {values.tolist()}")
 
 
 def check_nan_stays_nan(metric: Metric) -> None:
     """A prediction that is not finite makes the summary NaN instead of being left out."""
-    if metric.needs_system:
-        return
-    data = plain_examples()
-    inputs, target = data.batch(range(4))
-    broken = {name: value.clone() for name, value in target.items()}
+    data = _examples(metric)
+    broken = {name: value.clone() for name, value in data.target.items()}
     for value in broken.values():
         value[2, 0, 0] = float("nan")
-    values = metric.per_sample(data.problem, inputs, broken, target, None).double().cpu().numpy()
+    values = data.scores(metric, broken)
     expect(bool(np.isnan(float(metric.summarise(values)))), "a prediction with NaN must give a NaN summary")
 
 
 def check_worse_scores_higher(metric: Metric) -> None:
     """Twice the error scores higher."""
-    if metric.needs_system:
-        return
-    data = plain_examples()
-    inputs, target = data.batch(range(4))
+    data = _examples(metric)
     scores = []
     for factor in (1.1, 1.2):
-        worse = {name: value * factor for name, value in target.items()}
-        values = metric.per_sample(data.problem, inputs, worse, target, None).double().cpu().numpy()
-        scores.append(float(metric.summarise(values)))
+        worse = {name: value * factor for name, value in data.target.items()}
+        scores.append(float(metric.summarise(data.scores(metric, worse))))
     expect(scores[0] < scores[1], f"twice the error must score higher, got {scores}")
 
 

@@ -3,64 +3,134 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pdebench_fm.data.sources import problem_of, specify
+from pdebench_fm.errors import UnsupportedError
 from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, Ids, OperatorModel, Progress, Trial
+from pdebench_fm.messages import one_line
 from pdebench_fm.plan import ModelSpec, model_spec
 from pdebench_fm.plugins import Registry, registry
 from pdebench_fm.problem import Channel, Fields, Grid, Problem
-from pdebench_fm.testing.claims import Check, ConformanceError, claims, expect, expect_close, parametrised
+from pdebench_fm.testing.claims import Check, Skipped, claims, expect, expect_close, guarded, parametrised
 from pdebench_fm.testing.examples import SmoothExamples
 
+_SOURCE, _SOLUTION = Channel("source"), Channel("solution")
+_K = tuple(Channel(name, "constant") for name in ("k11", "k22", "k12"))
+_SIZES = (16, 32, 64, 128, 256)
+_USUAL = tuple(
+    problem
+    for size in _SIZES
+    for problem in (
+        Problem((_SOURCE, *_K), (_SOLUTION,), Grid(size), homogeneous=True),
+        Problem((_SOURCE,), (_SOLUTION,), Grid(size)),
+    )
+)
+_TWO_FIELDS = tuple(
+    Problem((Channel("coefficient"), _SOURCE), (Channel("pressure"), Channel("velocity")), Grid(size))
+    for size in _SIZES
+)
 
-def model_checks(name: str, found: Registry | None = None, **arguments: Any) -> Callable[[Callable[..., Any]], Any]:
+
+def model_checks(
+    name: str, found: Registry | None = None, *, problem: Problem | str | None = None, **arguments: Any
+) -> Callable[[Callable[..., Any]], Any]:
     """Pytest decorator: runs the test once for each check of the registered model ``name``.
 
     Args:
         name: the model.
         found: where it is registered; everything installed by default.
+        problem: what to check it on, for a model that takes channels of its own: a problem, or the distribution
+            ``SUITE:NAME`` that has it. Only channels and grid are taken from there; values are smooth random ones.
         arguments: overrides of the model's arguments, e.g. a small width.
     """
-    return parametrised(lambda: checks_of_model(name, found, **arguments), MODEL_CHECKS)
+    return parametrised(lambda: model_subject(name, arguments, found, problem), MODEL_CHECKS)
 
 
-def checks_of_model(name: str, found: Registry | None = None, **arguments: Any) -> Iterator[tuple[str, Check]]:
-    """Yield (claim, check) for a registered model, on the first problem it supports."""
+def checks_of_model(
+    name: str, found: Registry | None = None, *, problem: Problem | str | None = None, **arguments: Any
+) -> Iterator[tuple[str, Check]]:
+    """Yield (claim, check) for a registered model, on the first problem it supports; arguments as for `model_checks`.
+
+    Raises:
+        UnknownNameError: nobody registered it.
+        UnsupportedError: it supports none of the problems tried.
+        ConformanceError: it cannot be made, or cannot say what it supports.
+    """
+    return claims(MODEL_CHECKS, model_subject(name, arguments, found, problem))
+
+
+def model_subject(
+    name: str, arguments: Mapping[str, Any], found: Registry | None = None, problem: Problem | str | None = None
+) -> _Subject:
+    """Make the model and settle what it is checked on: a subject of `MODEL_CHECKS`; errors as for `checks_of_model`.
+
+    A model that takes other channels is told so here, once, instead of failing every check with one line.
+    """
     found = found or registry()
-    return claims(MODEL_CHECKS, _Subject(model_spec(found, name, arguments), found))
+    tried = _USUAL if problem is None else _sizes(_problem_of(problem) if isinstance(problem, str) else problem)
+    spec = guarded(f"model {name!r} cannot be made", lambda: model_spec(found, name, arguments))
+    supported, reason = guarded(f"model {name!r}: supports fails", lambda: _first(spec.make(found), tried))
+    if supported is None:
+        advice = "give --distribution SUITE:NAME, one whose channels it takes (in Python: problem=)"
+        what = "none of the problems tried" if problem is None else "not this problem"
+        raise UnsupportedError(f"model {name!r} supports {what}: {reason}; {advice}")
+    return _Subject(spec, found, supported)
+
+
+def _problem_of(reference: str) -> Problem:
+    """The problem of a distribution ``SUITE:NAME``."""
+    from pdebench_fm.api import find_distribution
+
+    suite, title = find_distribution(reference)
+    distribution = suite.distributions[title]
+    split = next(iter(distribution.files)) if distribution.files else "test"
+    return problem_of(specify(distribution, registry(), split, 1, _SIZES[0], suite.data_seed), registry())
+
+
+def _sizes(problem: Problem) -> tuple[Problem, ...]:
+    """The same problem on small grids first: values are made up, so a check need not be as large as the data."""
+    sizes = dict.fromkeys((*_SIZES, problem.grid.size))
+    return tuple(problem.on(replace(problem.grid, size=size)) for size in sizes)
+
+
+def _first(model: OperatorModel, problems: Sequence[Problem]) -> tuple[Problem | None, str]:
+    """The first of ``problems`` that the model supports; where it supports none, why not the first."""
+    reasons = []
+    for problem in problems:
+        reason = model.supports(problem)
+        if reason is None:
+            return problem, ""
+        reasons.append(one_line(reason) or "it gives no reason")
+    return None, reasons[0]
 
 
 class _Subject:
     """A model under test, and the small problem it is tested on."""
 
-    def __init__(self, spec: ModelSpec, found: Registry) -> None:
+    def __init__(self, spec: ModelSpec, found: Registry, problem: Problem) -> None:
         self.spec = spec
         self.found = found
+        self.problem = problem
         self.kind: Any = found.load("models", spec.name)
 
     def new(self) -> OperatorModel:
         return self.spec.make(self.found)
 
-    def problem(self) -> Problem:
-        """The first problem that the model supports, of a few sizes and channels."""
-        model, reasons = self.new(), []
-        constants = tuple(Channel(name, "constant") for name in ("k11", "k22", "k12"))
-        for size in (16, 32, 64, 128, 256):
-            for extra in (constants, ()):
-                inputs = (Channel("source"), *extra)
-                problem = Problem(inputs, (Channel("solution"),), Grid(size), homogeneous=bool(extra))
-                reason = model.supports(problem)
-                if reason is None:
-                    return problem
-                reasons.append(reason)
-        raise ConformanceError(f"supports none of the problems tried; the first reason: {reasons[0]}")
+    def on_two_fields(self) -> _Subject:
+        """The same model on a problem of two input fields, no constants and two outputs."""
+        problem, reason = _first(self.new(), _TWO_FIELDS)
+        if problem is None:
+            raise Skipped(f"two input fields and two outputs are not supported: {reason}")
+        return _Subject(self.spec, self.found, problem)
 
     def ready(self, seed: int = 0) -> tuple[OperatorModel, SmoothExamples]:
-        model, data = self.new(), SmoothExamples(self.problem(), 8)
+        model, data = self.new(), SmoothExamples(self.problem, 8)
         model.initialise(data.problem, data, seed)
         return model, data
 
@@ -87,7 +157,7 @@ def check_declares_what_it_can(subject: _Subject) -> None:
     for name in ("learns_from_pretraining", "warm_starts", "from_scratch"):
         expect(isinstance(getattr(model, name), bool), f"{name} must be True or False, got {getattr(model, name)!r}")
     odd = Problem((Channel("source"),), (Channel("solution"),), Grid(7))
-    for problem in (subject.problem(), odd):
+    for problem in (subject.problem, odd):
         reason = model.supports(problem)
         expect(reason is None or (isinstance(reason, str) and reason.strip() != ""),
                 f"supports must return None or a reason, got {reason!r}")  # fmt: skip
@@ -189,7 +259,7 @@ def check_continues_after_loading(subject: _Subject) -> None:
     """A model that declares warm_starts can be fitted further after it was saved and loaded."""
     model, data = subject.ready()
     if not model.warm_starts:
-        return
+        raise Skipped("it declares warm_starts = False")
     with tempfile.TemporaryDirectory() as folder:
         subject.fit(model, data, Path(folder) / "first")
         loaded = subject.reloaded(model, Path(folder) / "saved")
@@ -211,6 +281,26 @@ def check_a_killed_fit_can_be_repeated(subject: _Subject) -> None:
     expect_close(_predict(undisturbed, data, range(2)), _predict(killed, data, range(2)), "a repeated fit differs")
 
 
+def check_predicts_every_output_of_two(subject: _Subject) -> None:
+    """`predict` keeps its claim on a problem of two input fields, no constants and two outputs."""
+    check_predicts_every_output(subject.on_two_fields())
+
+
+def check_leaves_two_inputs_alone(subject: _Subject) -> None:
+    """So does it where it has two input fields to leave as they are."""
+    check_leaves_inputs_alone(subject.on_two_fields())
+
+
+def check_fits_two_outputs(subject: _Subject) -> None:
+    """A short fit to two outputs ends well."""
+    check_fits_and_reports(subject.on_two_fields())
+
+
+def check_saves_and_loads_two_outputs(subject: _Subject) -> None:
+    """A model of two outputs predicts the same after loading."""
+    check_saves_and_loads(subject.on_two_fields())
+
+
 MODEL_CHECKS: tuple[Callable[[_Subject], None], ...] = (
     check_declares_what_it_can,
     check_search_space_is_plain_numbers,
@@ -223,6 +313,10 @@ MODEL_CHECKS: tuple[Callable[[_Subject], None], ...] = (
     check_saves_and_loads,
     check_continues_after_loading,
     check_a_killed_fit_can_be_repeated,
+    check_predicts_every_output_of_two,
+    check_leaves_two_inputs_alone,
+    check_fits_two_outputs,
+    check_saves_and_loads_two_outputs,
 )
 
 

@@ -7,17 +7,27 @@ from typing import Any
 
 from pdebench_fm.interfaces import TransferProtocol
 from pdebench_fm.plugins import registry
-from pdebench_fm.testing.claims import Check, claims, expect, parametrised
+from pdebench_fm.testing.claims import Check, claims, expect, guarded, parametrised
 
 
 def protocol_checks(name: str) -> Callable[[Callable[..., Any]], Any]:
     """Pytest decorator: checks a registered protocol."""
-    return parametrised(lambda: checks_of_protocol(name), PROTOCOL_CHECKS)
+    return parametrised(lambda: _subject(name), PROTOCOL_CHECKS)
 
 
 def checks_of_protocol(name: str) -> Iterator[tuple[str, Check]]:
-    """Yield (claim, check) for a registered protocol."""
-    return claims(PROTOCOL_CHECKS, registry().load("protocols", name)())
+    """Yield (claim, check) for a registered protocol.
+
+    Raises:
+        UnknownNameError: nobody registered it.
+        ConformanceError: it cannot be made.
+    """
+    return claims(PROTOCOL_CHECKS, _subject(name))
+
+
+def _subject(name: str) -> TransferProtocol:
+    protocol: TransferProtocol = guarded(f"protocol {name!r} cannot be made", registry().load("protocols", name))
+    return protocol
 
 
 def check_sizes_are_counts(protocol: TransferProtocol) -> None:

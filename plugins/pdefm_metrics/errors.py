@@ -55,7 +55,7 @@ class RelativeL1Median(Metric):
 class RelativeH1(Metric):
     """Mean of ‖u − u_ref‖_H1 / ‖u_ref‖_H1, with ‖u‖²_H1 = ∫ u² + |∇u|².
 
-    Derivatives are spectral on a periodic grid; elsewhere they are second-order differences.
+    Derivatives are spectral on a periodic grid; elsewhere they are central differences, one-sided at the edges.
     """
 
     def per_sample(
@@ -82,7 +82,7 @@ def _h1_squared(problem: Problem, values: Tensor) -> Tensor:
     """Mean over the grid of u² + |∇u|², (batch,)."""
     n, length = problem.grid.size, problem.grid.length
     if not problem.grid.periodic:
-        slopes = torch.gradient(values, spacing=length / (n - 1), dim=(-2, -1))
+        slopes = torch.gradient(values, spacing=problem.grid.spacing, dim=(-2, -1))
         return sum((s.square() for s in slopes), start=values.square()).mean(dim=(-3, -2, -1))
     spectrum = torch.fft.rfft2(values, norm="ortho")
     ky = 2 * math.pi / length * torch.fft.fftfreq(n, 1 / n, dtype=values.dtype, device=values.device)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from pdebench_fm.interfaces import Metric, PDESystem
+from pdebench_fm.interfaces.pde_system import NoResidualError
 from pdebench_fm.problem import Fields, Problem
 
 
 class PDEResidual(Metric):
-    """Mean of ‖Lu − f‖₂ / ‖f‖₂ of the prediction, in float64.
+    """Mean of ‖Lu − f‖₂ / ‖f‖₂ of the prediction, in float64; what stands for ‖f‖₂ is `PDESystem.residual_scale`.
 
     The residual differentiates twice, so that rough errors weigh far more than in `relative_l2`: values above 1 are
     usual even for good predictions.
@@ -23,9 +24,14 @@ class PDEResidual(Metric):
     def per_sample(
         self, problem: Problem, inputs: Fields, prediction: Fields, target: Fields, system: PDESystem | None
     ) -> Tensor:
-        """Relative residual of each example, (batch,)."""
+        """Relative residual of each example, (batch,).
+
+        Raises:
+            NoResidualError: the system has no residual.
+        """
         assert system is not None
         given = {name: values.double() for name, values in inputs.items()}
         residual = system.residual(given, {name: values.double() for name, values in prediction.items()})
-        source = given[problem.input_fields[0]]
-        return residual.flatten(1).norm(dim=1) / source.flatten(1).norm(dim=1)
+        if residual is None:
+            raise NoResidualError(f"{type(system).__name__} has no residual")
+        return residual.flatten(1).norm(dim=1) / system.residual_scale(given)

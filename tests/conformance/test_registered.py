@@ -17,6 +17,7 @@ from pdebench_fm.testing import (
     checks_of_metric,
     checks_of_model,
     checks_of_protocol,
+    in_pytest,
 )
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -66,22 +67,22 @@ def test_every_entry_can_be_imported() -> None:
 @pytest.mark.parametrize("claim", claims(MODEL_CHECKS))
 @pytest.mark.parametrize("name", models())
 def test_model(name: str, claim: str) -> None:
-    dict(checks_of_model(name, None, **SMALL.get(name, {})))[claim]()
+    in_pytest(dict(checks_of_model(name, None, **SMALL.get(name, {})))[claim])
 
 
 @pytest.mark.parametrize("claim", claims(DISTRIBUTION_CHECKS))
 @pytest.mark.parametrize("reference", distributions())
 def test_distribution(reference: str, claim: str) -> None:
-    dict(checks_of_distribution(reference))[claim]()
+    in_pytest(dict(checks_of_distribution(reference))[claim])
 
 
 @pytest.mark.parametrize("claim", claims(METRIC_CHECKS))
 @pytest.mark.parametrize("name", registry().names("metrics"))
 def test_metric(name: str, claim: str) -> None:
-    dict(checks_of_metric(name))[claim]()
+    in_pytest(dict(checks_of_metric(name))[claim])
 
 
 @pytest.mark.parametrize("claim", claims(PROTOCOL_CHECKS))
 @pytest.mark.parametrize("name", registry().names("protocols"))
 def test_protocol(name: str, claim: str) -> None:
-    dict(checks_of_protocol(name))[claim]()
+    in_pytest(dict(checks_of_protocol(name))[claim])

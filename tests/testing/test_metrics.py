@@ -1,0 +1,87 @@
+"""The checks of metrics can fail: for each there is a metric that breaks that claim and no other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from torch import Tensor
+
+from pdebench_fm.interfaces import Metric, PDESystem
+from pdebench_fm.problem import Fields, Problem
+from pdebench_fm.testing import METRIC_CHECKS
+from pdebench_fm.testing.claims import claims
+from tests.testing.outcomes import outcomes
+
+
+class Difference(Metric):
+    def per_sample(
+        self, problem: Problem, inputs: Fields, prediction: Fields, target: Fields, system: PDESystem | None
+    ) -> Tensor:
+        return (prediction["solution"] - target["solution"]).double().flatten(1).norm(dim=1)
+
+
+class Floored(Difference):
+    def per_sample(self, *arguments: Any) -> Tensor:
+        return super().per_sample(*arguments) + 1e-6
+
+
+class OneForAll(Difference):
+    def per_sample(self, *arguments: Any) -> Tensor:
+        return super().per_sample(*arguments).mean(dim=0, keepdim=True)
+
+
+class SkipsNaN(Difference):
+    def summarise(self, values: np.ndarray) -> np.ndarray:
+        return np.asarray(np.nanmean(values, axis=-1))
+
+
+class HigherIsBetter(Difference):
+    def per_sample(self, *arguments: Any) -> Tensor:
+        return -super().per_sample(*arguments)
+
+
+class Residual(Metric):
+    @property
+    def needs_system(self) -> bool:
+        return True
+
+    def per_sample(
+        self, problem: Problem, inputs: Fields, prediction: Fields, target: Fields, system: PDESystem | None
+    ) -> Tensor:
+        assert system is not None
+        residual = system.residual(inputs, prediction)
+        assert residual is not None
+        return residual.flatten(1).norm(dim=1)
+
+
+class ResidualOfTheTarget(Residual):
+    """Never looks at the prediction."""
+
+    def per_sample(
+        self, problem: Problem, inputs: Fields, prediction: Fields, target: Fields, system: PDESystem | None
+    ) -> Tensor:
+        return super().per_sample(problem, inputs, target, target, system)
+
+
+class ResidualAndMore(Residual):
+    def per_sample(self, *arguments: Any) -> Tensor:
+        return super().per_sample(*arguments) + 1e-3
+
+
+@pytest.mark.parametrize(
+    ("metric", "broken"),
+    [
+        (Difference, set()),
+        (Residual, set()),
+        (ResidualOfTheTarget, {"nan_stays_nan", "worse_scores_higher"}),
+        (ResidualAndMore, {"truth_scores_zero"}),
+        (Floored, {"truth_scores_zero"}),
+        (OneForAll, {"truth_scores_zero"}),
+        (SkipsNaN, {"nan_stays_nan"}),
+        (HigherIsBetter, {"worse_scores_higher"}),
+    ],
+)
+def test_a_metric_fails_the_claim_it_breaks(metric: type[Metric], broken: set[str]) -> None:
+    assert outcomes(claims(METRIC_CHECKS, metric())).keys() == broken

@@ -1,0 +1,306 @@
+"""The checks of models can fail: for each there is a model that breaks that claim and no other."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pytest
+
+from pdebench_fm.errors import UnsupportedError
+from pdebench_fm.hookspecs import ModelEntry
+from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, OperatorModel, Progress, Trial
+from pdebench_fm.plugins import registry
+from pdebench_fm.problem import Channel, Fields, Grid, Problem
+from pdebench_fm.testing import MODEL_CHECKS, ConformanceError, checks_of_model, model_checks
+from tests.testing.outcomes import outcomes
+
+
+class Good(OperatorModel):
+    """u = a f + b for each output: two numbers, random at first and found by least squares."""
+
+    def __init__(self) -> None:
+        self.weights = np.zeros((1, 2))
+        self.loaded = False
+
+    @property
+    def parameters(self) -> int:
+        return self.weights.size
+
+    def initialise(self, problem: Problem, train: Examples, seed: int) -> None:
+        self.weights = np.random.default_rng(seed).standard_normal((len(problem.outputs), 2))
+
+    def fit(
+        self, train: Examples, validation: Examples, budget: Budget, trial: Trial, context: FitContext
+    ) -> FitReport:
+        inputs, outputs = train.batch(range(len(train)))
+        source = inputs["source"].double().numpy().ravel()
+        design = np.stack([source, np.ones_like(source)], axis=1)
+        context.progress(Progress(0, 1))
+        targets = np.stack([value.double().numpy().ravel() for value in outputs.values()], axis=1)
+        self.weights = np.linalg.lstsq(design, targets)[0].T
+        context.progress(Progress(1, 1))
+        return FitReport(epochs=1)
+
+    def predict(self, problem: Problem, inputs: Fields) -> Fields:
+        weights = zip(problem.output_names, self.weights, strict=True)
+        return {name: (inputs["source"] * a + b).float() for name, (a, b) in weights}
+
+    def save(self, path: Path) -> None:
+        (path / "weights.json").write_text(json.dumps(self.weights.tolist()))
+
+    @classmethod
+    def load(cls, path: Path, device: str = "cpu") -> Self:
+        model = cls()
+        model.weights = np.asarray(json.loads((path / "weights.json").read_text()))
+        model.loaded = True
+        return model
+
+
+class DeclaresNumbers(Good):
+    warm_starts: ClassVar[Any] = 1
+
+
+class RefusesWithoutReason(Good):
+    def supports(self, problem: Problem) -> str | None:
+        return " " if problem.grid.size == 7 else None
+
+
+class SearchesNaN(Good):
+    def search_space(self, budget: Budget) -> Sequence[Mapping[str, float]]:
+        return [{"learning_rate": 1e-3}, {"learning_rate": math.nan}]
+
+
+class PredictsFloat64(Good):
+    def predict(self, problem: Problem, inputs: Fields) -> Fields:
+        return {name: value.double() for name, value in super().predict(problem, inputs).items()}
+
+
+class PredictsWithGradient(Good):
+    def predict(self, problem: Problem, inputs: Fields) -> Fields:
+        return {name: value.requires_grad_() for name, value in super().predict(problem, inputs).items()}
+
+
+class ChangesItsInputs(Good):
+    def predict(self, problem: Problem, inputs: Fields) -> Fields:
+        prediction = super().predict(problem, inputs)
+        inputs["source"].mul_(2)
+        return prediction
+
+
+class LooksAtTheBatch(Good):
+    def predict(self, problem: Problem, inputs: Fields) -> Fields:
+        return {name: value - value.mean(dim=0) for name, value in super().predict(problem, inputs).items()}
+
+
+class IgnoresItsSeed(Good):
+    calls: ClassVar[Any] = itertools.count()
+
+    def initialise(self, problem: Problem, train: Examples, seed: int) -> None:
+        super().initialise(problem, train, next(self.calls))
+
+
+class ReportsNegativeTime(Good):
+    def fit(self, *arguments: Any) -> FitReport:
+        super().fit(*arguments)
+        return FitReport(epochs=1, train_seconds=-1.0)
+
+
+class PredictsNaNOnceFitted(Good):
+    def fit(self, *arguments: Any) -> FitReport:
+        report = super().fit(*arguments)
+        self.weights = self.weights * math.nan
+        return report
+
+
+class FitsAtRandom(Good):
+    calls: ClassVar[Any] = itertools.count()
+
+    def fit(self, *arguments: Any) -> FitReport:
+        report = super().fit(*arguments)
+        self.weights = self.weights + next(self.calls)
+        return report
+
+
+class LosesItsWeights(Good):
+    def save(self, path: Path) -> None:
+        (path / "weights.json").write_text(json.dumps(np.zeros_like(self.weights).tolist()))
+
+
+class DivergesOnceLoaded(Good):
+    def fit(self, *arguments: Any) -> FitReport:
+        return FitReport("diverged", "lost its optimiser") if self.loaded else super().fit(*arguments)
+
+
+class BelievesItHasFinished(Good):
+    def fit(
+        self, train: Examples, validation: Examples, budget: Budget, trial: Trial, context: FitContext
+    ) -> FitReport:
+        started = context.workspace / "started"
+        if started.exists():
+            return FitReport(epochs=1)
+        started.touch()
+        return super().fit(train, validation, budget, trial, context)
+
+
+class KnowsOneOutput(Good):
+    def predict(self, problem: Problem, inputs: Fields) -> Fields:
+        return dict([*super().predict(problem, inputs).items()][:1])
+
+
+class ChangesItsOtherInput(Good):
+    def predict(self, problem: Problem, inputs: Fields) -> Fields:
+        for name in {*problem.input_fields} - {"source"}:
+            inputs[name].mul_(2)
+        return super().predict(problem, inputs)
+
+
+class DivergesOnTwoOutputs(Good):
+    def fit(self, *arguments: Any) -> FitReport:
+        report = super().fit(*arguments)
+        return report if len(self.weights) == 1 else FitReport("diverged", "one too many")
+
+
+class LosesItsOtherOutput(Good):
+    def save(self, path: Path) -> None:
+        self.weights[1:] = self.weights[:1]
+        super().save(path)
+
+    @classmethod
+    def load(cls, path: Path, device: str = "cpu") -> Self:
+        model = super().load(path)
+        model.weights[1:] = 0.0
+        return model
+
+
+# What fails with each; that a fit is random shows wherever two fits are compared, NaN wherever predictions are.
+BROKEN: dict[type[Good], set[str]] = {
+    DeclaresNumbers: {"declares_what_it_can"},
+    RefusesWithoutReason: {"declares_what_it_can"},
+    SearchesNaN: {"search_space_is_plain_numbers"},
+    PredictsFloat64: {"predicts_every_output", "predicts_every_output_of_two"},
+    PredictsWithGradient: {"predicts_every_output", "predicts_every_output_of_two"},
+    ChangesItsInputs: {"leaves_inputs_alone", "leaves_two_inputs_alone"},
+    LooksAtTheBatch: {"predicts_each_example_alone"},
+    IgnoresItsSeed: {"seed_fixes_initialisation"},
+    ReportsNegativeTime: {"fits_and_reports", "fits_two_outputs"},
+    PredictsNaNOnceFitted: {
+        "fits_and_reports",
+        "fit_is_reproducible",
+        "predicts_each_example_alone",
+        "saves_and_loads",
+        "a_killed_fit_can_be_repeated",
+        "fits_two_outputs",
+        "saves_and_loads_two_outputs",
+    },
+    FitsAtRandom: {"fit_is_reproducible", "a_killed_fit_can_be_repeated"},
+    LosesItsWeights: {"saves_and_loads", "saves_and_loads_two_outputs"},
+    DivergesOnceLoaded: {"continues_after_loading"},
+    BelievesItHasFinished: {"a_killed_fit_can_be_repeated"},
+    KnowsOneOutput: {"predicts_every_output_of_two"},
+    ChangesItsOtherInput: {"leaves_two_inputs_alone"},
+    DivergesOnTwoOutputs: {"fits_two_outputs"},
+    LosesItsOtherOutput: {"saves_and_loads_two_outputs"},
+}
+
+
+def failing(model: type[OperatorModel], **on: Any) -> dict[str, str]:
+    """The claims that a model breaks, and what is said of it."""
+    found = registry().with_model(ModelEntry("broken", "1", model, ""))
+    return outcomes(checks_of_model("broken", found, **on))
+
+
+def test_a_good_model_passes_all() -> None:
+    assert failing(Good) == {}
+
+
+@pytest.mark.parametrize(("model", "claims"), BROKEN.items(), ids=[model.__name__ for model in BROKEN])
+def test_a_broken_model_fails_the_claim_it_breaks(model: type[Good], claims: set[str]) -> None:
+    said = failing(model)
+    assert said.keys() == claims
+    assert all(text and len(text.splitlines()) == 1 for text in said.values())
+
+
+def test_every_claim_on_models_can_be_broken() -> None:
+    assert {claim for claims in BROKEN.values() for claim in claims} == {
+        check.__name__.removeprefix("check_") for check in MODEL_CHECKS
+    }
+
+
+class Haughty(Good):
+    def supports(self, problem: Problem) -> str | None:
+        return "beneath\nme"
+
+
+class OfOtherChannels(Good):
+    """Takes one problem alone, that of `OTHER`."""
+
+    def supports(self, problem: Problem) -> str | None:
+        return None if set(problem.inputs) == set(OTHER.inputs) else "wants a permeability"
+
+
+OTHER = Problem((Channel("source"), Channel("permeability")), (Channel("pressure"),), Grid(24, 2.0))
+
+
+def test_a_model_that_supports_nothing_is_told_so_once_with_its_own_reason_and_what_to_do() -> None:
+    with pytest.raises(UnsupportedError) as refused:
+        failing(Haughty)
+    assert str(refused.value) == (
+        "model 'broken' supports none of the problems tried: beneath me; "
+        "give --distribution SUITE:NAME, one whose channels it takes (in Python: problem=)"
+    )
+    with pytest.raises(UnsupportedError, match="supports not this problem: wants a permeability; give"):
+        failing(OfOtherChannels, problem="smoke:SYS-1(1,5)")
+
+
+def test_a_model_of_other_channels_is_checked_on_the_problem_it_is_given() -> None:
+    reason = "skipped: two input fields and two outputs are not supported: wants a permeability"
+    skipped = dict.fromkeys(("predicts_every_output_of_two", "leaves_two_inputs_alone", "fits_two_outputs",
+                             "saves_and_loads_two_outputs"), reason)  # fmt: skip
+    assert failing(OfOtherChannels, problem=OTHER) == skipped
+
+
+def test_channels_may_come_from_a_distribution_and_its_grid_from_what_the_model_takes(tmp_path: Path) -> None:
+    seen = set()
+
+    class Watched(Good):
+        def supports(self, problem: Problem) -> str | None:
+            return None if problem.grid.size == 32 else "32 points a side, please"
+
+        def predict(self, problem: Problem, inputs: Fields) -> Fields:
+            seen.add((problem.input_names, problem.grid.size, problem.homogeneous))
+            return super().predict(problem, inputs)
+
+    assert failing(Watched, problem="smoke:SYS-3(1,5)") == {}
+    assert seen == {(("source", "k11", "k22", "k12", "omega"), 32, True), (("coefficient", "source"), 32, False)}
+
+
+def test_a_model_that_does_not_warm_start_skips_that_claim_visibly() -> None:
+    class Stubborn(Good):
+        warm_starts: ClassVar[Any] = False
+
+    assert failing(Stubborn) == {"continues_after_loading": "skipped: it declares warm_starts = False"}
+
+
+def test_what_a_constructor_raises_is_one_line() -> None:
+    class Abstract(OperatorModel):
+        pass
+
+    class Silent(Good):
+        def supports(self, problem: Problem) -> str | None:
+            raise ZeroDivisionError("no\nidea")
+
+    with pytest.raises(ConformanceError, match="model 'broken' cannot be made: TypeError: Can't instantiate abstract"):
+        failing(Abstract)
+    with pytest.raises(ConformanceError, match="model 'broken': supports fails: ZeroDivisionError: no idea"):
+        failing(Silent)
+
+
+@model_checks("good", registry().with_model(ModelEntry("good", "1", Good, "")))
+def test_the_decorator_runs_one_case_a_claim(check: Any) -> None:
+    check()

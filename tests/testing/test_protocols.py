@@ -1,0 +1,62 @@
+"""The checks of protocols can fail: for each there is a protocol that breaks that claim and no other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import pytest
+
+from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, OperatorModel, TransferProtocol, Trial
+from pdebench_fm.testing import PROTOCOL_CHECKS
+from pdebench_fm.testing.claims import claims
+from tests.testing.outcomes import outcomes
+
+
+class Head(TransferProtocol):
+    @property
+    def starts_from(self) -> Literal["pretrained", "initialised"]:
+        return "pretrained"
+
+    def sizes(self, downstream: Sequence[int]) -> Sequence[int]:
+        return downstream
+
+    def adapt(
+        self,
+        model: OperatorModel,
+        train: Examples,
+        validation: Examples,
+        budget: Budget,
+        trial: Trial,
+        context: FitContext,
+    ) -> FitReport:
+        return FitReport()
+
+
+class Backwards(Head):
+    def sizes(self, downstream: Sequence[int]) -> Sequence[int]:
+        return downstream[::-1]
+
+
+class Nowhere(Head):
+    def sizes(self, downstream: Sequence[int]) -> Sequence[int]:
+        return ()
+
+
+class FromThinAir(Head):
+    @property
+    def starts_from(self) -> Any:
+        return "thin air"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "broken"),
+    [
+        (Head, set()),
+        (Backwards, {"sizes_are_counts"}),
+        (Nowhere, {"sizes_are_counts"}),
+        (FromThinAir, {"start_is_known"}),
+    ],
+)
+def test_a_protocol_fails_the_claim_it_breaks(protocol: type[TransferProtocol], broken: set[str]) -> None:
+    assert outcomes(claims(PROTOCOL_CHECKS, protocol())).keys() == broken
