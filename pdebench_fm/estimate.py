@@ -13,6 +13,7 @@ import numpy as np
 from pdebench_fm.data.sources import problem_of
 from pdebench_fm.errors import RunError
 from pdebench_fm.interfaces import Budget, Examples, FitContext, Ids, OperatorModel, Trial
+from pdebench_fm.messages import named
 from pdebench_fm.plan import PRETRAINING, Job, Plan, trained_examples, training_size, validation_size
 from pdebench_fm.plugins import Registry
 from pdebench_fm.problem import Fields, Problem
@@ -134,8 +135,8 @@ def estimate(plan: Plan, left: Mapping[str, Job], registry: Registry, device: st
             try:
                 rates[key] = _measure(plan.model.make(registry), problem, device)
             except Exception as error:  # somebody else's model, or no memory for one of this size
-                text = f"{type(error).__name__}: {error}"
-                raise RunError(f"{plan.model.name} cannot be tried on a grid of {problem.grid.size}: {text}") from error
+                what = f"{plan.model.name} cannot be tried on a grid of {problem.grid.size}"
+                raise RunError(f"{what}: {named(error)}") from error
         _count(job, part, rates[key])
         if job.kind == "point" and job.description["trials"]:
             cost.bytes += rates[key].bytes

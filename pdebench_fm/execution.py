@@ -19,6 +19,7 @@ from pdebench_fm.errors import RunError
 from pdebench_fm.interfaces import Progress
 from pdebench_fm.interfaces.executor import Executor, JobT, OutcomeT, Report
 from pdebench_fm.memory import keep_freed_memory
+from pdebench_fm.messages import named
 
 _PATIENCE = 0.5  # seconds
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -168,7 +169,7 @@ def _work(pipe: Connection, perform: Callable[[Any, Report], Any], threads: int,
         try:
             outcome = perform(job, partial(send, "report"))
         except Exception as error:
-            send("error", RunError(f"{type(error).__name__}: {error}"))
+            send("error", RunError(named(error)))
         else:
             send("outcome", outcome)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pdebench_fm.errors import PdefmError
+
 EXPECTED = {
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
@@ -14,6 +16,7 @@ EXPECTED = {
     "tuple_type": "must be a list",
     "dict_type": "must be a mapping",
     "model_type": "must be a mapping",
+    "missing": "must be given",
 }
 """What pydantic's error types say, in our words."""
 
@@ -22,6 +25,26 @@ def printable(text: str, limit: int = 200) -> str:
     """Return the text with control characters escaped, cut to ``limit`` characters: safe on one line of a terminal."""
     safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: limit + 1])
     return safe if len(safe) <= limit else safe[: limit - 1] + "…"
+
+
+def one_line(text: object) -> str:
+    """Return the text with line ends, tabs and runs of spaces made one space each."""
+    return " ".join(str(text).split())
+
+
+def quoted(text: object) -> str:
+    """Return what somebody else's code says, fit for one line of a record and of a terminal."""
+    return printable(one_line(text), 500)
+
+
+def named(error: BaseException) -> str:
+    """Return what somebody else's error says, on one line and with its type in front: the text alone may be empty."""
+    return f"{type(error).__name__}: {one_line(error)}"
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what an error says, on one line: one of ours speaks for itself, any other needs its type."""
+    return one_line(error) if isinstance(error, PdefmError) else named(error)
 
 
 def show(value: Any) -> str:

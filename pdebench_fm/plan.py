@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, Literal
 
-from pdebench_fm.arguments import bind
+from pdebench_fm.arguments import bind, call
 from pdebench_fm.data.sources import SetSpec, problem_of, specify
 from pdebench_fm.errors import SettingError, UnsupportedError, UsageError
 from pdebench_fm.identity import job_id
 from pdebench_fm.interfaces import Budget, OperatorModel, Split, TransferProtocol
+from pdebench_fm.interfaces.metric import PRIMARY
 from pdebench_fm.plugins import Registry
 from pdebench_fm.problem import Problem
 from pdebench_fm.suite import Profile, Suite, Task
@@ -25,7 +26,7 @@ TRAINING_VERSION = "1"
 """Version of `pdebench_fm.training` and of how jobs are carried out: bump it where a score could change."""
 
 PRETRAINING: Final = "pretraining"
-SCORE = "relative_l2"
+SCORE = PRIMARY
 """The metric by which trials are chosen, on validation examples."""
 
 
@@ -44,7 +45,7 @@ class ModelSpec:
 
     def make(self, registry: Registry) -> OperatorModel:
         """Construct the model, without weights."""
-        model: OperatorModel = registry.load("models", self.name)(**self.arguments)
+        model: OperatorModel = call(registry.load("models", self.name), self.arguments)
         return model
 
 
@@ -143,7 +144,7 @@ def model_spec(registry: Registry, name: str, overrides: Mapping[str, Any] | Non
     factory = registry.load("models", name)
     arguments = bind(factory, {**entry.arguments, **(overrides or {})})
     try:
-        factory(**arguments)
+        call(factory, arguments)
     except SettingError as error:
         raise SettingError(f"model {name}: {error.setting}", error.message) from None
     return ModelSpec(name, entry.family or name, entry.version, arguments)
@@ -210,24 +211,21 @@ class _Planner:
         refusal = refusal or protocol.refuses(self.model)
         if protocol.starts_from == "pretrained":
             refusal = refusal or self._refusal_of_pretraining(task)
-        for examples in protocol.sizes(self.profile.examples.downstream):
-            # Without downstream examples a pre-trained model is the same whatever the seed: one row says it all.
-            same = examples == 0 and protocol.starts_from == "pretrained"
-            for seed in range(1 if same else self.seeds):
-                point = self._point(task, protocol, {"name": name, "version": entry.version}, examples, seed, refusal)
-                self.plan.rows.append(
-                    Row(
-                        job=point,
-                        kind="point",
-                        task=task.name,
-                        shift=task.shift,
-                        protocol=name,
-                        examples=examples,
-                        seed=seed,
-                        pretraining=self._pretraining_id(task, protocol),
-                        unsupported=refusal or "",
-                    )
+        named = {"name": name, "version": entry.version}
+        for examples, seed in _cells(protocol, self.profile, self.seeds):
+            self.plan.rows.append(
+                Row(
+                    job=self._point(task, protocol, named, examples, seed, refusal),
+                    kind="point",
+                    task=task.name,
+                    shift=task.shift,
+                    protocol=name,
+                    examples=examples,
+                    seed=seed,
+                    pretraining=self._pretraining_id(task, protocol),
+                    unsupported=refusal or "",
                 )
+            )
 
     def _point(
         self,
@@ -239,41 +237,72 @@ class _Planner:
         refusal: str | None,
     ) -> Job:
         """Describe one downstream point and its trials, and add them to the plan unless the model refuses."""
-        pool = self._sets([task.downstream], "train", self.profile.examples.pool_size)
-        validation = self._sets([task.downstream], "validation", self.profile.downstream_validation)
-        test = self._sets([task.downstream], "test", self.profile.examples.test)
-        start, parents = self._start(task, protocol, pool, refusal)
-        common = {
-            "model": self.plan.model.describe(),
+        sets = {
+            "train": self._sets([task.downstream], "train", self.profile.examples.pool_size),
+            "validation": self._sets([task.downstream], "validation", self.profile.downstream_validation),
+            "test": self._sets([task.downstream], "test", self.profile.examples.test),
+        }
+        start, parents = self._start(task, protocol, sets["train"], refusal)
+        own = {
             "protocol": named,
             "start": start,
-            "train": {"sets": _described(pool) if examples else [], "few_shot": {"examples": examples, "seed": seed}},
+            "train": {
+                "sets": _described(sets["train"]) if examples else [],
+                "few_shot": {"examples": examples, "seed": seed},
+            },
             "seed": seed,
+        }
+        budget = self._downstream_budget(protocol) if examples else None
+        label = f"{task.name} · {named['name']} · N={examples}" + (f" · seed {seed}" if self.seeds > 1 else "")
+        return self._tuned(own, sets, budget, label, parents, add=refusal is None)
+
+    def _tuned(
+        self,
+        own: Mapping[str, Any],
+        sets: Mapping[str, tuple[SetSpec, ...]],
+        budget: Budget | None,
+        label: str,
+        parents: tuple[str, ...] = (),
+        *,
+        add: bool,
+    ) -> Job:
+        """Describe a point and the trials among which it chooses, one for each value of the model's search space.
+
+        Args:
+            own: what only this point's description has.
+            sets: ``train``, ``validation`` and ``test``.
+            budget: of each trial; None where there is nothing to fit, and so no trials.
+            label: what to show the user.
+            parents: what the fits start from.
+            add: whether the jobs join the plan.
+        """
+        common = {
+            "model": self.plan.model.describe(),
+            **own,
             "precision": self.plan.precision,
             "training": TRAINING_VERSION,
             "selection": {"name": SCORE, "version": self.registry.get("metrics", SCORE).version},
         }
-        label = f"{task.name} · {named['name']} · N={examples}" + (f" · seed {seed}" if self.seeds > 1 else "")
         trials: list[Job] = []
-        if examples > 0:
-            budget = self._downstream_budget(protocol)
+        if budget is not None:
+            tried = {
+                "kind": "trial",
+                **common,
+                "validation": {"sets": _described(sets["validation"])},
+                "budget": _describe_budget(budget),
+            }
+            read = {"train": sets["train"], "validation": sets["validation"]}
             for hyperparameters in self.model.search_space(budget):
-                description = {
-                    "kind": "trial",
-                    **common,
-                    "validation": {"sets": _described(validation)},
-                    "budget": _describe_budget(budget),
-                    "hyperparameters": dict(hyperparameters),
-                }
-                sets = {"train": pool, "validation": validation}
-                trials.append(Job(description, parents, sets, f"{label} · {_short(hyperparameters)}"))
+                description = {**tried, "hyperparameters": dict(hyperparameters)}
+                trials.append(Job(description, parents, read, f"{label} · {_short(hyperparameters)}"))
+        ids = [trial.id for trial in trials]
         point = Job(
-            {"kind": "point", **common, "trials": [trial.id for trial in trials], "test": {"sets": _described(test)}},
-            tuple(trial.id for trial in trials) or parents,
-            {"train": pool, "test": test},
+            {"kind": "point", **common, "trials": ids, "test": {"sets": _described(sets["test"])}},
+            tuple(ids) or parents,
+            {"train": sets["train"], "test": sets["test"]},
             label,
         )
-        if refusal is None:
+        if add:
             for job in (*trials, point):
                 self.plan.add(job)
         return point
@@ -298,49 +327,23 @@ class _Planner:
             return self.pretrained[name]
         distributions = self.suite.pretraining[name]
         counts = self.profile.examples
-        train = self._sets(distributions, PRETRAINING, counts.pretraining)
-        validation = self._sets(distributions, "validation", counts.validation)
-        test = self._sets(distributions, "test", counts.test)
-        problem = self._problem(train)
-        budget = _budget(self.profile.training.epochs, self.profile.training.steps, self.profile.training.batch_size,
-                         self.profile.training.learning_rates)  # fmt: skip
-        common = {
-            "model": self.plan.model.describe(),
-            "protocol": {"name": PRETRAINING, "version": "1"},
-            "start": {"from": "initialised", "problem": problem.describe()},
-            "train": {"sets": _described(train)},
-            "seed": 0,
-            "precision": self.plan.precision,
-            "training": TRAINING_VERSION,
-            "selection": {"name": SCORE, "version": self.registry.get("metrics", SCORE).version},
+        sets = {
+            "train": self._sets(distributions, PRETRAINING, counts.pretraining),
+            "validation": self._sets(distributions, "validation", counts.validation),
+            "test": self._sets(distributions, "test", counts.test),
         }
-        trials = [
-            Job(
-                {
-                    "kind": "trial",
-                    **common,
-                    "validation": {"sets": _described(validation)},
-                    "budget": _describe_budget(budget),
-                    "hyperparameters": dict(hyperparameters),
-                },
-                (),
-                {"train": train, "validation": validation},
-                f"pre-training {name} · {_short(hyperparameters)}",
-            )
-            for hyperparameters in self.model.search_space(budget)
-        ]
-        point = Job(
-            {"kind": "point", **common, "trials": [trial.id for trial in trials], "test": {"sets": _described(test)}},
-            tuple(trial.id for trial in trials),
-            {"train": train, "test": test},
-            f"pre-training {name}",
-        )
+        own = {
+            "protocol": {"name": PRETRAINING, "version": "1"},
+            "start": {"from": "initialised", "problem": self._problem(sets["train"]).describe()},
+            "train": {"sets": _described(sets["train"])},
+            "seed": 0,
+        }
+        training = self.profile.training
+        budget = _budget(training.epochs, training.steps, training.batch_size, training.learning_rates)
+        point = self._tuned(own, sets, budget, f"pre-training {name}", add=add)
         if add:
-            for job in (*trials, point):
-                self.plan.add(job)
             examples = counts.pretraining * len(distributions)
-            row = Row(point, "pretraining", name, "none", PRETRAINING, examples, 0, None)
-            self.plan.rows.append(row)
+            self.plan.rows.append(Row(point, "pretraining", name, "none", PRETRAINING, examples, 0, None))
             self.pretrained[name] = point
         return point
 
@@ -433,10 +436,16 @@ def expected_rows(suite: Suite, profile_name: str, registry: Registry) -> Iterat
     for task in suite.tasks:
         for name in suite.protocols:
             protocol: TransferProtocol = registry.load("protocols", name)()
-            for examples in protocol.sizes(profile.examples.downstream):
-                same = examples == 0 and protocol.starts_from == "pretrained"
-                for seed in range(1 if same else profile.seeds):
-                    yield task.name, name, examples, seed
+            for examples, seed in _cells(protocol, profile, profile.seeds):
+                yield task.name, name, examples, seed
+
+
+def _cells(protocol: TransferProtocol, profile: Profile, seeds: int) -> Iterator[tuple[int, int]]:
+    """Every (examples, seed) of one arm on one task."""
+    for examples in protocol.sizes(profile.examples.downstream):
+        # Without downstream examples a pre-trained model is the same whatever the seed: one row says it all.
+        same = examples == 0 and protocol.starts_from == "pretrained"
+        yield from ((examples, seed) for seed in range(1 if same else seeds))
 
 
 def _budget(epochs: int | None, steps: int | None, batch_size: int, rates: Sequence[float]) -> Budget:

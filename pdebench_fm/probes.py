@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from pdebench_fm.data.combine import CHUNK
+from pdebench_fm.data.combine import Subset
 from pdebench_fm.data.sources import OpenSet
+from pdebench_fm.files import replacing
 from pdebench_fm.interfaces import Metric, OperatorModel
 from pdebench_fm.streams import Stream
 from pdebench_fm.training.precision import matmul_precision
@@ -40,11 +40,8 @@ def coefficient_rise(model: OperatorModel, sets: Sequence[OpenSet], metric: Metr
         examples, problem = opened.examples, opened.examples.problem
         if not problem.constants or len(examples) < 2:
             return None
-        donors = _donors(len(examples))
-        for start in range(0, len(examples), CHUNK):
-            ids = np.arange(start, min(start + CHUNK, len(examples)))
-            inputs, target = examples.batch(ids)
-            others, _ = examples.batch(donors[ids])
+        donors = Subset(examples, _donors(len(examples)))
+        for (inputs, target), (others, _) in zip(examples.batches(), donors.batches(), strict=True):
             changed = {**inputs, **{name: others[name] for name in problem.constants}}
             with matmul_precision(tf32=False):
                 prediction = model.predict(problem, changed)
@@ -81,10 +78,8 @@ def keep_samples(model: OperatorModel, sets: Sequence[OpenSet], values: np.ndarr
         ):
             fields[name].append(field[0].detach().float().cpu().numpy())
     source, truth, predicted = (np.stack(fields[name]) for name in ("source", "truth", "prediction"))
-    temporary = folder / f"samples.{os.getpid()}.tmp"
-    with temporary.open("wb") as file:
+    with replacing(folder / SAMPLES) as temporary, temporary.open("wb") as file:
         np.savez(file, examples=chosen, errors=values[chosen], source=source, truth=truth, prediction=predicted)
-    os.replace(temporary, folder / SAMPLES)
 
 
 def _donors(count: int) -> np.ndarray:

@@ -18,12 +18,15 @@ from pdebench_fm.errors import UsageError
 from pdebench_fm.execution import InProcessExecutor
 from pdebench_fm.group import Group
 from pdebench_fm.interfaces import Executor, Progress
+from pdebench_fm.job_store import JobStore
+from pdebench_fm.messages import quoted
 from pdebench_fm.plan import TRAINING_VERSION, Job, Plan, Row, trained_examples, validation_size
 from pdebench_fm.plugins import Registry
 from pdebench_fm.provenance import provenance
 from pdebench_fm.records import Record, TrialRecord
+from pdebench_fm.scoring import load_metrics, scored_with
 from pdebench_fm.shift import RealisedShift
-from pdebench_fm.work import Outcome, Perform, Worker, one_line
+from pdebench_fm.work import Outcome, Perform
 
 
 class Reporter(Protocol):
@@ -100,14 +103,9 @@ def run_plan(
     """
     reporter = reporter or Silent()
     executor = executor or InProcessExecutor()
-    worker = Worker(plan, registry, output, device)
+    load_metrics(registry)  # one that cannot be loaded is found before anything is computed or written
     folder = results_folder(plan, output)
     _check_writable(output, output / "jobs", folder)
-    path = folder / "records.jsonl"
-    read = records.read(path) if path.exists() else []
-    known = {record.key: record for record in read}
-    newest = {record.place: record for record in read}  # what tables and figures show
-    writer = _RecordMaker(plan, registry, worker, device)
 
     def hear(job: Job, progress: Progress | None) -> None:
         if progress is None:
@@ -115,32 +113,11 @@ def run_plan(
         else:
             reporter.progressed(job, progress)
 
-    made: dict[int, Record] = {}
-    written: list[Record] = []
-
-    def write(numbers: list[int], outcome: Outcome | None) -> None:
-        for number in numbers:
-            record = writer.make(plan.rows[number], outcome)
-            earlier = known.get(record.key)
-            read_only = outcome is None or outcome.reused
-            if earlier is not None and read_only and _same_scores(earlier, record):
-                record = earlier  # it says what was measured, and where; this run only read it
-            if newest.get(record.place) != record:
-                records.append(path, [record])
-                written.append(record)
-            made[number] = record
-
-    rows_of: dict[str, list[int]] = {}
-    for number, row in enumerate(plan.rows):
-        if row.unsupported:
-            write([number], None)
-        else:
-            rows_of.setdefault(row.job.id, []).append(number)
-    perform = Perform(plan, registry, output, device, group)
-    for job, outcome in executor.run(_largest_first(plan), perform, hear):
+    log = _RecordLog(folder / "records.jsonl", plan, _RecordMaker(plan, registry, JobStore(output), device))
+    for job, outcome in executor.run(_largest_first(plan), Perform(plan, registry, output, device, group), hear):
         reporter.finished(job, outcome)
-        write(rows_of.get(job.id, []), outcome)
-    return RunResult([made[number] for number in range(len(plan.rows))], folder, bool(written))
+        log.enter(job, outcome)
+    return RunResult(log.made, folder, log.changed)
 
 
 def _check_writable(*folders: Path) -> None:
@@ -169,22 +146,70 @@ def _largest_first(plan: Plan) -> list[Job]:
     return [*first, *(job for job in jobs if job.id not in early)]
 
 
-def _same_scores(one: Record, other: Record) -> bool:
-    return (one.status, one.metrics, one.interval) == (other.status, other.metrics, other.interval)
-
-
 def _metric_versions(result: Mapping[str, Any]) -> dict[str, str]:
     """Versions of the metrics that a point was scored with: older ones, where its weights are gone."""
     scored_with = result.get("scored_with", {}).get("versions", {})
     return {f"metric {name}": version for name, version in scored_with.items()}
 
 
+class _RecordLog:
+    """The records of a run: one for each row of the plan, written as soon as its point is scored.
+
+    Rows that the model does not support are written at once.
+
+    Args:
+        path: the file; may hold the records of earlier runs.
+        plan: whose rows they are.
+        maker: makes a record.
+    """
+
+    def __init__(self, path: Path, plan: Plan, maker: _RecordMaker) -> None:
+        read = records.read(path) if path.exists() else []
+        self._path = path
+        self._plan = plan
+        self._maker = maker
+        self._known = {record.key: record for record in read}
+        self._newest = {record.place: record for record in read}  # what tables and figures show
+        self._by_row: dict[int, Record] = {}
+        self.changed = False
+        """Whether anything was written."""
+        for number, row in enumerate(plan.rows):
+            if row.unsupported:
+                self._write(number, None)
+
+    @property
+    def made(self) -> list[Record]:
+        """One per row, in the order of the plan, once every job has been entered."""
+        return [self._by_row[number] for number in range(len(self._plan.rows))]
+
+    def enter(self, job: Job, outcome: Outcome) -> None:
+        """Write the record of every row that a job fills: none for a trial, several where cells share a point."""
+        for number, row in enumerate(self._plan.rows):
+            if row.job.id == job.id and not row.unsupported:
+                self._write(number, outcome)
+
+    def _write(self, number: int, outcome: Outcome | None) -> None:
+        record = self._maker.make(self._plan.rows[number], outcome)
+        earlier = self._known.get(record.key)
+        read_only = outcome is None or outcome.reused
+        if earlier is not None and read_only and _same_scores(earlier, record):
+            record = earlier  # it says what was measured, and where; this run only read it
+        if self._newest.get(record.place) != record:
+            records.append(self._path, [record])
+            self.changed = True
+        self._by_row[number] = record
+
+
+def _same_scores(one: Record, other: Record) -> bool:
+    return (one.status, one.metrics, one.interval) == (other.status, other.metrics, other.interval)
+
+
 class _RecordMaker:
     """Turns outcomes into records; what all records of a run share is gathered once."""
 
-    def __init__(self, plan: Plan, registry: Registry, worker: Worker, device: str) -> None:
+    def __init__(self, plan: Plan, registry: Registry, store: JobStore, device: str) -> None:
         self._plan = plan
-        self._worker = worker
+        self._store = store
         self._now = provenance(device)
         self._shift = RealisedShift(registry)
         self._overlaps: dict[str, float | None] = {}
@@ -200,7 +225,7 @@ class _RecordMaker:
         trials = [self._trial(trial) for trial in description["trials"]] if outcome is not None else []
         result: Mapping[str, Any] = outcome.result if outcome is not None else {}
         chosen = next((trial for trial in trials if trial.job_id == result.get("chosen")), None)
-        fitted = self._worker.result(chosen.job_id) if chosen is not None else None
+        fitted = self._store.result(chosen.job_id) if chosen is not None else None
         measured = result if result else self._now  # a result knows what it was made with
         status = outcome.status if outcome is not None else "unsupported"
         return Record.model_validate(
@@ -226,7 +251,7 @@ class _RecordMaker:
                 "interval": result.get("interval", {}),
                 "test_examples": result.get("test_examples", 0),
                 "status": status,
-                "reason": one_line(row.unsupported if outcome is None else outcome.reason),
+                "reason": quoted(row.unsupported if outcome is None else outcome.reason),
                 "under_trained": self._plan.profile.under_trained,
                 "epochs": chosen.epochs if chosen else 0,
                 "steps": chosen.steps if chosen else 0,
@@ -264,7 +289,7 @@ class _RecordMaker:
 
     def _trial(self, job_id: str) -> TrialRecord:
         job = self._plan.jobs[job_id]
-        result = self._worker.result(job_id)
+        result = self._store.result(job_id)
         common = {"job_id": job_id, "hyperparameters": dict(job.description["hyperparameters"])}
         if result is None:
             empty = {"validation": None, "epochs": 0, "steps": 0, "best_epoch": 0, "train_seconds": 0.0}
@@ -275,5 +300,5 @@ class _RecordMaker:
 
 def pending(plan: Plan, registry: Registry, output: Path) -> Iterator[Job]:
     """Jobs that still have to be done."""
-    worker = Worker(plan, registry, output, "cpu")
-    return (job for job in plan.jobs.values() if worker.finished(job) is None)
+    store, wanted = JobStore(output), scored_with(registry)
+    return (job for job in plan.jobs.values() if store.finished(job, wanted) is None)

@@ -31,7 +31,7 @@ from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.scanner import Scanner
 
 from pdebench_fm.errors import SuiteError, suggestion
-from pdebench_fm.messages import EXPECTED, printable, show
+from pdebench_fm.messages import EXPECTED, one_line, printable, show
 
 MAX_BYTES = 1_000_000
 MAX_NODES = 10_000
@@ -184,10 +184,10 @@ class _Builder:
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-            problem = " ".join(str(error.problem or error.context).split())
+            problem = one_line(error.problem or error.context)
             raise error_at(self.path, place, f"is not valid YAML: {problem}") from None
         except Exception as error:  # the parser's own slips on malformed text
-            raise error_at(self.path, (1, 1), f"is not valid YAML: {' '.join(str(error).split())}") from None
+            raise error_at(self.path, (1, 1), f"is not valid YAML: {one_line(error)}") from None
         if not isinstance(root.value, dict):
             expected = "must be a mapping with keys such as name and tasks"
             raise error_at(self.path, root.mark, f"{expected}, got {show(root.plain())}")

@@ -13,7 +13,7 @@ CORE = ROOT / "pdebench_fm"
 
 # Each layer may import those above it, and itself.
 LAYERS = (
-    ("errors", "messages"),
+    ("errors", "messages", "files"),
     ("problem", "identity", "streams", "memory"),
     ("interfaces",),
     ("hookspecs",),
@@ -22,9 +22,10 @@ LAYERS = (
     ("suite",),
     ("data.sources",),
     ("plan",),
-    ("training", "records", "execution", "provenance"),
+    ("training", "records", "execution", "provenance", "job_store"),
     ("evaluation", "probes", "group", "shift"),
-    ("work", "curves"),
+    ("scoring", "curves"),
+    ("work",),
     ("runner", "estimate", "tables"),
     ("figures", "leaderboard"),
     ("api",),

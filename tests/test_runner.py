@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pdebench_fm import records
+from pdebench_fm.errors import PluginError
 from pdebench_fm.execution import InProcessExecutor, ProcessExecutor
 from pdebench_fm.hookspecs import MetricEntry
 from pdebench_fm.interfaces import Progress
@@ -320,6 +321,17 @@ def test_a_metric_that_raises_is_left_out_and_named(
     result = run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs")
     assert {record.status for record in result.records} == {"ok"}
     assert {record.notes["metric broken"] for record in result.records} == {"left out: ValueError: not today"}
+
+
+def test_a_metric_that_cannot_be_loaded_is_found_before_anything_is_done(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = MetricEntry("broken", "1", "no_such_module:Metric", "")
+    monkeypatch.setitem(registry._entries["metrics"], "broken", entry)
+    monkeypatch.setitem(registry._owners, ("metrics", "broken"), "somebody")
+    with pytest.raises(PluginError, match="broken"):
+        run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_the_newest_run_is_what_the_file_shows_even_where_it_only_reused_jobs(

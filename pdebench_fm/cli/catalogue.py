@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
@@ -107,8 +109,14 @@ def _about(kind: Kind, name: str) -> dict[str, Any]:
         problem = factory(Grid(64)).problem
         about |= {"inputs": list(problem.input_names), "outputs": list(problem.output_names), "sampler": entry.sampler}
     elif kind == "samplers":
-        import inspect
+        from pdebench_fm.suite import RESERVED
 
-        parameters = inspect.signature(factory).parameters.values()
-        about["settings"] = [str(p) for p in parameters if p.name not in ("data_seed", "split")]
+        about["settings"] = [str(p) for p in _parameters(factory) if p.name not in RESERVED]
     return about
+
+
+def _parameters(factory: Callable[..., Any]) -> Iterable[inspect.Parameter]:
+    try:
+        return inspect.signature(factory, eval_str=True).parameters.values()
+    except Exception:  # the types of some names may be known to type checkers alone
+        return inspect.signature(factory).parameters.values()

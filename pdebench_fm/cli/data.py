@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pdebench_fm.errors import UsageError
+from pdebench_fm.interfaces.sampler import SPLITS, Split
 
 if TYPE_CHECKING:
     from pdebench_fm.data.hdf5 import FileSummary
-    from pdebench_fm.interfaces import Split
     from pdebench_fm.problem import Fields
 
-_SPLITS = ("train", "validation", "test", "pretraining")
 _PLAIN_LINES = 10  # lines of progress where there is no terminal
 
 
@@ -29,7 +28,7 @@ def data() -> None:
 @data.command()
 @click.argument("distribution")
 @click.option("--examples", type=click.IntRange(1, 2**50), required=True, help="How many examples.")
-@click.option("--split", type=click.Choice(_SPLITS), required=True, help="Which part of the data set.")
+@click.option("--split", type=click.Choice(SPLITS), required=True, help="Which part of the data set.")
 @click.option("--grid", type=click.IntRange(2, 8192), default=128, show_default=True, help="Points along each side.")
 @click.option(
     "--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The HDF5 file to write."
@@ -74,8 +73,8 @@ def export(
         **spec.description,
         "versions": {"pdebench_fm": __version__},
     }
-    batches = (made.batch(range(i, min(i + batch, examples))) for i in range(0, examples, batch))
-    write(output, made.problem, _shown(batches, -(-examples // batch), str(output)), examples, metadata)
+    batches = _shown(made.batches(batch), -(-examples // batch), str(output))
+    write(output, made.problem, batches, examples, metadata)
     summary = look(output)
     if as_json:
         click.echo(json.dumps(_as_json(summary), indent=1))
@@ -84,7 +83,7 @@ def export(
 
 
 @data.command("inspect")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def inspect_file(file: Path, as_json: bool) -> None:
     """Show what an HDF5 FILE holds: shapes, channels, origin, value ranges, and whether it is complete."""

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from pdebench_fm.errors import RecordError
-
-if TYPE_CHECKING:
-    from pdebench_fm.records import Record
+from pdebench_fm.errors import RunError
+from pdebench_fm.figures import KINDS, draw_kinds
+from pdebench_fm.records import Record, collect
 
 _CASES = "cases"
-_KINDS = ("errors", "sizes", "parameters", "mixtures", "savings", "seeds", _CASES)  # KINDS of pdebench_fm.figures
 
 
 @click.command()
@@ -30,7 +27,7 @@ _KINDS = ("errors", "sizes", "parameters", "mixtures", "savings", "seeds", _CASE
     "--kind",
     "kinds",
     multiple=True,
-    type=click.Choice(_KINDS),
+    type=click.Choice([*KINDS, _CASES]),
     help="Draw this kind alone; may be given again. All that the records allow where it is not given.",
 )
 def figures(runs: tuple[Path, ...], output: Path, kinds: tuple[str, ...]) -> None:
@@ -48,12 +45,11 @@ def figures(runs: tuple[Path, ...], output: Path, kinds: tuple[str, ...]) -> Non
     seeds       every seed, with median and quartiles
     cases       source, truth, prediction and error of the best, median and worst test case; needs the run's jobs
     """
-    from pdebench_fm.figures import KINDS, draw_kinds
-    from pdebench_fm.figures.cases import NEEDS, draw_cases
-    from pdebench_fm.records import collect
+    from pdebench_fm.figures.cases import NEEDS, draw_cases  # imports torch
 
     found = collect(runs)
     _warn_of_two(found)
+    _warn_of_settings(found)
     from_records = [kind for kind in kinds if kind != _CASES]
     written: dict[str, list[Path]] = {}
     if from_records or not kinds:
@@ -65,7 +61,7 @@ def figures(runs: tuple[Path, ...], output: Path, kinds: tuple[str, ...]) -> Non
     if not paths:
         needed = {**{name: kind.needs for name, kind in KINDS.items()}, _CASES: NEEDS}
         needs = "; ".join(f"{name} needs {needed[name]}" for name in (kinds or lacking[:1]))
-        raise RecordError(f"nothing to draw: {needs}")
+        raise RunError(f"nothing to draw: {needs}")
     for path in paths:
         click.echo(path)
     made = ", ".join(f"{len(of_kind) // 2} {name}" for name, of_kind in written.items() if of_kind)
@@ -88,3 +84,12 @@ def _warn_of_two(found: Sequence[tuple[str, Record]]) -> None:
             f"{len(twice)} numbers of {models} differ between runs, and the later is drawn (first: {before}, {where})",
             err=True,
         )
+
+
+def _warn_of_settings(found: Sequence[tuple[str, Record]]) -> None:
+    """Say where curves and medians would be of records that were made with different settings."""
+    from pdebench_fm.leaderboard.audit import mixed_settings
+
+    for where, what in mixed_settings(found):
+        click.echo(f"records of different settings are drawn together: {where}: {what}", err=True)
+        return

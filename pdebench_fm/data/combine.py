@@ -10,9 +10,6 @@ from pdebench_fm.errors import UsageError
 from pdebench_fm.interfaces import Examples, Ids
 from pdebench_fm.problem import Fields, Problem
 
-CHUNK = 64
-"""Examples made at a time where a whole set is wanted: enough to batch the transforms, few enough for the cache."""
-
 
 class Subset(Examples):
     """Some examples of another set, in the order given."""
@@ -144,8 +141,7 @@ def kept(examples: Examples, limit: int = 2**31) -> Examples:
 def _collect(examples: Examples) -> tuple[Fields, Fields]:
     import torch
 
-    batches = [examples.batch(range(i, min(i + CHUNK, len(examples)))) for i in range(0, len(examples), CHUNK)]
-    inputs, outputs = zip(*batches, strict=True)
+    inputs, outputs = zip(*examples.batches(), strict=True)
     return (
         {name: torch.cat([part[name] for part in inputs]) for name in examples.problem.input_names},
         {name: torch.cat([part[name] for part in outputs]) for name in examples.problem.output_names},

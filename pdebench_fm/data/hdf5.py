@@ -12,17 +12,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
-from uuid import uuid4
 
 import numpy as np
 
 from pdebench_fm.errors import DataFileError, PdefmError, UsageError
+from pdebench_fm.files import replacing
 from pdebench_fm.interfaces.examples import Examples, Ids
+from pdebench_fm.messages import one_line
 from pdebench_fm.problem import Channel, Fields, Grid, Problem
 
 if TYPE_CHECKING:
@@ -85,20 +86,17 @@ def export(
     """
     import h5py
 
-    part = path.with_name(f".{uuid4().hex}.partial")
     try:
-        with h5py.File(part, "w") as file:
-            _write(file, path, problem, batches, count, metadata)
-            file.flush()
-            _sync(part)  # the examples reach the disk before the mark that says so
-            file.attrs["complete"] = 1
-        _sync(part)
-        os.replace(part, path)
+        with replacing(path) as part:
+            with h5py.File(part, "w") as file:
+                _write(file, path, problem, batches, count, metadata)
+                file.flush()
+                _sync(part)  # the examples reach the disk before the mark that says so
+                file.attrs["complete"] = 1
+            _sync(part)
         _sync(path.parent)
     except (OSError, RuntimeError, ValueError) as error:  # h5py turns a full disk into any of these
         raise DataFileError(f"{path}: cannot be written: {_reason(error)}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _write(
@@ -179,11 +177,10 @@ class HDF5Examples(Examples):
 
     Args:
         path: the file.
-        channels: names of the constants, for a file that does not name them; such a file needs no ``complete`` either.
         device: torch device of the batches.
         problem: what the file's channels are to be taken for, with the same names; what the file says where None.
-        columns: reads the constants of a file that says nothing about itself (see `published_grid`) and to which no
-            ``channels`` are given; such a file needs no ``complete`` either.
+        columns: reads the constants of a file that says nothing about itself (see `published_grid`); such a file needs
+            no ``complete`` either.
 
     Raises:
         DataFileError: the file is missing, no HDF5, truncated, incomplete, or its parts do not fit each other.
@@ -192,7 +189,6 @@ class HDF5Examples(Examples):
     def __init__(
         self,
         path: Path,
-        channels: Sequence[str] | None = None,
         device: torch.device | str = "cpu",
         problem: Problem | None = None,
         columns: ReadColumns | None = None,
@@ -202,13 +198,14 @@ class HDF5Examples(Examples):
         self._file: h5py.File | None = None
         self._owner = 0  # process that opened the file: an HDF5 handle does not survive a fork
         with _opened(path) as file, _reading(path):
-            self._read = columns if channels is None and _names_nothing(file) else None
+            self._read = columns if _names_nothing(file) else None
+            channels: tuple[str, ...] | None = None
             if self._read is not None:
                 _, tensor = _data_sets(path, file)
                 channels = tuple(_read_columns(path, self._read, np.empty((0, tensor.shape[1]), np.float32)))
-            described, self._length = _header(path, file, channels, read=self._read is not None)
+            described, self._length = _header(path, file, channels)
             self._problem = described if problem is None else problem
-            self._columns = tuple(channels if channels is not None else _names(path, file["tensor"], "channels", ()))
+            self._columns = channels if channels is not None else _names(path, file["tensor"], "channels", ())
             self._rows = _names(path, file["fields"], "inputs", ("source",)) + _names(
                 path, file["fields"], "outputs", ("solution",)
             )
@@ -310,9 +307,8 @@ def _read_hash(cached: Path) -> str:
 def _keep_hash(cached: Path, digest: str) -> None:
     with suppress(OSError):  # a cache that cannot be written costs time, nothing else
         cached.parent.mkdir(parents=True, exist_ok=True)
-        part = cached.with_name(f".{uuid4().hex}.partial")
-        part.write_text(digest, "ascii")
-        os.replace(part, cached)
+        with replacing(cached) as part:
+            part.write_text(digest, "ascii")
 
 
 def published_grid(path: Path) -> Grid | None:
@@ -341,24 +337,23 @@ def _read_columns(path: Path, read: ReadColumns, numbers: np.ndarray) -> Mapping
     return named
 
 
-def _header(path: Path, file: h5py.File, channels: Sequence[str] | None, read: bool) -> tuple[Problem, int]:
+def _header(path: Path, file: h5py.File, channels: tuple[str, ...] | None) -> tuple[Problem, int]:
     """Check that the parts of a file fit each other; return its problem and how many examples it holds.
 
     Args:
         path: where it lies.
         file: the file.
-        channels: names of the constants, for a file that does not name them.
-        read: whether ``channels`` are what `_read_columns` makes of the columns, and need not be as many.
+        channels: names of the constants that `_read_columns` makes of the columns, which need not be as many; None
+            where the file names them.
     """
     fields, tensor = _data_sets(path, file)
-    foreign = channels is not None and "pdefm" not in file.attrs
     advice = "; a file that names nothing is read where the suite states its system" if _names_nothing(file) else ""
-    if not foreign and not _is_complete(file):
+    if channels is None and not _is_complete(file):
         raise DataFileError(f"{path}: is incomplete: the attribute 'complete' must be 1; it is written last{advice}")
     if channels is None and "channels" not in tensor.attrs:
         raise DataFileError(f"{path}: the attribute 'channels' of 'tensor' is missing; it names the constants{advice}")
-    constants = tuple(channels) if channels is not None else _names(path, tensor, "channels", ())
-    if not read and len(constants) != tensor.shape[1]:
+    constants = channels if channels is not None else _names(path, tensor, "channels", ())
+    if channels is None and len(constants) != tensor.shape[1]:
         raise DataFileError(f"{path}: 'tensor' has {tensor.shape[1]} columns, 'channels' names {len(constants)}")
     inputs, outputs = _names(path, fields, "inputs", ("source",)), _names(path, fields, "outputs", ("solution",))
     if len(inputs) + len(outputs) != fields.shape[1]:
@@ -481,4 +476,4 @@ def _reading(path: Path) -> Iterator[None]:
 
 def _reason(error: BaseException) -> str:
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split()) or type(error).__name__
+    return one_line(text) or type(error).__name__

@@ -7,7 +7,6 @@ colour-blind readers, and every colour comes with a marker or a line style of it
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pdebench_fm.curves import FINE_TUNE, SCRATCH, ZERO_SHOT
+from pdebench_fm.files import replacing
 from pdebench_fm.tables import Row, Table, arm_order, natural
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ PALE, GREY, DARK = "#DDDDDD", "#8C8C8C", "#444444"
 SMALLEST = 1e-16
 """An error of exactly zero has no place on a logarithmic axis; it is drawn here."""
 
-_SUFFIXES: tuple[tuple[str, Mapping[str, Any]], ...] = ((".png", {"Software": None}), (".pdf", {"CreationDate": None}))
+_FORMATS: tuple[tuple[str, Mapping[str, Any]], ...] = (("png", {"Software": None}), ("pdf", {"CreationDate": None}))
 
 
 class Looks:
@@ -115,14 +115,10 @@ def save(figure: Figure, folder: Path, stem: str) -> list[Path]:
     """Write a figure as PNG (300 dpi) and PDF, each in one step, so that a kill leaves the old file or the new one."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for suffix, metadata in _SUFFIXES:
-        path = folder / (stem + suffix)
-        temporary = folder / f".{stem}.{os.getpid()}{suffix}"
-        try:
-            figure.savefig(temporary, dpi=300, metadata=dict(metadata))
-            os.replace(temporary, path)
-            figure.set_layout_engine("none")  # the layout is settled; finding it again takes as long as writing
-        finally:
-            temporary.unlink(missing_ok=True)
+    for format, metadata in _FORMATS:
+        path = folder / f"{stem}.{format}"
+        with replacing(path) as temporary:
+            figure.savefig(temporary, dpi=300, format=format, metadata=dict(metadata))
+        figure.set_layout_engine("none")  # the layout is settled; finding it again takes as long as writing
         written.append(path)
     return written

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pdebench_fm.errors import RecordError
+from pdebench_fm.files import replacing
 from pdebench_fm.leaderboard.audit import Located, Verify, refusals
 from pdebench_fm.records import Record, collect, read_lines
 from pdebench_fm.tables import arm_order, natural
@@ -21,6 +22,8 @@ class RefusedError(RecordError):
         consequence: what was not done.
         refused: every reason, as ``file:line: why``; the error's own text holds the first.
     """
+
+    exit_code = 1  # the files can be read; what they say has failed the check
 
     def __init__(self, consequence: str, refused: Sequence[str]) -> None:
         more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
@@ -115,16 +118,37 @@ def write(directory: Path, records: Iterable[Record]) -> None:
     files: dict[Path, list[Record]] = {}
     for record in records:
         files.setdefault(relative_path(record), []).append(record)
+    texts = {}
     for path, lines in sorted(files.items()):
-        write_file(directory / path, "".join(record.line() + "\n" for record in sorted(lines, key=order)))
+        texts[directory / path] = "".join(record.line() + "\n" for record in sorted(lines, key=order))
+    write_files(texts)
 
 
-def write_file(path: Path, text: str) -> None:
-    """Replace a file in one step, so that a kill leaves the old one or the new one."""
-    content = text.encode("utf-8")
-    if path.is_file() and path.read_bytes() == content:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+def write_files(texts: Mapping[Path, str]) -> None:
+    """Write files: all of them beside their places first, and only then, where none failed, into these.
+
+    Raises:
+        OSError: one could not be written; the others are as they were, and no new folder is left.
+    """
+    made: list[Path] = []
+    try:
+        with ExitStack() as stack:
+            for path, text in texts.items():
+                content = text.encode("utf-8")
+                if path.is_file() and path.read_bytes() == content:
+                    continue
+                _make_folder(path.parent, made)
+                stack.enter_context(replacing(path)).write_bytes(content)
+    except BaseException:
+        for folder in reversed(made):
+            with suppress(OSError):  # somebody else has put something there
+                folder.rmdir()
+        raise
+
+
+def _make_folder(folder: Path, made: list[Path]) -> None:
+    """Make a folder and those above it, and note each that was missing, the outermost first."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
+        made.append(path)

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pdebench_fm.data.combine import CHUNK
 from pdebench_fm.errors import UsageError
 from pdebench_fm.interfaces import Examples
 from pdebench_fm.problem import Fields
@@ -68,8 +67,7 @@ class Feed:
         first = self._make(np.arange(1))
         size = len(examples) * sum(tensor.numel() * tensor.element_size() for tensor in first)
         if passes > 1 and size <= limit:
-            ids = np.arange(len(examples))
-            parts = [self._make(ids[start : start + CHUNK]) for start in range(0, len(ids), CHUNK)]
+            parts = [self._encoded(*batch) for batch in examples.batches()]
             self._whole = Batch(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
     def __len__(self) -> int:
@@ -83,7 +81,9 @@ class Feed:
         return Batch(*(tensor.index_select(0, index) for tensor in self._whole))
 
     def _make(self, ids: np.ndarray) -> Batch:
-        inputs, wanted = self._examples.batch(ids)
+        return self._encoded(*self._examples.batch(ids))
+
+    def _encoded(self, inputs: Fields, wanted: Fields) -> Batch:
         missing = [name for name in self._outputs if name not in wanted]
         if missing:
             raise UsageError(f"the examples lack the output {', '.join(missing)} that the model was made for")

@@ -15,8 +15,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from pdebench_fm.arguments import call
 from pdebench_fm.errors import DataFileError, UsageError
 from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, OperatorModel, Trial
+from pdebench_fm.messages import named, one_line
 from pdebench_fm.problem import Fields, Problem
 from pdebench_fm.training.loop import fit_network
 from pdebench_fm.training.normalisation import InputNormalisation
@@ -91,8 +93,7 @@ class NetworkModel(OperatorModel):
         try:
             module.load_state_dict(weights)
         except RuntimeError as error:
-            text = " ".join(str(error).split())
-            raise UsageError(f"the weights do not fit {type(self).__name__}: {text}") from None
+            raise UsageError(f"the weights do not fit {type(self).__name__}: {one_line(error)}") from None
         self._built = _Built(module.eval(), problem, normalisation)
 
     @final
@@ -141,14 +142,12 @@ class NetworkModel(OperatorModel):
         try:
             with safe_open(file, "pt") as opened:
                 about = json.loads(opened.metadata()[_KEY])
-            model = cls(**about["arguments"])
+            model = call(cls, about["arguments"])
             normalisation = InputNormalisation.from_state(about["normalisation"])
             model.assemble(Problem.parse(about["problem"]), normalisation, load_file(file))
         except Exception as error:  # corrupt weights surface as many different exceptions
-            text = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise DataFileError(
-                f"{file}: cannot be read as {cls.__name__} weights, expected a model.safetensors of a run: {text}"
-            ) from error
+            what = f"cannot be read as {cls.__name__} weights, expected a model.safetensors of a run"
+            raise DataFileError(f"{file}: {what}: {named(error)}") from error
         model.module.to(device)
         return model
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from pdebench_fm.data.combine import CHUNK
 from pdebench_fm.interfaces import Examples
 from pdebench_fm.problem import Fields, Problem
 
@@ -45,8 +44,7 @@ class InputNormalisation:
         constants: dict[str, list[np.ndarray]] = {name: [] for name in problem.constants}
         for component in examples.components:
             own = component.problem
-            for start in range(0, len(component), CHUNK):
-                inputs, _ = component.batch(range(start, min(start + CHUNK, len(component))))
+            for inputs, _ in component.batches():
                 norms.append(_norm(own, inputs).double().cpu().numpy())
                 for name in own.constants:
                     constants[name].append(np.abs(inputs[name].double().cpu().numpy()))

@@ -77,8 +77,6 @@ class EpochRace:
         self._chunk = min(64, max(8, len(feed) // 16))
         self._best: _Epoch | None = None
         self._waiting: list[_Epoch] = []
-        self.evaluated = 0
-        """Examples that were evaluated so far; the plain protocol evaluates all of them every epoch."""
 
     @property
     def best_epoch(self) -> int:
@@ -150,7 +148,7 @@ class EpochRace:
             }
 
         best = plain(self._best) if self._best is not None else None
-        return {"best": best, "waiting": [plain(epoch) for epoch in self._waiting], "evaluated": self.evaluated}
+        return {"best": best, "waiting": [plain(epoch) for epoch in self._waiting]}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` returned."""
@@ -161,7 +159,6 @@ class EpochRace:
 
         self._best = epoch(state["best"]) if state["best"] is not None else None
         self._waiting = [epoch(plain) for plain in state["waiting"]]
-        self.evaluated = state["evaluated"]
 
     @torch.no_grad()
     def _extend(self, epoch: _Epoch, order: np.ndarray) -> None:
@@ -177,7 +174,6 @@ class EpochRace:
             losses[start:stop] = error.square().flatten(1).sum(dim=1)
         self._ranks.add([losses])
         epoch.losses[ids] = np.nan_to_num(losses.cpu().numpy(), nan=math.inf, posinf=math.inf)
-        self.evaluated += len(ids)
 
     def _mean(self, epoch: _Epoch) -> float:
         return epoch.bound / len(self._feed)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import time
 from pathlib import Path
 from typing import Any
+
+from pdebench_fm.files import replacing
 
 _SHORTEST = 3.0
 _SHARE = 0.05
@@ -43,9 +44,8 @@ class ResumeFile:
         import torch
 
         start = time.monotonic()
-        temporary = self._path.with_suffix(".tmp")
-        torch.save(state, temporary)
-        os.replace(temporary, self._path)
+        with replacing(self._path) as temporary:
+            torch.save(state, temporary)
         self._last = time.monotonic()
         self._cost = self._last - start
 

@@ -88,8 +88,7 @@ class Mean(OperatorModel):
         """Average the training solutions, in float64."""
         start = time.perf_counter()
         total = np.zeros_like(self._mean)
-        for first in range(0, len(train), BATCH):
-            _, targets = train.batch(range(first, min(first + BATCH, len(train))))
+        for _, targets in train.batches(BATCH):
             total += torch.stack([targets[name].double().sum(dim=0) for name in self._names]).cpu().numpy()
         seconds = time.perf_counter() - start
         if not np.isfinite(total).all():

@@ -29,6 +29,18 @@ def test_a_mixture_gives_each_part_its_own_channels_and_zeros_elsewhere() -> Non
     assert torch.equal(outputs["solution"][[0, 2]], wanted_b["solution"])
 
 
+@pytest.mark.parametrize(("size", "sizes"), [(2, [2, 2, 1]), (5, [5]), (64, [5])])
+def test_batches_are_the_whole_set_in_order(size: int, sizes: list[int]) -> None:
+    batches = list(A.batches(size))
+    assert [len(outputs["solution"]) for _, outputs in batches] == sizes
+    for mine, whole in zip(zip(*batches, strict=True), A.batch(range(5)), strict=True):
+        assert all(torch.equal(torch.cat([part[name] for part in mine]), whole[name]) for name in whole)
+
+
+def test_the_empty_set_has_no_batches() -> None:
+    assert list(NoExamples(A.problem).batches()) == []
+
+
 def test_a_set_kept_in_memory_is_the_same_set() -> None:
     memory = InMemory(A)
     for ids in ([3], [4, 0, 0], np.arange(5)):

@@ -177,7 +177,7 @@ def test_a_file_that_says_what_it_is_is_not_read_by_its_columns(tmp_path: Path, 
 
 def test_values_that_are_not_finite_and_too_few_examples_are_named(tmp_path: Path, plugins: Registry) -> None:
     path = publish(tmp_path / "a.h5", "helmholtz")
-    with pytest.raises(UsageError, match=r"asks for 13 train examples, the file has 12$"):
+    with pytest.raises(UsageError, match=r"asks for 13 train examples, the file has 12; few-shot"):
         opened(path, "helmholtz", plugins, COUNT + 1)
     with h5py.File(path, "r+") as file:
         file["tensor"][3, 0] = np.nan

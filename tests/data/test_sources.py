@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdebench_fm.data.sources import few_shot_ids
+from pdebench_fm.data.sources import few_shot_ids, specify
+from pdebench_fm.errors import UsageError
+from pdebench_fm.plugins import registry
+from pdebench_fm.suite import Distribution
 
 
 @given(st.integers(4, 200), st.integers(0, 5))
@@ -22,6 +25,12 @@ def test_few_shot_sets_nest_and_never_repeat(pool: int, seed: int) -> None:
 def test_every_few_shot_set_holds_all_strata_alike(size: int) -> None:
     counts = np.bincount(few_shot_ids(1024, size, 0, 4) % 4, minlength=4)
     assert counts.tolist() == [size // 4] * 4
+
+
+def test_a_sampler_of_another_system_is_refused_before_any_work() -> None:
+    mixed_up = Distribution(system="helmholtz", sampler="poisson", settings={"eigenvalue": [1, 5]})
+    with pytest.raises(UsageError, match=r"'poisson' does not go with system 'helmholtz': it makes .* and not omega"):
+        specify(mixed_up, registry(), "train", 4, 16, 0)
 
 
 def test_seeds_choose_different_sets() -> None:

@@ -1,0 +1,123 @@
+"""Where jobs leave what they made, a folder for each.
+
+``OUTPUT/jobs/<job id>/`` holds all of a job: ``job.json`` (its description), ``model/`` (weights), ``history.jsonl``,
+``workspace/`` (resume state) while it runs, ``failure.log`` where it failed, and ``result.json``, written last and
+atomically: where it is, the job is done. A lock file keeps two runs on one folder apart: the second waits and then
+finds the work done.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import traceback
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from pdebench_fm.files import replacing
+from pdebench_fm.interfaces import OperatorModel
+from pdebench_fm.plan import Job
+
+
+class JobStore:
+    """The jobs of one output folder; several processes may use it at once.
+
+    Whoever changes a job's folder holds its `lock`. Reading needs none.
+
+    Args:
+        output: the folder that holds ``jobs/``.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self._jobs = output / "jobs"
+
+    def folder(self, job_id: str) -> Path:
+        """Everything of one job."""
+        return self._jobs / job_id
+
+    def model(self, job_id: str) -> Path:
+        """Folder of a trial's weights; there only where they are whole."""
+        return self.folder(job_id) / "model"
+
+    def workspace(self, job_id: str) -> Path:
+        """Folder of what a fit needs to go on after a kill."""
+        return self.folder(job_id) / "workspace"
+
+    def lock(self, job_id: str) -> FileLock:
+        """Make a job's folder where it is missing, and return the lock on it."""
+        folder = self.folder(job_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / "lock")
+
+    def result(self, job_id: str) -> dict[str, Any] | None:
+        """What a job left behind, None where it is not done."""
+        try:
+            text = (self.folder(job_id) / "result.json").read_text(encoding="utf-8")
+            result: dict[str, Any] = json.loads(text)
+        except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a power cut left half of it
+            return None
+        return result
+
+    def finished(self, job: Job, scored_with: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The result of a job that is done, None where it has to be done (again).
+
+        Args:
+            job: a trial or a point.
+            scored_with: what points are scored with now. One that was scored with something else has to be scored
+                again, which needs no training, where the chosen weights are still there.
+        """
+        result = self.result(job.id)
+        if result is not None and job.kind == "point" and result["status"] == "ok":
+            kept = result["chosen"] is None or self.model(result["chosen"]).exists()
+            if result["scored_with"] != scored_with and kept:
+                return None
+        return result
+
+    def begin(self, job: Job) -> None:
+        """Write down what the job is."""
+        _write_json(self.folder(job.id) / "job.json", job.description)
+
+    def end(self, job: Job, result: Mapping[str, Any]) -> None:
+        """Keep the result: from now on the job is done."""
+        folder = self.folder(job.id)
+        (folder / "failure.log").unlink(missing_ok=True)
+        _write_json(folder / "result.json", result)
+        self.clear_workspace(job.id)  # not sooner: the fit would be lost
+
+    def log_failure(self, job: Job, error: BaseException) -> None:
+        """Keep the traceback of what went wrong."""
+        text = "".join(traceback.format_exception(error))
+        with suppress(OSError):  # the disk may be full, and just that what went wrong
+            (self.folder(job.id) / "failure.log").write_text(text, encoding="utf-8")
+
+    def write_history(self, job: Job, history: Iterable[Mapping[str, Any]]) -> None:
+        """Keep what a fit says of each epoch, a line of JSON each."""
+        with (self.folder(job.id) / "history.jsonl").open("w", encoding="utf-8") as lines:
+            lines.writelines(json.dumps(dict(entry)) + "\n" for entry in history)
+
+    def keep_model(self, job: Job, model: OperatorModel) -> None:
+        """Save a trial's weights so that a reader sees all of them or none."""
+        temporary = self.folder(job.id) / "model.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        self.clear_model(job.id)
+        temporary.mkdir()
+        model.save(temporary)
+        os.replace(temporary, self.model(job.id))
+
+    def clear_model(self, job_id: str) -> None:
+        """Remove a trial's weights."""
+        shutil.rmtree(self.model(job_id), ignore_errors=True)
+
+    def clear_workspace(self, job_id: str) -> None:
+        """Remove what a fit that has ended does not need any more."""
+        shutil.rmtree(self.workspace(job_id), ignore_errors=True)
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")

@@ -1,0 +1,108 @@
+"""How a point is scored: choose among its trials, measure the chosen model, and ask what lies beyond the score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pdebench_fm.data.sources import OpenSet
+from pdebench_fm.evaluation import EVALUATION_VERSION, interval, per_sample
+from pdebench_fm.interfaces import Metric, OperatorModel
+from pdebench_fm.messages import named, quoted
+from pdebench_fm.plan import SCORE
+from pdebench_fm.plugins import Registry
+from pdebench_fm.probes import coefficient_rise, keep_samples
+
+
+class DivergedError(Exception):
+    """Training diverged, and so there is nothing to fit or score."""
+
+
+def load_metrics(registry: Registry) -> dict[str, Metric]:
+    """Every registered metric, by name."""
+    return {name: registry.load("metrics", name)() for name in registry.names("metrics")}
+
+
+def scored_with(registry: Registry) -> dict[str, Any]:
+    """Versions of all that decides what a given model's scores are, as plain data."""
+    versions = {name: registry.get("metrics", name).version for name in registry.names("metrics")}
+    return {"versions": versions, "evaluation": EVALUATION_VERSION}
+
+
+def choose(trials: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Return the id of the trial with the lowest validation error; None where there are no trials to choose from.
+
+    Args:
+        trials: the result of each, by id.
+
+    Raises:
+        DivergedError: all of them diverged.
+    """
+    errors = {id: result["validation"] for id, result in trials.items() if result["status"] == "ok"}
+    if trials and not errors:
+        reason = "; ".join(sorted({result["reason"] for result in trials.values()}))
+        raise DivergedError(f"all {len(trials)} trials diverged: {reason}")
+    return min(errors, key=lambda id: errors[id], default=None)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a model's predictions on the test set are worth.
+
+    Args:
+        errors: the main score of each example, (examples,).
+        metrics: score by metric.
+        intervals: 95% interval of each.
+        left_out: why other metrics have no score, as notes of a record.
+    """
+
+    errors: np.ndarray
+    metrics: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    left_out: dict[str, str]
+
+
+def validation_error(model: OperatorModel, sets: Sequence[OpenSet], metrics: Mapping[str, Metric]) -> float:
+    """Return the error by which trials are chosen."""
+    return float(metrics[SCORE].summarise(per_sample(model, sets, {SCORE: metrics[SCORE]})[SCORE]))
+
+
+def measure(model: OperatorModel, sets: Sequence[OpenSet], metrics: Mapping[str, Metric]) -> Measured:
+    """Score a model on its test set. A metric of somebody else's cannot decide what becomes of the point.
+
+    Raises:
+        DivergedError: the main score is not finite.
+        Exception: what the main metric raises.
+    """
+    failed: dict[str, Exception] = {}
+    values = per_sample(model, sets, metrics, failed)
+    if SCORE in failed:
+        raise failed[SCORE]
+    scores = {name: float(metrics[name].summarise(each)) for name, each in values.items()}
+    if not np.isfinite(scores[SCORE]):
+        raise DivergedError(f"test {SCORE} is not finite")
+    sound = {name: value for name, value in scores.items() if np.isfinite(value) and value >= 0}
+    left_out = {f"metric {n}": f"left out: its value is {value}" for n, value in scores.items() if n not in sound}
+    left_out |= {f"metric {n}": quoted(f"left out: {named(error)}") for n, error in failed.items()}
+    intervals = {name: interval(metrics[name], values[name]) for name in sound}
+    return Measured(values[SCORE], sound, intervals, left_out)
+
+
+def probe(
+    model: OperatorModel, sets: Sequence[OpenSet], metric: Metric, errors: np.ndarray, folder: Path
+) -> tuple[float | None, dict[str, str]]:
+    """Keep sample predictions in ``folder``, and exchange coefficients, see `pdebench_fm.probes`.
+
+    Returns:
+        by how much the error rises with exchanged coefficients, and a note where something went wrong: what is asked
+        beyond the score must not cost it.
+    """
+    try:
+        keep_samples(model, sets, errors, folder)
+        return coefficient_rise(model, sets, metric, errors), {}
+    except Exception as error:  # a model of somebody else may raise anything
+        return None, {"probes": quoted(f"not taken: {named(error)}")}

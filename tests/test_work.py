@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pdebench_fm.errors import RunError
+from pdebench_fm.group import Group
+from pdebench_fm.plan import Job, make_plan, model_spec
+from pdebench_fm.suite import load_suite
+from pdebench_fm.work import Worker
+from tests.support.installed import with_toy
+from tests.support.toy import Toy, toy_suite
+
+LABEL = "pre-training poisson · learning_rate=0.001"
+
+
+class Leader(Group):
+    """Leads a second process that is not there."""
+
+    def announce(self, job_id: str | None) -> None:
+        return
+
+
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Worker, Worker, Job]:
+    """A worker alone, one that leads a group, and a trial whose fit raises in both."""
+
+    def fails(*_: object) -> None:
+        raise ValueError("no\nroom")
+
+    monkeypatch.setattr(Toy, "fit", fails)
+    registry = with_toy()
+    plan = make_plan(load_suite(toy_suite(tmp_path), registry), "tiny", model_spec(registry, "toy"), registry)
+    (trial,) = (job for job in plan.jobs.values() if job.label == LABEL)
+    alone, leader = (Worker(plan, registry, tmp_path, "cpu", group) for group in (None, Leader(0, 2)))
+    return alone, leader, trial
+
+
+def test_what_a_fit_raises_ends_its_job_and_no_other(broken: tuple[Worker, Worker, Job], tmp_path: Path) -> None:
+    alone, _, trial = broken
+    outcome = alone.perform(trial, lambda progress: None)
+    assert (outcome.status, outcome.reason, outcome.result) == ("failed", "ValueError: no room", {})
+    assert "ValueError: no\nroom" in (tmp_path / "jobs" / trial.id / "failure.log").read_text()
+
+
+def test_what_one_process_of_a_group_raises_ends_the_run_since_the_others_wait_for_it(
+    broken: tuple[Worker, Worker, Job], tmp_path: Path
+) -> None:
+    _, leader, trial = broken
+    with pytest.raises(RunError, match=rf"^{LABEL}: ValueError: no room$"):
+        leader.perform(trial, lambda progress: None)
+    assert "ValueError: no\nroom" in (tmp_path / "jobs" / trial.id / "failure.log").read_text()
+    assert not (tmp_path / "jobs" / trial.id / "result.json").exists()
