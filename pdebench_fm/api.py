@@ -13,17 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pdebench_fm.data.sources import OpenSet, SetCache, hash_of, open_set, problem_of, specify
+from pdebench_fm.data.sources import OpenSet, SetCache, check_files, hash_of, open_set, problem_of, specify
 from pdebench_fm.errors import DataFileError, PdefmError, UnknownNameError, UnsupportedError, UsageError
+from pdebench_fm.files import replacing
 from pdebench_fm.group import Group
 from pdebench_fm.hookspecs import ModelEntry
 from pdebench_fm.interfaces import Examples, Executor, OperatorModel, Split
-from pdebench_fm.messages import printable
+from pdebench_fm.messages import named, printable, reason_of
 from pdebench_fm.plan import Job, ModelSpec, Plan, Weights, make_plan, model_spec
 from pdebench_fm.plugins import Registry, registry
 from pdebench_fm.records import Cell
 from pdebench_fm.runner import Reporter, RunResult, run_plan
-from pdebench_fm.suite import Suite, check_files, load_suite
+from pdebench_fm.suite import Suite, load_suite
 from pdebench_fm.training.precision import PRECISIONS
 from pdebench_fm.work import Outcome, Perform
 
@@ -182,12 +183,11 @@ def execute(
         group=group,
     )
     table = to_markdown(build_table(result.records, planned_cells(prepared.plan)))
-    shown = result.folder / "table.md"
-    if not shown.exists() or shown.read_text(encoding="utf-8") != table:
-        draw(result.records, result.folder / "figures")
-        temporary = result.folder / f"table.{os.getpid()}.tmp"
-        temporary.write_text(table, encoding="utf-8")
-        os.replace(temporary, shown)  # another run may be reading or writing it
+    shown, figures = result.folder / "table.md", result.folder / "figures"
+    if not (shown.exists() and figures.is_dir() and shown.read_bytes() == table.encode()):
+        draw(result.records, figures)
+        with replacing(shown) as temporary:  # another run may be reading or writing it
+            temporary.write_text(table, encoding="utf-8")
     return result
 
 
@@ -386,8 +386,7 @@ def _check_weights(
     except PdefmError:
         raise
     except Exception as error:  # a model of somebody else may raise anything
-        text = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise DataFileError(f"{path}: cannot be read as weights of {spec.name}: {text}") from error
+        raise DataFileError(f"{path}: cannot be read as weights of {spec.name}: {named(error)}") from error
     for name, wanted in spec.arguments.items():
         if name in vars(model) and vars(model)[name] != wanted:
             raise UsageError(
@@ -402,6 +401,5 @@ def _check_weights(
         try:
             model.predict(opened.examples.problem, inputs)
         except Exception as error:
-            text = " ".join(str(error).split()) if isinstance(error, PdefmError) else f"{type(error).__name__}: {error}"
-            raise UnsupportedError(f"{path}: cannot be used for task {task.name!r}: {text}") from error
+            raise UnsupportedError(f"{path}: cannot be used for task {task.name!r}: {reason_of(error)}") from error
     return Weights(str(path), hash_of(path))

@@ -8,7 +8,7 @@ PdefmError                    anything below; the command line prints it as one 
 │   └── UnsupportedError      a model cannot take a problem; carries the model's own reason
 ├── PluginError               a plugin could not be loaded or two plugins collide
 ├── DataFileError             an HDF5 file is unreadable, truncated or of another shape (exit code 2)
-├── RecordError               a result record is malformed or contradicts itself
+├── RecordError               a result record is malformed or contradicts itself (exit code 2)
 └── RunError                  the run itself failed (exit code 1)
 """
 
@@ -16,6 +16,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+
+FOREIGN = (Exception, SystemExit)
+"""What somebody else's code may raise: a plugin that calls ``sys.exit`` must not end the program that uses it."""
+
+
+class Terminated(BaseException):
+    """SIGTERM has arrived. No `SystemExit`, and so not in `FOREIGN`: this one does end the program."""
 
 
 class PdefmError(Exception):
@@ -73,6 +80,8 @@ class DataFileError(PdefmError):
 
 class RecordError(PdefmError):
     """A result record is malformed or contradicts itself."""
+
+    exit_code = 2
 
 
 class RunError(PdefmError):

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 
 import pluggy
 
-from pdebench_fm.errors import PluginError, UnknownNameError
+from pdebench_fm.errors import FOREIGN, PluginError, UnknownNameError
 from pdebench_fm.hookspecs import (
     PROJECT,
     Entry,
@@ -28,6 +28,7 @@ from pdebench_fm.hookspecs import (
     SuiteEntry,
     SystemEntry,
 )
+from pdebench_fm.messages import named, one_line
 
 Kind = Literal["systems", "samplers", "models", "protocols", "metrics", "suites"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -112,7 +113,7 @@ class Registry:
         entry: Entry = self.get(kind, name)
         try:
             return entry.load()
-        except Exception as error:  # somebody else's module may raise anything
+        except FOREIGN as error:
             owner = self._owners[kind, name]
             raise PluginError(f"{kind.removesuffix('s')} {name!r} of plugin {owner}: {_reason(error)}") from error
 
@@ -145,7 +146,7 @@ class Registry:
             if others:
                 raise PluginError(f"the entry point name {point.name!r} is already taken by {others[0].owner}")
             found = _collect(point)
-        except Exception as error:  # isolation: whatever one plugin raises must not reach the others
+        except FOREIGN as error:  # isolation: whatever one plugin raises must not reach the others
             self.plugins.append(Plugin(point.name, point.value, distribution, failure=_reason(error)))
             return
         clashes: list[str] = []
@@ -204,8 +205,9 @@ def _check_entry(kind: Kind, entry: Any) -> None:
     name: str = entry.name
     if not _NAME.fullmatch(name):
         raise PluginError(f"pdefm_{kind}: a name is lower-case letters, digits, '-', '_', '.', got {name!r}")
+    if isinstance(entry, Entry) and not (isinstance(entry.version, str) and entry.version.strip()):
+        raise PluginError(f'pdefm_{kind}: the version of {name!r} must be text such as "1", got {entry.version!r}')
 
 
 def _reason(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text if isinstance(error, PluginError) else f"{type(error).__name__}: {text}"
+    return one_line(error) if isinstance(error, PluginError) else named(error)

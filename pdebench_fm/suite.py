@@ -25,9 +25,9 @@ from pydantic import (
     model_validator,
 )
 
-from pdebench_fm.arguments import bind
+from pdebench_fm.arguments import bind, call
 from pdebench_fm.errors import (
-    DataFileError,
+    FOREIGN,
     PdefmError,
     SettingError,
     SuiteError,
@@ -36,7 +36,7 @@ from pdebench_fm.errors import (
     suggestion,
 )
 from pdebench_fm.interfaces.sampler import SPLITS, Split
-from pdebench_fm.messages import printable, show
+from pdebench_fm.messages import reason_of, show
 from pdebench_fm.plugins import Kind, Registry
 from pdebench_fm.plugins import registry as installed
 from pdebench_fm.yaml_source import Document, LocatedError, explain, read
@@ -44,6 +44,9 @@ from pdebench_fm.yaml_source import Document, LocatedError, explain, read
 _SUITE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _PROFILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LARGEST_ID = 2**50  # what the random streams can address
+MOST_SEEDS = 1000
+"""Seeds that a profile may have, and ``pdefm run --seeds``."""
+
 _DISTRIBUTION_KEYS = ("system", "sampler", "files")
 RESERVED = ("data_seed", "split")
 """Parameters of a sampler that are not settings of a suite: the plan fills them in."""
@@ -236,7 +239,7 @@ class Profile(_Model):
     training: Training
     fine_tuning: FineTuning
     scratch: Scratch | None = None
-    seeds: Annotated[int, Field(ge=1, le=1000)] = 1
+    seeds: Annotated[int, Field(ge=1, le=MOST_SEEDS)] = 1
     under_trained: bool = False
 
     @property
@@ -296,6 +299,8 @@ class Suite(_Model):
     def _folder_name(cls, name: str) -> str:
         if not _SUITE_NAME.fullmatch(name):
             raise ValueError(f"must be lower-case letters, digits, '-', '_', at most 64 of them, got {show(name)}")
+        if name == "jobs":
+            raise ValueError("must not be 'jobs', which is the folder of the jobs in every --output")
         return name
 
     @model_validator(mode="after")
@@ -363,36 +368,6 @@ def load_suite(reference: str | Path, registry: Registry | None = None) -> Suite
     return suite
 
 
-def check_files(suite: Suite, profile: str | None = None) -> None:
-    """Open every file the suite names.
-
-    Args:
-        suite: its distributions may be read from files.
-        profile: the profile whose grid the files must have; the default one where None.
-
-    Raises:
-        DataFileError: one is missing, incomplete or of another shape; the text names it.
-        UnknownNameError: the suite has no profile of that name.
-    """
-    grid = suite.profile(profile).grid
-    from pdebench_fm.data.hdf5 import HDF5Examples, published_grid
-
-    for distribution in suite.distributions.values():
-        for path in (distribution.files or {}).values():
-            published = published_grid(path) if distribution.system is not None else None
-            if published is not None:  # its columns are checked when its system is at hand: when the run is planned
-                size = published.size
-            else:
-                with HDF5Examples(path) as examples:
-                    size = examples.problem.grid.size
-            if size != grid:
-                chosen = suite.default_profile if profile is None else profile
-                raise DataFileError(
-                    f"{printable(str(path), 1000)}: must have the grid of profile {chosen!r}, {grid} × {grid}, "
-                    f"got {size} × {size}"
-                )
-
-
 def _locate(reference: str | Path, registry: Registry) -> Path:
     text = str(reference)
     separators = {os.sep, os.altsep or os.sep, "/"}
@@ -421,13 +396,12 @@ def _check_distribution(
         raise document.error(source, str(error)) from error
     try:
         settings = bind(factory, distribution.settings, reserved=RESERVED)
-        factory(data_seed=data_seed, split="train", **settings)
+        call(factory, settings, data_seed=data_seed, split="train")
     except SettingError as error:
         raise _setting_error(error, distribution, document, where) from error
-    except Exception as error:  # somebody else's constructor may raise anything
+    except FOREIGN as error:
         owner = registry.owner("samplers", sampler)
-        reason = str(error) if isinstance(error, PdefmError) else f"{type(error).__name__}: {error}"
-        raise document.error(source, f"sampler {sampler!r} of {owner} cannot be made: {reason}") from error
+        raise document.error(source, f"sampler {sampler!r} of {owner} cannot be made: {reason_of(error)}") from error
 
 
 def _setting_error(
@@ -482,6 +456,5 @@ __all__ = [
     "Suite",
     "Task",
     "Training",
-    "check_files",
     "load_suite",
 ]

@@ -115,6 +115,18 @@ def test_a_factory_that_cannot_be_imported_names_its_owner(load) -> None:  # typ
         registry.load("models", "good")
 
 
+def test_a_plugin_that_ends_the_program_is_a_broken_plugin(load) -> None:  # type: ignore[no-untyped-def]
+    registry = load(good=GOOD, leaves='import sys; sys.exit("needs a GPU")')
+    assert [plugin.failure for plugin in registry.plugins] == ["", "SystemExit: needs a GPU"]
+    assert registry.names("models") == ["good", "shared"]
+
+
+@pytest.mark.parametrize("version", [1, "", None])
+def test_a_version_that_is_no_text_is_refused_at_once(load, version: object) -> None:  # type: ignore[no-untyped-def]
+    registry = load(odd=GOOD.replace('"1"', repr(version)))
+    assert f"the version of 'good' must be text such as \"1\", got {version!r}" in registry.plugins[0].failure
+
+
 def test_help_and_lists_do_not_import_torch() -> None:
     program = """
         import sys

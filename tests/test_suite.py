@@ -1,17 +1,22 @@
 """Suites: what a valid one gives; every error names its place, the key, what was expected and the nearest name."""
 
+import shutil
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pdebench_fm import suite as suite_module
+from pdebench_fm.data.hdf5 import export
+from pdebench_fm.data.sources import check_files
 from pdebench_fm.errors import DataFileError, PdefmError, SuiteError, UnknownNameError, UsageError
 from pdebench_fm.plugins import Registry
-from pdebench_fm.suite import Distribution, ExampleCounts, Suite, check_files, load_suite
+from pdebench_fm.problem import Channel, Grid, Problem
+from pdebench_fm.suite import Distribution, ExampleCounts, Suite, load_suite
 from tests.support.fake_plugin import fake_registry
 
 SHIPPED = Path(__file__).parent / "support" / "shipped.yaml"
@@ -99,6 +104,11 @@ ERRORS = {
         "epochs: 2",
         "epoch: 2",
         "17:16: profiles.tiny.training.epoch: unknown key; did you mean 'epochs'?",
+    ),
+    "the folder of jobs": (
+        "name: shipped",
+        "name: jobs",
+        "1:7: name: must not be 'jobs', which is the folder of the jobs in every --output",
     ),
     "missing key": ("    grid: 8\n", "", "15:5: profiles.tiny.grid: is required"),
     "missing key of the suite": ("description: Toys.\n", "", "1:1: description: is required"),
@@ -424,6 +434,19 @@ def test_paths_are_relative_to_the_suite_and_need_not_exist_yet(registry: Regist
         check_files(suite)
     with pytest.raises(UsageError, match="read from files"):
         near.sampler_name(registry)
+
+
+def test_no_file_of_test_examples_is_anything_else(registry: Registry, tmp_path: Path) -> None:
+    problem = Problem((Channel("source"),), (Channel("solution"),), Grid(8))
+    for name, level in (("train", 1.0), ("validation", 2.0), ("test", 3.0)):
+        plane = torch.full((2, 8, 8), level)
+        export(tmp_path / f"{name}.h5", problem, iter([({"source": plane}, {"solution": plane})]), 2, {})
+    shutil.copy(tmp_path / "train.h5", tmp_path / "renamed.h5")
+    files = "{files: {train: train.h5, pretraining: train.h5, validation: validation.h5, test: test.h5}}"
+    check_files(load(changed("{system: toy, level: [1, 2]}", files), registry, tmp_path))
+    twice = files.replace("test.h5", "renamed.h5")
+    with pytest.raises(DataFileError, match=r"test examples of .*renamed\.h5\) are also the train ex.*train\.h5"):
+        check_files(load(changed("{system: toy, level: [1, 2]}", twice), registry, tmp_path))
 
 
 @pytest.mark.parametrize(

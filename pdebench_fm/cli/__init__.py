@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from pdebench_fm import __version__
-from pdebench_fm.errors import PdefmError, UsageError, suggestion
+from pdebench_fm.errors import PdefmError, Terminated, UsageError, suggestion
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -86,16 +86,25 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         code = error.exit_code
     except click.Abort:
         code = _interrupted()
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)  # a help text is no line
+        code = error.exit_code
     except click.ClickException as error:
         where = f" (see {error.ctx.command_path} --help)" if isinstance(error, click.UsageError) and error.ctx else ""
         _complain(error.format_message().rstrip(".") + where)
         code = error.exit_code
-    except SystemExit as request:  # SIGTERM, above all
-        code = request.code
-        if code == TERMINATED:
-            _complain("terminated")
+    except Terminated:
+        code = TERMINATED
+        _complain("terminated")
+    except SystemExit as request:
+        code = request.code if isinstance(request.code, int) and request.code else 1
+        if request.code != 1:  # 1 is click's and rich's own, where the reader has gone
+            _complain(f"a plugin has ended the program: sys.exit({request.code!r})")
     except KeyboardInterrupt:
         code = _interrupted()
+    except MemoryError as error:
+        _complain(f"out of memory{f': {error}' if str(error) else ''}")
+        code = 1
     except BrokenPipeError:  # the reader has what it wanted, as with head
         _forget_output()
         code = 1
@@ -133,4 +142,4 @@ def _interrupted() -> int:
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(TERMINATED)
+    raise Terminated

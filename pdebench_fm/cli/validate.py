@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def validate(suite: str, as_json: bool) -> None:
     """Check SUITE, a YAML file or the name of a shipped suite, and the data files it names."""
+    from pdebench_fm.data.sources import check_files
     from pdebench_fm.messages import printable
-    from pdebench_fm.suite import check_files, load_suite
+    from pdebench_fm.suite import load_suite
 
     loaded = load_suite(suite)
     for name in loaded.profiles:

@@ -15,17 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from pdebench_fm.arguments import bind
+from pdebench_fm.arguments import bind, call
 from pdebench_fm.data.combine import Mixture, Subset, kept, size_in_memory
 from pdebench_fm.data.hdf5 import HDF5Examples, content_hash, published_grid
 from pdebench_fm.data.sampled import SampledExamples
 from pdebench_fm.errors import DataFileError, UsageError
 from pdebench_fm.identity import canonical_json
 from pdebench_fm.interfaces import Examples, PDESystem, Sampler, Split
+from pdebench_fm.messages import printable
 from pdebench_fm.plugins import Registry
 from pdebench_fm.problem import Grid, Problem
 from pdebench_fm.streams import Stream
-from pdebench_fm.suite import RESERVED, Distribution
+from pdebench_fm.suite import RESERVED, Distribution, Suite
 
 _CACHE_BYTES = 2**31
 
@@ -66,7 +67,8 @@ def specify(
         path = _file(distribution.files, split)
         available = len(_file_examples(path, distribution.system, registry, "cpu")[0])
         if available < count:
-            raise UsageError(f"{path}: the suite asks for {count} {split} examples, the file has {available}")
+            pool = "; few-shot sets are drawn from examples.pool of the profile" if split == "train" else ""
+            raise UsageError(f"{path}: the suite asks for {count} {split} examples, the file has {available}{pool}")
         description: dict[str, Any] = {**common, "file": content_hash(path)}
         if distribution.system is not None:
             description["system"] = _versioned(registry, "systems", distribution.system)
@@ -74,23 +76,77 @@ def specify(
     assert distribution.system is not None
     name = distribution.sampler_name(registry)
     settings = bind(registry.load("samplers", name), distribution.settings, reserved=RESERVED)
-    return SetSpec(
-        {
-            **common,
-            "system": _versioned(registry, "systems", distribution.system),
-            "sampler": _versioned(registry, "samplers", name),
-            "settings": settings,
-            "grid": grid,
-            "data_seed": data_seed,
-        }
-    )
+    described = {
+        **common,
+        "system": _versioned(registry, "systems", distribution.system),
+        "sampler": _versioned(registry, "samplers", name),
+        "settings": settings,
+        "grid": grid,
+        "data_seed": data_seed,
+    }
+    if distribution.sampler is not None:  # otherwise it is the one that the system names
+        _check_inputs(described, registry)
+    return SetSpec(described)
+
+
+def _check_inputs(description: Mapping[str, Any], registry: Registry) -> None:
+    """Make one example on a small grid: a sampler of another system would only be noticed job by job."""
+    import torch
+
+    grid = Grid(8)
+    sampler, system = make_sampler(description, registry), _system(description["system"]["name"], registry, grid)
+    made = sampler.realise(sampler.draw([0]), system.problem.grid, "cpu", torch.float32)
+    missing = [name for name in system.problem.input_names if name not in made]
+    if missing:
+        raise UsageError(
+            f"sampler {description['sampler']['name']!r} does not go with system {description['system']['name']!r}: "
+            f"it makes {', '.join(made)} and not {', '.join(missing)}"
+        )
+
+
+def check_files(suite: Suite, profile: str | None = None) -> None:
+    """Open every file the suite names.
+
+    Args:
+        suite: its distributions may be read from files.
+        profile: the profile whose grid the files must have; the default one where None.
+
+    Raises:
+        DataFileError: one is missing, incomplete or of another shape, or examples to test on are also trained on or
+            chosen by; the text names it.
+        UnknownNameError: the suite has no profile of that name.
+    """
+    grid = suite.profile(profile).grid
+    uses: dict[str, dict[str, str]] = {}
+    for name, distribution in suite.distributions.items():
+        for split, path in (distribution.files or {}).items():
+            published = published_grid(path) if distribution.system is not None else None
+            if published is not None:  # its columns are checked when its system is at hand: when the run is planned
+                size = published.size
+            else:
+                with HDF5Examples(path) as examples:
+                    size = examples.problem.grid.size
+            if size != grid:
+                chosen = suite.default_profile if profile is None else profile
+                raise DataFileError(
+                    f"{printable(str(path), 1000)}: must have the grid of profile {chosen!r}, {grid} × {grid}, "
+                    f"got {size} × {size}"
+                )
+            uses.setdefault(content_hash(path), {}).setdefault(split, f"{name!r} ({printable(str(path), 1000)})")
+    for of_file in uses.values():
+        other = next((split for split in of_file if split != "test"), None)
+        if "test" in of_file and other is not None:
+            raise DataFileError(
+                f"the test examples of {of_file['test']} are also the {other} examples of {of_file[other]}: "
+                "a test set must be seen by nothing else"
+            )
 
 
 def make_sampler(description: Mapping[str, Any], registry: Registry) -> Sampler:
     """Build the sampler of a described, sampled set."""
     factory = registry.load("samplers", description["sampler"]["name"])
-    sampler: Sampler = factory(
-        **description["settings"], data_seed=description["data_seed"], split=description["split"]
+    sampler: Sampler = call(
+        factory, description["settings"], data_seed=description["data_seed"], split=description["split"]
     )
     return sampler
 

@@ -47,6 +47,7 @@ def refused(
 RUN = ("run", "tiny.yaml")
 UNET = (*RUN, "--model", "unet")
 LINES = {
+    "folder for a file": (("data", "inspect", "."), "Invalid value for 'FILE': File '.' is a directory"),
     # what is not there
     "command": (("rnu",), "unknown command 'rnu'; did you mean 'run'?"),
     "command with controls": (("\x1b[2J",), "unknown command '\\x1b[2J'; expected one of check, data, figures,"),
@@ -70,8 +71,9 @@ LINES = {
     "device number": ((*UNET, "--device", "cuda:9999"), "device 'cuda:9999': this machine has "),
     "entry": (("show", "model", "uent"), "unknown model 'uent'; did you mean 'unet'?"),
     # numbers
-    "seeds": ((*UNET, "--seeds", "-1"), "Invalid value for '--seeds': -1 is not in the range x>=1"),
-    "no seeds": ((*UNET, "--seeds", "0"), "Invalid value for '--seeds': 0 is not in the range x>=1"),
+    "seeds": ((*UNET, "--seeds", "-1"), "Invalid value for '--seeds': -1 is not in the range 1<=x<=1000"),
+    "no seeds": ((*UNET, "--seeds", "0"), "Invalid value for '--seeds': 0 is not in the range 1<=x<=1000"),
+    "too many seeds": ((*UNET, "--seeds", "1001"), "Invalid value for '--seeds': 1001 is not in the range 1<=x<=1000"),
     "half a seed": ((*UNET, "--seeds", "1.5"), "Invalid value for '--seeds': '1.5' is not a valid integer"),
     "workers": ((*UNET, "--workers", "0"), "Invalid value for '--workers': 0 is not in the range x>=1"),
     "processes": ((*UNET, "--nproc", "2", "--workers", "2"), "--nproc 2 and --workers 2: "),
@@ -205,16 +207,17 @@ def test_weights_with_other_arguments_are_refused(refused: Refused, tmp_path: Pa
 
 @pytest.fixture
 def hdf5(tmp_path: Path) -> Path:
-    """A data file of 8 examples on the suite's grid, as pdefm data export makes it."""
+    """The 8 test examples of a suite read from files, on its grid and as pdefm data export makes them."""
     from pdebench_fm.api import open_distribution
     from pdebench_fm.data.hdf5 import export
 
     suite = write_suite(tmp_path)
-    examples = open_distribution(f"{suite}:B", split="test", count=8, grid=16, device="cpu").examples
-    export(tmp_path / "b.h5", examples.problem, iter([examples.batch(range(8))]), 8, {})
+    for split, name in (("test", "b.h5"), ("train", "others.h5")):
+        examples = open_distribution(f"{suite}:B", split=split, count=8, grid=16, device="cpu").examples
+        export(tmp_path / name, examples.problem, iter([examples.batch(range(8))]), 8, {})
     write_suite(
         tmp_path,
-        ("{system: poisson, eigenvalue: [5, 10]}", "{files: {train: b.h5, validation: b.h5, test: b.h5}}"),
+        ("{system: poisson, eigenvalue: [5, 10]}", "{files: {train: others.h5, validation: others.h5, test: b.h5}}"),
         ("downstream: [4, 8]}", "downstream: [4, 8], pool: 8}"),
     )
     return tmp_path / "b.h5"
@@ -223,7 +226,7 @@ def hdf5(tmp_path: Path) -> Path:
 def test_data_files_on_another_grid_are_refused_before_any_work(refused: Refused, hdf5: Path) -> None:
     suite = hdf5.with_name("tiny.yaml")
     suite.write_text(suite.read_text().replace("grid: 16", "grid: 32"))
-    said = f"{hdf5}: must have the grid of profile 'tiny', 32 × 32, got 16 × 16"
+    said = f"{hdf5.with_name('others.h5')}: must have the grid of profile 'tiny', 32 × 32, got 16 × 16"
     assert refused(*UNET) == said
     assert refused("validate", "tiny.yaml") == said
 
@@ -244,6 +247,15 @@ def test_data_files_that_fit_are_accepted(hdf5: Path) -> None:
     ended = pdefm("run", "tiny.yaml", "--model", "zero", "--dry-run", "--json", folder=hdf5.parent)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert len(json.loads(ended.stdout)["jobs"]) == 6
+
+
+@pytest.mark.parametrize("command", [(), ("data",), ("leaderboard",)], ids=lambda command: " ".join(command) or "pdefm")
+def test_a_command_without_its_subcommand_shows_its_help(tmp_path: Path, command: tuple[str, ...]) -> None:
+    ended = pdefm(*command, folder=tmp_path)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    usage, *_, last = ended.stderr.splitlines()
+    assert usage.startswith(f"Usage: {' '.join(('pdefm', *command))} [OPTIONS]")
+    assert last.startswith("  ")
 
 
 def test_a_refused_process_says_one_line_too(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import subprocess
 import time
 from collections import Counter
@@ -63,7 +64,7 @@ def test_records_table_and_figures_are_left_in_the_folder(
     results = folder / "runs" / "tiny" / "unet"
     assert {path.name for path in results.iterdir()} >= {"records.jsonl", "table.md", "figures"}
     assert len(records.read(results / "records.jsonl")) == 1 + 1 + 2 + 3
-    assert not list((folder / "runs").rglob("*.tmp"))
+    assert not list((folder / "runs").rglob("*.partial"))
 
 
 def test_the_same_command_again_prints_the_same_table_trains_nothing_and_takes_seconds(
@@ -76,6 +77,16 @@ def test_the_same_command_again_prints_the_same_table_trains_nothing_and_takes_s
     assert (again.returncode, again.stdout) == (0, first.stdout)
     assert again.stderr == "records, table and figures: runs/tiny/unet\n"
     assert contents(folder) == before
+
+
+def test_figures_that_were_deleted_are_drawn_again(first: subprocess.CompletedProcess[str], folder: Path) -> None:
+    figures = folder / "runs" / "tiny" / "unet" / "figures"
+    drawn = {path.name for path in figures.iterdir()}
+    shutil.rmtree(figures)
+    (figures.parent / "table.md").write_bytes(b"\xff")
+    assert pdefm("run", "tiny.yaml", *UNET, "--workers", "2", folder=folder).returncode == 0
+    assert {path.name for path in figures.iterdir()} == drawn
+    assert (figures.parent / "table.md").read_text(encoding="utf-8").startswith("## ")
 
 
 def test_json_is_all_there_is_on_standard_output(
@@ -197,7 +208,7 @@ def test_two_runs_at_once_share_the_work_and_spoil_nothing(tmp_path: Path) -> No
         by_key.setdefault(record.key, set()).add(str(record.metrics))
     assert len(by_key) == 7
     assert all(len(scores) == 1 for scores in by_key.values())
-    assert not list((tmp_path / "runs").rglob("*.tmp"))
+    assert not list((tmp_path / "runs").rglob("*.partial"))
 
 
 @pytest.mark.parametrize("arguments", [("list", "models"), ("run", "smoke", "--model", "zero", "--dry-run")])

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from tests.third_party import pages
+
 PACKAGES = ("ridge_operator", "released_model", "measured_data")
 
 SUITE = """\
@@ -41,7 +43,7 @@ profiles:
 
 @dataclass(frozen=True)
 class Environment:
-    """A virtual environment that has this package and the three of others."""
+    """A virtual environment that has this package and those of others."""
 
     python: Path
     home: Path
@@ -82,7 +84,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     borrowed = sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
     lines = [f"import site; site.addsitedir({folder!r})\n" for folder in borrowed]  # follows their own .pth files too
     (packages / "borrowed.pth").write_text("".join(lines))
-    folders = [Path(__file__).with_name(name) for name in PACKAGES]
+    folders = [Path(__file__).with_name(name) for name in PACKAGES] + [pages.write(name, home) for name in pages.PAGES]
     offline = ("--no-deps", "--no-build-isolation", "--no-index", "--no-cache-dir", "--disable-pip-version-check")
     made.call("-m", "pip", "install", *offline, *folders)
     made.call("-m", "measured_data")
@@ -109,19 +111,19 @@ ALL_ARMS = [
 ]
 
 
-def test_all_three_are_found_without_failure(environment: Environment) -> None:
+def test_all_are_found_without_failure(environment: Environment) -> None:
     plugins = {plugin["name"]: plugin for plugin in json.loads(environment.pdefm("plugins", "--json"))}
-    assert plugins.keys() >= {*PACKAGES, "spectral", "transfer"}
+    assert plugins.keys() >= {*PACKAGES, *pages.PAGES, "spectral", "transfer"}
     assert [plugin["name"] for plugin in plugins.values() if plugin["failure"]] == []
     assert plugins["ridge_operator"]["entries"] == {"models": ["ridge-operator"]}
     assert plugins["released_model"]["distribution"] == "released-model 1.0.0"
     assert plugins["measured_data"]["entries"] == {"suites": ["measured"]}
 
 
-@pytest.mark.parametrize("model", ["ridge-operator", "released-poisson"])
-def test_both_models_keep_the_interface(environment: Environment, model: str) -> None:
+@pytest.mark.parametrize("model", ["ridge-operator", "released-poisson", "convolutions"])
+def test_the_models_keep_the_interface(environment: Environment, model: str) -> None:
     found = json.loads(environment.pdefm("check", "model", model, "--json"))
-    assert set(found.values()) == {None}
+    assert [said for said in found.values() if isinstance(said, str)] == []  # what failed; what is skipped says why
 
 
 def test_records_of_a_numpy_model_enter_a_leaderboard(environment: Environment, suite: Path) -> None:
@@ -174,3 +176,39 @@ def test_a_suite_the_released_model_cannot_take_is_refused_in_one_line(environme
     assert "the checkpoint maps source, k11, k22, k12 to solution" in refused.stderr
     assert "temperature" in refused.stderr
     assert not (environment.home / "none").exists()
+
+
+@pytest.mark.parametrize(
+    "part",
+    [("distribution", "fisher:slow"), ("metric", "mass_error"), ("protocol", "head-only")],
+    ids=lambda part: part[1],
+)
+def test_what_the_page_on_plugins_has_keeps_the_interfaces(environment: Environment, part: tuple[str, str]) -> None:
+    found = json.loads(environment.pdefm("check", *part, "--json"))
+    assert found
+    assert "failed" not in str(found)
+
+
+def test_what_the_page_on_plugins_has_can_be_run(environment: Environment) -> None:
+    records = environment.scored("fisher", "--model", "unet", "--set", "width=4")
+    assert {record["status"] for record in records} == {"ok"}
+    errors = {(r["protocol"], r["examples"]): r["metrics"] for r in records if r["kind"] == "point"}
+    assert errors.keys() == {
+        ("zero-shot", 0),
+        *((arm, size) for arm in ("fine-tune", "head-only", "scratch") for size in (8, 32)),
+        ("scratch", 0),
+    }
+    assert errors["fine-tune", 32]["relative_l2"] < errors["scratch", 32]["relative_l2"] < 1
+    assert errors["head-only", 32] != errors["fine-tune", 32]
+    assert {"mass_error", "relative_l2"} <= errors["head-only", 8].keys()
+    assert "pde_residual" not in errors["head-only", 8]
+
+
+def test_the_settings_of_the_pages_sampler_are_checked_where_they_stand(environment: Environment) -> None:
+    page = (pages.PAGES["my_pde"]).read_text(encoding="utf-8")
+    broken = environment.home / "broken.yaml"
+    broken.write_text(page.split("```yaml\n")[1].split("```")[0].replace("[2, 6]", "[6, 2]"), encoding="utf-8")
+    refused = environment.run("-m", "pdebench_fm.cli", "validate", broken)
+    assert refused.returncode == 2
+    assert "broken.yaml:7:" in refused.stderr
+    assert "0 <= low < high, got [6.0, 2.0]" in refused.stderr
