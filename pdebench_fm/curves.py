@@ -16,10 +16,11 @@ from typing import Literal
 
 import numpy as np
 
-from pdebench_fm.records import Record
+from pdebench_fm.interfaces.metric import PRIMARY
+from pdebench_fm.records import Record, start_of
 from pdebench_fm.streams import Stream
 
-METRIC = "relative_l2"
+METRIC = PRIMARY
 """The metric that curves, tables, figures and the leaderboard show: mean relative L2 error over the test set."""
 
 ZERO_SHOT, FINE_TUNE, SCRATCH = "zero-shot", "fine-tune", "scratch"
@@ -148,7 +149,7 @@ def _curve(key: tuple[str, str, str], sizes: Mapping[int, Sequence[Record]]) -> 
             lacking.append(examples)
         else:
             points.append(point)
-    starts = (record.job.get("start", {}).get("from") for records in sizes.values() for record in records)
+    starts = (start_of(record).get("from") for records in sizes.values() for record in records)
     return Curve(*key, tuple(points), tuple(lacking), all(start == "initialised" for start in starts))
 
 

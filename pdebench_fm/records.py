@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -30,9 +30,13 @@ from pydantic import (
 
 from pdebench_fm.errors import RecordError, suggestion
 from pdebench_fm.identity import canonical_json, job_id
+from pdebench_fm.messages import one_line
 
 SCHEMA: Literal[1] = 1
 """Version of the record's form; a reader refuses any other."""
+
+LONGEST_FILE_NAME = 200
+"""Bytes of UTF-8 that a name which becomes a file name may have: file systems take 255, and an ending is added."""
 
 _UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls, invisible formatting, half characters, line separators
 
@@ -46,6 +50,8 @@ def _one_line(text: str) -> str:
 def _file_name(text: str) -> str:
     if text.startswith(".") or text != text.strip() or "/" in text or "\\" in text:
         raise ValueError("becomes a file name: no '/' or '\\', no '.' in front, no spaces around it")
+    if (size := len(text.encode("utf-8"))) > LONGEST_FILE_NAME:
+        raise ValueError(f"becomes a file name: must be at most {LONGEST_FILE_NAME} bytes of UTF-8, it has {size}")
     return text
 
 
@@ -106,6 +112,14 @@ class TrialRecord(_Strict):
         return self
 
 
+class BudgetRecord(_Strict):
+    """What each trial of a point was given: a number of epochs or of steps, and the size of a batch."""
+
+    epochs: NonNegativeInt | None
+    steps: NonNegativeInt | None
+    batch_size: PositiveInt
+
+
 class Record(_Strict):
     """One scored point (or pre-training), as one line of ``records.jsonl``.
 
@@ -124,6 +138,7 @@ class Record(_Strict):
         data_seconds: of these, seconds spent on making or reading examples.
         validation_examples: how many validation examples chose the trial, and its epoch; 0 where there was nothing to
             choose (zero-shot, scratch at N = 0, unsupported). None in records older than this key.
+        budget: what each trial was given; None where there were none, and in records older than this key.
         coefficient_rise: by how much the error rises, relative to itself, when test examples exchange coefficients;
             near 0 the model does not use them. None where nothing could be exchanged or it was not measured.
         overlap: of the physics parameter's distributions in pre-training and test examples, as drawn, 0 … 1; None where
@@ -166,6 +181,7 @@ class Record(_Strict):
     versions: dict[Name, Text]
     commit: Text | None
     validation_examples: NonNegativeInt | None = None
+    budget: BudgetRecord | None = None
     coefficient_rise: float | None = None
     overlap: Annotated[float, Field(ge=0, le=1)] | None = None
     pretrain_job_id: JobId | None
@@ -214,6 +230,15 @@ class Record(_Strict):
         return json.dumps(self.model_dump(mode="json", by_alias=True), allow_nan=False)
 
 
+def start_of(record: Record) -> Mapping[str, Any]:
+    """Return what a record's job says it started from, e.g. ``{"from": "pretrained", "job": …}``.
+
+    A job is plain data of any form, as others may have written it; where its start is no mapping this is an empty one.
+    """
+    start = record.job.get("start")
+    return start if isinstance(start, dict) else {}
+
+
 def parse(text: str, where: str) -> Record:
     """Read one record.
 
@@ -242,13 +267,16 @@ def append(path: Path, records: Iterable[Record]) -> None:
     """Append records, each as one line, so that neither a second writer nor a kill can damage an earlier line.
 
     Writers take turns by a lock beside the file (``records.jsonl.lock``). Half a line of a killed writer is removed.
+
+    Raises:
+        RecordError: the last line has no line ending and is neither a record nor half of one; nothing is written then.
     """
     text = "".join(record.line() + "\n" for record in records)
     if not text:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"), open(path, "a+b") as file:
-        _mend_end(file.fileno())
+        _mend_end(file.fileno(), path)
         file.write(text.encode("ascii"))
         file.flush()
         os.fsync(file.fileno())
@@ -257,7 +285,8 @@ def append(path: Path, records: Iterable[Record]) -> None:
 def read(path: Path) -> list[Record]:
     """Read the records that count: the last of each `Record.key`, in the order of their lines.
 
-    A last line without its line ending is what a killed writer left; it is ignored where it is no record.
+    A last line without its line ending may be what a killed writer left: the beginning of a JSON object. Half an object
+    is ignored, and nothing else.
 
     Raises:
         RecordError: ``file:line: what`` for any other line that is no record, or for a file that cannot be read.
@@ -277,14 +306,18 @@ def read_lines(path: Path) -> list[tuple[int, Record]]:
         raise RecordError(f"{path}: {error.strerror or error}") from error
     found = []
     for number, line in enumerate(lines, start=1):
-        if number == len(lines) and (not line or not _is_record(line)):
+        if number == len(lines) and (not line or _is_half(line)):
             break
-        try:
-            text = line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise RecordError(f"{path}:{number}: not a record: {error}") from error
-        found.append((number, parse(text, f"{path}:{number}")))
+        found.append((number, _parse_line(line, f"{path}:{number}")))
     return found
+
+
+def _parse_line(line: bytes, where: str) -> Record:
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RecordError(f"{where}: not a record: {error}") from error
+    return parse(text, where)
 
 
 def collect(runs: Iterable[Path]) -> list[tuple[str, Record]]:
@@ -313,8 +346,9 @@ def collect(runs: Iterable[Path]) -> list[tuple[str, Record]]:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Return the files of records in a folder; a run's jobs keep other lines of JSON."""
-    every = sorted(path for path in folder.rglob("*.jsonl") if "jobs" not in path.relative_to(folder).parts)
+    """Return the files of records in a folder; a run's jobs keep other lines of JSON, the histories of their fits."""
+    found = sorted(path for path in folder.rglob("*.jsonl") if path.name != "history.jsonl")
+    every = [path for path in found if "jobs" not in path.relative_to(folder).parts]
     return [path for path in every if path.name == "records.jsonl"] or every
 
 
@@ -324,25 +358,29 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _mend_end(descriptor: int) -> None:
+def _mend_end(descriptor: int, path: Path) -> None:
     """Make the file end with a line ending: complete a whole last line, drop half a one. Called under the lock."""
     size = os.fstat(descriptor).st_size
     if size == 0 or os.pread(descriptor, 1, size - 1) == b"\n":
         return
     content = os.pread(descriptor, size, 0)
-    start = content.rfind(b"\n") + 1
-    if _is_record(content[start:]):
-        os.write(descriptor, b"\n")
-    else:
+    start, number = content.rfind(b"\n") + 1, content.count(b"\n") + 1
+    if _is_half(content[start:]):
         os.ftruncate(descriptor, start)
+    else:  # refused where it is no record, so that nothing somebody else wrote is removed or buried
+        _parse_line(content[start:], f"{path}:{number}")
+        os.write(descriptor, b"\n")
 
 
-def _is_record(line: bytes) -> bool:
+def _is_half(line: bytes) -> bool:
+    """Whether a line may be what a killed writer left of a record: the beginning of an object, and not all of one."""
     try:
-        parse(line.decode("utf-8"), "")
-    except (RecordError, UnicodeDecodeError):
+        json.JSONDecoder().raw_decode(line.decode("ascii"))
+    except json.JSONDecodeError:
+        return line == b"{" or line.startswith(b'{"')
+    except (UnicodeDecodeError, RecursionError):  # never written here
         return False
-    return True
+    return False
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -375,6 +413,5 @@ def _explain(error: ValidationError) -> str:
 
 
 def _short(value: object) -> str:
-    text = str(value) if isinstance(value, Exception) else repr(value)
-    text = " ".join(text.split())
+    text = one_line(value if isinstance(value, Exception) else repr(value))
     return text if len(text) <= 100 else text[:99] + "…"

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 import pdebench_fm
 from pdebench_fm.errors import RecordError
 from pdebench_fm.identity import canonical_json, job_id
-from pdebench_fm.records import Record, append, collect, json_schema, parse, read, read_lines
+from pdebench_fm.records import Record, append, collect, json_schema, parse, read, read_lines, start_of
 from tests.support.records import make_record, make_suite, make_trial
 
 
@@ -98,7 +98,7 @@ def test_an_error_is_one_line_that_names_file_line_key_and_what_was_expected(cha
     assert "\n" not in str(caught.value)
 
 
-LATER = {"validation_examples", "coefficient_rise", "overlap"}  # keys that records made before them lack
+LATER = {"validation_examples", "budget", "coefficient_rise", "overlap"}  # keys that records made before them lack
 
 
 @pytest.mark.parametrize("key", sorted(json.loads(make_record().line()).keys() - LATER))
@@ -111,7 +111,8 @@ def test_every_key_is_required(key):
 
 @pytest.mark.parametrize("key", sorted(LATER))
 def test_a_record_older_than_a_key_is_read_and_says_that_it_is_not_known(key):
-    data = json.loads(make_record(validation_examples=128, coefficient_rise=1.5, overlap=0.5).line())
+    budget = {"epochs": 2, "steps": None, "batch_size": 8}
+    data = json.loads(make_record(validation_examples=128, budget=budget, coefficient_rise=1.5, overlap=0.5).line())
     assert data.pop(key) is not None
     assert getattr(parse(json.dumps(data), "here:1"), key) is None
 
@@ -129,6 +130,22 @@ def test_numbers_are_finite_everywhere(place, value):
 def test_what_is_no_object_is_refused(text):
     with pytest.raises(RecordError, match="here:1: "):
         parse(text, "here:1")
+
+
+@pytest.mark.parametrize("key", ["suite", "profile", "model", "protocol"])
+def test_a_name_that_becomes_a_file_name_has_at_most_200_bytes(key):
+    data = json.loads(make_record().line())
+    data[key] = "é" * 100
+    with pytest.raises(RecordError, match=f"here:1: {key}: becomes a file name: must be at most 200 bytes.* has 202"):
+        parse(json.dumps({**data, key: "é" * 101}), "here:1")
+    assert getattr(parse(json.dumps(data), "here:1"), key) == "é" * 100
+
+
+@pytest.mark.parametrize("start", ["x", ["from"], 1, None])
+def test_a_start_of_another_form_is_an_empty_one(start):
+    forged = make_record(job={"start": start})
+    assert start_of(forged) == {} == start_of(make_record(job={}))
+    assert start_of(make_record())["from"] == "released"
 
 
 def test_a_record_cannot_be_changed():
@@ -164,6 +181,44 @@ def test_half_a_line_of_a_killed_writer_is_ignored_then_removed(tmp_path):
     append(path, [two])
     assert read(path) == [one, two]
     assert path.read_text().splitlines() == [one.line(), two.line()]
+
+
+@pytest.mark.parametrize("length", [1, 2, 15, 200, -1])
+def test_half_a_line_of_any_length_is_ignored_then_removed(tmp_path, length):
+    path = tmp_path / "records.jsonl"
+    path.write_text(make_record(seed=1).line() + "\n" + make_record(seed=2).line()[:length])
+    assert [record.seed for record in read(path)] == [1]
+    append(path, [make_record(seed=3)])
+    assert [record.seed for record in read(path)] == [1, 3]
+
+
+WHOLE = make_record(seed=2).line()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("hello", "not a record"),
+        ("[1, 2]", "a record must be a JSON object"),
+        ("[1, 2", "not a record"),
+        (WHOLE.replace('"schema": 1', '"schema": 2', 1), "schema: must be 1, got 2"),
+        (WHOLE.replace('"relative_l2": 0.1', '"relative_l2": NaN', 1), "not a record: numbers must be finite"),
+        (WHOLE.replace("{", '{"metrcs": 1, ', 1), "metrcs: unknown key"),
+        (WHOLE + " {", "not a record: Extra data"),
+        ("{ is no JSON", "not a record"),
+        ("{}", "schema: must be 1"),
+        (WHOLE[:60] + "é", "not a record"),
+        (" ", "not a record"),
+    ],
+)
+def test_a_wrong_last_line_without_its_ending_is_no_half_record_and_never_removed(tmp_path, line, message):
+    path = tmp_path / "records.jsonl"
+    before = (make_record(seed=1).line() + "\n" + line).encode("utf-8")
+    path.write_bytes(before)
+    for use in (read, lambda path: append(path, [make_record(seed=3)])):
+        with pytest.raises(RecordError, match=rf"records\.jsonl:2: {message}"):
+            use(path)
+    assert path.read_bytes() == before
 
 
 def test_a_whole_line_without_its_ending_is_kept(tmp_path):
@@ -234,8 +289,10 @@ def test_collect_finds_the_records_of_a_leaderboard_and_not_the_histories_of_job
     assert [record.model for _, record in collect([tmp_path])] == ["one", "two"]
     (tmp_path / "runs" / "jobs" / "ab").mkdir(parents=True)
     (tmp_path / "runs" / "jobs" / "ab" / "history.jsonl").write_text("{}\n", encoding="utf-8")
-    with pytest.raises(RecordError, match=r"holds no records\.jsonl"):
-        collect([tmp_path / "runs"])
+    for folder in (tmp_path / "runs", tmp_path / "runs" / "jobs", tmp_path / "runs" / "jobs" / "ab"):
+        with pytest.raises(RecordError, match=r"holds no records\.jsonl") as caught:
+            collect([folder])
+        assert caught.value.exit_code == 2
 
 
 def test_a_record_is_made_from_plain_values_of_numpy():

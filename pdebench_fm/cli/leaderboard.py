@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from pdebench_fm.errors import PdefmError
+from pdebench_fm.errors import PdefmError, UsageError
 
 if TYPE_CHECKING:
     from pdebench_fm.leaderboard import Planned
@@ -28,7 +29,7 @@ _suites = click.option(
     multiple=True,
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A suite file of your own: models are ranked only on suites whose plan is known. May be given again.",
+    help="A suite file of your own: records are checked against, and ranked by, plans that are known. Repeatable.",
 )
 
 
@@ -40,7 +41,8 @@ def leaderboard() -> None:
 @leaderboard.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @_directory
-def add(runs: tuple[Path, ...], directory: Path) -> None:
+@_suites
+def add(runs: tuple[Path, ...], directory: Path, suites: tuple[Path, ...]) -> None:
     """Add the records of RUNS: all of them, or none where one is refused.
 
     RUNS are records.jsonl files, or folders searched for them. Refused is, by file and line, what is malformed,
@@ -51,7 +53,7 @@ def add(runs: tuple[Path, ...], directory: Path) -> None:
     from pdebench_fm.leaderboard.plans import against_plans
 
     try:
-        report = add_records(directory, runs, against_plans)
+        report = add_records(directory, runs, partial(against_plans, suites=load_suites(suites)))
     except RefusedError as error:
         for line in error.refused[1:]:  # the first is in the error itself
             click.echo(line, err=True)
@@ -68,7 +70,9 @@ def build(directory: Path, suites: tuple[Path, ...]) -> None:
     """Write README.md and leaderboard.csv from the records."""
     from pdebench_fm.leaderboard import build as build_files
 
-    for path in build_files(directory, plans_with(suites)):
+    if not (directory / "records").is_dir():
+        raise UsageError(f"{directory}: holds no records/, so it is no leaderboard; name another --directory")
+    for path in build_files(directory, plans_with(load_suites(suites))):
         click.echo(path)
 
 
@@ -81,7 +85,8 @@ def check(context: click.Context, directory: Path, suites: tuple[Path, ...]) -> 
     from pdebench_fm.leaderboard import check as check_files
     from pdebench_fm.leaderboard.plans import against_plans
 
-    wrong = check_files(directory, plans_with(suites), against_plans)
+    own = load_suites(suites)
+    wrong = check_files(directory, plans_with(own), partial(against_plans, suites=own))
     for line in wrong:
         click.echo(line)
     if wrong:
@@ -89,17 +94,28 @@ def check(context: click.Context, directory: Path, suites: tuple[Path, ...]) -> 
     click.echo(f"{directory}: in order")
 
 
-def plans_with(files: Sequence[Path]) -> Planned:
-    """Return `planned_cells`, which then knows the suites in these files too; a file goes before a registered name.
+def load_suites(files: Sequence[Path]) -> list[Suite]:
+    """Read suite files.
 
     Raises:
         SuiteError: a file is no valid suite.
+        UsageError: two files are of one suite and version.
     """
     if not files:
-        return planned_cells
+        return []
     from pdebench_fm.suite import load_suite
 
-    own = [load_suite(file) for file in files]
+    found: dict[tuple[str, int], Suite] = {}
+    for file in files:
+        suite = load_suite(file)
+        other = found.setdefault((suite.name, suite.version), suite)
+        if other is not suite:
+            raise UsageError(f"{other.source} and {file} are both suite {suite.name!r} v{suite.version}")
+    return list(found.values())
+
+
+def plans_with(own: Sequence[Suite]) -> Planned:
+    """Return `planned_cells`, which then knows these suites too; they go before registered ones."""
 
     def planned(suite: str, version: int, profile: str) -> Collection[Cell] | None:
         for loaded in own:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SOME_FAILED = 3
 _MOST_WORKERS = 8
+_MOST_SEEDS = 1000  # MOST_SEEDS of pdebench_fm.suite, which takes long to import
 _WIDE = 1000  # columns where there is no terminal: nothing is cut off
 
 
@@ -39,7 +40,7 @@ _WIDE = 1000  # columns where there is no terminal: nothing is cut off
 @click.option("--profile", metavar="NAME", help="Scale of the suite, see pdefm validate SUITE; by default its own.")
 @click.option(
     "--seeds",
-    type=click.IntRange(min=1),
+    type=click.IntRange(min=1, max=_MOST_SEEDS),
     metavar="N",
     help="Seeds to average over, each with its own few-shot sets and initialisation; by default the profile's.",
 )

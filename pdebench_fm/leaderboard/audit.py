@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from pdebench_fm.curves import METRIC
-from pdebench_fm.records import Record
+from pdebench_fm.curves import FINE_TUNE, METRIC, SCRATCH
+from pdebench_fm.identity import canonical_json
+from pdebench_fm.records import Record, start_of
 
 LARGEST = 1e6
 """Largest error that counts as a score. Predicting zero scores 1 and an untrained network perhaps hundreds; what is
@@ -18,6 +19,8 @@ beyond a million was about to overflow and should have been reported as diverged
 
 Located = tuple[str, Record]
 """A record and where it stands, ``file:line``."""
+
+_EDITED = "a suite, version and profile has one set of settings"
 
 Verify = Callable[[Sequence[Located]], Iterable[tuple[str, str]]]
 """Yields (where, what) for records that are not what they say; see `pdebench_fm.leaderboard.plans`."""
@@ -95,6 +98,8 @@ def _described(job: Mapping[str, Any]) -> dict[str, Any]:
     """What a point's description says, under the names a record uses."""
     train, sets = job["train"], [*job["train"]["sets"], *job["test"]["sets"]]
     few_shot = train.get("few_shot")
+    if not isinstance(job["start"], dict):
+        raise TypeError("start must be a mapping")
     return {
         "model_args": job["model"]["arguments"],
         "protocol": job["protocol"]["name"],
@@ -142,6 +147,109 @@ def conflicts(records: Sequence[Located]) -> Iterator[tuple[str, str]]:
     for where, record in records:
         if record.status == "ok" and record.pretrain_job_id not in (None, *known):
             yield where, f"its pre-training {str(record.pretrain_job_id)[:12]}… has no record; add that too"
+    yield from mixed_settings(records)
+
+
+def mixed_settings(records: Sequence[Located]) -> Iterator[tuple[str, str]]:
+    """Yield (where, what) for records of one table that were made with different settings.
+
+    A suite file that is edited without a new version leaves these behind. What a job says must agree where it does not
+    depend on the number of examples, the seed or the model, and of one model where it does not depend on the first two.
+    Of each setting the first two records that disagree are named.
+    """
+    first: dict[object, tuple[str, Any]] = {}
+    named = set()
+    for where, record in records:
+        for name, depends, value in _settings(record):
+            at, leader = first.setdefault((_table(record), name, depends), (where, value))
+            if value != leader and (_table(record), name) not in named:
+                named.add((_table(record), name))
+                path, ours, theirs = _difference(value, leader)
+                setting = ".".join((name, *path))
+                yield where, f"{setting} {_short(ours)} differs from {_short(theirs)} at {at}: {_EDITED}"
+    yield from _mixed_budgets(records)
+
+
+def _table(record: Record) -> tuple[str, int, str]:
+    return (record.suite, record.suite_version, record.profile)
+
+
+def _settings(record: Record) -> Iterator[tuple[str, tuple[object, ...], Any]]:
+    """Yield a record's settings: name, what beside the suite and profile they may depend on, value."""
+    job, start, train = record.job, start_of(record), record.job.get("train")
+    place, arm = (record.kind, record.task), (record.model, record.protocol)
+    yield "precision", (record.model,), record.precision
+    yield "job.training", (), job.get("training")
+    yield "job.selection", (), job.get("selection")
+    yield "job.model", (record.model,), job.get("model")
+    yield "job.protocol", (record.protocol,), job.get("protocol")
+    yield "job.test", place, job.get("test")
+    if isinstance(train, dict) and record.examples > 0:  # without examples there is no pool to draw from
+        yield "job.train.sets", place, train.get("sets")
+    yield "job.start.from", arm, start.get("from")
+    yield "job.start", (*arm, record.task), start
+    if start.get("from") == "weights":
+        yield "job.start.sha256", (record.model,), start.get("sha256")
+    if record.budget is not None:
+        yield "budget", (_budgeted(record),), record.budget.model_dump()
+    if record.trials:
+        tried = [trial.hyperparameters for trial in record.trials]
+        yield "trials.hyperparameters", arm, sorted(tried, key=canonical_json)
+        if record.validation_examples is not None:
+            yield "validation_examples", place, record.validation_examples
+
+
+def _mixed_budgets(records: Sequence[Located]) -> Iterator[tuple[str, str]]:
+    """Yield (where, what) for records whose trials were not given the same budget, where they are too old to name it.
+
+    A budget is a number of epochs or a number of steps, so that all trials that share it have one of the two in common,
+    and those of one model at one N both. A direct solve has no steps and says nothing. Nor does a model that ends its
+    fits where it likes, which shows where the trials of one record differ, and might be so where there is one trial.
+    """
+    spent = [(where, record, _spent(record)) for where, record in records if record.budget is None]
+    free = {(_budgeted(record), record.model) for _, record, found in spent if len(found) > 1}
+    of_all: dict[object, dict[tuple[int, int], str]] = {}
+    of_size: dict[object, tuple[str, tuple[int, int]]] = {}
+    named = set()
+    for where, record, found in spent:
+        shared = _budgeted(record)
+        if not found or (shared, record.model) in free or shared in named:
+            continue
+        (ours,) = found
+        seen = of_all.setdefault(shared, {})
+        other = next(((at, pair) for pair, at in seen.items() if pair[0] != ours[0] and pair[1] != ours[1]), None)
+        seen.setdefault(ours, where)
+        same = of_size.setdefault((shared, record.model, record.examples), (where, ours))
+        at, theirs = other or same
+        if theirs != ours:
+            named.add(shared)
+            counts = "trials of {} epochs and {} steps"
+            yield where, f"{counts.format(*ours)} differ from {counts.format(*theirs)} at {at}: {_EDITED}"
+
+
+def _budgeted(record: Record) -> tuple[object, ...]:
+    """Return what has one budget: fine-tuning and scratch together, and any other arm, which may divide it, alone."""
+    return (*_table(record), SCRATCH if record.protocol == FINE_TUNE else record.protocol)
+
+
+def _spent(record: Record) -> set[tuple[int, int]]:
+    """Return the (epochs, steps) of a record's finished trials; none of trials without steps, or of one alone."""
+    found = [(trial.epochs, trial.steps) for trial in record.trials if trial.status == "ok" and trial.steps > 0]
+    return set(found) if len(found) > 1 else set()
+
+
+def _difference(one: Any, other: Any) -> tuple[list[str], Any, Any]:
+    """Return where two pieces of plain data differ first, the keys that lead there, and both values."""
+    keys: Iterable[Any] = ()
+    if isinstance(one, dict) and isinstance(other, dict):
+        keys = [key for key in sorted({*one, *other}) if key in one and key in other]
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        keys = range(len(one))
+    for key in keys:
+        if one[key] != other[key]:
+            path, ours, theirs = _difference(one[key], other[key])
+            return [str(key), *path], ours, theirs
+    return [], one, other
 
 
 def _one_value(

@@ -13,7 +13,7 @@ from pdebench_fm.curves import MeanFactor
 from pdebench_fm.errors import RecordError
 from pdebench_fm.leaderboard.audit import Verify, refusals
 from pdebench_fm.leaderboard.standing import SCORED, Group, Planned, Standing, group, standings
-from pdebench_fm.leaderboard.store import RefusedError, load, located, order, relative_path, write_file
+from pdebench_fm.leaderboard.store import RefusedError, load, located, order, relative_path, write_files
 from pdebench_fm.records import Record
 from pdebench_fm.tables import build_table, describe_parameters, escape_markdown, markdown_table, number, to_markdown
 
@@ -102,11 +102,9 @@ def build(directory: Path, planned: Planned | None = None) -> list[Path]:
     refused = refusals(located(directory, stored))
     if refused:
         raise RefusedError("nothing built", refused)
-    written = []
-    for name, text in render(stored, planned).items():
-        write_file(directory / name, text)
-        written.append(directory / name)
-    return written
+    texts = {directory / name: text for name, text in render(stored, planned).items()}
+    write_files(texts)
+    return list(texts)
 
 
 def check(directory: Path, planned: Planned | None = None, verify: Verify | None = None) -> list[str]:

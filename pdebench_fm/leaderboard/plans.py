@@ -14,15 +14,23 @@ from pdebench_fm.errors import PdefmError
 from pdebench_fm.leaderboard.audit import Located
 from pdebench_fm.plan import Job, ModelSpec, make_plan, model_spec
 from pdebench_fm.plugins import Registry, registry
-from pdebench_fm.records import Record
-from pdebench_fm.suite import Suite, load_suite
+from pdebench_fm.records import Record, start_of
+from pdebench_fm.suite import MOST_SEEDS, Suite, load_suite
 
 _Place = tuple[str, str, str, int, int]
 
 
-def against_plans(located: Sequence[Located], found: Registry | None = None) -> Iterator[tuple[str, str]]:
-    """Yield (where, what) for records whose job is not the one their suite plans at that place."""
-    checker = _Checker(found or registry())
+def against_plans(
+    located: Sequence[Located], found: Registry | None = None, suites: Sequence[Suite] = ()
+) -> Iterator[tuple[str, str]]:
+    """Yield (where, what) for records whose job is not the one their suite plans at that place.
+
+    Args:
+        located: all records that will stand side by side.
+        found: where models and suites come from; what is installed where None.
+        suites: more suites; these go before registered ones of the same name and version.
+    """
+    checker = _Checker(found or registry(), suites)
     for where, record in located:
         for what in checker.problems(record, [other for _, other in located]):
             yield where, what
@@ -31,9 +39,9 @@ def against_plans(located: Sequence[Located], found: Registry | None = None) -> 
 class _Checker:
     """Remembers plans, which take a second each."""
 
-    def __init__(self, found: Registry) -> None:
+    def __init__(self, found: Registry, suites: Sequence[Suite] = ()) -> None:
         self._registry = found
-        self._suites: dict[tuple[str, int], Suite | None] = {}
+        self._suites: dict[tuple[str, int], Suite | None] = {(suite.name, suite.version): suite for suite in suites}
         self._plans: dict[tuple[Any, ...], Mapping[_Place, Job] | None] = {}
 
     def problems(self, record: Record, others: Iterable[Record]) -> Iterator[str]:
@@ -44,7 +52,8 @@ class _Checker:
         if spec is not None and dict(spec.arguments) != record.model_args:
             yield f"model_args are not those of {record.model!r}; a --set variant needs a registered name of its own"
             return
-        seeds = 1 + max(other.seed for other in others if other.suite == record.suite)
+        possible = (o.seed for o in others if o.suite == record.suite and o.seed < MOST_SEEDS)  # no run has more
+        seeds = 1 + max(possible, default=0)
         jobs = self._jobs(suite, record, spec or self._stand_in(suite, record), seeds)
         if jobs is None:
             return
@@ -53,7 +62,7 @@ class _Checker:
             yield f"{record.suite} v{record.suite_version} plans no such {record.kind}"
         elif _data(record.job) != _data(job.description):
             yield f"its data are not those of {record.suite} v{record.suite_version}, profile {record.profile}"
-        elif spec is not None and record.job["start"]["from"] != "weights" and record.job_id != job.id:
+        elif spec is not None and start_of(record).get("from") != "weights" and record.job_id != job.id:
             yield f"its job is not what {record.suite} v{record.suite_version} plans with the versions installed here"
 
     def _suite(self, record: Record) -> Suite | None:

@@ -23,7 +23,7 @@ from pdebench_fm.curves import (
     mean_factor,
     savings,
 )
-from pdebench_fm.records import Cell, Record
+from pdebench_fm.records import Cell, Record, start_of
 from pdebench_fm.tables import natural
 
 SCORED = (ZERO_SHOT, FINE_TUNE)
@@ -174,9 +174,10 @@ def _obstacle(group: Group, model: str) -> tuple[str, bool]:
         if counts[status]:
             worst = min((record for record in bad if record.status == status), key=lambda record: record.cell)
             parts.append(f"{_count(counts[status])} {status} ({_name(worst.cell)}: {worst.reason})")
-    foreign = {r.job["start"].get("sha256") for r in mine.values() if r.job["start"]["from"] == "weights"}
+    starts = map(start_of, mine.values())
+    foreign = {str(start.get("sha256")) for start in starts if start.get("from") == "weights"}
     if foreign:
-        parts.append(f"starts from weights of the user's own (SHA-256 {', '.join(sorted(map(str, foreign)))[:12]}…)")
+        parts.append(f"starts from weights of the user's own (SHA-256 {', '.join(sorted(foreign))[:12]}…)")
     if missing:
         parts.append(f"{_count(len(missing))} missing (first: {_name(missing[0])})")
     return "; ".join(parts), counts["diverged"] > 0

@@ -15,6 +15,7 @@ from pdebench_fm.curves import (
     fit_power_law,
     make_curves,
     needed,
+    on_shared_seeds,
     savings,
     transfer_curves,
     transfer_gains,
@@ -27,6 +28,7 @@ TARGETS = (0.1, 0.01)
 """Errors for which the examples needed are stated; the second is the one the paper names (its Fig. 3)."""
 
 _EMPTY = "–"
+_NO_SEED = "no seed in common"
 
 
 def scores_of_curves(tables: Sequence[Table], heading: str) -> list[str]:
@@ -109,6 +111,13 @@ def _saving_rows(places: _Places, sizes: Sequence[int], named: bool) -> Iterator
         at = {saving.examples: saving for saving in savings(curve, scratch)}
         if at:
             yield [*map(escape_markdown, names), *(_saving(at.get(size)) for size in sizes)]
+        elif _share_no_seed(curve, scratch):
+            yield [*map(escape_markdown, names), _NO_SEED, *[_EMPTY] * (len(sizes) - 1)]
+
+
+def _share_no_seed(curve: Curve, scratch: Curve) -> bool:
+    """Whether two arms that have points cannot be compared, since no seed is at all of these."""
+    return bool(curve.points and scratch.trained and not on_shared_seeds(curve, scratch)[1].trained)
 
 
 def _saving(saving: Saving | None) -> str:
@@ -128,6 +137,8 @@ def _gain_rows(places: _Places, sizes: Sequence[int], named: bool) -> Iterator[l
     for names, curve, scratch in _pairs(places, named):
         gains = transfer_gains(curve, scratch)
         if not any(size > 0 for size in gains.at):
+            if curve.trained and _share_no_seed(curve, scratch):
+                yield [*map(escape_markdown, names), _NO_SEED, *[_EMPTY] * len(sizes)]
             continue
         mean = _EMPTY if gains.mean is None else f"{number(gains.mean)} ×"
         if gains.interval is not None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pdebench_fm.curves import METRIC, Point, point_of
-from pdebench_fm.records import Cell, Record
+from pdebench_fm.records import Cell, Record, start_of
 from pdebench_fm.tables.wording import arm_order, describe_parameters, natural, number
 
 _OUTCOMES = ("ok", "diverged")
@@ -117,7 +117,7 @@ class Table:
         models = [f"{model} ({describe_parameters(self.parameters[model])})" for model in self.models]
         parts = [f"{self.suite} v{self.suite_version}", f"profile {self.profile}", ", ".join(models)]
         records = [record for row in self.rows for cell in row.cells.values() for record in cell.records]
-        starts = (record.job.get("start", {}) for record in records)
+        starts = map(start_of, records)
         foreign = {str(start.get("sha256"))[:12] for start in starts if start.get("from") == "weights"}
         if foreign:
             parts.append(f"from weights of the user's own (SHA-256 {', '.join(sorted(foreign))}…)")

@@ -4,10 +4,15 @@ import pytest
 
 from pdebench_fm.cli import main
 from pdebench_fm.cli.leaderboard import planned_cells
+from pdebench_fm.cli.run import run
+from pdebench_fm.identity import job_id
+from pdebench_fm.leaderboard.store import write
+from pdebench_fm.plan import make_plan, model_spec
 from pdebench_fm.plugins import registry
 from pdebench_fm.records import append
-from pdebench_fm.suite import load_suite
-from tests.support.records import make_record, make_suite
+from pdebench_fm.runner import run_plan
+from pdebench_fm.suite import MOST_SEEDS, load_suite
+from tests.support.records import make_record, make_suite, make_trial
 
 
 @pytest.fixture
@@ -53,7 +58,7 @@ def test_a_refused_record_is_named_and_nothing_is_added(pdefm, runs, tmp_path):
     with file.open("a") as stream:
         stream.write(json.dumps(line) + "\n")
     code, out, err = pdefm("leaderboard", "add", runs, "--directory", tmp_path / "board")
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert f"{file}:12: metrics.relative_l2: must be greater than or equal to 0, got -1" in err
     assert not (tmp_path / "board").exists()
 
@@ -85,36 +90,56 @@ OWN_SUITE = """\
 name: unheard-of
 version: 1
 description: A suite of one's own.
-default_profile: smoke
+default_profile: tiny
 distributions: {d: {system: poisson, eigenvalue: [1, 5]}}
 pretraining: {poisson: [d]}
-tasks:
-  - {name: "SYS-1(1,2.5)", pretraining: poisson, downstream: d, shift: none}
-  - {name: "SYS-1(5,10)", pretraining: poisson, downstream: d, shift: med}
+tasks: [{name: one, pretraining: poisson, downstream: d, shift: none}]
 protocols: [zero-shot, fine-tune, scratch]
 profiles:
-  smoke:
+  tiny:
     grid: 32
-    examples: {pretraining: 1024, validation: 32, test: 256, downstream: [16, 64]}
-    training: {epochs: 6, learning_rates: [5e-3]}
-    fine_tuning: {epochs: 6, learning_rates: [5e-4]}
-    seeds: 1
+    examples: {pretraining: 8, validation: 4, test: 4, downstream: [2, 4]}
+    training: {epochs: 2, learning_rates: [1e-3]}
+    fine_tuning: {epochs: 2, learning_rates: [1e-3]}
 """
 
 
-def test_a_suite_of_ones_own_is_ranked_where_its_file_is_given(pdefm, tmp_path):
-    zero = make_record("conv-small", "SYS-1(1,2.5)", "scratch", 0, shift="none", suite="unheard-of", error=1.0)
-    also = make_record("conv-small", "SYS-1(5,10)", "scratch", 0, suite="unheard-of", error=1.0)
-    append(tmp_path / "run" / "records.jsonl", [*make_suite(suite="unheard-of"), zero, also])
+@pytest.fixture
+def own_run(tmp_path):
+    """Score a model on a suite of one's own, which stays in ``own.yaml``; returns the folder of the run."""
     (tmp_path / "own.yaml").write_text(OWN_SUITE, encoding="utf-8")
+    found = registry()
+    plan = make_plan(load_suite(tmp_path / "own.yaml"), "tiny", model_spec(found, "mode-regression"), found)
+    assert run_plan(plan, found, tmp_path / "own").complete
+    return tmp_path / "own"
+
+
+def test_records_that_a_suite_of_ones_own_does_not_plan_are_refused_where_its_file_is_given(pdefm, own_run, tmp_path):
     board = ("--directory", tmp_path / "board")
-    pdefm("leaderboard", "add", tmp_path / "run", *board)
+    edited = tmp_path / "edited.yaml"
+    edited.write_text(OWN_SUITE.replace("fine_tuning: {epochs: 2", "fine_tuning: {epochs: 3"), encoding="utf-8")
+    code, _, err = pdefm("leaderboard", "add", own_run, *board, "--suite", edited)
+    assert (code, "its job is not what unheard-of v1 plans" in err) == (1, True)
+    assert not (tmp_path / "board").exists()
+    assert pdefm("leaderboard", "add", own_run, *board, "--suite", tmp_path / "own.yaml")[0] == 0
+    pdefm("leaderboard", "build", *board)
+    assert pdefm("leaderboard", "check", *board)[0] == 0
+    code, out, _ = pdefm("leaderboard", "check", *board, "--suite", edited)
+    assert (code, "its job is not what unheard-of v1 plans" in out) == (1, True)
+
+
+def test_a_suite_of_ones_own_is_ranked_where_its_file_is_given(pdefm, own_run, tmp_path):
+    board = ("--directory", tmp_path / "board")
+    pdefm("leaderboard", "add", own_run, *board)
     ranks = []
     for own in ((), ("--suite", tmp_path / "own.yaml")):
         assert pdefm("leaderboard", "build", *board, *own)[0] == 0
         assert pdefm("leaderboard", "check", *board, *own)[0] == 0
         ranks.append((tmp_path / "board" / "leaderboard.csv").read_text(encoding="utf-8").splitlines()[1].split(",")[3])
     assert ranks == ["", "1"]
+    (tmp_path / "same.yaml").write_text(OWN_SUITE, encoding="utf-8")
+    code, _, err = pdefm("leaderboard", "build", *board, *own, "--suite", tmp_path / "same.yaml")
+    assert (code, "are both suite 'unheard-of' v1" in err) == (2, True)
     (tmp_path / "own.yaml").write_text("name: [", encoding="utf-8")
     code, _, err = pdefm("leaderboard", "build", *board, "--suite", tmp_path / "own.yaml")
     assert (code, "own.yaml" in err, "Traceback" in err) == (2, True, False)
@@ -140,6 +165,32 @@ def test_where_two_runs_have_numbers_for_one_place_figures_say_which_is_drawn(pd
     assert "differ" not in err
 
 
+def test_figures_say_where_records_of_two_budgets_are_drawn_together(pdefm, tmp_path):
+    trials = [
+        make_trial(validation=0.1, epochs=count, steps=count, job_id=job_id({"count": count})) for count in (3, 4000)
+    ]
+    made = [make_record(seed=seed, trials=(trial,)) for seed, trial in enumerate(trials)]
+    append(tmp_path / "records.jsonl", made)
+    code, out, err = pdefm("figures", tmp_path / "records.jsonl", "--output", tmp_path / "figures", "--kind", "errors")
+    assert (code, len(out.splitlines()), len(err.splitlines())) == (0, 2, 2)
+    where = tmp_path / "records.jsonl"
+    wanted = "trials of 4000 epochs and 4000 steps differ from trials of 3 epochs and 3 steps"
+    assert err.startswith(f"records of different settings are drawn together: {where}:2: {wanted} at {where}:1: ")
+
+
+@pytest.mark.parametrize("start", ["x", ["from"]])
+def test_a_forged_start_ends_neither_figures_nor_leaderboard_in_a_traceback(pdefm, tmp_path, start):
+    forged = [make_record(examples=size, job={**make_record().job, "start": start}) for size in (16, 64)]
+    append(tmp_path / "records.jsonl", forged)
+    file, board = tmp_path / "records.jsonl", ("--directory", tmp_path / "board")
+    assert pdefm("figures", file, "--output", tmp_path / "figures")[0] == 0
+    code, _, err = pdefm("leaderboard", "add", file, *board)
+    assert (code, "job is not the description of a point" in err) == (1, True)
+    write(tmp_path / "board", forged)
+    assert pdefm("leaderboard", "build", *board)[0] == 1
+    assert pdefm("leaderboard", "check", *board)[0] == 1
+
+
 def test_figures_of_one_kind_are_drawn_alone(pdefm, runs, tmp_path):
     code, out, err = pdefm("figures", runs, "--output", tmp_path / "figures", "--kind", "savings")
     assert (code, len(out.splitlines()), err) == (0, 2, "figures made (PNG and PDF): 1 savings\n")
@@ -158,6 +209,41 @@ def test_figures_without_a_score_fail_in_one_line(pdefm, tmp_path):
     code, _, err = pdefm("figures", tmp_path)
     assert (code, len(err.splitlines())) == (1, 1)
     assert "errors needs a record with a score" in err
+
+
+@pytest.mark.parametrize("command", [("leaderboard", "add"), ("figures",)])
+def test_a_folder_without_records_and_a_file_of_others_are_bad_usage(pdefm, tmp_path, command):
+    folder = tmp_path / "runs" / "jobs" / "ab"
+    folder.mkdir(parents=True)
+    (folder / "history.jsonl").write_text('{"epoch": 1}\n', encoding="utf-8")
+    later = tmp_path / "later.jsonl"
+    later.write_text(make_record().line().replace('"schema": 1', '"schema": 2') + "\n", encoding="utf-8")
+    at = ("--directory", tmp_path / "board") if command != ("figures",) else ("--output", tmp_path / "figures")
+    for given, message in (
+        (tmp_path / "runs", "holds no records.jsonl"),
+        (tmp_path / "runs" / "jobs", "holds no records.jsonl"),
+        (folder, "holds no records.jsonl"),
+        (folder / "history.jsonl", "history.jsonl:1: schema: must be 1, got None"),
+        (later, "later.jsonl:1: schema: must be 1, got 2"),
+    ):
+        code, out, err = pdefm(*command, given, *at)
+        assert (code, out, len(err.splitlines()), message in err) == (2, "", 1, True), err
+    assert not (tmp_path / "board").exists()
+
+
+def test_a_misspelt_directory_is_not_made_into_a_leaderboard(pdefm, tmp_path):
+    for there in (False, True):
+        code, out, err = pdefm("leaderboard", "build", "--directory", tmp_path / "typo")
+        assert (code, out, len(err.splitlines())) == (2, "", 1)
+        assert "--directory" in err
+        assert (tmp_path / "typo").exists() == there
+        (tmp_path / "typo").mkdir(exist_ok=True)
+    assert list((tmp_path / "typo").iterdir()) == []
+
+
+def test_a_run_has_no_more_seeds_than_a_suite():
+    (seeds,) = (option.type for option in run.params if option.name == "seeds")
+    assert seeds.max == MOST_SEEDS
 
 
 def test_a_missing_path_is_bad_usage(pdefm, tmp_path):

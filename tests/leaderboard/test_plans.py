@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pdebench_fm.hookspecs import SuiteEntry
+from pdebench_fm.leaderboard import plans
 from pdebench_fm.leaderboard.plans import against_plans
-from pdebench_fm.plan import make_plan, model_spec
+from pdebench_fm.plan import Plan, make_plan, model_spec
 from pdebench_fm.plugins import Registry
 from pdebench_fm.records import Record
 from pdebench_fm.runner import run_plan
@@ -67,6 +69,32 @@ def test_another_configuration_does_not_pass_under_the_registered_name(tmp_path:
     assert found(records, registry) == {
         "model_args are not those of 'toy'; a --set variant needs a registered name of its own"
     }
+
+
+def test_a_suite_that_is_given_goes_before_the_registered_one(tmp_path: Path, registry: Registry) -> None:
+    records = records_of(tmp_path / "run", registry, "zero", "eigenvalue: [5, 10]", "eigenvalue: [1, 1]")
+    given = load_suite(tmp_path / "run" / "toy.yaml", registry)
+    located = [("here:1", record) for record in records]
+    assert list(against_plans(located, registry, [given])) == []
+    assert list(against_plans(located, registry)) != []
+
+
+def test_a_seed_beyond_what_a_suite_can_have_is_not_planned(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def noted(*given: Any, seeds: int, **settings: Any) -> Plan:
+        asked.append(seeds)
+        return make_plan(*given, seeds=min(seeds, 3), **settings)
+
+    plain = [record for record in records_of(tmp_path / "run", registry) if record.protocol == "scratch"]
+    monkeypatch.setattr(plans, "make_plan", noted)
+    assert found([*plain, plain[0].model_copy(update={"seed": 3_000_000})], registry) == {"toy v1 plans no such point"}
+    assert asked == [1]
+    asked.clear()
+    assert found([plain[0].model_copy(update={"seed": 999})], registry) == {"toy v1 plans no such point"}
+    assert asked == [1000]
 
 
 def test_a_model_that_is_not_installed_must_at_least_have_the_suites_data(tmp_path: Path, registry: Registry) -> None:

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from pdebench_fm.errors import RecordError
@@ -77,6 +79,34 @@ def test_all_or_nothing(board, run):
     with pytest.raises(RefusedError):
         add(board, [run(make_record(seed=1), make_record(seed=2, error=0.0))])
     assert files(board) == before
+
+
+def test_where_one_file_cannot_be_written_none_is(board, run):
+    add(board, [run(make_record())])
+    (board / "records" / "smoke" / "z").write_text("in the way of a folder")
+    before = files(board)
+    runs = [run(make_record(profile="a"), make_record(seed=1), make_record(profile="z"))]
+    with pytest.raises(OSError, match=r"records/smoke/z"):
+        add(board, runs)
+    assert files(board) == before
+    assert not (board / "records" / "smoke" / "a").exists()
+
+
+def test_a_name_too_long_for_a_file_is_refused_before_anything_is_written(board, run, tmp_path):
+    line = json.loads(make_record().line())
+    path = tmp_path / "records.jsonl"
+    path.write_text(json.dumps({**line, "model": "é" * 200}) + "\n")
+    with pytest.raises(RecordError, match=r"records\.jsonl:1: model: becomes a file name: must be at most 200 bytes"):
+        add(board, [run(make_record()), path])
+    assert not board.exists()
+
+
+@pytest.mark.parametrize("start", ["x", ["from"], None])
+def test_a_job_whose_start_has_another_form_is_refused(board, run, start):
+    record = make_record()
+    forged = make_record(job={**record.job, "start": start})
+    with pytest.raises(RefusedError, match="job is not the description of a point"):
+        add(board, [run(forged)])
 
 
 @pytest.mark.parametrize(

@@ -96,13 +96,15 @@ def describe(values: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
     otherwise = "released" if values["protocol"] in ("zero-shot", "fine-tune") else "initialised"
     start = {"from": "pretrained", "job": parent} if parent else {"from": otherwise}
     few_shot = {} if values["kind"] == "pretraining" else {"few_shot": {"examples": values["examples"], "seed": 0}}
+    count = 4096 if few_shot else values["examples"]
     ids = [trial.job_id if isinstance(trial, TrialRecord) else trial["job_id"] for trial in values["trials"]]
     return {
         "kind": "point",
         "model": {"family": values["model"], "version": "1", "arguments": values["model_args"]},
         "protocol": {"name": values["protocol"], "version": "1"},
         "start": start,
-        "train": {"sets": [{"count": values["examples"], "data_seed": values["data_seed"], "of": base}], **few_shot},
+        "train": {"sets": [{"count": count, "data_seed": values["data_seed"]}], **few_shot},
+        "of": base,
         "seed": values["seed"],
         "precision": values["precision"],
         "trials": ids or [job_id({**base, "trial": number}) for number in (1, 2)],

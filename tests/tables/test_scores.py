@@ -92,6 +92,24 @@ def test_several_models_have_rows_of_their_own():
     ]
 
 
+def test_arms_that_have_no_seed_in_common_say_so():
+    scratch = curve("scratch", {10: 1.0, 100: 0.1}, seed=1)
+    records = scratch + curve("zero-shot", {0: 0.5}) + curve("fine-tune", {10: 0.2, 100: 0.05})
+    assert section(records, "Data savings")[1:] == [["SYS-1(5,10)", "fine-tune", "no seed in common", "–", "–"]]
+    assert section(records, "Transfer gain")[1:] == [["SYS-1(5,10)", "fine-tune", "no seed in common", "–", "–"]]
+
+
+def test_a_zero_shot_arm_is_compared_with_whatever_seed_scratch_has_at_every_size():
+    zero = curve("zero-shot", {0: 0.5})
+    one, apart = (
+        curve("scratch", {10: 1.0, 100: 0.1}, seed=1),
+        curve("scratch", {10: 1.0}) + curve("scratch", {100: 0.1}, seed=1),
+    )
+    assert section(one + zero, "Data savings")[1][2] == "20"
+    assert section(apart + zero, "Data savings")[1][2] == "no seed in common"
+    assert section(apart + zero, "Transfer gain") is None
+
+
 def test_an_arm_that_was_refused_has_no_row():
     records = SCRATCH + curve("zero-shot", {0: 0.5}) + curve("fine-tune", {10: 1, 100: 1}, status="unsupported")
     assert section(records, "Data savings")[1] == ["SYS-1(5,10)", "zero-shot", "20", "–", "–", "–"]

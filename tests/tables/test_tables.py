@@ -65,6 +65,14 @@ def test_a_missing_or_diverged_seed_is_said_and_not_averaged_away():
     assert "seeds" not in row[2]
 
 
+def test_a_size_with_fewer_seeds_than_others_of_its_arm_says_how_many_it_has():
+    records = [make_record(examples=16, seed=seed) for seed in range(5)]
+    records += [make_record(examples=64, seed=seed, error=error) for seed, error in ((0, 0.1), (3, 0.4))]
+    (row,) = cells(to_markdown(build_table(records)), "fine-tune")
+    assert row[2] == "0.250 (0.100–0.400), 2/5 seeds"
+    assert "seeds" not in row[1]
+
+
 def test_a_diverged_seed_is_worse_than_any_number():
     records = [make_record(seed=seed, error=error) for seed, error in enumerate((0.1, 0.4))]
     (table,) = build_table([*records, make_record(seed=2, status="diverged")])
