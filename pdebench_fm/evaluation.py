@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 
 from pdebench_fm.data.sources import OpenSet
-from pdebench_fm.errors import DataFileError, RunError
+from pdebench_fm.errors import FOREIGN, DataFileError, RunError
 from pdebench_fm.interfaces import Metric, OperatorModel
 from pdebench_fm.interfaces.examples import CHUNK
 from pdebench_fm.interfaces.pde_system import NoResidualError
@@ -24,7 +24,7 @@ def per_sample(
     model: OperatorModel,
     sets: Sequence[OpenSet],
     metrics: Mapping[str, Metric],
-    failed: dict[str, Exception] | None = None,
+    failed: dict[str, BaseException] | None = None,
 ) -> dict[str, np.ndarray]:
     """Score every example of ``sets``.
 
@@ -52,7 +52,7 @@ def per_sample(
     for opened in sets:
         examples, problem = opened.examples, opened.examples.problem
         for number, (inputs, target) in enumerate(examples.batches()):
-            _check(problem, target, number * CHUNK)
+            _check(opened.name, problem, target, number * CHUNK)
             with matmul_precision(tf32=False):
                 prediction = model.predict(problem, inputs)
             for name in problem.output_names:
@@ -65,7 +65,7 @@ def per_sample(
                     values[name].append(scores.detach().double().cpu().numpy())
                 except NoResidualError:
                     del usable[name], values[name]
-                except Exception as error:  # a metric of somebody else may raise anything
+                except FOREIGN as error:
                     if failed is None:
                         raise
                     failed[name] = error
@@ -73,7 +73,7 @@ def per_sample(
     return {name: np.concatenate(parts) for name, parts in values.items()}
 
 
-def _check(problem: Problem, target: Fields, start: int) -> None:
+def _check(name: str, problem: Problem, target: Fields, start: int) -> None:
     """Blame the data for what would otherwise look like a model that diverged."""
     largest = np.max([target[name].abs().amax(dim=(-2, -1)).cpu().numpy() for name in problem.output_names], axis=0)
     usable = np.isfinite(largest) & (largest > 0)
@@ -81,7 +81,7 @@ def _check(problem: Problem, target: Fields, start: int) -> None:
         first = int(np.flatnonzero(~usable)[0])
         what = "zero everywhere" if largest[first] == 0 else "not finite"
         raise DataFileError(
-            f"the reference solution of example {start + first} is {what}: relative errors are not defined"
+            f"{name}: the reference solution of example {start + first} is {what}: relative errors are not defined"
         )
 
 

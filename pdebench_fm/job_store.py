@@ -21,6 +21,7 @@ from filelock import FileLock
 
 from pdebench_fm.files import replacing
 from pdebench_fm.interfaces import OperatorModel
+from pdebench_fm.messages import named, quoted
 from pdebench_fm.plan import Job
 
 
@@ -58,10 +59,11 @@ class JobStore:
         """What a job left behind, None where it is not done."""
         try:
             text = (self.folder(job_id) / "result.json").read_text(encoding="utf-8")
-            result: dict[str, Any] = json.loads(text)
+            result = json.loads(text)
         except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a power cut left half of it
             return None
-        return result
+        whole = isinstance(result, dict) and {"status", "reason"} <= result.keys()  # not so: of some other program
+        return result if whole else None
 
     def finished(self, job: Job, scored_with: Mapping[str, Any]) -> dict[str, Any] | None:
         """The result of a job that is done, None where it has to be done (again).
@@ -73,8 +75,9 @@ class JobStore:
         """
         result = self.result(job.id)
         if result is not None and job.kind == "point" and result["status"] == "ok":
-            kept = result["chosen"] is None or self.model(result["chosen"]).exists()
-            if result["scored_with"] != scored_with and kept:
+            chosen = result.get("chosen")
+            kept = chosen is None or self.model(chosen).exists()
+            if result.get("scored_with") != scored_with and kept:
                 return None
         return result
 
@@ -90,10 +93,17 @@ class JobStore:
         self.clear_workspace(job.id)  # not sooner: the fit would be lost
 
     def log_failure(self, job: Job, error: BaseException) -> None:
-        """Keep the traceback of what went wrong."""
-        text = "".join(traceback.format_exception(error))
+        """Keep what went wrong: one line, and the traceback."""
+        text = "\n\n".join([quoted(named(error)), "".join(traceback.format_exception(error))])
         with suppress(OSError):  # the disk may be full, and just that what went wrong
             (self.folder(job.id) / "failure.log").write_text(text, encoding="utf-8")
+
+    def failure(self, job_id: str) -> str:
+        """The line that `log_failure` kept of a job that is not done."""
+        try:
+            return (self.folder(job_id) / "failure.log").read_text(encoding="utf-8").splitlines()[0]
+        except (OSError, ValueError, IndexError):
+            return "failed, and left no log"
 
     def write_history(self, job: Job, history: Iterable[Mapping[str, Any]]) -> None:
         """Keep what a fit says of each epoch, a line of JSON each."""

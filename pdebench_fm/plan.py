@@ -12,18 +12,23 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, Literal
 
+from pydantic import FiniteFloat, TypeAdapter, ValidationError
+
 from pdebench_fm.arguments import bind, call
 from pdebench_fm.data.sources import SetSpec, problem_of, specify
-from pdebench_fm.errors import SettingError, UnsupportedError, UsageError
+from pdebench_fm.errors import FOREIGN, PdefmError, PluginError, SettingError, UnsupportedError, UsageError
 from pdebench_fm.identity import job_id
 from pdebench_fm.interfaces import Budget, OperatorModel, Split, TransferProtocol
 from pdebench_fm.interfaces.metric import PRIMARY
+from pdebench_fm.messages import named, show
 from pdebench_fm.plugins import Registry
 from pdebench_fm.problem import Problem
 from pdebench_fm.suite import Profile, Suite, Task
 
 TRAINING_VERSION = "1"
 """Version of `pdebench_fm.training` and of how jobs are carried out: bump it where a score could change."""
+
+_SEARCH_SPACE: TypeAdapter[list[dict[str, int | float]]] = TypeAdapter(list[dict[str, int | FiniteFloat]])
 
 PRETRAINING: Final = "pretraining"
 SCORE = PRIMARY
@@ -139,6 +144,7 @@ def model_spec(registry: Registry, name: str, overrides: Mapping[str, Any] | Non
     Raises:
         UnknownNameError: no such model.
         SettingError: an override has an unknown name or a wrong value.
+        PluginError: the model's constructor raises something else.
     """
     entry = registry.get("models", name)
     factory = registry.load("models", name)
@@ -147,6 +153,10 @@ def model_spec(registry: Registry, name: str, overrides: Mapping[str, Any] | Non
         call(factory, arguments)
     except SettingError as error:
         raise SettingError(f"model {name}: {error.setting}", error.message) from None
+    except PdefmError:
+        raise
+    except FOREIGN as error:
+        raise PluginError(f"model {name!r} of plugin {registry.owner('models', name)}: {named(error)}") from error
     return ModelSpec(name, entry.family or name, entry.version, arguments)
 
 
@@ -292,7 +302,7 @@ class _Planner:
                 "budget": _describe_budget(budget),
             }
             read = {"train": sets["train"], "validation": sets["validation"]}
-            for hyperparameters in self.model.search_space(budget):
+            for hyperparameters in self._search_space(budget):
                 description = {**tried, "hyperparameters": dict(hyperparameters)}
                 trials.append(Job(description, parents, read, f"{label} · {_short(hyperparameters)}"))
         ids = [trial.id for trial in trials]
@@ -374,9 +384,36 @@ class _Planner:
         rates = tuning.learning_rates if protocol.starts_from == "pretrained" else self.profile.scratch_rates
         return _budget(tuning.epochs, tuning.steps, tuning.batch_size or training.batch_size, rates)
 
+    def _asked(self, method: str, *arguments: Any) -> Any:
+        """Call a method of the model.
+
+        Raises:
+            PluginError: it raises something that is not ours.
+        """
+        try:
+            return getattr(self.model, method)(*arguments)
+        except PdefmError:
+            raise
+        except FOREIGN as error:
+            raise PluginError(f"model {self.plan.model.name!r}: {method}: {named(error)}") from error
+
+    def _unsupported(self, problem: Problem) -> str | None:
+        reason = self._asked("supports", problem)
+        return None if reason is None else str(reason)
+
+    def _search_space(self, budget: Budget) -> list[dict[str, float]]:
+        found = self._asked("search_space", budget)
+        try:
+            return _SEARCH_SPACE.validate_python([dict(tried) for tried in found], strict=True)
+        except (TypeError, ValueError, ValidationError):
+            raise PluginError(
+                f"model {self.plan.model.name!r}: search_space must return mappings of names to finite numbers, "
+                f"got {show(found)}"
+            ) from None
+
     def _refusal_of(self, task: Task) -> str | None:
         """Why the model cannot take a task itself, if it cannot."""
-        return self.model.supports(self._downstream_problem(task))
+        return self._unsupported(self._downstream_problem(task))
 
     def _refusal_of_pretraining(self, task: Task) -> str | None:
         """Why the model cannot be pre-trained for a task, if it cannot.
@@ -395,7 +432,7 @@ class _Planner:
                 f"task {task.name!r}: its pre-training {task.pretraining!r} has no channel {', '.join(missing)}; "
                 "mix in a distribution that has it"
             )
-        return self.model.supports(source)
+        return self._unsupported(source)
 
     def _downstream_problem(self, task: Task) -> Problem:
         return self._problem(self._sets([task.downstream], "train", self.profile.examples.pool_size))

@@ -103,7 +103,7 @@ def run_plan(
     """
     reporter = reporter or Silent()
     executor = executor or InProcessExecutor()
-    load_metrics(registry)  # one that cannot be loaded is found before anything is computed or written
+    load_metrics(registry)  # without the main score nothing is to be computed or written
     folder = results_folder(plan, output)
     _check_writable(output, output / "jobs", folder)
 
@@ -263,6 +263,7 @@ class _RecordMaker:
                 "versions": {**measured["versions"], **self._plugins, **_metric_versions(result)},
                 "commit": measured["commit"],
                 "validation_examples": self._validation_examples(trials),
+                "budget": self._plan.jobs[trials[0].job_id].description["budget"] if trials else None,
                 "coefficient_rise": result.get("coefficient_rise"),
                 "overlap": self._overlap(row),
                 "pretrain_job_id": row.pretraining,
@@ -293,12 +294,15 @@ class _RecordMaker:
         common = {"job_id": job_id, "hyperparameters": dict(job.description["hyperparameters"])}
         if result is None:
             empty = {"validation": None, "epochs": 0, "steps": 0, "best_epoch": 0, "train_seconds": 0.0}
-            return TrialRecord.model_validate({**common, **empty, "status": "failed", "reason": "failed, see its log"})
+            return TrialRecord.model_validate(
+                {**common, **empty, "status": "failed", "reason": self._store.failure(job_id)}
+            )
         taken = ("status", "reason", "validation", "epochs", "steps", "best_epoch", "train_seconds")
         return TrialRecord.model_validate({**common, **{name: result[name] for name in taken}})
 
 
 def pending(plan: Plan, registry: Registry, output: Path) -> Iterator[Job]:
     """Jobs that still have to be done."""
-    store, wanted = JobStore(output), scored_with(registry)
+    metrics, _ = load_metrics(registry)
+    store, wanted = JobStore(output), scored_with(registry, metrics)
     return (job for job in plan.jobs.values() if store.finished(job, wanted) is None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from pdebench_fm.data.sources import OpenSet
+from pdebench_fm.errors import FOREIGN
 from pdebench_fm.evaluation import EVALUATION_VERSION, interval, per_sample
 from pdebench_fm.interfaces import Metric, OperatorModel
-from pdebench_fm.messages import named, quoted
+from pdebench_fm.messages import named, quoted, reason_of
 from pdebench_fm.plan import SCORE
 from pdebench_fm.plugins import Registry
 from pdebench_fm.probes import coefficient_rise, keep_samples
@@ -22,14 +23,34 @@ class DivergedError(Exception):
     """Training diverged, and so there is nothing to fit or score."""
 
 
-def load_metrics(registry: Registry) -> dict[str, Metric]:
-    """Every registered metric, by name."""
-    return {name: registry.load("metrics", name)() for name in registry.names("metrics")}
+def load_metrics(registry: Registry) -> tuple[dict[str, Metric], dict[str, str]]:
+    """Make every registered metric.
+
+    Returns:
+        those that can be made, by name, and notes of a record on those that cannot.
+
+    Raises:
+        PluginError: the main score cannot be loaded.
+    """
+    metrics, left_out = {}, {}
+    for name in registry.names("metrics"):
+        try:
+            metrics[name] = registry.load("metrics", name)()
+        except FOREIGN as error:
+            if name == SCORE:
+                raise
+            left_out[f"metric {name}"] = quoted(f"left out: {reason_of(error)}")
+    return metrics, left_out
 
 
-def scored_with(registry: Registry) -> dict[str, Any]:
-    """Versions of all that decides what a given model's scores are, as plain data."""
-    versions = {name: registry.get("metrics", name).version for name in registry.names("metrics")}
+def scored_with(registry: Registry, metrics: Collection[str]) -> dict[str, Any]:
+    """Versions of all that decides what a given model's scores are, as plain data.
+
+    Args:
+        registry: where the metrics come from.
+        metrics: the names of those that can be made: once another one can, points are scored again.
+    """
+    versions = {name: registry.get("metrics", name).version for name in sorted(metrics)}
     return {"versions": versions, "evaluation": EVALUATION_VERSION}
 
 
@@ -78,7 +99,7 @@ def measure(model: OperatorModel, sets: Sequence[OpenSet], metrics: Mapping[str,
         DivergedError: the main score is not finite.
         Exception: what the main metric raises.
     """
-    failed: dict[str, Exception] = {}
+    failed: dict[str, BaseException] = {}
     values = per_sample(model, sets, metrics, failed)
     if SCORE in failed:
         raise failed[SCORE]
@@ -104,5 +125,5 @@ def probe(
     try:
         keep_samples(model, sets, errors, folder)
         return coefficient_rise(model, sets, metric, errors), {}
-    except Exception as error:  # a model of somebody else may raise anything
+    except FOREIGN as error:
         return None, {"probes": quoted(f"not taken: {named(error)}")}

@@ -12,7 +12,7 @@ import numpy as np
 
 from pdebench_fm.data.combine import NoExamples, Subset
 from pdebench_fm.data.sources import SetCache, few_shot_ids, hash_of
-from pdebench_fm.errors import DataFileError, RunError
+from pdebench_fm.errors import FOREIGN, DataFileError, RunError
 from pdebench_fm.group import Group
 from pdebench_fm.interfaces import Examples, FitContext, FitReport, OperatorModel, Progress, TransferProtocol, Trial
 from pdebench_fm.interfaces.executor import Report
@@ -90,8 +90,8 @@ class Worker:
         self._device = device
         self._sets = SetCache(registry, device)
         source_commit()  # asked now: what is committed later is not what was loaded
-        self._metrics = load_metrics(registry)
-        self._scored_with = scored_with(registry)
+        self._metrics, self._left_out = load_metrics(registry)
+        self._scored_with = scored_with(registry, self._metrics)
 
     def perform(self, job: Job, report: Report) -> Outcome:
         """Do the job, or find it done. What goes wrong inside is part of the outcome, with a log beside it.
@@ -114,7 +114,7 @@ class Worker:
             except _BrokenOffError as broken:
                 self._store.log_failure(job, broken.error)
                 raise RunError(quoted(f"{job.label}: {named(broken.error)}")) from broken.error
-            except Exception as error:  # a model of somebody else may raise anything; the other jobs go on
+            except FOREIGN as error:  # the other jobs go on
                 self._store.log_failure(job, error)
                 return Outcome("failed", reason=quoted(named(error)))
 
@@ -155,9 +155,9 @@ class Worker:
             self._group.announce(job.id)  # not sooner: what the trial starts from may have had to be fitted again
             try:
                 report = self._fitted(job, model, progress)
-            except Exception as error:
+            except FOREIGN as error:
                 raise _BrokenOffError(error) from error
-        result = {**_summary(report), "validation": None, "parameters": model.parameters, "notes": dict(model.notes())}
+        result = {**_summary(report), "validation": None, "parameters": model.parameters, "notes": _notes(model)}
         if report.status == "ok":
             sets = [self._sets.open(spec) for spec in job.sets["validation"]]
             value = validation_error(model, sets, self._metrics)
@@ -212,13 +212,14 @@ class Worker:
         trials = {trial: result for trial, result in found.items() if result is not None}
         if len(trials) < len(found):
             # With fewer trials than the others this arm would be tuned on a smaller budget.
-            missing = [self._plan.jobs[trial].label for trial in found if trial not in trials]
-            return Outcome("failed", reason=f"{len(missing)} of {len(found)} trials failed: {missing[0]}")
+            missing = [trial for trial in found if trial not in trials]
+            first = f"{self._plan.jobs[missing[0]].label}: {self._store.failure(missing[0])}"
+            return Outcome("failed", reason=quoted(f"{len(missing)} of {len(found)} trials failed: {first}"))
         chosen = choose(trials)
         model = self._chosen_model(chosen) if chosen else self._start(job.description, self._training_set(job))
         sets = [self._sets.open(spec) for spec in job.sets["test"]]
         measured = measure(model, sets, self._metrics)
-        notes = dict(model.notes())
+        notes = _notes(model)
         if job.description["start"]["from"] == "weights":
             notes["pretrained weights"] = job.description["start"]["sha256"]
         rise, untaken = probe(model, sets, self._metrics[SCORE], measured.errors, self._store.folder(job.id))
@@ -231,7 +232,7 @@ class Worker:
             "interval": measured.intervals,
             "test_examples": sum(len(opened.examples) for opened in sets),
             "parameters": model.parameters,
-            "notes": {**notes, **measured.left_out, **untaken},
+            "notes": {**notes, **self._left_out, **measured.left_out, **untaken},
             "scored_with": self._scored_with,
         }
         for loser in trials.keys() - {chosen}:  # their scores are kept; their weights are never needed again
@@ -272,9 +273,14 @@ class Worker:
 class _BrokenOffError(Exception):
     """A fit that several processes do together has raised ``error`` in this one."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         super().__init__(str(error))
         self.error = error
+
+
+def _notes(model: OperatorModel) -> dict[str, str]:
+    """What a model has to say, in the form that a record takes."""
+    return {quoted(name): quoted(text) for name, text in model.notes().items()}
 
 
 def _summary(report: FitReport) -> dict[str, Any]:

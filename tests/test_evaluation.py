@@ -46,7 +46,9 @@ class Half(Toy):
 
 
 def scores(levels: Sequence[float], model: Toy | None = None) -> np.ndarray:
-    return per_sample(model or Half(), [OpenSet(Levels(levels), None)], {"relative_l2": SCORE})["relative_l2"]
+    return per_sample(model or Half(), [OpenSet(Levels(levels), None, name="plates.h5")], {"relative_l2": SCORE})[
+        "relative_l2"
+    ]
 
 
 def test_examples_are_scored_in_order_over_several_chunks() -> None:
@@ -56,7 +58,7 @@ def test_examples_are_scored_in_order_over_several_chunks() -> None:
 @pytest.mark.parametrize(("level", "what"), [(0.0, "zero everywhere"), (math.nan, "not finite")])
 def test_an_example_that_no_relative_error_is_defined_for_is_blamed_on_the_data(level: float, what: str) -> None:
     """Otherwise the model would be said to have diverged."""
-    with pytest.raises(DataFileError, match=f"example {CHUNK + 1} is {what}"):
+    with pytest.raises(DataFileError, match=f"^plates.h5: the reference solution of example {CHUNK + 1} is {what}"):
         scores([*range(1, CHUNK + 2), level, 0.0])
 
 

@@ -11,7 +11,7 @@ from pdebench_fm.plan import Job
 TRIAL = Job({"kind": "trial"})
 POINT = Job({"kind": "point", "trials": [TRIAL.id]})
 NOW = {"versions": {"relative_l2": "1"}, "evaluation": "2"}
-SCORED = {"status": "ok", "chosen": TRIAL.id, "scored_with": NOW}
+SCORED = {"status": "ok", "reason": "", "chosen": TRIAL.id, "scored_with": NOW}
 
 
 class Saved:
@@ -48,14 +48,16 @@ def test_a_job_that_was_begun_is_not_done(store: JobStore) -> None:
 def test_the_end_of_a_job_clears_what_only_its_fit_needed(store: JobStore) -> None:
     store.workspace(TRIAL.id).mkdir()
     store.log_failure(TRIAL, ValueError("no room"))
-    assert "ValueError: no room" in (store.folder(TRIAL.id) / "failure.log").read_text()
-    store.end(TRIAL, {"status": "ok"})
-    assert store.finished(TRIAL, NOW) == {"status": "ok"}
+    assert store.failure(TRIAL.id) == "ValueError: no room"
+    assert "\n\nValueError: no room" in (store.folder(TRIAL.id) / "failure.log").read_text()
+    store.end(TRIAL, {"status": "ok", "reason": ""})
+    assert store.finished(TRIAL, NOW) == {"status": "ok", "reason": ""}
+    assert store.failure(TRIAL.id) == "failed, and left no log"
     assert {path.name for path in store.folder(TRIAL.id).iterdir()} <= {"job.json", "result.json", "lock"}
 
 
-@pytest.mark.parametrize("left", ["", '{"status": "o'])
-def test_half_a_result_is_none(store: JobStore, left: str) -> None:
+@pytest.mark.parametrize("left", ["", '{"status": "o', "{}", "[1]", '{"status": "ok"}'])
+def test_half_a_result_or_one_of_another_kind_is_none(store: JobStore, left: str) -> None:
     (store.folder(TRIAL.id) / "result.json").write_text(left)
     assert store.result(TRIAL.id) is None
 

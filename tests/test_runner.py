@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,14 +14,14 @@ from pdebench_fm import records
 from pdebench_fm.errors import PluginError
 from pdebench_fm.execution import InProcessExecutor, ProcessExecutor
 from pdebench_fm.hookspecs import MetricEntry
-from pdebench_fm.interfaces import Progress
+from pdebench_fm.interfaces import FitReport, Progress
 from pdebench_fm.plan import Job, Plan, make_plan, model_spec
 from pdebench_fm.plugins import Registry
 from pdebench_fm.runner import RunResult, Silent, run_plan
 from pdebench_fm.suite import load_suite
 from pdebench_fm.work import Outcome
 from tests.support.installed import with_toy
-from tests.support.toy import toy_suite
+from tests.support.toy import Toy, toy_suite
 
 
 @pytest.fixture
@@ -323,15 +326,79 @@ def test_a_metric_that_raises_is_left_out_and_named(
     assert {record.notes["metric broken"] for record in result.records} == {"left out: ValueError: not today"}
 
 
-def test_a_metric_that_cannot_be_loaded_is_found_before_anything_is_done(
+def test_a_metric_that_cannot_be_loaded_is_left_out_until_it_can(
     tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entry = MetricEntry("broken", "1", "no_such_module:Metric", "")
-    monkeypatch.setitem(registry._entries["metrics"], "broken", entry)
-    monkeypatch.setitem(registry._owners, ("metrics", "broken"), "somebody")
-    with pytest.raises(PluginError, match="broken"):
+    def entered(factory: str) -> RunResult:
+        entry = MetricEntry("lately", "1", factory, "")
+        monkeypatch.setitem(registry._entries["metrics"], "lately", entry)
+        monkeypatch.setitem(registry._owners, ("metrics", "lately"), "somebody")
+        return run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs")
+
+    without = entered("no_such_module:Metric")
+    assert {record.status for record in without.records} == {"ok"}
+    (note,) = {record.notes["metric lately"] for record in without.records}
+    assert note.startswith("left out: metric 'lately' of plugin somebody: ModuleNotFoundError")
+    mended = entered("pdefm_metrics.errors:MaxError")
+    assert all(record.metrics["lately"] == record.metrics["max_error"] for record in mended.records)
+
+
+def test_without_the_main_score_nothing_is_done(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = MetricEntry("relative_l2", "1", "no_such_module:Metric", "")
+    monkeypatch.setitem(registry._entries["metrics"], "relative_l2", entry)
+    with pytest.raises(PluginError, match="relative_l2"):
         run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("left", "says"),
+    [
+        (lambda: FitReport("converged"), "ValueError: the status of a fit is 'ok' or 'diverged', got 'converged'"),  # type: ignore[arg-type]
+        (lambda: FitReport(epochs=-1), "ValueError: epochs of a fit must be a whole number of at least 0, got -1"),
+        (lambda: FitReport(train_seconds=math.nan), "ValueError: train_seconds of a fit must be at least 0"),
+        (lambda: sys.exit("no licence"), "SystemExit: no licence"),
+    ],
+)
+def test_what_no_record_could_take_fails_the_job_and_says_why(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch, left: Callable[[], FitReport], says: str
+) -> None:
+    monkeypatch.setattr(Toy, "fit", lambda *_: left())
+    result = run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs")
+    (first, *_) = result.records
+    assert first.status == "failed"
+    assert f"2 of 2 trials failed: pre-training poisson · learning_rate=0.001: {says}" in first.reason
+    assert all(trial.reason.startswith(says) for trial in first.trials)
+
+
+def test_notes_are_made_fit_for_a_record(tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Toy, "notes", lambda _: {"upsampling": 2, "made\nby": "us\nall"})
+    result = run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs")
+    assert result.complete
+    assert all(record.notes == {"upsampling": "2", "made by": "us all"} for record in result.records)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("supports", lambda *_: 1 / 0, "model 'toy': supports: ZeroDivisionError: division by zero"),
+        (
+            "search_space",
+            lambda *_: [{"optimizer": "adam"}],
+            "search_space must return mappings of names to fin",
+        ),
+        ("search_space", lambda *_: None, "search_space must return mappings of names to finite numbers, got nothing"),
+        ("__init__", lambda *_, **__: 1 / 0, "model 'toy' of plugin .*: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_what_a_model_does_wrong_while_a_run_is_planned_is_one_line(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch, name: str, value: object, says: str
+) -> None:
+    monkeypatch.setattr(Toy, name, value)
+    with pytest.raises(PluginError, match=says):
+        plan_of(tmp_path, registry)
 
 
 def test_the_newest_run_is_what_the_file_shows_even_where_it_only_reused_jobs(

@@ -28,9 +28,7 @@ def show(every: Sequence[Prepared], workers: int, as_json: bool) -> None:
     from pdebench_fm.api import cpu_count
     from pdebench_fm.estimate import estimate
     from pdebench_fm.runner import pending
-    from pdebench_fm.scoring import load_metrics
 
-    load_metrics(every[0].registry)  # the run would stop at one that cannot be loaded
     torch.set_num_threads(max(1, cpu_count() // workers))
     left = [{job.id: job for job in pending(one.plan, one.registry, one.output)} for one in every]
     costs = [estimate(one.plan, todo, one.registry, one.device) for one, todo in zip(every, left, strict=True)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +46,12 @@ class SetSpec:
 
 @dataclass(frozen=True)
 class OpenSet:
-    """A set of examples, and the PDE behind it where there is one."""
+    """A set of examples, the PDE behind it where there is one, and what messages call it."""
 
     examples: Examples
     system: PDESystem | None
     period: int = 1
+    name: str = "the examples"
 
 
 def specify(
@@ -169,10 +170,11 @@ def open_set(spec: SetSpec, registry: Registry, device: str) -> OpenSet:
         if published_grid(spec.path) is not None:
             # The authors' files hold their sparsities block by block: the first N examples would be the densest.
             ids = ids * len(whole) // len(ids)
-        return OpenSet(Subset(whole, ids), system)
+        return OpenSet(Subset(whole, ids), system, name=printable(str(spec.path), 1000))
     system = _system(description["system"]["name"], registry, Grid(description["grid"]))
     sampler = make_sampler(description, registry)
-    return OpenSet(SampledExamples(sampler, system, description["count"], device), system, sampler.period)
+    name = f"{description['split']} examples of sampler {description['sampler']['name']!r}"
+    return OpenSet(SampledExamples(sampler, system, description["count"], device), system, sampler.period, name)
 
 
 def few_shot_ids(pool: int, examples: int, seed: int, period: int) -> np.ndarray:
@@ -214,7 +216,7 @@ class SetCache:
             return self._sets[key]
         opened = open_set(spec, self._registry, self._device)
         examples = kept(opened.examples, self._limit)
-        opened = OpenSet(examples, opened.system, opened.period)
+        opened = replace(opened, examples=examples)
         if examples is not opened.examples or size_in_memory(examples) <= self._limit:
             self._sets[key] = opened
             while (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -90,10 +91,13 @@ class FitReport:
         epochs: passes over the training examples.
         steps: optimisation steps (0 for a direct solve).
         best_epoch: epoch whose weights were kept, counted from 1; 0 where there are no epochs.
-        train_seconds: seconds of fitting by the clock on the wall, validation included, resumed parts added up; what
-            the process waited or was suspended counts.
+        train_seconds: wall-clock seconds of the fit: validation, waiting and suspension included, summed over resumed
+            runs.
         data_seconds: seconds of these spent on making or reading examples.
         history: one mapping per epoch (or fewer), e.g. ``{"epoch": 3, "train_loss": …, "validation_loss": …}``.
+
+    Raises:
+        ValueError: a status or number that no record could take.
     """
 
     status: Literal["ok", "diverged"] = "ok"
@@ -104,6 +108,16 @@ class FitReport:
     train_seconds: float = 0.0
     data_seconds: float = 0.0
     history: Sequence[Mapping[str, Any]] = ()
+
+    def __post_init__(self) -> None:
+        if self.status not in ("ok", "diverged"):
+            raise ValueError(f"the status of a fit is 'ok' or 'diverged', got {self.status!r}")
+        for name in ("epochs", "steps", "best_epoch"):
+            if not (isinstance(getattr(self, name), int) and getattr(self, name) >= 0):
+                raise ValueError(f"{name} of a fit must be a whole number of at least 0, got {getattr(self, name)!r}")
+        for name in ("train_seconds", "data_seconds"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} of a fit must be at least 0 and finite, got {getattr(self, name)!r}")
 
 
 class OperatorModel(ABC):

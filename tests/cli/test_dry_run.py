@@ -12,7 +12,6 @@ import pytest
 
 from pdebench_fm import api
 from pdebench_fm.api import evaluate
-from pdebench_fm.hookspecs import MetricEntry
 from tests.support.command import UNET, write_suite
 from tests.support.family import REASON, family_suite, with_family
 
@@ -84,18 +83,6 @@ def test_jobs_that_several_rows_share_are_counted_once(tmp_path: Path, call: Cal
     suite = write_suite(tmp_path, ("protocols:", again))
     _, out, _ = call("run", suite, *UNET, "--output", tmp_path / "runs", "--dry-run")
     assert "17 jobs, 0 reused; to do: 10 trials and 7 points, 160 training examples" in out
-
-
-def test_it_stops_where_the_run_would_at_a_metric_that_cannot_be_loaded(
-    tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = with_family()
-    monkeypatch.setitem(found._entries["metrics"], "broken", MetricEntry("broken", "1", "no_such_module:Metric", ""))
-    monkeypatch.setitem(found._owners, ("metrics", "broken"), "somebody")
-    monkeypatch.setattr(api, "registry", lambda: found)
-    code, out, err = call("run", write_suite(tmp_path), "--model", "zero", "--output", tmp_path / "runs", "--dry-run")
-    assert (code, out) == (1, "")
-    assert err.startswith("pdefm: metric 'broken' of plugin somebody: ModuleNotFoundError")
 
 
 def test_of_a_family_every_size_has_its_own_parts(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
