@@ -37,7 +37,7 @@ from report import save
 
 if TYPE_CHECKING:
     from pdebench_fm.interfaces import Progress
-    from pdebench_fm.plan import Job
+    from pdebench_fm.jobs import Job
     from pdebench_fm.work import Outcome
 
 BATCH = 128

@@ -19,8 +19,9 @@ from pdebench_fm.files import replacing
 from pdebench_fm.group import Group
 from pdebench_fm.hookspecs import ModelEntry
 from pdebench_fm.interfaces import Examples, Executor, OperatorModel, Split
+from pdebench_fm.jobs import Job, ModelSpec, Plan, Weights
 from pdebench_fm.messages import named, printable, reason_of
-from pdebench_fm.plan import Job, ModelSpec, Plan, Weights, make_plan, model_spec
+from pdebench_fm.plan import make_plan, model_spec
 from pdebench_fm.plugins import Registry, registry
 from pdebench_fm.records import Cell
 from pdebench_fm.runner import Reporter, RunResult, run_plan

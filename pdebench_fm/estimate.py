@@ -13,8 +13,8 @@ import numpy as np
 from pdebench_fm.data.sources import problem_of
 from pdebench_fm.errors import RunError
 from pdebench_fm.interfaces import Budget, Examples, FitContext, Ids, OperatorModel, Trial
+from pdebench_fm.jobs import PRETRAINING, Job, Plan, trained_examples, training_size, validation_size
 from pdebench_fm.messages import named
-from pdebench_fm.plan import PRETRAINING, Job, Plan, trained_examples, training_size, validation_size
 from pdebench_fm.plugins import Registry
 from pdebench_fm.problem import Fields, Problem
 

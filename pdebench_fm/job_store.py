@@ -21,8 +21,8 @@ from filelock import FileLock
 
 from pdebench_fm.files import replacing
 from pdebench_fm.interfaces import OperatorModel
+from pdebench_fm.jobs import Job
 from pdebench_fm.messages import named, quoted
-from pdebench_fm.plan import Job
 
 
 class JobStore:

@@ -19,8 +19,9 @@ from pdebench_fm.execution import InProcessExecutor
 from pdebench_fm.group import Group
 from pdebench_fm.interfaces import Executor, Progress
 from pdebench_fm.job_store import JobStore
+from pdebench_fm.jobs import Job, Plan, Row, trained_examples, validation_size
 from pdebench_fm.messages import quoted
-from pdebench_fm.plan import TRAINING_VERSION, Job, Plan, Row, trained_examples, validation_size
+from pdebench_fm.plan import TRAINING_VERSION
 from pdebench_fm.plugins import Registry
 from pdebench_fm.provenance import provenance
 from pdebench_fm.records import Record, TrialRecord

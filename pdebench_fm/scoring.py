@@ -13,8 +13,8 @@ from pdebench_fm.data.sources import OpenSet
 from pdebench_fm.errors import FOREIGN
 from pdebench_fm.evaluation import EVALUATION_VERSION, interval, per_sample
 from pdebench_fm.interfaces import Metric, OperatorModel
+from pdebench_fm.jobs import SCORE
 from pdebench_fm.messages import named, quoted, reason_of
-from pdebench_fm.plan import SCORE
 from pdebench_fm.plugins import Registry
 from pdebench_fm.probes import coefficient_rise, keep_samples
 

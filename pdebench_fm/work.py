@@ -17,8 +17,8 @@ from pdebench_fm.group import Group
 from pdebench_fm.interfaces import Examples, FitContext, FitReport, OperatorModel, Progress, TransferProtocol, Trial
 from pdebench_fm.interfaces.executor import Report
 from pdebench_fm.job_store import JobStore
+from pdebench_fm.jobs import PRETRAINING, SCORE, Job, Plan, budget_of
 from pdebench_fm.messages import named, quoted
-from pdebench_fm.plan import PRETRAINING, SCORE, Job, Plan, budget_of
 from pdebench_fm.plugins import Registry
 from pdebench_fm.problem import Problem
 from pdebench_fm.provenance import provenance, source_commit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +22,7 @@ LAYERS = (
     ("data.combine", "data.sampled", "data.hdf5", "yaml_source"),
     ("suite",),
     ("data.sources",),
-    ("plan",),
+    ("jobs", "plan"),
     ("training", "records", "execution", "provenance", "job_store"),
     ("evaluation", "probes", "group", "shift"),
     ("scoring", "curves"),
@@ -71,6 +72,12 @@ def test_imports_point_one_way(module: str, path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "plugins").rglob("*.py")), ids=lambda p: f"{p.parent.name}/{p.name}")
 def test_plugins_use_public_names_only(path: Path) -> None:
     assert {module.split(".")[0] for module in imports(path)} <= PUBLIC
+
+
+def test_the_page_on_architecture_has_the_same_layers() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ((?:`[a-z_.5]+`(?:, )?)+) \|", page, re.MULTILINE)
+    assert tuple(tuple(re.findall(r"`([^`]+)`", row)) for row in rows) == LAYERS
 
 
 def test_the_core_names_no_model() -> None:

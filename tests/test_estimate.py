@@ -9,7 +9,8 @@ import pytest
 from pdebench_fm import estimate as module
 from pdebench_fm.errors import RunError
 from pdebench_fm.estimate import estimate
-from pdebench_fm.plan import Plan, Weights, make_plan, model_spec, trained_examples
+from pdebench_fm.jobs import Plan, Weights, trained_examples
+from pdebench_fm.plan import make_plan, model_spec
 from pdebench_fm.suite import load_suite
 from tests.support.installed import with_toy
 from tests.support.toy import Toy, toy_suite

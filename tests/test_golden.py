@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from pdebench_fm import records
-from pdebench_fm.plan import Plan, make_plan, model_spec
+from pdebench_fm.jobs import Plan
+from pdebench_fm.plan import make_plan, model_spec
 from pdebench_fm.plugins import registry
 from pdebench_fm.suite import load_suite
 from pdebench_fm.work import Worker

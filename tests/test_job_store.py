@@ -6,7 +6,7 @@ import pytest
 
 from pdebench_fm.interfaces import OperatorModel
 from pdebench_fm.job_store import JobStore
-from pdebench_fm.plan import Job
+from pdebench_fm.jobs import Job
 
 TRIAL = Job({"kind": "trial"})
 POINT = Job({"kind": "point", "trials": [TRIAL.id]})

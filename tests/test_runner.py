@@ -15,7 +15,8 @@ from pdebench_fm.errors import PluginError
 from pdebench_fm.execution import InProcessExecutor, ProcessExecutor
 from pdebench_fm.hookspecs import MetricEntry
 from pdebench_fm.interfaces import FitReport, Progress
-from pdebench_fm.plan import Job, Plan, make_plan, model_spec
+from pdebench_fm.jobs import Job, Plan
+from pdebench_fm.plan import make_plan, model_spec
 from pdebench_fm.plugins import Registry
 from pdebench_fm.runner import RunResult, Silent, run_plan
 from pdebench_fm.suite import load_suite

@@ -6,7 +6,8 @@ import pytest
 
 from pdebench_fm.errors import RunError
 from pdebench_fm.group import Group
-from pdebench_fm.plan import Job, make_plan, model_spec
+from pdebench_fm.jobs import Job
+from pdebench_fm.plan import make_plan, model_spec
 from pdebench_fm.suite import load_suite
 from pdebench_fm.work import Worker
 from tests.support.installed import with_toy

@@ -55,7 +55,7 @@ def _about(
     every: Sequence[Prepared], left: Sequence[dict[str, Any]], costs: Sequence[Estimate], workers: int
 ) -> dict[str, Any]:
     """The same for a program; a model's name stands in everything that belongs to it."""
-    from pdebench_fm.plan import trained_examples
+    from pdebench_fm.jobs import trained_examples
 
     several = len(every) > 1
     jobs: list[dict[str, Any]] = []

@@ -12,8 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.text import Text
 
 from pdebench_fm.interfaces import Progress as FitProgress
+from pdebench_fm.jobs import SCORE, Job, Plan, trained_examples
 from pdebench_fm.messages import printable
-from pdebench_fm.plan import SCORE, Job, Plan, trained_examples
 from pdebench_fm.work import Outcome
 
 _PLAIN_INTERVAL = 10.0

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pdebench_fm.errors import PdefmError
+from pdebench_fm.jobs import Job, ModelSpec
 from pdebench_fm.leaderboard.audit import Located
-from pdebench_fm.plan import Job, ModelSpec, make_plan, model_spec
+from pdebench_fm.plan import make_plan, model_spec
 from pdebench_fm.plugins import Registry, registry
 from pdebench_fm.records import Record, start_of
 from pdebench_fm.suite import MOST_SEEDS, Suite, load_suite

@@ -13,8 +13,9 @@ import numpy as np
 from pdebench_fm.data.sources import problem_of, specify
 from pdebench_fm.errors import UnsupportedError
 from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, Ids, OperatorModel, Progress, Trial
+from pdebench_fm.jobs import ModelSpec
 from pdebench_fm.messages import one_line
-from pdebench_fm.plan import ModelSpec, model_spec
+from pdebench_fm.plan import model_spec
 from pdebench_fm.plugins import Registry, registry
 from pdebench_fm.problem import Channel, Fields, Grid, Problem
 from pdebench_fm.testing.claims import Check, Skipped, claims, expect, expect_close, guarded, parametrised

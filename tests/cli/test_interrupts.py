@@ -17,7 +17,7 @@ import torch
 
 from pdebench_fm.api import execute, prepare
 from pdebench_fm.interfaces import Progress
-from pdebench_fm.plan import Job
+from pdebench_fm.jobs import Job
 from pdebench_fm.runner import Silent
 from tests.support.command import (
     PDEFM,

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from pdebench_fm.hookspecs import SuiteEntry
+from pdebench_fm.jobs import Plan
 from pdebench_fm.leaderboard import plans
 from pdebench_fm.leaderboard.plans import against_plans
-from pdebench_fm.plan import Plan, make_plan, model_spec
+from pdebench_fm.plan import make_plan, model_spec
 from pdebench_fm.plugins import Registry
 from pdebench_fm.records import Record
 from pdebench_fm.runner import run_plan

@@ -7,7 +7,8 @@ from functools import cache
 import pytest
 from pdefm_paper import pdefm_suites
 
-from pdebench_fm.plan import Plan, make_plan, model_spec, trained_examples
+from pdebench_fm.jobs import Plan, trained_examples
+from pdebench_fm.plan import make_plan, model_spec
 from pdebench_fm.plugins import registry
 from pdebench_fm.suite import Suite, load_suite
 
