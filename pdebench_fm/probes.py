@@ -57,7 +57,8 @@ def keep_samples(model: OperatorModel, sets: Sequence[OpenSet], values: np.ndarr
     """Write the best, the median and the worst test case to ``folder/samples.npz``, for figures.
 
     The file holds ``examples`` (3,), the position of each in the test set, ``errors`` (3,), and float32 ``source``,
-    ``truth`` and ``prediction`` (3, n, n): the first input field and the first output of the problem.
+    ``truth`` and ``prediction`` (3, n, n): the first input field and the first output of the problem, whose names are
+    ``channels`` (2,).
     """
     order = np.argsort(values, kind="stable")
     chosen = order[[0, (len(order) - 1) // 2, -1]]
@@ -78,8 +79,17 @@ def keep_samples(model: OperatorModel, sets: Sequence[OpenSet], values: np.ndarr
         ):
             fields[name].append(field[0].detach().float().cpu().numpy())
     source, truth, predicted = (np.stack(fields[name]) for name in ("source", "truth", "prediction"))
+    problem = sets[0].examples.problem
+    arrays = {
+        "examples": chosen,
+        "errors": values[chosen],
+        "source": source,
+        "truth": truth,
+        "prediction": predicted,
+        "channels": np.array([problem.input_fields[0], problem.output_names[0]]),
+    }
     with replacing(folder / SAMPLES) as temporary, temporary.open("wb") as file:
-        np.savez(file, examples=chosen, errors=values[chosen], source=source, truth=truth, prediction=predicted)
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # its stub takes the names for its own parameters
 
 
 def _donors(count: int) -> np.ndarray:

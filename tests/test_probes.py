@@ -94,4 +94,5 @@ def test_best_median_and_worst_are_kept(tmp_path: Path) -> None:
         assert kept["truth"][:, 0, 0].tolist() == [2.0, 3.0, 1.0]
         assert kept["prediction"][:, 0, 0].tolist() == [4.0, 6.0, 2.0]
         assert kept["source"].shape == (3, 8, 8)
+        assert kept["channels"].tolist() == ["source", "solution"]
     assert [file.name for file in tmp_path.iterdir()] == [SAMPLES]

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NEEDS = "the jobs of the run beside its records, with the test cases that scoring keeps"
-_COLUMNS = ("source $f$", "solution $u$", "prediction", "prediction − $u$")
+_CHANNELS = ("source", "solution")
+"""What the fields are called in samples that do not say it, as those of older versions."""
 
 
 def draw_cases(found: Iterable[tuple[str, Record]], folder: Path) -> list[Path]:
@@ -60,14 +61,14 @@ def make_cases(record: Record, arrays: Mapping[str, np.ndarray]) -> Figure:
 
     Args:
         record: the point.
-        arrays: ``examples``, ``errors`` (3,), ``source``, ``truth`` and ``prediction`` (3, n, n).
+        arrays: what `pdebench_fm.probes.keep_samples` kept.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.6, 4.6), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(len(RANKS), len(_COLUMNS))
+    axes = figure.subplots(len(RANKS), 4)
     for row, rank in enumerate(RANKS):
         source, truth, prediction = (arrays[name][row] for name in ("source", "truth", "prediction"))
         span = float(np.abs(truth).max()) or 1.0
@@ -79,7 +80,8 @@ def make_cases(record: Record, arrays: Mapping[str, np.ndarray]) -> Figure:
         _field(axes[row, 3], error, "PuOr_r", (-widest, widest))
         text = f"{rank}\nerror {float(arrays['errors'][row]):.3g}\ntest case {int(arrays['examples'][row])}"
         axes[row, 0].set_ylabel(text, fontsize=7)
-    for column, title in enumerate(_COLUMNS):
+    given, wanted = map(str, arrays.get("channels", _CHANNELS))
+    for column, title in enumerate((given, wanted, "prediction", f"prediction − {wanted}")):
         axes[0, column].set_title(title, fontsize=8)
     what = f"{record.model} on {record.task}, {record.protocol}"
     if record.examples:

@@ -46,6 +46,13 @@ def test_the_three_cases_are_drawn_with_their_errors() -> None:
     np.testing.assert_array_equal(panels[3].images[0].get_array(), arrays()["prediction"][0] - arrays()["truth"][0])
     assert panels[1].images[0].get_clim() == panels[2].images[0].get_clim()  # truth and prediction compare
     assert "N = 64" in figure.get_suptitle()
+    assert [axes.get_title() for axes in panels[:4]] == ["source", "solution", "prediction", "prediction − solution"]
+
+
+def test_the_columns_have_the_names_of_the_channels() -> None:
+    figure = make_cases(make_record(), {**arrays(), "channels": np.array(["initial", "final"])})
+    titles = [axes.get_title() for axes in figure.axes if axes.images][:4]
+    assert titles == ["initial", "final", "prediction", "prediction − final"]
 
 
 def test_one_figure_a_task_and_model_from_its_largest_fine_tuning(
