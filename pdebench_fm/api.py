@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pdebench_fm.data.sources import OpenSet, SetCache, check_files, hash_of, open_set, problem_of, specify
-from pdebench_fm.errors import DataFileError, PdefmError, UnknownNameError, UnsupportedError, UsageError
+from pdebench_fm.errors import FOREIGN, DataFileError, PdefmError, UnknownNameError, UnsupportedError, UsageError
 from pdebench_fm.files import replacing
 from pdebench_fm.group import Group
 from pdebench_fm.hookspecs import ModelEntry
@@ -149,7 +149,7 @@ def _members(found: Registry, family: str, suite: Suite, profile: str) -> list[s
         try:
             with torch.random.fork_rng(devices=[]), torch.device("meta"):
                 return sum(parameter.numel() for parameter in made.build(problem).parameters())
-        except Exception:  # somebody else's network, that cannot be built here or in this way
+        except FOREIGN:  # somebody else's network, that cannot be built here or in this way
             return 0
 
     return sorted(names, key=size)
@@ -386,7 +386,7 @@ def _check_weights(
         model: OperatorModel = kind.load(path, device)
     except PdefmError:
         raise
-    except Exception as error:  # a model of somebody else may raise anything
+    except FOREIGN as error:  # a model of somebody else may raise anything
         raise DataFileError(f"{path}: cannot be read as weights of {spec.name}: {named(error)}") from error
     for name, wanted in spec.arguments.items():
         if name in vars(model) and vars(model)[name] != wanted:
@@ -401,6 +401,6 @@ def _check_weights(
         inputs, _ = opened.examples.batch([0])
         try:
             model.predict(opened.examples.problem, inputs)
-        except Exception as error:
+        except FOREIGN as error:
             raise UnsupportedError(f"{path}: cannot be used for task {task.name!r}: {reason_of(error)}") from error
     return Weights(str(path), hash_of(path))

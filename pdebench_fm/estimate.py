@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pdebench_fm.data.sources import problem_of
-from pdebench_fm.errors import RunError
+from pdebench_fm.errors import FOREIGN, RunError
 from pdebench_fm.interfaces import Budget, Examples, FitContext, Ids, OperatorModel, Trial
 from pdebench_fm.jobs import PRETRAINING, Job, Plan, trained_examples, training_size, validation_size
 from pdebench_fm.messages import named
@@ -134,7 +134,7 @@ def estimate(plan: Plan, left: Mapping[str, Job], registry: Registry, device: st
         if key not in rates:
             try:
                 rates[key] = _measure(plan.model.make(registry), problem, device)
-            except Exception as error:  # somebody else's model, or no memory for one of this size
+            except FOREIGN as error:  # somebody else's model, or no memory for one of this size
                 what = f"{plan.model.name} cannot be tried on a grid of {problem.grid.size}"
                 raise RunError(f"{what}: {named(error)}") from error
         _count(job, part, rates[key])

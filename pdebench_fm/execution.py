@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from pdebench_fm.errors import RunError
+from pdebench_fm.errors import FOREIGN, RunError
 from pdebench_fm.interfaces import Progress
 from pdebench_fm.interfaces.executor import Executor, JobT, OutcomeT, Report
 from pdebench_fm.memory import keep_freed_memory
@@ -168,7 +168,7 @@ def _work(pipe: Connection, perform: Callable[[Any, Report], Any], threads: int,
             return
         try:
             outcome = perform(job, partial(send, "report"))
-        except Exception as error:
+        except FOREIGN as error:
             send("error", RunError(named(error)))
         else:
             send("outcome", outcome)

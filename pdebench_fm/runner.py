@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pdebench_fm import records
-from pdebench_fm.errors import UsageError
+from pdebench_fm.errors import FOREIGN, UsageError
 from pdebench_fm.execution import InProcessExecutor
 from pdebench_fm.group import Group
 from pdebench_fm.interfaces import Executor, Progress
@@ -281,7 +281,7 @@ class _RecordMaker:
         if row.task not in self._overlaps:
             try:
                 self._overlaps[row.task] = self._shift.overlap(pair.source, pair.target)
-            except Exception:  # somebody else's sampler; the scores are there and must not be lost
+            except FOREIGN:  # somebody else's sampler; the scores are there and must not be lost
                 self._overlaps[row.task] = None
         return self._overlaps[row.task]
 

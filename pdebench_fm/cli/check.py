@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from pdebench_fm.errors import FOREIGN
 from pdebench_fm.messages import printable, quoted, reason_of
 
 _as_json = click.option(
@@ -83,7 +84,7 @@ def _report(claims: Iterator[tuple[str, Callable[[], None]]], as_json: bool) -> 
         except Skipped as skipped:
             found[claim] = {"skipped": str(skipped)}
             said = f"skipped: {skipped}"
-        except Exception as error:  # what somebody else wrote may raise anything
+        except FOREIGN as error:  # what somebody else wrote may raise anything
             failed = True
             found[claim] = quoted(reason_of(error))
             said = f"failed: {found[claim]}"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, TypeVar
 
-from pdebench_fm.errors import PdefmError
+from pdebench_fm.errors import FOREIGN, PdefmError
 from pdebench_fm.messages import named
 from pdebench_fm.problem import Fields
 
@@ -67,7 +67,7 @@ def guarded(complaint: str, make: Callable[[], Subject]) -> Subject:
         return make()
     except PdefmError:
         raise
-    except Exception as error:
+    except FOREIGN as error:
         raise ConformanceError(f"{complaint}: {named(error)}") from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,3 +91,15 @@ def test_an_unknown_name_is_one_line_with_the_nearest(call: Call, what: tuple[st
     assert (code, out) == (2, "")
     assert err.startswith(f"pdefm: {line}")
     assert len(err.splitlines()) == 1
+
+
+def test_a_model_that_ends_the_program_fails_its_checks_and_no_more(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pdefm_baselines.mode_regression import ModeRegression
+
+    monkeypatch.setattr(ModeRegression, "fit", lambda *_: sys.exit("no licence"))
+    code, out, err = call("check", *REGRESSION)
+    assert (code, err) == (1, "")
+    assert "failed: SystemExit: no licence\n" in out
+    assert len(out.splitlines()) == 15
