@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
 from pdebench_fm.errors import RunError, SettingError
-from pdebench_fm.interfaces.pde_system import PDESystem, named_columns
-from pdebench_fm.interfaces.sampler import Parameters, Sampler, Split
-from pdebench_fm.problem import Channel, Fields, Grid, Problem
+from pdebench_fm.interfaces.pde_system import named_columns
+from pdebench_fm.interfaces.sampler import Parameters, Split
 from pdebench_fm.streams import Stream
 from pdefm_spectral import calibration, chunks, diffusion, settings, sources, versions
+from pdefm_spectral.common import ConstantCoefficientSystem, GaussianSourceSampler, stream_name
 from pdefm_spectral.ratio import AdvectionRatio
 
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-CONSTANTS = ("k11", "k22", "k12", "v1", "v2")
 Mode = Literal["calibrated", "exact"]
 
 LARGEST_SPEED = 20.0
@@ -27,7 +22,7 @@ LARGEST_SPEED = 20.0
 MOST_DIRECTIONS = 1000
 
 
-class AdvectionDiffusion(PDESystem):
+class AdvectionDiffusion(ConstantCoefficientSystem):
     """−div(K∇u) + v·∇u = f, periodic, with u of zero mean.
 
     Inputs: ``source`` f; K = [[k11, k12], [k12, k22]], constant and positive definite (length² per time where f is per
@@ -41,35 +36,14 @@ class AdvectionDiffusion(PDESystem):
         grid: periodic, any size, odd or even.
     """
 
-    def __init__(self, grid: Grid) -> None:
-        # Here, so that the sampler below can be had without torch.
-        from pdefm_spectral.constant_coefficients import ConstantCoefficientOperator
-
-        constants = tuple(Channel(name, "constant") for name in CONSTANTS)
-        self._problem = Problem((Channel("source"), *constants), (Channel("solution"),), grid, homogeneous=True)
-        self._operator = ConstantCoefficientOperator(grid, CONSTANTS)
-
-    @property
-    def problem(self) -> Problem:
-        """Source, K and v in, solution out."""
-        return self._problem
-
-    def solve(self, inputs: Fields) -> Fields:
-        """Return the zero-mean solution, (batch, n, n)."""
-        return {"solution": self._operator.solve(inputs["source"], [inputs[name] for name in CONSTANTS])}
-
-    def residual(self, inputs: Fields, outputs: Fields) -> Tensor:
-        """Return −div(K∇u) + v·∇u − (f − mean f), (batch, n, n)."""
-        source = inputs["source"]
-        left = self._operator.apply(outputs["solution"], [inputs[name] for name in CONSTANTS])
-        return left - (source - source.mean(dim=(-2, -1), keepdim=True))
+    constants = ("k11", "k22", "k12", "v1", "v2")
 
     def read_columns(self, columns: np.ndarray) -> Mapping[str, np.ndarray]:
-        """Return K and v: the columns of the authors' files, in the order of `CONSTANTS` and on our axes."""
-        return named_columns(columns, CONSTANTS)
+        """Return K and v: the columns of the authors' files, in the order of `constants` and on our axes."""
+        return named_columns(columns, self.constants)
 
 
-class AdvectionDiffusionSampler(Sampler):
+class AdvectionDiffusionSampler(GaussianSourceSampler):
     """Gaussian sources of zero mean, K as for SYS-1, and v = s (cos φ, sin φ), φ ~ U(0, 2π): SYS-2(Ψ₁, Ψ₂).
 
     Ψ = ‖v·∇u‖ / ‖div K∇u‖, in the 2-norm on the 128² grid. A target is drawn, uniform in ``ratio``; K is held, and s
@@ -91,6 +65,8 @@ class AdvectionDiffusionSampler(Sampler):
         SettingError: a setting is out of its range, or a calibrated ratio beyond the calibration's table.
     """
 
+    system = AdvectionDiffusion
+
     def __init__(
         self,
         ratio: tuple[float, float],
@@ -103,32 +79,21 @@ class AdvectionDiffusionSampler(Sampler):
         self._ratio = settings.positive_range("ratio", ratio)
         self._mode = settings.one_of("mode", mode, Mode)
         self._eigenvalue = settings.positive_range("eigenvalue", eigenvalue)
-        data_seed, _ = settings.seed_and_split(data_seed, split)
         lowest, highest = calibration.RATIOS[0], calibration.RATIOS[-1]
         if self._mode == "calibrated" and not lowest <= self._ratio[0] <= self._ratio[1] <= highest:
             low, high = self._ratio
             raise SettingError(
                 "ratio", f"must lie within [{lowest:g}, {highest:g}] in calibrated mode, got [{low:g}, {high:g}]"
             )
-        description = {
-            "sampler": "advection-diffusion",
-            "version": versions.ADVECTION_DIFFUSION,
-            "settings": {"ratio": list(self._ratio), "mode": self._mode, "eigenvalue": list(self._eigenvalue)},
-            "data_seed": data_seed,
-            "split": split,
-        }
-        self._stream = Stream(description, sources.WORDS + 3)
-        self._directions = Stream({"of": "direction", **description}, 1)
+        chosen = {"ratio": list(self._ratio), "mode": self._mode, "eigenvalue": list(self._eigenvalue)}
+        name = stream_name("advection-diffusion", versions.ADVECTION_DIFFUSION, chosen, data_seed, split)
+        self._stream = Stream(name, sources.WORDS + 3)
+        self._directions = Stream({"of": "direction", **name}, 1)
 
     @property
     def physics(self) -> str:
         """The realised Ψ."""
         return "ratio"
-
-    @property
-    def period(self) -> int:
-        """Four sparsities take turns."""
-        return len(sources.SPARSITIES)
 
     def draw(self, ids: Sequence[int]) -> Parameters:
         """Draw source weights, peak scale, mean, e, θ, K, target Ψ, φ, s, v, and the Ψ that comes of it.
@@ -164,16 +129,6 @@ class AdvectionDiffusionSampler(Sampler):
             "v1": speed * np.cos(phi),
             "v2": speed * np.sin(phi),
         }
-
-    def realise(self, parameters: Parameters, grid: Grid, device: torch.device | str, dtype: torch.dtype) -> Fields:
-        """Make the zero-mean source, K and v on a grid."""
-        return sources.realise(parameters, CONSTANTS, grid, device, dtype)
-
-    def solve(self, system: PDESystem, parameters: Parameters, inputs: Fields) -> Fields:
-        """Solve drawn examples; `AdvectionDiffusion` at less cost, from the Fourier series of their sources."""
-        from pdefm_spectral import series_solution
-
-        return series_solution.solve(system, AdvectionDiffusion, parameters, CONSTANTS, inputs)
 
     def _direction(self, ids: np.ndarray, attempt: int) -> np.ndarray:
         return 2 * np.pi * self._directions.uniform(ids.tolist(), attempt)[:, 0]

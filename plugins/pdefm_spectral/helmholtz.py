@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pdebench_fm.errors import RunError
-from pdebench_fm.interfaces.pde_system import PDESystem, named_columns
-from pdebench_fm.interfaces.sampler import Parameters, Sampler, Split
-from pdebench_fm.problem import Channel, Fields, Grid, Problem
+from pdebench_fm.interfaces.pde_system import named_columns
+from pdebench_fm.interfaces.sampler import Parameters, Split
+from pdebench_fm.problem import Grid
 from pdebench_fm.streams import Stream
 from pdefm_spectral import chunks, diffusion, modes, settings, sources, versions
+from pdefm_spectral.common import ConstantCoefficientSystem, GaussianSourceSampler, stream_name
 from pdefm_spectral.wavenumbers import axis_wavenumbers
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-CONSTANTS = ("k11", "k22", "k12", "omega")
 
 MOST_ATTEMPTS = 20_000
 """Redraws of one example; the scarcest wavenumber (ω = 2, cap 2) passes once in about 250."""
@@ -29,7 +23,7 @@ _TAIL = 1e-5
 """More than the modes left out can add to max|u| for ω ≤ 100, where they are damped by 0.01·4π²·29² − 100 > 230."""
 
 
-class Helmholtz(PDESystem):
+class Helmholtz(ConstantCoefficientSystem):
     """−div(K∇u) − ωu = f, periodic.
 
     Inputs: ``source`` f, with its mean; K = [[k11, k12], [k12, k22]], constant (in the paper's data k11 = k22 = 0.01
@@ -49,27 +43,7 @@ class Helmholtz(PDESystem):
         grid: periodic, any size, odd or even.
     """
 
-    def __init__(self, grid: Grid) -> None:
-        # Here, so that the sampler below can be had without torch.
-        from pdefm_spectral.constant_coefficients import ConstantCoefficientOperator
-
-        constants = tuple(Channel(name, "constant") for name in CONSTANTS)
-        self._problem = Problem((Channel("source"), *constants), (Channel("solution"),), grid, homogeneous=True)
-        self._operator = ConstantCoefficientOperator(grid, CONSTANTS)
-
-    @property
-    def problem(self) -> Problem:
-        """Source, K and ω in, solution out."""
-        return self._problem
-
-    def solve(self, inputs: Fields) -> Fields:
-        """Return the solution, (batch, n, n)."""
-        return {"solution": self._operator.solve(inputs["source"], [inputs[name] for name in CONSTANTS])}
-
-    def residual(self, inputs: Fields, outputs: Fields) -> Tensor:
-        """Return −div(K∇u) − ωu − f, (batch, n, n)."""
-        left = self._operator.apply(outputs["solution"], [inputs[name] for name in CONSTANTS])
-        return left - inputs["source"]
+    constants = ("k11", "k22", "k12", "omega")
 
     def read_columns(self, columns: np.ndarray) -> Mapping[str, np.ndarray]:
         """Return K and ω of the authors' files, which have two columns: c, where K is c times the identity, and ω."""
@@ -78,7 +52,7 @@ class Helmholtz(PDESystem):
         return {"k11": c, "k22": c, "k12": np.zeros_like(c), "omega": named["omega"]}
 
 
-class HelmholtzSampler(Sampler):
+class HelmholtzSampler(GaussianSourceSampler):
     """Gaussian sources with their mean, K = 0.01, and ω uniform in the integers ω₁ … ω₂: SYS-3(ω₁, ω₂).
 
     Source and ω are redrawn, at the same sparsity, until max|u| ≤ ``amplitude_cap`` on the 128² grid, as in the
@@ -94,30 +68,21 @@ class HelmholtzSampler(Sampler):
         SettingError: a setting is out of its range.
     """
 
+    system = Helmholtz
+
     def __init__(
         self, wavenumber: tuple[int, int], amplitude_cap: float = 2.0, *, data_seed: int, split: Split
     ) -> None:
         self._wavenumber = settings.positive_integers("wavenumber", wavenumber)
         self._cap = settings.positive_number("amplitude_cap", amplitude_cap)
-        data_seed, _ = settings.seed_and_split(data_seed, split)
-        description = {
-            "sampler": "helmholtz",
-            "version": versions.HELMHOLTZ,
-            "settings": {"wavenumber": list(self._wavenumber), "amplitude_cap": self._cap},
-            "data_seed": data_seed,
-            "split": split,
-        }
-        self._stream = Stream(description, sources.WORDS + 1)
+        chosen = {"wavenumber": list(self._wavenumber), "amplitude_cap": self._cap}
+        name = stream_name("helmholtz", versions.HELMHOLTZ, chosen, data_seed, split)
+        self._stream = Stream(name, sources.WORDS + 1)
 
     @property
     def physics(self) -> str:
         """The realised ω."""
         return "wavenumber"
-
-    @property
-    def period(self) -> int:
-        """Four sparsities take turns."""
-        return len(sources.SPARSITIES)
 
     def draw(self, ids: Sequence[int]) -> Parameters:
         """Draw source weights, peak scale and ω until max|u| is within the cap.
@@ -152,16 +117,6 @@ class HelmholtzSampler(Sampler):
             "k12": np.zeros(len(ids)),
             "omega": omega.copy(),
         }
-
-    def realise(self, parameters: Parameters, grid: Grid, device: torch.device | str, dtype: torch.dtype) -> Fields:
-        """Make the source, K and ω on a grid."""
-        return sources.realise(parameters, CONSTANTS, grid, device, dtype)
-
-    def solve(self, system: PDESystem, parameters: Parameters, inputs: Fields) -> Fields:
-        """Solve drawn examples; `Helmholtz` at less cost, from the Fourier series of their sources."""
-        from pdefm_spectral import series_solution
-
-        return series_solution.solve(system, Helmholtz, parameters, CONSTANTS, inputs)
 
     def _attempt(self, ids: np.ndarray, attempt: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         uniform = self._stream.uniform(ids.tolist(), attempt)

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pdebench_fm.interfaces.pde_system import PDESystem, named_columns
-from pdebench_fm.interfaces.sampler import Parameters, Sampler, Split
-from pdebench_fm.problem import Channel, Fields, Grid, Problem
+from pdebench_fm.interfaces.pde_system import named_columns
+from pdebench_fm.interfaces.sampler import Parameters, Split
 from pdebench_fm.streams import Stream
 from pdefm_spectral import diffusion, settings, sources, versions
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-CONSTANTS = ("k11", "k22", "k12")
+from pdefm_spectral.common import ConstantCoefficientSystem, GaussianSourceSampler, stream_name
 
 
-class Poisson(PDESystem):
+class Poisson(ConstantCoefficientSystem):
     """−div(K∇u) = f, periodic, with u of zero mean.
 
     Inputs: ``source`` f, and K = [[k11, k12], [k12, k22]], constant and positive definite (length² per time where f is
@@ -33,35 +26,14 @@ class Poisson(PDESystem):
         grid: periodic, any size, odd or even.
     """
 
-    def __init__(self, grid: Grid) -> None:
-        # Here, so that the sampler below can be had without torch.
-        from pdefm_spectral.constant_coefficients import ConstantCoefficientOperator
-
-        constants = tuple(Channel(name, "constant") for name in CONSTANTS)
-        self._problem = Problem((Channel("source"), *constants), (Channel("solution"),), grid, homogeneous=True)
-        self._operator = ConstantCoefficientOperator(grid, CONSTANTS)
-
-    @property
-    def problem(self) -> Problem:
-        """Source and K in, solution out."""
-        return self._problem
-
-    def solve(self, inputs: Fields) -> Fields:
-        """Return the zero-mean solution, (batch, n, n)."""
-        return {"solution": self._operator.solve(inputs["source"], [inputs[name] for name in CONSTANTS])}
-
-    def residual(self, inputs: Fields, outputs: Fields) -> Tensor:
-        """Return −div(K∇u) − (f − mean f), (batch, n, n)."""
-        source = inputs["source"]
-        left = self._operator.apply(outputs["solution"], [inputs[name] for name in CONSTANTS])
-        return left - (source - source.mean(dim=(-2, -1), keepdim=True))
+    constants = ("k11", "k22", "k12")
 
     def read_columns(self, columns: np.ndarray) -> Mapping[str, np.ndarray]:
-        """Return K: the columns of the authors' files, in the order of `CONSTANTS` and on our axes."""
-        return named_columns(columns, CONSTANTS)
+        """Return K: the columns of the authors' files, in the order of `constants` and on our axes."""
+        return named_columns(columns, self.constants)
 
 
-class PoissonSampler(Sampler):
+class PoissonSampler(GaussianSourceSampler):
     """Gaussian sources of zero mean, and K with eigenvalues 0.01 and 0.01 e, rotated by θ ~ U(0, 2π): SYS-1(e₁, e₂).
 
     Args:
@@ -73,27 +45,18 @@ class PoissonSampler(Sampler):
         SettingError: a setting is out of its range.
     """
 
+    system = Poisson
+
     def __init__(self, eigenvalue: tuple[float, float], *, data_seed: int, split: Split) -> None:
         self._eigenvalue = settings.positive_range("eigenvalue", eigenvalue)
-        data_seed, _ = settings.seed_and_split(data_seed, split)
-        description = {
-            "sampler": "poisson",
-            "version": versions.POISSON,
-            "settings": {"eigenvalue": list(self._eigenvalue)},
-            "data_seed": data_seed,
-            "split": split,
-        }
-        self._stream = Stream(description, sources.WORDS + 2)
+        chosen = {"eigenvalue": list(self._eigenvalue)}
+        name = stream_name("poisson", versions.POISSON, chosen, data_seed, split)
+        self._stream = Stream(name, sources.WORDS + 2)
 
     @property
     def physics(self) -> str:
         """The anisotropy e."""
         return "eigenvalue"
-
-    @property
-    def period(self) -> int:
-        """Four sparsities take turns."""
-        return len(sources.SPARSITIES)
 
     def draw(self, ids: Sequence[int]) -> Parameters:
         """Draw source weights, peak scale, mean, e, θ and K."""
@@ -110,13 +73,3 @@ class PoissonSampler(Sampler):
             "theta": theta,
             **diffusion.tensor(eigenvalue, theta),
         }
-
-    def realise(self, parameters: Parameters, grid: Grid, device: torch.device | str, dtype: torch.dtype) -> Fields:
-        """Make the zero-mean source and K on a grid."""
-        return sources.realise(parameters, CONSTANTS, grid, device, dtype)
-
-    def solve(self, system: PDESystem, parameters: Parameters, inputs: Fields) -> Fields:
-        """Solve drawn examples; `Poisson` at less cost, from the Fourier series of their sources."""
-        from pdefm_spectral import series_solution
-
-        return series_solution.solve(system, Poisson, parameters, CONSTANTS, inputs)
