@@ -20,11 +20,13 @@ PROBLEM = Problem((Channel("source"), Channel("k11", "constant")), (Channel("sol
 
 
 def fit(folder: Path, group: Group, batch_size: int = 5) -> tuple[Toy, FitReport]:
-    """50 steps, the last of every epoch on a single example."""
+    """50 steps, the last of every epoch on a single example; each fit has a workspace of its own."""
+    workspace = folder / f"{batch_size} of {group.count}"
+    workspace.mkdir(exist_ok=True)  # a fit that takes seconds, on a busy machine, leaves its state there
     train, validation = SmoothExamples(PROBLEM, 11), SmoothExamples(PROBLEM, 7, seed=1)
     model = Toy()
     model.initialise(PROBLEM, train, 0)
-    context = FitContext(folder, rank=group.rank, ranks=group.count)
+    context = FitContext(workspace, rank=group.rank, ranks=group.count)
     budget = Budget(None, 50, batch_size, ())
     return model, model.fit(train, validation, budget, Trial({"learning_rate": 1e-2}, seed=3), context)
 

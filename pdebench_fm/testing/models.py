@@ -61,7 +61,8 @@ def checks_of_model(
     Raises:
         UnknownNameError: nobody registered it.
         UnsupportedError: it supports none of the problems tried.
-        ConformanceError: it cannot be made, or cannot say what it supports.
+        PluginError: it cannot be made.
+        ConformanceError: it cannot say what it supports.
     """
     return claims(MODEL_CHECKS, model_subject(name, arguments, found, problem))
 
@@ -75,7 +76,7 @@ def model_subject(
     """
     found = found or registry()
     tried = _USUAL if problem is None else _sizes(_problem_of(problem) if isinstance(problem, str) else problem)
-    spec = guarded(f"model {name!r} cannot be made", lambda: model_spec(found, name, arguments))
+    spec = model_spec(found, name, arguments)
     supported, reason = guarded(f"model {name!r}: supports fails", lambda: _first(spec.make(found), tried))
     if supported is None:
         advice = "give --distribution SUITE:NAME, one whose channels it takes (in Python: problem=)"

@@ -5,14 +5,13 @@ import pytest
 from pdebench_fm.cli import main
 from pdebench_fm.cli.leaderboard import planned_cells
 from pdebench_fm.cli.run import run
-from pdebench_fm.identity import job_id
 from pdebench_fm.leaderboard.store import write
 from pdebench_fm.plan import make_plan, model_spec
 from pdebench_fm.plugins import registry
 from pdebench_fm.records import append
 from pdebench_fm.runner import run_plan
 from pdebench_fm.suite import MOST_SEEDS, load_suite
-from tests.support.records import make_record, make_suite, make_trial
+from tests.support.records import make_record, make_suite
 
 
 @pytest.fixture
@@ -166,15 +165,13 @@ def test_where_two_runs_have_numbers_for_one_place_figures_say_which_is_drawn(pd
 
 
 def test_figures_say_where_records_of_two_budgets_are_drawn_together(pdefm, tmp_path):
-    trials = [
-        make_trial(validation=0.1, epochs=count, steps=count, job_id=job_id({"count": count})) for count in (3, 4000)
-    ]
-    made = [make_record(seed=seed, trials=(trial,)) for seed, trial in enumerate(trials)]
+    budgets = [{"epochs": count, "steps": None, "batch_size": 8} for count in (3, 4000)]
+    made = [make_record(seed=seed, budget=budget) for seed, budget in enumerate(budgets)]
     append(tmp_path / "records.jsonl", made)
     code, out, err = pdefm("figures", tmp_path / "records.jsonl", "--output", tmp_path / "figures", "--kind", "errors")
     assert (code, len(out.splitlines()), len(err.splitlines())) == (0, 2, 2)
     where = tmp_path / "records.jsonl"
-    wanted = "trials of 4000 epochs and 4000 steps differ from trials of 3 epochs and 3 steps"
+    wanted = "budget.epochs 4000 differs from 3"
     assert err.startswith(f"records of different settings are drawn together: {where}:2: {wanted} at {where}:1: ")
 
 
