@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pdebench_fm.arguments import plain
 from pdebench_fm.data.sources import OpenSet, SetCache, check_files, hash_of, open_set, problem_of, specify
 from pdebench_fm.errors import FOREIGN, DataFileError, PdefmError, UnknownNameError, UnsupportedError, UsageError
 from pdebench_fm.files import replacing
@@ -388,10 +389,11 @@ def _check_weights(
         raise
     except FOREIGN as error:  # a model of somebody else may raise anything
         raise DataFileError(f"{path}: cannot be read as weights of {spec.name}: {named(error)}") from error
-    for name, wanted in spec.arguments.items():
-        if name in vars(model) and vars(model)[name] != wanted:
+    made_with = plain(kind, {name: vars(model)[name] for name in spec.arguments if name in vars(model)})
+    for name, value in made_with.items():
+        if value != spec.arguments[name]:
             raise UsageError(
-                f"{path}: the weights were made with {name}={vars(model)[name]}, {spec.name} has {name}={wanted}"
+                f"{path}: the weights were made with {name}={value}, {spec.name} has {name}={spec.arguments[name]}"
             )
     profile = suite.profile(profile_name)
     cache = SetCache(found, device)

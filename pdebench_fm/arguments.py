@@ -68,6 +68,12 @@ def call(factory: Callable[..., Made], bound: Mapping[str, Any], /, **reserved: 
     return factory(**typed, **reserved)
 
 
+def plain(factory: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments in the Python types of their annotations as plain data: what `call` was given."""
+    parameters = inspect.signature(factory).parameters
+    return {name: _adapter(factory, parameters[name]).dump_python(value, mode="json") for name, value in values.items()}
+
+
 def _adapter(factory: Callable[..., Any], parameter: inspect.Parameter) -> TypeAdapter[Any]:
     """What reads and writes values of a parameter's annotated type.
 

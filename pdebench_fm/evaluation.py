@@ -62,6 +62,8 @@ def per_sample(
             for name, metric in list(usable.items()):
                 try:
                     scores = metric.per_sample(problem, inputs, prediction, target, opened.system)
+                    if tuple(scores.shape) != (len(inputs[problem.input_fields[0]]),):
+                        raise RunError(f"per_sample must return (batch,), got {tuple(scores.shape)}")
                     values[name].append(scores.detach().double().cpu().numpy())
                 except NoResidualError:
                     del usable[name], values[name]

@@ -28,7 +28,7 @@ from pdebench_fm.messages import named, quoted
 class JobStore:
     """The jobs of one output folder; several processes may use it at once.
 
-    Whoever changes a job's folder holds its `lock`. Reading needs none.
+    Whoever changes a job's folder holds its `lock`, but for removing weights that nobody chose. Reading needs none.
 
     Args:
         output: the folder that holds ``jobs/``.
@@ -70,14 +70,14 @@ class JobStore:
 
         Args:
             job: a trial or a point.
-            scored_with: what points are scored with now. One that was scored with something else has to be scored
-                again, which needs no training, where the chosen weights are still there.
+            scored_with: what points are scored with now. One that lacks a score, or has one of another version, has to
+                be scored again, which needs no training, where the chosen weights are still there.
         """
         result = self.result(job.id)
         if result is not None and job.kind == "point" and result["status"] == "ok":
             chosen = result.get("chosen")
             kept = chosen is None or self.model(chosen).exists()
-            if result.get("scored_with") != scored_with and kept:
+            if kept and not _covers(result.get("scored_with"), scored_with):
                 return None
         return result
 
@@ -96,7 +96,7 @@ class JobStore:
         """Keep what went wrong: one line, and the traceback."""
         text = "\n\n".join([quoted(named(error)), "".join(traceback.format_exception(error))])
         with suppress(OSError):  # the disk may be full, and just that what went wrong
-            (self.folder(job.id) / "failure.log").write_text(text, encoding="utf-8")
+            (self.folder(job.id) / "failure.log").write_text(text, encoding="utf-8", errors="backslashreplace")
 
     def failure(self, job_id: str) -> str:
         """The line that `log_failure` kept of a job that is not done."""
@@ -126,6 +126,13 @@ class JobStore:
     def clear_workspace(self, job_id: str) -> None:
         """Remove what a fit that has ended does not need any more."""
         shutil.rmtree(self.workspace(job_id), ignore_errors=True)
+
+
+def _covers(had: Any, wanted: Mapping[str, Any]) -> bool:
+    """Whether a point has every score that is wanted, made as it is made now; it may have more."""
+    if not isinstance(had, dict) or had.get("evaluation") != wanted["evaluation"]:
+        return False
+    return bool(wanted["versions"].items() <= had.get("versions", {}).items())
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

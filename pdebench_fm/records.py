@@ -347,9 +347,15 @@ def collect(runs: Iterable[Path]) -> list[tuple[str, Record]]:
 
 def _files(folder: Path) -> list[Path]:
     """Return the files of records in a folder; a run's jobs keep other lines of JSON, the histories of their fits."""
-    found = sorted(path for path in folder.rglob("*.jsonl") if path.name != "history.jsonl")
+    found = sorted(
+        path for path in folder.rglob("*.jsonl") if (path.name, path.parts[-3:-2]) != ("history.jsonl", ("jobs",))
+    )
     every = [path for path in found if "jobs" not in path.relative_to(folder).parts]
     return [path for path in every if path.name == "records.jsonl"] or every
+
+
+def _is_history(path: Path) -> bool:
+    return path.name == "history.jsonl" and path.absolute().parents[1].name == "jobs"
 
 
 def json_schema() -> dict[str, Any]:

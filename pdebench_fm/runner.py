@@ -174,9 +174,12 @@ class _RecordLog:
         self._by_row: dict[int, Record] = {}
         self.changed = False
         """Whether anything was written."""
+        self._rows_of: dict[str, list[int]] = {}
         for number, row in enumerate(plan.rows):
             if row.unsupported:
                 self._write(number, None)
+            else:
+                self._rows_of.setdefault(row.job.id, []).append(number)
 
     @property
     def made(self) -> list[Record]:
@@ -185,9 +188,8 @@ class _RecordLog:
 
     def enter(self, job: Job, outcome: Outcome) -> None:
         """Write the record of every row that a job fills: none for a trial, several where cells share a point."""
-        for number, row in enumerate(self._plan.rows):
-            if row.job.id == job.id and not row.unsupported:
-                self._write(number, outcome)
+        for number in self._rows_of.get(job.id, ()):
+            self._write(number, outcome)
 
     def _write(self, number: int, outcome: Outcome | None) -> None:
         record = self._maker.make(self._plan.rows[number], outcome)

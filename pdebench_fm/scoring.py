@@ -31,6 +31,7 @@ def load_metrics(registry: Registry) -> tuple[dict[str, Metric], dict[str, str]]
 
     Raises:
         PluginError: the main score cannot be loaded.
+        Exception: what its constructor raises.
     """
     metrics, left_out = {}, {}
     for name in registry.names("metrics"):
@@ -101,16 +102,25 @@ def measure(model: OperatorModel, sets: Sequence[OpenSet], metrics: Mapping[str,
     """
     failed: dict[str, BaseException] = {}
     values = per_sample(model, sets, metrics, failed)
+    scores: dict[str, float] = {}
+    intervals: dict[str, tuple[float, float]] = {}
+    left_out: dict[str, str] = {}
+    for name, each in values.items():
+        try:
+            value, ends = float(metrics[name].summarise(each)), interval(metrics[name], each)
+        except FOREIGN as error:
+            failed[name] = error
+            continue
+        if np.isfinite([value, *ends]).all() and value >= 0:
+            scores[name], intervals[name] = value, ends
+        else:
+            left_out[f"metric {name}"] = f"left out: its value is {value}, its interval {ends[0]} to {ends[1]}"
     if SCORE in failed:
         raise failed[SCORE]
-    scores = {name: float(metrics[name].summarise(each)) for name, each in values.items()}
-    if not np.isfinite(scores[SCORE]):
+    if SCORE not in scores:
         raise DivergedError(f"test {SCORE} is not finite")
-    sound = {name: value for name, value in scores.items() if np.isfinite(value) and value >= 0}
-    left_out = {f"metric {n}": f"left out: its value is {value}" for n, value in scores.items() if n not in sound}
-    left_out |= {f"metric {n}": quoted(f"left out: {named(error)}") for n, error in failed.items()}
-    intervals = {name: interval(metrics[name], values[name]) for name in sound}
-    return Measured(values[SCORE], sound, intervals, left_out)
+    left_out |= {f"metric {name}": quoted(f"left out: {named(error)}") for name, error in failed.items()}
+    return Measured(values[SCORE], scores, intervals, left_out)
 
 
 def probe(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from pdebench_fm.interfaces import Examples, FitContext, FitReport, OperatorMode
 from pdebench_fm.interfaces.executor import Report
 from pdebench_fm.job_store import JobStore
 from pdebench_fm.jobs import PRETRAINING, SCORE, Job, Plan, budget_of
-from pdebench_fm.messages import named, quoted
+from pdebench_fm.messages import named, one_line, printable, quoted, show
 from pdebench_fm.plugins import Registry
 from pdebench_fm.problem import Problem
 from pdebench_fm.provenance import provenance, source_commit
@@ -106,11 +106,13 @@ class Worker:
                 return Outcome(found["status"], found, found["reason"], reused=True)
             try:
                 self._store.begin(job)
-                outcome = self._outcome(job, report)
+                outcome = self._outcome(job, partial(_heard, report))
                 if outcome.result:
                     outcome = replace(outcome, result={**outcome.result, **provenance(self._device)})
                     self._store.end(job, outcome.result)
                 return outcome
+            except _UnheardError as unheard:
+                raise unheard.error from None
             except _BrokenOffError as broken:
                 self._store.log_failure(job, broken.error)
                 raise RunError(quoted(f"{job.label}: {named(broken.error)}")) from broken.error
@@ -157,7 +159,7 @@ class Worker:
                 report = self._fitted(job, model, progress)
             except FOREIGN as error:
                 raise _BrokenOffError(error) from error
-        result = {**_summary(report), "validation": None, "parameters": model.parameters, "notes": _notes(model)}
+        result = {**_summary(report), "validation": None, "parameters": _parameters(model), "notes": _notes(model)}
         if report.status == "ok":
             sets = [self._sets.open(spec) for spec in job.sets["validation"]]
             value = validation_error(model, sets, self._metrics)
@@ -231,7 +233,7 @@ class Worker:
             "coefficient_rise": rise,
             "interval": measured.intervals,
             "test_examples": sum(len(opened.examples) for opened in sets),
-            "parameters": model.parameters,
+            "parameters": _parameters(model),
             "notes": {**notes, **self._left_out, **measured.left_out, **untaken},
             "scored_with": self._scored_with,
         }
@@ -270,6 +272,21 @@ class Worker:
         return self._registry.load("models", self._plan.model.name)
 
 
+class _UnheardError(BaseException):
+    """What listens to progress has raised ``error``, e.g. since the reader of a terminal has gone: not the model's."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _heard(report: Report, progress: Progress | None) -> None:
+    try:
+        report(progress)
+    except FOREIGN as error:
+        raise _UnheardError(error) from error
+
+
 class _BrokenOffError(Exception):
     """A fit that several processes do together has raised ``error`` in this one."""
 
@@ -280,7 +297,14 @@ class _BrokenOffError(Exception):
 
 def _notes(model: OperatorModel) -> dict[str, str]:
     """What a model has to say, in the form that a record takes."""
-    return {quoted(name): quoted(text) for name, text in model.notes().items()}
+    return {printable(one_line(name)) or "note": quoted(text) for name, text in model.notes().items()}
+
+
+def _parameters(model: OperatorModel) -> int:
+    count = model.parameters
+    if not isinstance(count, int) or count < 0:
+        raise RunError(f"parameters must be a whole number of at least 0, got {show(count)}")
+    return count
 
 
 def _summary(report: FitReport) -> dict[str, Any]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
-from pdebench_fm.arguments import bind, call
+from pdebench_fm.arguments import bind, call, plain
 from pdebench_fm.data.sources import make_sampler
 from pdebench_fm.errors import PluginError, SettingError
 from pdebench_fm.hookspecs import ModelEntry
@@ -107,6 +108,12 @@ def test_an_annotation_that_cannot_be_used_is_one_line(factory: Any, line: str) 
 
 def test_only_annotations_of_settings_are_looked_at() -> None:
     assert bind(reserved_decimal, {"step": 1}, reserved=("data_seed",)) == {"step": 1}
+
+
+def test_what_a_factory_was_called_with_is_plain_data_again() -> None:
+    def make(widths: tuple[int, ...], path: Path) -> None: ...
+
+    assert plain(make, {"widths": (4, 2), "path": Path("a/b")}) == {"widths": [4, 2], "path": "a/b"}
 
 
 def test_names_imported_by_the_module_are_found() -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from pdebench_fm import records
+from pdebench_fm.api import open_distribution
 from pdebench_fm.cli import main
+from pdebench_fm.hookspecs import ModelEntry
 from pdebench_fm.plan import model_spec
 from pdebench_fm.plugins import Registry
 from pdebench_fm.records import Record
@@ -136,6 +138,27 @@ def refused(pdefm: Call, tmp_path: Path, file: Path, *, task: str = "B from pois
     assert len(err.splitlines()) == 1
     assert not (tmp_path / "runs").exists()
     return err
+
+
+def test_weights_of_a_model_with_a_list_of_widths_are_its_own(
+    pdefm: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Wide(Toy):
+        def __init__(self, widths: tuple[int, ...] = (4, 2)) -> None:
+            super().__init__(widths[0])
+            self.widths = widths
+
+    found = with_toy().with_model(ModelEntry("wide", "1", Wide, ""))
+    monkeypatch.setattr("pdebench_fm.api.registry", lambda: found)
+    suite = suite_of_one_task(tmp_path)
+    examples = open_distribution(f"{suite}:B", split="train", count=4, grid=16, device="cpu").examples
+    model = Wide()
+    model.initialise(examples.problem, examples, 0)
+    model.save(tmp_path)
+    common = ("run", suite, "--model", "wide", "--pretrained", tmp_path / "model.safetensors", "--dry-run")
+    assert pdefm(*common)[0] == 0
+    code, _, err = pdefm(*common, "--set", "widths=[4, 3]")
+    assert (code, "made with widths=[4, 2], wide has widths=[4, 3]" in err) == (2, True)
 
 
 def test_weights_of_another_width_are_refused(pdefm: Call, tmp_path: Path) -> None:

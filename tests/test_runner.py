@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from pdebench_fm import records
 from pdebench_fm.errors import PluginError
@@ -327,6 +328,31 @@ def test_a_metric_that_raises_is_left_out_and_named(
     assert {record.notes["metric broken"] for record in result.records} == {"left out: ValueError: not today"}
 
 
+@pytest.mark.parametrize(
+    ("method", "value", "note"),
+    [
+        ("summarise", lambda *_: 1 / 0, "left out: ZeroDivisionError: division by zero"),
+        (
+            "summarise",
+            lambda _, values: values.mean(axis=-1) if values.ndim == 1 else values[:, 0] * math.nan,
+            "interval",
+        ),
+        ("per_sample", lambda *_: torch.tensor(1.0), "left out: RunError: per_sample must return (batch,), got ()"),
+    ],
+)
+def test_nothing_that_another_metric_does_costs_a_point(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch, method: str, value: object, note: str
+) -> None:
+    from pdefm_metrics.errors import RelativeL2
+
+    odd = type("Odd", (RelativeL2,), {method: value})
+    monkeypatch.setitem(registry._entries["metrics"], "odd", MetricEntry("odd", "1", odd, ""))
+    result = run_plan(plan_of(tmp_path, registry, "zero"), registry, tmp_path / "runs")
+    scored = [record for record in result.records if record.status != "unsupported"]
+    assert {record.status for record in scored} == {"ok"}
+    assert all(note in record.notes["metric odd"] for record in scored)
+
+
 def test_a_metric_that_cannot_be_loaded_is_left_out_until_it_can(
     tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -342,6 +368,7 @@ def test_a_metric_that_cannot_be_loaded_is_left_out_until_it_can(
     assert note.startswith("left out: metric 'lately' of plugin somebody: ModuleNotFoundError")
     mended = entered("pdefm_metrics.errors:MaxError")
     assert all(record.metrics["lately"] == record.metrics["max_error"] for record in mended.records)
+    assert entered("no_such_module:Metric").records == mended.records  # a score is not lost where it cannot be made now
 
 
 def test_without_the_main_score_nothing_is_done(
@@ -375,10 +402,31 @@ def test_what_no_record_could_take_fails_the_job_and_says_why(
 
 
 def test_notes_are_made_fit_for_a_record(tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Toy, "notes", lambda _: {"upsampling": 2, "made\nby": "us\nall"})
+    monkeypatch.setattr(Toy, "notes", lambda _: {"upsampling": 2, "made\nby": "us\nall", "": "x", "n" * 300: "y"})
     result = run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs")
     assert result.complete
-    assert all(record.notes == {"upsampling": "2", "made by": "us all"} for record in result.records)
+    wanted = {"upsampling": "2", "made by": "us all", "note": "x", "n" * 199 + "…": "y"}
+    assert all(record.notes == wanted for record in result.records)
+
+
+def test_parameters_that_are_no_number_fail_the_job(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Toy, "parameters", 12.5)
+    result = run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs")
+    assert {record.status for record in result.records} == {"failed"}
+    assert "parameters must be a whole number of at least 0, got 12.5" in result.records[0].reason
+
+
+def test_what_listens_to_progress_ends_the_run_and_not_a_job(tmp_path: Path, registry: Registry) -> None:
+    class Gone(Silent):
+        def progressed(self, job: Job, progress: Progress) -> None:
+            raise SystemExit(1)  # as rich does where the reader has gone
+
+    with pytest.raises(SystemExit):
+        run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs", reporter=Gone())
+    assert not list((tmp_path / "runs").rglob("failure.log"))
+    assert not list((tmp_path / "runs").rglob("records.jsonl"))
 
 
 @pytest.mark.parametrize(

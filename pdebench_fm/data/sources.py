@@ -19,10 +19,10 @@ from pdebench_fm.arguments import bind, call
 from pdebench_fm.data.combine import Mixture, Subset, kept, size_in_memory
 from pdebench_fm.data.hdf5 import HDF5Examples, content_hash, published_grid
 from pdebench_fm.data.sampled import SampledExamples
-from pdebench_fm.errors import DataFileError, UsageError
+from pdebench_fm.errors import FOREIGN, DataFileError, PdefmError, PluginError, UsageError
 from pdebench_fm.identity import canonical_json
 from pdebench_fm.interfaces import Examples, PDESystem, Sampler, Split
-from pdebench_fm.messages import printable
+from pdebench_fm.messages import named, printable
 from pdebench_fm.plugins import Registry
 from pdebench_fm.problem import Grid, Problem
 from pdebench_fm.streams import Stream
@@ -91,12 +91,17 @@ def specify(
 
 
 def _check_inputs(description: Mapping[str, Any], registry: Registry) -> None:
-    """Make one example on a small grid: a sampler of another system would only be noticed job by job."""
+    """Make one example: a sampler of another system would only be noticed job by job."""
     import torch
 
-    grid = Grid(8)
-    sampler, system = make_sampler(description, registry), _system(description["system"]["name"], registry, grid)
-    made = sampler.realise(sampler.draw([0]), system.problem.grid, "cpu", torch.float32)
+    system = _system(description["system"]["name"], registry, Grid(description["grid"]))
+    try:
+        sampler = make_sampler(description, registry)
+        made = sampler.realise(sampler.draw([0]), system.problem.grid, "cpu", torch.float32)
+    except PdefmError:
+        raise
+    except FOREIGN as error:
+        raise PluginError(f"sampler {description['sampler']['name']!r}: {named(error)}") from error
     missing = [name for name in system.problem.input_names if name not in made]
     if missing:
         raise UsageError(

@@ -167,7 +167,6 @@ def mixed_settings(records: Sequence[Located]) -> Iterator[tuple[str, str]]:
                 path, ours, theirs = _difference(value, leader)
                 setting = ".".join((name, *path))
                 yield where, f"{setting} {_short(ours)} differs from {_short(theirs)} at {at}: {_EDITED}"
-    yield from _mixed_budgets(records)
 
 
 def _table(record: Record) -> tuple[str, int, str]:
@@ -199,43 +198,9 @@ def _settings(record: Record) -> Iterator[tuple[str, tuple[object, ...], Any]]:
             yield "validation_examples", place, record.validation_examples
 
 
-def _mixed_budgets(records: Sequence[Located]) -> Iterator[tuple[str, str]]:
-    """Yield (where, what) for records whose trials were not given the same budget, where they are too old to name it.
-
-    A budget is a number of epochs or a number of steps, so that all trials that share it have one of the two in common,
-    and those of one model at one N both. A direct solve has no steps and says nothing. Nor does a model that ends its
-    fits where it likes, which shows where the trials of one record differ, and might be so where there is one trial.
-    """
-    spent = [(where, record, _spent(record)) for where, record in records if record.budget is None]
-    free = {(_budgeted(record), record.model) for _, record, found in spent if len(found) > 1}
-    of_all: dict[object, dict[tuple[int, int], str]] = {}
-    of_size: dict[object, tuple[str, tuple[int, int]]] = {}
-    named = set()
-    for where, record, found in spent:
-        shared = _budgeted(record)
-        if not found or (shared, record.model) in free or shared in named:
-            continue
-        (ours,) = found
-        seen = of_all.setdefault(shared, {})
-        other = next(((at, pair) for pair, at in seen.items() if pair[0] != ours[0] and pair[1] != ours[1]), None)
-        seen.setdefault(ours, where)
-        same = of_size.setdefault((shared, record.model, record.examples), (where, ours))
-        at, theirs = other or same
-        if theirs != ours:
-            named.add(shared)
-            counts = "trials of {} epochs and {} steps"
-            yield where, f"{counts.format(*ours)} differ from {counts.format(*theirs)} at {at}: {_EDITED}"
-
-
-def _budgeted(record: Record) -> tuple[object, ...]:
+def _budgeted(record: Record) -> str:
     """Return what has one budget: fine-tuning and scratch together, and any other arm, which may divide it, alone."""
-    return (*_table(record), SCRATCH if record.protocol == FINE_TUNE else record.protocol)
-
-
-def _spent(record: Record) -> set[tuple[int, int]]:
-    """Return the (epochs, steps) of a record's finished trials; none of trials without steps, or of one alone."""
-    found = [(trial.epochs, trial.steps) for trial in record.trials if trial.status == "ok" and trial.steps > 0]
-    return set(found) if len(found) > 1 else set()
+    return SCRATCH if record.protocol == FINE_TUNE else record.protocol
 
 
 def _difference(one: Any, other: Any) -> tuple[list[str], Any, Any]:

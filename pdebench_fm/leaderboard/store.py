@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from pdebench_fm.errors import RecordError
 from pdebench_fm.files import replacing
@@ -87,6 +92,11 @@ def add(directory: Path, runs: Sequence[Path], verify: Verify | None = None) -> 
         RefusedError: some record cannot stand on the leaderboard.
         RecordError: a line of a file is no record.
     """
+    with _alone(directory):
+        return _add(directory, runs, verify)
+
+
+def _add(directory: Path, runs: Sequence[Path], verify: Verify | None) -> Report:
     stored = {record.key: (where, record) for where, record in located(directory, load(directory))}
     before = set(stored)
     replaced, skipped, refused = [], [], []
@@ -106,6 +116,17 @@ def add(directory: Path, runs: Sequence[Path], verify: Verify | None = None) -> 
         raise RefusedError("nothing added", refused)
     write(directory, [record for _, record in stored.values()])
     return Report(len(set(stored) - before), replaced, skipped)
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """One at a time: who reads records and writes them back must not miss those that come in between.
+
+    The lock lies in the temporary folder, since the leaderboard's own may not be there yet, and is not to hold it.
+    """
+    name = hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:32]
+    with FileLock(Path(tempfile.gettempdir()) / f"pdefm-leaderboard-{name}.lock"):
+        yield
 
 
 def _outcome(record: Record) -> tuple[Any, ...]:
@@ -128,7 +149,8 @@ def write_files(texts: Mapping[Path, str]) -> None:
     """Write files: all of them beside their places first, and only then, where none failed, into these.
 
     Raises:
-        OSError: one could not be written; the others are as they were, and no new folder is left.
+        OSError: one could not be written; the others are as they were, and no new folder is left. (Only moving a whole
+            file into its place is left then; where even that fails, some are new and some old, none half.)
     """
     made: list[Path] = []
     try:

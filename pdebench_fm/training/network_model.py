@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pdebench_fm.arguments import call
+from pdebench_fm.arguments import call, plain
 from pdebench_fm.errors import DataFileError, UsageError
 from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, OperatorModel, Trial
 from pdebench_fm.messages import named, one_line
@@ -123,8 +123,9 @@ class NetworkModel(OperatorModel):
         """Write ``model.safetensors``: weights, and as its metadata the arguments, problem and normalisation."""
         built = self._ready()
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in built.module.state_dict().items()}
+        arguments = {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
         about = {
-            "arguments": {name: getattr(self, name) for name in inspect.signature(type(self)).parameters},
+            "arguments": plain(type(self), arguments),
             "problem": built.problem.describe(),
             "normalisation": built.normalisation.state(),
         }

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pdefm_spectral.poisson import PoissonSampler
 
 from pdebench_fm.data.sources import few_shot_ids, specify
-from pdebench_fm.errors import UsageError
+from pdebench_fm.errors import PluginError, UsageError
 from pdebench_fm.plugins import registry
 from pdebench_fm.suite import Distribution
 
@@ -31,6 +32,13 @@ def test_a_sampler_of_another_system_is_refused_before_any_work() -> None:
     mixed_up = Distribution(system="helmholtz", sampler="poisson", settings={"eigenvalue": [1, 5]})
     with pytest.raises(UsageError, match=r"'poisson' does not go with system 'helmholtz': it makes .* and not omega"):
         specify(mixed_up, registry(), "train", 4, 16, 0)
+
+
+def test_what_such_a_sampler_raises_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PoissonSampler, "draw", lambda *_: 1 / 0)
+    named = Distribution(system="poisson", sampler="poisson", settings={"eigenvalue": [1, 5]})
+    with pytest.raises(PluginError, match=r"^sampler 'poisson': ZeroDivisionError: division by zero$"):
+        specify(named, registry(), "train", 4, 16, 0)
 
 
 def test_seeds_choose_different_sets() -> None:

@@ -144,31 +144,24 @@ def test_the_first_two_records_that_disagree_are_named_once() -> None:
     assert line.startswith("at:3 job.training 1 differs from 0 at at:1: ")
 
 
-# What a budget was, in records that do not name it -------------------------------------------------------------------
+# What a budget is ----------------------------------------------------------------------------------------------------
 
 
-def test_a_budget_in_epochs_or_in_steps_is_one_whatever_the_number_of_examples() -> None:
-    assert found([twice(16, 4, 8), twice(64, 4, 32)]) == []
-    assert found([twice(16, 4, 8), twice(64, 1, 8), twice(256, 1, 8)]) == []
-    assert len(found([twice(16, 4, 8), twice(64, 1, 8), twice(256, 4, 128)])) == 1
+def given(epochs: int | None, **changes: Any) -> Record:
+    """A record of a budget."""
+    return make_record(budget={"epochs": epochs, "steps": None if epochs else 5, "batch_size": 8}, **changes)
 
 
-def test_two_models_have_one_budget() -> None:
-    assert found([twice(16, 4, 8), twice(64, 4, 32, model="other")]) == []
-    assert len(found([twice(16, 3, 3), twice(16, 40, 40, model="other")])) == 1
+def test_fine_tuning_and_scratch_of_all_models_have_one_budget_and_other_arms_their_own() -> None:
+    ours = [given(2), given(2, protocol="scratch"), given(2, model="other", examples=64)]
+    assert found([*ours, given(9, protocol="head-only"), given(40, kind="pretraining", protocol="pretraining")]) == []
+    for other in (given(3, protocol="scratch"), given(3, model="other"), given(None, examples=64)):
+        (line,) = found([*ours, other])
+        assert line.startswith("at:4 budget.epochs ")
 
 
-def test_a_model_that_ends_its_fits_where_it_likes_is_not_asked_for_its_budget() -> None:
-    free = [point(16, (4, 8), (9, 18), model="free"), point(16, (5, 10), (6, 12), model="free", seed=1)]
-    assert found([*free, twice(16, 40, 80)]) == []
-    alone = [point(16, (4, 8), model="one rate"), point(16, (5, 10), model="one rate", seed=1)]
-    assert found([*alone, twice(16, 40, 80)]) == []
-
-
-def test_a_direct_solve_and_a_broken_trial_say_nothing_of_a_budget() -> None:
-    diverged = tuple(make_trial(rate, None, epochs=2, steps=4) for rate in (1e-3, 1e-2))
-    broken = point(64).model_copy(update={"status": "diverged", "trials": diverged})
-    assert found([twice(16, 40, 80), twice(16, 1, 0, model="direct"), broken]) == []
+def test_a_record_older_than_budgets_says_nothing_of_one() -> None:
+    assert found([given(2), make_record(seed=1), make_record("zero-shot", examples=0)]) == []
 
 
 # What may stand side by side -----------------------------------------------------------------------------------------
