@@ -122,9 +122,10 @@ def _add(directory: Path, runs: Sequence[Path], verify: Verify | None) -> Report
 def _alone(directory: Path) -> Iterator[None]:
     """One at a time: who reads records and writes them back must not miss those that come in between.
 
-    The lock lies in the temporary folder, since the leaderboard's own may not be there yet, and is not to hold it.
+    The lock lies in the temporary folder, since the leaderboard's own may not be there yet, and is not to hold it. Each
+    user has one: another's could not be opened there.
     """
-    name = hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:32]
+    name = hashlib.sha256(os.fsencode(f"{Path.home()}\0{directory.resolve()}")).hexdigest()[:32]
     with FileLock(Path(tempfile.gettempdir()) / f"pdefm-leaderboard-{name}.lock"):
         yield
 

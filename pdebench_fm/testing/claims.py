@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pdebench_fm.errors import FOREIGN, PdefmError
 from pdebench_fm.messages import named
+from pdebench_fm.plugins import registry
 from pdebench_fm.problem import Fields
 
 Check = Callable[[], None]
@@ -69,6 +70,17 @@ def guarded(complaint: str, make: Callable[[], Subject]) -> Subject:
         raise
     except FOREIGN as error:
         raise ConformanceError(f"{complaint}: {named(error)}") from error
+
+
+def registered(kind: Literal["metric", "protocol"], name: str) -> Any:
+    """Make a registered part that takes no arguments.
+
+    Raises:
+        UnknownNameError: nobody registered it.
+        ConformanceError: it cannot be made.
+    """
+    factory = registry().load("metrics" if kind == "metric" else "protocols", name)
+    return guarded(f"{kind} {name!r} cannot be made", factory)
 
 
 def expect(holds: bool, text: str) -> None:

@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pdebench_fm.interfaces import Metric, PDESystem
-from pdebench_fm.plugins import registry
 from pdebench_fm.problem import Fields, Problem
-from pdebench_fm.testing.claims import Check, claims, expect, guarded, parametrised
+from pdebench_fm.testing.claims import Check, claims, expect, parametrised, registered
 from pdebench_fm.testing.examples import plain_examples
 
 WITH_A_PDE = "smoke:SYS-1(1,5)"
@@ -22,7 +21,7 @@ _ROUNDING = 1e-6
 
 def metric_checks(name: str) -> Callable[[Callable[..., Any]], Any]:
     """Pytest decorator: checks a registered metric."""
-    return parametrised(lambda: _subject(name), METRIC_CHECKS)
+    return parametrised(lambda: registered("metric", name), METRIC_CHECKS)
 
 
 def checks_of_metric(name: str) -> Iterator[tuple[str, Check]]:
@@ -32,12 +31,7 @@ def checks_of_metric(name: str) -> Iterator[tuple[str, Check]]:
         UnknownNameError: nobody registered it.
         ConformanceError: it cannot be made.
     """
-    return claims(METRIC_CHECKS, _subject(name))
-
-
-def _subject(name: str) -> Metric:
-    metric: Metric = guarded(f"metric {name!r} cannot be made", registry().load("metrics", name))
-    return metric
+    return claims(METRIC_CHECKS, registered("metric", name))
 
 
 class _Solved(NamedTuple):

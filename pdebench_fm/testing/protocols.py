@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from pdebench_fm.interfaces import TransferProtocol
-from pdebench_fm.plugins import registry
-from pdebench_fm.testing.claims import Check, claims, expect, guarded, parametrised
+from pdebench_fm.testing.claims import Check, claims, expect, parametrised, registered
 
 
 def protocol_checks(name: str) -> Callable[[Callable[..., Any]], Any]:
     """Pytest decorator: checks a registered protocol."""
-    return parametrised(lambda: _subject(name), PROTOCOL_CHECKS)
+    return parametrised(lambda: registered("protocol", name), PROTOCOL_CHECKS)
 
 
 def checks_of_protocol(name: str) -> Iterator[tuple[str, Check]]:
@@ -22,12 +21,7 @@ def checks_of_protocol(name: str) -> Iterator[tuple[str, Check]]:
         UnknownNameError: nobody registered it.
         ConformanceError: it cannot be made.
     """
-    return claims(PROTOCOL_CHECKS, _subject(name))
-
-
-def _subject(name: str) -> TransferProtocol:
-    protocol: TransferProtocol = guarded(f"protocol {name!r} cannot be made", registry().load("protocols", name))
-    return protocol
+    return claims(PROTOCOL_CHECKS, registered("protocol", name))
 
 
 def check_sizes_are_counts(protocol: TransferProtocol) -> None:

@@ -1,9 +1,12 @@
+import contextlib
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from pdebench_fm.errors import RecordError
-from pdebench_fm.leaderboard import RefusedError, add, check
+from pdebench_fm.leaderboard import RefusedError, add, check, store
 from pdebench_fm.records import append, read
 from tests.support.records import make_pretraining, make_record, make_suite, make_trial
 
@@ -35,6 +38,24 @@ def test_records_are_kept_by_suite_profile_and_model(board, run):
     assert report.added == 12
     assert set(files(board)) == {"records/smoke/smoke/conv-small.jsonl", "records/smoke/lite/other.jsonl"}
     assert read(board / "records/smoke/lite/other.jsonl") == [make_record("other", profile="lite")]
+
+
+def test_who_adds_while_another_does_sees_what_the_other_wrote(board, run, monkeypatch):
+    """Two that read first and write later would lose what the other added."""
+    read_by_both = threading.Barrier(2, timeout=0.5)
+    load = store.load
+
+    def slowly(directory):
+        found = load(directory)
+        with contextlib.suppress(threading.BrokenBarrierError):  # the other waits, as it should
+            read_by_both.wait()
+        return found
+
+    monkeypatch.setattr(store, "load", slowly)
+    runs = [run(*make_suite("one")), run(*make_suite("two", suite="other"))]
+    with ThreadPoolExecutor(2) as both:
+        assert [report.added for report in both.map(lambda path: add(board, [path]), runs)] == [11, 11]
+    assert len(load(board)) == 22
 
 
 def test_the_order_of_adding_leaves_no_trace(tmp_path, run):

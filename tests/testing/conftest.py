@@ -12,15 +12,7 @@ import pytest
 from pdebench_fm.plugins import registry
 from tests.testing import broken_plugin
 
-SUITE = """\
-name: broken
-version: 1
-description: One distribution.
-default_profile: tiny
-distributions:
-  D: {system: SYSTEM, fault: "FAULT"}
-pretraining: {P: [D]}
-tasks: [{name: T, pretraining: P, downstream: D, shift: none}]
+TINY = """\
 protocols: [zero-shot]
 profiles:
   tiny:
@@ -29,6 +21,21 @@ profiles:
     training: {epochs: 1, learning_rates: [1e-3]}
     fine_tuning: {epochs: 1, learning_rates: [1e-3]}
 """
+"""What the small suites here need beside their distributions."""
+
+SUITE = (
+    """\
+name: broken
+version: 1
+description: One distribution.
+default_profile: tiny
+distributions:
+  D: {system: SYSTEM, fault: "FAULT"}
+pretraining: {P: [D]}
+tasks: [{name: T, pretraining: P, downstream: D, shift: none}]
+"""
+    + TINY
+)
 
 
 @pytest.fixture

@@ -9,9 +9,11 @@ import pytest
 from pdebench_fm.data.hdf5 import export
 from pdebench_fm.problem import Channel, Grid, Problem
 from pdebench_fm.testing import ConformanceError, SmoothExamples, checks_of_distribution
+from tests.testing.conftest import TINY
 from tests.testing.outcomes import outcomes
 
-FILES = """\
+FILES = (
+    """\
 name: files
 version: 1
 description: Two files, three splits.
@@ -21,14 +23,9 @@ distributions:
   P: {files: {pretraining: second.h5, validation: second.h5, test: first.h5}}
 pretraining: {P: [P]}
 tasks: [{name: T, pretraining: P, downstream: D, shift: none}]
-protocols: [zero-shot]
-profiles:
-  tiny:
-    grid: 16
-    examples: {pretraining: 4, validation: 4, test: 4, downstream: [4]}
-    training: {epochs: 1, learning_rates: [1e-3]}
-    fine_tuning: {epochs: 1, learning_rates: [1e-3]}
 """
+    + TINY
+)
 
 
 def suite_of_files(folder: Path, test: str) -> Path:
