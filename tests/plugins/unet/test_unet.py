@@ -64,25 +64,48 @@ def test_training_lowers_the_error_and_a_saved_model_predicts_the_same_numbers(t
 
 
 @pytest.mark.parametrize("n", [1, 2, 9])
-@pytest.mark.parametrize("parts", [(3,), (2, 1)])
-def test_a_convolution_is_torchs_with_circular_padding_forward_and_backward(n, parts):
+def test_a_convolution_is_torchs_with_circular_padding_forward_and_backward(n):
     torch.manual_seed(0)
-    ours = PeriodicConvolution(3, 4).double()
-    plain = torch.nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular").double()
-    plain.load_state_dict(ours.state_dict())
+    ours, plain = ours_and_plain()
     fields = torch.randn(2, 3, n, n, dtype=torch.float64)
     results = []
     for convolution in (ours, plain):
         x = fields.clone().requires_grad_()
-        y = convolution(*x.split(parts, dim=1)) if convolution is ours else convolution(x)
+        y = convolution(x)
         y.square().sum().backward()
         results.append((y.detach(), x.grad, convolution.weight.grad, convolution.bias.grad))
     for got, wanted in zip(*results, strict=True):
         torch.testing.assert_close(got, wanted)
 
 
+@pytest.mark.parametrize("n", [2, 4, 18])
+def test_a_coarse_field_enters_as_if_repeated_and_joined_forward_and_backward(n):
+    torch.manual_seed(0)
+    ours, plain = ours_and_plain()
+    own, below = torch.randn(2, 1, n, n, dtype=torch.float64), torch.randn(2, 2, n // 2, n // 2, dtype=torch.float64)
+    results = []
+    for convolution in (ours, plain):
+        x, coarse = own.clone().requires_grad_(), below.clone().requires_grad_()
+        joined = torch.cat([coarse.repeat_interleave(2, 2).repeat_interleave(2, 3), x], dim=1)
+        y = convolution(x, coarse) if convolution is ours else convolution(joined)
+        y.square().sum().backward()
+        results.append((y.detach(), x.grad, coarse.grad, convolution.weight.grad, convolution.bias.grad))
+    for got, wanted in zip(*results, strict=True):
+        torch.testing.assert_close(got, wanted)
+
+
+def ours_and_plain():
+    ours = PeriodicConvolution(3, 4).double()
+    plain = torch.nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular").double()
+    plain.load_state_dict(ours.state_dict())
+    return ours, plain
+
+
 def test_gradients_of_a_convolution_are_right_to_second_order():
-    convolution = PeriodicConvolution(1, 1).double()
-    x = torch.randn(1, 1, 4, 4, dtype=torch.float64, requires_grad=True)
+    convolution = PeriodicConvolution(2, 1).double()
+    x = torch.randn(1, 2, 4, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(convolution, x)
     assert torch.autograd.gradgradcheck(lambda x: convolution(x).sin(), x)
+    coarse = torch.randn(1, 1, 2, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(convolution, (x[:, :1], coarse))
+    assert torch.autograd.gradgradcheck(lambda x, coarse: convolution(x, coarse).sin(), (x[:, :1], coarse))
