@@ -74,7 +74,7 @@ class RunProgress:
 
     def progressed(self, job: Job, progress: FitProgress) -> None:
         """Move the fit's bar, or now and then print a line."""
-        best = "" if progress.best is None else f"best {progress.best:.3g}, "
+        best = "" if progress.best is None else f"best loss {progress.best:.3g}, "
         self._earlier.setdefault(job.id, (progress.done - 1) / max(progress.total, 1))
         self._shares[job.id] = progress.done / max(progress.total, 1)
         left = f"{self._left()} left"

@@ -51,7 +51,7 @@ class Progress:
         done: units of work done, out of ``total`` (epochs for a network).
         total: units of work of the whole fit.
         unit: what is counted.
-        best: best validation score so far, None before the first.
+        best: lowest validation loss so far, in the terms of the model; None before the first.
     """
 
     done: int

@@ -92,7 +92,7 @@ def add(directory: Path, runs: Sequence[Path], verify: Verify | None = None) -> 
         RefusedError: some record cannot stand on the leaderboard.
         RecordError: a line of a file is no record.
     """
-    with _alone(directory):
+    with _alone():
         return _add(directory, runs, verify)
 
 
@@ -119,14 +119,14 @@ def _add(directory: Path, runs: Sequence[Path], verify: Verify | None) -> Report
 
 
 @contextmanager
-def _alone(directory: Path) -> Iterator[None]:
+def _alone() -> Iterator[None]:
     """One at a time: who reads records and writes them back must not miss those that come in between.
 
     The lock lies in the temporary folder, since the leaderboard's own may not be there yet, and is not to hold it. Each
-    user has one: another's could not be opened there.
+    user has one, for all leaderboards: another user's could not be opened there.
     """
-    name = hashlib.sha256(os.fsencode(f"{Path.home()}\0{directory.resolve()}")).hexdigest()[:32]
-    with FileLock(Path(tempfile.gettempdir()) / f"pdefm-leaderboard-{name}.lock"):
+    user = hashlib.sha256(os.fsencode(Path.home())).hexdigest()[:16]
+    with FileLock(Path(tempfile.gettempdir()) / f"pdefm-leaderboard-{user}.lock"):
         yield
 
 

@@ -218,9 +218,9 @@ def test_a_terminal_shows_jobs_epoch_best_error_and_time_left_and_ctrl_c_ends_it
     path.write_text(path.read_text().replace("name: B from A", "name: '[red]B[/red] \\ [/] :smile:'"))
     terminal = Terminal("run", path, *UNET, "--workers", "2", folder=tmp_path)
     terminal.wait_for(
-        r"\[red\]B\[/red\] \\ \[/\] :smile: · scratch · N=8 · learning_rate=0\.001 .* \d+/1000000 best \d"
+        r"\[red\]B\[/red\] \\ \[/\] :smile: · scratch · N=8 · learning_rate=0\.001 .* \d+/1000000 best loss \d"
     )
-    terminal.wait_for(r"best \d\S*, [\d.]+ (s|min|h) left")
+    terminal.wait_for(r"best loss \d\S*, [\d.]+ (s|min|h) left")
     terminal.wait_for(r"jobs .* 1/3 +[\d.]+ (s|min|h) left")
     assert terminal.process.poll() is None
     os.write(terminal.master, b"\x03")
