@@ -84,16 +84,19 @@ def _convolved_when_repeated(coarse: Tensor, weight: Tensor) -> Tensor:
     The 3×3 points around a fine one belong to only 2×2 coarse ones. So each of the four fine points of a coarse one is
     a 2×2 convolution of the coarse field: 16 products in place of 36 (a sub-pixel convolution, Shi et al., 2016).
     """
-    leaving, entering = weight.shape[:2]
-    folded = weight.new_tensor(_FOLDED)
-    kernels = torch.einsum("oirs,apr,bqs->aboipq", weight, folded, folded)
-    corners = functional.conv2d(_padded(coarse), kernels.reshape(4 * leaving, entering, 2, 2))
+    kernels = _folded(_folded(weight, -1), -2)  # [row of the fine point][column][leaving][entering][2][2]
+    corners = functional.conv2d(_padded(coarse), kernels.flatten(0, 2))
     fine: Tensor = _Interleaving.apply(corners)  # type: ignore[no-untyped-call]
     return fine
 
 
-_FOLDED = (((1, 0, 0), (0, 1, 1)), ((1, 1, 0), (0, 0, 1)))
-"""[a][p][r]: along one axis, whether weight r of fine point a of a pair falls on coarse point p of the two it sees."""
+def _folded(weight: Tensor, axis: int) -> Tensor:
+    """From three weights along an axis to two, stacked for both points of a fine pair.
+
+    The first point sees the coarse one before its own and its own, the second its own and the one after it.
+    """
+    before, at, after = weight.unbind(axis)
+    return torch.stack([torch.stack([before, at + after], axis), torch.stack([before + at, after], axis)])
 
 
 class _Interleaving(torch.autograd.Function):
@@ -106,7 +109,7 @@ class _Interleaving(torch.autograd.Function):
     def forward(ctx: Any, corners: Tensor) -> Tensor:
         batch, channels, points, _ = corners.shape
         n = points - 1
-        corners = corners.view(batch, 2, 2, channels // 4, points, points)
+        corners = corners.reshape(batch, 2, 2, channels // 4, points, points)
         fine = corners.new_empty(batch, channels // 4, n, 2, n, 2)
         for a, b in product((0, 1), repeat=2):
             fine[:, :, :, a, :, b] = corners[:, a, b, :, a : a + n, b : b + n]
