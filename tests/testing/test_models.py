@@ -43,7 +43,7 @@ class Good(OperatorModel):
         design = np.stack([source, np.ones_like(source)], axis=1)
         context.progress(Progress(0, 1))
         targets = np.stack([value.double().numpy().ravel() for value in outputs.values()], axis=1)
-        self.weights = np.linalg.lstsq(design, targets)[0].T
+        self.weights = np.linalg.lstsq(design, targets, rcond=None)[0].T
         context.progress(Progress(1, 1))
         return FitReport(epochs=1)
 

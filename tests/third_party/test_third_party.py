@@ -9,7 +9,7 @@ import sysconfig
 import venv
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ class Environment:
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """Install the packages without network: what they need is borrowed from the running interpreter."""
     home = tmp_path_factory.mktemp("third_party")
-    venv.create(home / "venv", with_pip=find_spec("pip") is None, symlinks=True)
+    venv.create(home / "venv", with_pip=not any(distributions(name="pip")), symlinks=True)
     made = Environment(home / "venv" / "bin" / "python", home)
     paths = {"base": str(home / "venv"), "platbase": str(home / "venv")}
     packages = Path(sysconfig.get_path("purelib", "venv", paths))
