@@ -123,10 +123,9 @@ def _share_no_seed(curve: Curve, scratch: Curve) -> bool:
 def _saving(saving: Saving | None) -> str:
     if saving is None:
         return _EMPTY
-    low, high = saving.interval or (saving.matched, saving.matched)
-    if low == high == saving.matched:
-        return _amount(saving.matched)
-    return f"{_amount(saving.matched)} ({_amount(low)} – {_amount(high)})"
+    matched = _amount(saving.matched)
+    low, high = map(_amount, saving.interval or (saving.matched, saving.matched))
+    return matched if low == high == matched else f"{matched} ({low} – {high})"
 
 
 def _amount(amount: Amount | None) -> str:
