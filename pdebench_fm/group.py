@@ -22,6 +22,8 @@ from pdebench_fm.memory import keep_freed_memory
 
 _PATIENCE = timedelta(days=30)  # a leader may wait that long for another run on the same folder
 _POLL = 0.05
+_PARTING = 5.0
+"""Seconds a follower is given to end when all is done. With torch 2.4 it may wait for ever as it leaves the group."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def gathered(count: int, device: str, threads: int, follow: Follow) -> Iterator[
         yield group
         group.announce(None)
         for process in followers:
-            process.join()
+            process.join(_PARTING)
     finally:
         for process in followers:
             process.kill()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import time
 from functools import partial
 from pathlib import Path
 
@@ -60,6 +62,18 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
 def test_a_follower_that_cannot_start_is_told_at_once() -> None:
     with pytest.raises(RunError, match="ended with exit code"), gathered(2, "cpu", 1, _unpicklable_there):
         pass
+
+
+def test_a_follower_that_does_not_end_is_ended_when_all_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pdebench_fm.group._PARTING", 0.2)
+    with gathered(2, "cpu", 1, _stay):
+        pass
+    assert not multiprocessing.active_children()
+
+
+def _stay(group: Group, device: str) -> None:
+    assert group.hear() is None
+    time.sleep(600)
 
 
 class _Unreadable:
