@@ -164,7 +164,7 @@ def execute(
     Args:
         prepared: what to do.
         reporter: hears of progress.
-        workers: processes that do jobs side by side on a CPU.
+        workers: processes that do jobs side by side; on ``cuda``, each on one of the GPUs, which are dealt out in turn.
         group: processes that fit every trial together, see `together`; there are then no workers.
     """
     from pdebench_fm.execution import InProcessExecutor, ProcessExecutor
@@ -173,8 +173,8 @@ def execute(
     from pdebench_fm.tables import build_table, to_markdown
 
     executor: Executor[Job, Outcome] = InProcessExecutor()
-    if workers > 1 and prepared.device == "cpu" and group is None:
-        executor = ProcessExecutor(workers, max(1, cpu_count() // workers))
+    if workers > 1 and group is None:
+        executor = ProcessExecutor(workers, max(1, cpu_count() // workers), gpus_of(prepared.device))
     result = run_plan(
         prepared.plan,
         prepared.registry,
@@ -248,7 +248,7 @@ def evaluate(
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: arithmetic of training; evaluation is float32.
         output: folder of results; what it holds already is not computed again.
-        workers: processes that do jobs side by side on a CPU; the model must then be importable from a module.
+        workers: processes that do jobs side by side, see `execute`; the model must then be importable from a module.
         reporter: hears of progress.
 
     Returns:
@@ -367,6 +367,17 @@ def resolve_device(device: str) -> str:
         if int(device.partition(":")[2] or 0) >= count:
             raise UsageError(f"device {device!r}: this machine has {count} CUDA devices")
     return device
+
+
+def gpus_of(device: str) -> list[str]:
+    """Return the GPUs that ``cuda`` stands for, as ``CUDA_VISIBLE_DEVICES`` names them; none for any other device."""
+    import torch
+
+    if device != "cuda":
+        return []
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return [name.strip() for name in named.split(",")][:count] if named else [str(number) for number in range(count)]
 
 
 def cpu_count() -> int:

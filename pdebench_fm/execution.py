@@ -7,8 +7,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
@@ -57,11 +57,14 @@ class ProcessExecutor(Executor[JobT, OutcomeT]):
     Args:
         workers: number of processes.
         threads: threads of each.
+        gpus: names of GPUs as ``CUDA_VISIBLE_DEVICES`` has them, dealt out in turn: a worker sees its own alone. Where
+            there are none, workers see what this process does.
     """
 
-    def __init__(self, workers: int, threads: int = 1) -> None:
+    def __init__(self, workers: int, threads: int = 1, gpus: Sequence[str] = ()) -> None:
         self._workers = workers
         self._threads = threads
+        self._gpus = gpus
 
     def run(
         self,
@@ -74,9 +77,9 @@ class ProcessExecutor(Executor[JobT, OutcomeT]):
         unfinished = {job.id for job in jobs}
         hands: list[_Hand] = []
         try:
-            for _ in range(min(self._workers, len(waiting))):
+            for number in range(min(self._workers, len(waiting))):
                 with interrupts_held_back():  # a worker that nobody knows of could not be ended
-                    hands.append(self._hire(perform))
+                    hands.append(self._hire(perform, number))
             while unfinished:
                 for hand in hands:
                     if hand.job is None:
@@ -108,22 +111,28 @@ class ProcessExecutor(Executor[JobT, OutcomeT]):
                 hand.process.join()
                 hand.pipe.close()
 
-    def _hire(self, perform: Callable[[JobT, Report], OutcomeT]) -> _Hand:
+    def _hire(self, perform: Callable[[JobT, Report], OutcomeT], number: int) -> _Hand:
         """Start one worker in a fresh interpreter: a forked copy of a process that used torch may hang."""
         context = multiprocessing.get_context("spawn")
         here, there = context.Pipe()
         process = context.Process(target=_work, args=(there, perform, self._threads, os.getpid()), daemon=True)
-        with thread_variables(self._threads):
+        own = {"CUDA_VISIBLE_DEVICES": self._gpus[number % len(self._gpus)]} if self._gpus else {}
+        with thread_variables(self._threads), _variables(own):
             process.start()
         there.close()
         return _Hand(process, here)
 
 
-@contextmanager
-def thread_variables(threads: int) -> Iterator[None]:
+def thread_variables(threads: int) -> AbstractContextManager[None]:
     """A process started inside has ``threads`` threads: libraries read the environment when they are loaded."""
-    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
+    return _variables(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
+
+
+@contextmanager
+def _variables(values: Mapping[str, str]) -> Iterator[None]:
+    """A process started inside has these in its environment."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:

@@ -10,7 +10,7 @@ import torch
 
 import pdebench_fm
 from pdebench_fm import records
-from pdebench_fm.api import entry_of
+from pdebench_fm.api import entry_of, gpus_of
 from pdebench_fm.errors import PdefmError, SettingError, SuiteError, UnknownNameError, UnsupportedError, UsageError
 from pdebench_fm.hookspecs import ModelEntry
 from pdebench_fm.interfaces import OperatorModel
@@ -179,3 +179,21 @@ def test_the_two_calls_are_all_the_package_exports() -> None:
     with pytest.raises(AttributeError, match="no attribute 'evalaute'"):
         pdebench_fm.evalaute  # noqa: B018
     assert issubclass(TinyNet, OperatorModel)
+
+
+@pytest.mark.parametrize(
+    ("device", "visible", "gpus"),
+    [
+        ("cuda", None, ["0", "1"]),
+        ("cuda", "3, 5", ["3", "5"]),
+        ("cuda", "GPU-a,GPU-b,-1,7", ["GPU-a", "GPU-b"]),
+        ("cuda:1", None, []),
+        ("cpu", None, []),
+    ],
+)
+def test_cuda_stands_for_every_visible_gpu(monkeypatch, device, visible, gpus):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert gpus_of(device) == gpus

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from pdebench_fm.errors import PluginError
 from pdebench_fm.execution import InProcessExecutor, ProcessExecutor
 from pdebench_fm.hookspecs import MetricEntry
 from pdebench_fm.interfaces import FitReport, Progress
+from pdebench_fm.interfaces.executor import Report
 from pdebench_fm.jobs import Job, Plan
 from pdebench_fm.plan import make_plan, model_spec
 from pdebench_fm.plugins import Registry
@@ -123,6 +125,19 @@ def test_executors_give_the_same_scores_and_respect_parents(tmp_path: Path, regi
     for mine, theirs in zip(scores(result), scores(reference), strict=True):
         assert mine[:4] == theirs[:4]
         assert mine[4] == pytest.approx(theirs[4], rel=1e-3)
+
+
+def test_workers_are_dealt_the_gpus_in_turn_and_see_no_other(tmp_path: Path, registry: Registry) -> None:
+    jobs = [replace(job, parents=()) for job in plan_of(tmp_path, registry).jobs.values()][:3]
+    executor: ProcessExecutor[Job, str | None] = ProcessExecutor(3, gpus=["4", "GPU-f00"])  # one job a worker
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    seen = [outcome for _, outcome in executor.run(jobs, _gpu_of, lambda job, progress: None)]
+    assert sorted(map(str, seen)) == ["4", "4", "GPU-f00"]
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == before
+
+
+def _gpu_of(job: Job, report: Report) -> str | None:
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
 def test_progress_reaches_the_reporter(tmp_path: Path, registry: Registry) -> None:

@@ -60,7 +60,7 @@ _WIDE = 1000  # columns where there is no terminal: nothing is cut off
     "--workers",
     metavar="N",
     type=click.IntRange(min=1),
-    help="Jobs done side by side on a CPU; by default one per core, at most 8.",
+    help="Jobs done side by side: on a CPU by default one per core, at most 8; on GPUs one, and more are dealt out.",
 )
 @click.option(
     "--precision",
@@ -139,9 +139,9 @@ def _worker_count(prepared: Prepared, asked: int | None) -> int:
     """Processes side by side: as asked, else one per core on a CPU."""
     from pdebench_fm.api import cpu_count
 
-    if prepared.device != "cpu":
-        return 1
-    return asked if asked is not None else min(cpu_count(), _MOST_WORKERS)
+    if asked is not None:
+        return asked
+    return min(cpu_count(), _MOST_WORKERS) if prepared.device == "cpu" else 1
 
 
 def _run(every: Sequence[Prepared], workers: int | None, nproc: int, as_json: bool) -> int:

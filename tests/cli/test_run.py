@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from pdebench_fm import records
 from pdebench_fm.api import evaluate
@@ -235,3 +236,16 @@ def contents(folder: Path) -> dict[Path, tuple[int, int]]:
     """Every file below a folder, with its size and time; locks left out, which are touched by reading."""
     files = (path for path in folder.rglob("*") if path.is_file() and not path.name.endswith("lock"))
     return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_jobs_side_by_side_on_gpus_give_the_same_scores(tmp_path: Path) -> None:
+    write_suite(tmp_path)
+    scores = []
+    for workers in ("1", "2"):
+        where = ("--device", "cuda", "--workers", workers, "--output", f"runs{workers}", "--json")
+        done = pdefm("run", "tiny.yaml", *UNET, *where, folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        scores.append([record["metrics"]["relative_l2"] for record in json.loads(done.stdout)])
+    assert scores[0] == pytest.approx(scores[1], rel=1e-3)
