@@ -164,7 +164,8 @@ def execute(
     Args:
         prepared: what to do.
         reporter: hears of progress.
-        workers: processes that do jobs side by side; on ``cuda``, each on one of the GPUs, which are dealt out in turn.
+        workers: processes that do jobs side by side. On ``cuda`` they are dealt the visible GPUs in turn, on ``cuda:N``
+            they share that one.
         group: processes that fit every trial together, see `together`; there are then no workers.
     """
     from pdebench_fm.execution import InProcessExecutor, ProcessExecutor

@@ -23,7 +23,7 @@ from pdebench_fm.memory import keep_freed_memory
 _PATIENCE = timedelta(days=30)  # a leader may wait that long for another run on the same folder
 _POLL = 0.05
 _PARTING = 5.0
-"""Seconds a follower is given to end when all is done. With torch 2.4 it may wait for ever as it leaves the group."""
+"""Seconds that followers are given to end when all is done. With torch 2.4 one may wait for ever as it leaves."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,10 @@ def gathered(count: int, device: str, threads: int, follow: Follow) -> Iterator[
         group = Group(0, count)
         yield group
         group.announce(None)
+        distributed.destroy_process_group()  # before it waits for them: with NCCL all have to leave together
+        deadline = time.monotonic() + _PARTING
         for process in followers:
-            process.join(_PARTING)
+            process.join(max(0.0, deadline - time.monotonic()))
     finally:
         for process in followers:
             process.kill()

@@ -60,7 +60,8 @@ _WIDE = 1000  # columns where there is no terminal: nothing is cut off
     "--workers",
     metavar="N",
     type=click.IntRange(min=1),
-    help="Jobs done side by side: on a CPU by default one per core, at most 8; on GPUs one, and more are dealt out.",
+    help="Jobs done side by side. On a CPU by default one per core, at most 8; on GPUs one: with --device cuda more "
+    "are dealt out over all that are visible, with cuda:N they share that one.",
 )
 @click.option(
     "--precision",
@@ -130,7 +131,7 @@ def run(
         from pdebench_fm.group import speaks
 
         if speaks():
-            dry.show(every, _worker_count(every[0], workers if nproc == 1 else 1), as_json)
+            dry.show(every, _times_faster(every[0], workers if nproc == 1 else 1), as_json)
         return 0
     return _run(every, workers, nproc, as_json)
 
@@ -142,6 +143,14 @@ def _worker_count(prepared: Prepared, asked: int | None) -> int:
     if asked is not None:
         return asked
     return min(cpu_count(), _MOST_WORKERS) if prepared.device == "cpu" else 1
+
+
+def _times_faster(prepared: Prepared, asked: int | None) -> int:
+    """By how many processes a dry run divides its times: those that share a GPU count once."""
+    from pdebench_fm.api import gpus_of
+
+    count = _worker_count(prepared, asked)
+    return count if prepared.device == "cpu" else min(count, len(gpus_of(prepared.device)) or 1)
 
 
 def _run(every: Sequence[Prepared], workers: int | None, nproc: int, as_json: bool) -> int:

@@ -102,7 +102,8 @@ def _folded(weight: Tensor, axis: int) -> Tensor:
 class _Interleaving(torch.autograd.Function):
     """From four fields, (batch, 4·channels, n+1, n+1), to one of twice the points, (batch, channels, 2n, 2n).
 
-    Fine point (2i + a, 2j + b) is point (i + a, j + b) of field (a, b), and the fields' other points are dropped.
+    Fine point (2i + a, 2j + b) is point (i + a, j + b) of field (a, b), and the fields' other points are dropped. Four
+    strided copies each way; autograd's own would fill a plane with zeros for each slice.
     """
 
     @staticmethod

@@ -7,11 +7,14 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from pdebench_fm import api
 from pdebench_fm.api import evaluate
+from pdebench_fm.cli.run import _times_faster
 from tests.support.command import UNET, write_suite
 from tests.support.family import REASON, family_suite, with_family
 
@@ -102,3 +105,12 @@ def test_of_a_family_every_size_has_its_own_parts(tmp_path: Path, call: Call, mo
     assert len(about["jobs"]) == sums[2]
     assert about["unsupported"][0].startswith("toys-c · B from poisson · zero-shot · N=0: ")
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("device", "times"), [("cpu", 8), ("cuda", 2), ("cuda:1", 1)])
+def test_workers_that_share_a_gpu_promise_no_shorter_time(
+    monkeypatch: pytest.MonkeyPatch, device: str, times: int
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert _times_faster(cast(Any, SimpleNamespace(device=device)), 8) == times

@@ -213,7 +213,7 @@ def plain(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
 
 
-def test_a_terminal_shows_jobs_epoch_best_error_and_time_left_and_ctrl_c_ends_it(tmp_path: Path) -> None:
+def test_a_terminal_shows_jobs_epoch_best_loss_and_time_left_and_ctrl_c_ends_it(tmp_path: Path) -> None:
     path = long_suite(tmp_path, FOREVER)
     path.write_text(path.read_text().replace("name: B from A", "name: '[red]B[/red] \\ [/] :smile:'"))
     terminal = Terminal("run", path, *UNET, "--workers", "2", folder=tmp_path)

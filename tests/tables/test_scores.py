@@ -49,6 +49,16 @@ def test_with_several_seeds_savings_and_gains_have_intervals():
     assert section(records, "Transfer gain")[1][-1] == "5.00 × (5.00–5.00)"
 
 
+def test_an_interval_that_prints_like_its_saving_is_left_out():
+    records = [
+        make_record(protocol=arm, examples=n, error=factor * (1 + rounding * seed) * 10 / n, seed=seed)
+        for arm, factor, rounding in (("scratch", 1.0, 1e-9), ("fine-tune", 0.2, 0.0))
+        for n in (10, 100, 1000)
+        for seed in range(3)
+    ]
+    assert section(records, "Data savings")[1][2:] == ["50", "500", r"\> 1000"]
+
+
 def test_the_interval_of_a_saving_may_end_in_a_bound():
     records = [
         make_record(protocol=arm, examples=n, error=error, seed=seed)
