@@ -12,6 +12,7 @@ from pdebench_fm.estimate import estimate
 from pdebench_fm.jobs import Plan, Weights, trained_examples
 from pdebench_fm.plan import make_plan, model_spec
 from pdebench_fm.suite import load_suite
+from tests.plugins.baselines.synthetic import screened_poisson
 from tests.support.installed import with_toy
 from tests.support.toy import Toy, toy_suite
 
@@ -79,3 +80,8 @@ def test_a_model_that_cannot_be_tried_is_one_line(tmp_path: Path, monkeypatch: p
     plan = toy_plan(tmp_path)
     with pytest.raises(RunError, match=r"^toy cannot be tried on a grid of 16: MemoryError: no room$"):
         estimate(plan, plan.jobs, REGISTRY, "cpu")
+
+
+def test_examples_to_try_a_model_with_lie_on_its_device() -> None:
+    inputs, outputs = module._Noise(screened_poisson(8), 4, "meta").batch(range(4))
+    assert {tensor.device.type for tensor in (*inputs.values(), *outputs.values())} == {"meta"}

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+import torch
+
+from pdebench_fm.memory import room_for_a_set
 
 COUNT = """
 import resource, sys
@@ -37,3 +41,10 @@ def test_a_block_that_was_freed_is_used_again(megabytes: int) -> None:
 
     assert faults("keep") < 10
     assert megabytes < 32 or faults("return") > size // 2**22  # a fault a page, whose size the kernel chooses
+
+
+def test_a_gpu_has_a_sixteenth_of_its_memory_for_a_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda device: SimpleNamespace(total_memory=80 * 2**30))
+    assert room_for_a_set(torch.device("cuda"), on_cpu=2**30) == 5 * 2**30
+    assert room_for_a_set(torch.device("cuda:1"), on_cpu=2**33) == 2**33
+    assert room_for_a_set(torch.device("cpu"), on_cpu=2**30) == 2**30

@@ -48,6 +48,11 @@ class SampledExamples(Examples):
             self._parameters = self.sampler.draw(range(self._count))
         return self._parameters
 
+    @property
+    def drawn_bytes(self) -> int:
+        """Memory that the parameters take: none before the first use."""
+        return sum(values.nbytes for values in (self._parameters or {}).values())
+
     def batch(self, ids: Ids) -> tuple[Fields, Fields]:
         """Realise and solve the examples ``ids`` in float32."""
         import torch

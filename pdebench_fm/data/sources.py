@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 
 from pdebench_fm.arguments import bind, call
-from pdebench_fm.data.combine import Mixture, Subset, kept, size_in_memory
+from pdebench_fm.data.combine import InMemory, Mixture, Subset, kept, size_in_memory
 from pdebench_fm.data.hdf5 import HDF5Examples, content_hash, published_grid
 from pdebench_fm.data.sampled import SampledExamples
 from pdebench_fm.errors import FOREIGN, DataFileError, PdefmError, PluginError, UsageError
 from pdebench_fm.identity import canonical_json
 from pdebench_fm.interfaces import Examples, PDESystem, Sampler, Split
+from pdebench_fm.memory import room_for_a_set
 from pdebench_fm.messages import named, printable
 from pdebench_fm.plugins import Registry
 from pdebench_fm.problem import Grid, Problem
@@ -199,18 +200,20 @@ def few_shot_ids(pool: int, examples: int, seed: int, period: int) -> np.ndarray
 
 
 class SetCache:
-    """Sets that several jobs use, opened once and kept in memory while they fit.
+    """Sets that several jobs use, opened once and kept while they fit: their fields, or else what was drawn of them.
 
     Args:
         registry: where systems and samplers come from.
         device: torch device of the examples.
-        limit: bytes to keep at most.
+        limit: bytes to keep at most; by default what the device has room for.
     """
 
-    def __init__(self, registry: Registry, device: str, limit: int = _CACHE_BYTES) -> None:
+    def __init__(self, registry: Registry, device: str, limit: int | None = None) -> None:
+        import torch
+
         self._registry = registry
         self._device = device
-        self._limit = limit
+        self._limit = room_for_a_set(torch.device(device), _CACHE_BYTES) if limit is None else limit
         self._sets: OrderedDict[str, OpenSet] = OrderedDict()
 
     def open(self, spec: SetSpec) -> OpenSet:
@@ -220,21 +223,22 @@ class SetCache:
             self._sets.move_to_end(key)
             return self._sets[key]
         opened = open_set(spec, self._registry, self._device)
-        examples = kept(opened.examples, self._limit)
-        opened = replace(opened, examples=examples)
-        if examples is not opened.examples or size_in_memory(examples) <= self._limit:
-            self._sets[key] = opened
-            while (
-                sum(size_in_memory(entry.examples) for entry in self._sets.values()) > self._limit
-                and len(self._sets) > 1
-            ):
-                self._sets.popitem(last=False)
+        self._sets[key] = opened = replace(opened, examples=kept(opened.examples, self._limit))
+        while len(self._sets) > 1 and sum(_bytes(each.examples) for each in self._sets.values()) > self._limit:
+            self._sets.popitem(last=False)
         return opened
 
     def joined(self, specs: Sequence[SetSpec]) -> Examples:
         """Return one set, or the mixture of several."""
         sets = [self.open(spec).examples for spec in specs]
         return sets[0] if len(sets) == 1 else Mixture(sets)
+
+
+def _bytes(examples: Examples) -> int:
+    """Memory that a set takes as it is."""
+    if isinstance(examples, InMemory):
+        return size_in_memory(examples)
+    return examples.drawn_bytes if isinstance(examples, SampledExamples) else 0  # a file is read batch by batch
 
 
 def _file_examples(

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from pdebench_fm.errors import UsageError
 from pdebench_fm.interfaces import Examples
+from pdebench_fm.memory import room_for_a_set
 from pdebench_fm.problem import Fields
 
 Encode = Callable[[Examples, Fields], tuple[Tensor, Tensor]]
 """(examples, inputs) → normalised (fields, constants) of the model's problem."""
 
 LIMIT = 2**30
-"""Bytes that one encoded set may take. Few-shot sets and validation sets are read hundreds of times."""
+"""Bytes that one encoded set may take on a CPU. Few-shot sets and validation sets are read hundreds of times."""
 
 
 class Batch(NamedTuple):
@@ -47,7 +48,7 @@ class Feed:
         outputs: names of the network's outputs, in order; every example must have them all.
         dtype: of the tensors handed out.
         passes: how often the whole set will be read; a set that is read once is not kept.
-        limit: bytes up to which the encoded set is kept.
+        limit: bytes up to which the encoded set is kept; by default what its device has room for.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Feed:
         outputs: Sequence[str],
         dtype: torch.dtype,
         passes: int,
-        limit: int = LIMIT,
+        limit: int | None = None,
     ) -> None:
         self._examples = examples
         self._encode = encode
@@ -66,7 +67,7 @@ class Feed:
         self._whole: Batch | None = None
         first = self._make(np.arange(1))
         size = len(examples) * sum(tensor.numel() * tensor.element_size() for tensor in first)
-        if passes > 1 and size <= limit:
+        if passes > 1 and size <= (room_for_a_set(first.target.device, LIMIT) if limit is None else limit):
             parts = [self._encoded(*batch) for batch in examples.batches()]
             self._whole = Batch(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 

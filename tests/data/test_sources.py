@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pdefm_spectral.poisson import PoissonSampler
 
-from pdebench_fm.data.sources import few_shot_ids, specify
+from pdebench_fm.data.combine import size_in_memory
+from pdebench_fm.data.sources import SetCache, SetSpec, few_shot_ids, open_set, specify
 from pdebench_fm.errors import PluginError, UsageError
 from pdebench_fm.plugins import registry
 from pdebench_fm.suite import Distribution
@@ -44,3 +45,41 @@ def test_what_such_a_sampler_raises_is_one_line(monkeypatch: pytest.MonkeyPatch)
 def test_seeds_choose_different_sets() -> None:
     chosen = [tuple(few_shot_ids(1024, 8, seed, 4)) for seed in range(5)]
     assert len(set(chosen)) == 5
+
+
+def pool(eigenvalue: list[float]) -> SetSpec:
+    return specify(Distribution(system="poisson", settings={"eigenvalue": eigenvalue}), registry(), "train", 100, 16, 0)
+
+
+POOL, SECOND, THIRD = (pool([low, low + 1]) for low in (1, 2, 3))
+
+
+@pytest.mark.parametrize("limit", [0, 2**30])
+def test_a_set_is_drawn_once_whether_or_not_its_fields_are_kept(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    drawn = []
+    draw = PoissonSampler.draw
+    monkeypatch.setattr(PoissonSampler, "draw", lambda self, ids: drawn.append(len(ids)) or draw(self, ids))
+    cache = SetCache(registry(), "cpu", limit)
+    for _ in range(2):
+        cache.open(POOL).examples.batch([3, 5])
+    assert drawn == [100]
+
+
+def test_sets_that_were_not_used_for_longest_make_room() -> None:
+    size = size_in_memory(open_set(POOL, registry(), "cpu").examples)
+    cache = SetCache(registry(), "cpu", 2 * size)
+    first, second = cache.open(POOL), cache.open(SECOND)
+    assert cache.open(POOL) is first
+    cache.open(THIRD)
+    assert cache.open(POOL) is first
+    assert cache.open(SECOND) is not second
+
+
+def test_what_was_drawn_counts_where_the_fields_are_not_kept() -> None:
+    cache = SetCache(registry(), "cpu", 1000)
+    first, second = cache.open(POOL), cache.open(SECOND)
+    assert (cache.open(POOL), cache.open(SECOND)) == (first, second)
+    first.examples.batch([0])  # draws 100 examples, which take more than 1,000 bytes
+    cache.open(SECOND)
+    cache.open(THIRD)
+    assert cache.open(POOL) is not first
