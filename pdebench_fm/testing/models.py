@@ -24,6 +24,8 @@ from pdebench_fm.testing.examples import SmoothExamples
 _SOURCE, _SOLUTION = Channel("source"), Channel("solution")
 _K = tuple(Channel(name, "constant") for name in ("k11", "k22", "k12"))
 _SIZES = (16, 32, 64, 128, 256)
+_ROUNDING = 1e-5
+"""Relative change of predictions below which they are taken for the same."""
 _USUAL = tuple(
     problem
     for size in _SIZES
@@ -283,6 +285,30 @@ def check_a_killed_fit_can_be_repeated(subject: _Subject) -> None:
     expect_close(_predict(undisturbed, data, range(2)), _predict(killed, data, range(2)), "a repeated fit differs")
 
 
+def check_sees_its_constants(subject: _Subject) -> None:
+    """Once fitted, predictions change where examples exchange their constants."""
+    if not subject.problem.constants:
+        raise Skipped("it was checked on a problem without constants")
+    model, data = subject.ready()
+    with tempfile.TemporaryDirectory() as folder:
+        subject.fit(model, data, Path(folder))
+    inputs, _ = data.batch(range(4))
+    own = model.predict(data.problem, inputs)
+
+    def moved(names: Sequence[str]) -> float:
+        """By how much predictions change, relative to their size, where examples exchange these inputs."""
+        exchanged = {name: values.roll(1, 0) if name in names else values for name, values in inputs.items()}
+        others = model.predict(data.problem, exchanged)
+        changes = [(others[name] - own[name]).norm() / own[name].norm().clamp(min=1e-30) for name in own]
+        return max(float(change.detach()) for change in changes)
+
+    if moved(data.problem.input_names) < _ROUNDING:
+        raise Skipped("its predictions depend on no input")
+    by = moved(data.problem.constants)
+    expect(by > _ROUNDING, f"predictions change by {by:.0e} of their size when examples exchange their constants: the "
+           "model does not see them (e.g. a normalisation removes what is constant in space)")  # fmt: skip
+
+
 def check_predicts_every_output_of_two(subject: _Subject) -> None:
     """`predict` keeps its claim on a problem of two input fields, no constants and two outputs."""
     check_predicts_every_output(subject.on_two_fields())
@@ -315,6 +341,7 @@ MODEL_CHECKS: tuple[Callable[[_Subject], None], ...] = (
     check_saves_and_loads,
     check_continues_after_loading,
     check_a_killed_fit_can_be_repeated,
+    check_sees_its_constants,
     check_predicts_every_output_of_two,
     check_leaves_two_inputs_alone,
     check_fits_two_outputs,

@@ -8,4 +8,4 @@ from pdebench_fm.hookspecs import ModelEntry, hookimpl
 @hookimpl
 def pdefm_models() -> list[ModelEntry]:
     """Return ``unet``."""
-    return [ModelEntry("unet", "1", "pdefm_unet.model:UNet", "U-Net with periodic padding; set width and levels")]
+    return [ModelEntry("unet", "2", "pdefm_unet.model:UNet", "U-Net with periodic padding; set width and levels")]

@@ -14,17 +14,17 @@ class UNet(NetworkModel):
     By default it has 122,889 parameters on SYS-1; with width 16 it has 488,849.
 
     Args:
-        width: channels of the finest level; they double with every level.
-        levels: how often the grid is halved; its side must be a multiple of 2^levels.
+        width: channels of the finest level, at least 2; they double with every level.
+        levels: how often the grid is halved, at least once; its side must be a multiple of 2^levels.
 
     Raises:
-        SettingError: one of them is below 1.
+        SettingError: one of them is smaller.
     """
 
     def __init__(self, width: int = 8, levels: int = 3) -> None:
-        for name, value in (("width", width), ("levels", levels)):
-            if value < 1:
-                raise SettingError(name, f"must be at least 1, got {value}")
+        for name, value, least in (("width", width, 2), ("levels", levels, 1)):
+            if value < least:
+                raise SettingError(name, f"must be at least {least}, got {value}")
         self.width = width
         self.levels = levels
 

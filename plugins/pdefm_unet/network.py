@@ -2,12 +2,13 @@
 
 Going down, each level is two 3×3 convolutions and a 2×2 mean; going up, a 2×2 repetition, the skip connection, and two
 convolutions. Channels double with every level. Padding is periodic, so the network commutes with shifts by 2^levels
-points. Normalisation is by group (Wu and He, 2018), within one example: a prediction does not depend on its batch.
+points. Normalisation is by groups of channels (Wu and He, 2018), within one example: a prediction does not depend on
+its batch. A group has several channels, since constants enter as constant planes: normalised each by itself, channels
+would forget what is constant in space, and with it the constants.
 """
 
 from __future__ import annotations
 
-import math
 from itertools import product
 from typing import Any
 
@@ -159,13 +160,13 @@ class _Padding(torch.autograd.Function):
 
 
 class _Block(nn.Sequential):
-    """Two 3×3 convolutions, each followed by normalisation over at most 8 groups of channels and a GELU.
+    """Two 3×3 convolutions, each followed by normalisation by groups of channels and a GELU.
 
     Going up, the first takes two arguments, see `PeriodicConvolution.forward`.
     """
 
     def __init__(self, entering: int, leaving: int) -> None:
-        groups = math.gcd(8, leaving)
+        groups = _groups(leaving)
         super().__init__(
             PeriodicConvolution(entering, leaving),
             nn.GroupNorm(groups, leaving),
@@ -181,3 +182,8 @@ class _Block(nn.Sequential):
         for layer in rest:
             h = layer(h)
         return h
+
+
+def _groups(channels: int) -> int:
+    """The largest number of equal groups of at least four channels; one where there are fewer."""
+    return max((count for count in range(1, channels // 4 + 1) if channels % count == 0), default=1)

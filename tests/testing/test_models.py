@@ -11,6 +11,8 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 from pdebench_fm.errors import PluginError, UnsupportedError
 from pdebench_fm.hookspecs import ModelEntry
@@ -22,7 +24,7 @@ from tests.testing.outcomes import outcomes
 
 
 class Good(OperatorModel):
-    """u = a f + b for each output: two numbers, random at first and found by least squares."""
+    """u = a c f + b for each output, c the constants' product: two numbers, random at first, by least squares."""
 
     def __init__(self) -> None:
         self.weights = np.zeros((1, 2))
@@ -39,7 +41,7 @@ class Good(OperatorModel):
         self, train: Examples, validation: Examples, budget: Budget, trial: Trial, context: FitContext
     ) -> FitReport:
         inputs, outputs = train.batch(range(len(train)))
-        source = inputs["source"].double().numpy().ravel()
+        source = self.known(train.problem, inputs).double().numpy().ravel()
         design = np.stack([source, np.ones_like(source)], axis=1)
         context.progress(Progress(0, 1))
         targets = np.stack([value.double().numpy().ravel() for value in outputs.values()], axis=1)
@@ -49,7 +51,13 @@ class Good(OperatorModel):
 
     def predict(self, problem: Problem, inputs: Fields) -> Fields:
         weights = zip(problem.output_names, self.weights, strict=True)
-        return {name: (inputs["source"] * a + b).float() for name, (a, b) in weights}
+        return {name: (self.known(problem, inputs) * a + b).float() for name, (a, b) in weights}
+
+    def known(self, problem: Problem, inputs: Fields) -> Tensor:
+        product = inputs["source"]
+        for name in problem.constants:
+            product = product * inputs[name][:, None, None]
+        return product
 
     def save(self, path: Path) -> None:
         (path / "weights.json").write_text(json.dumps(self.weights.tolist()))
@@ -149,6 +157,11 @@ class BelievesItHasFinished(Good):
         return super().fit(train, validation, budget, trial, context)
 
 
+class OverlooksTheConstants(Good):
+    def known(self, problem: Problem, inputs: Fields) -> Tensor:
+        return inputs["source"]
+
+
 class KnowsOneOutput(Good):
     def predict(self, problem: Problem, inputs: Fields) -> Fields:
         return dict([*super().predict(problem, inputs).items()][:1])
@@ -196,6 +209,7 @@ BROKEN: dict[type[Good], set[str]] = {
         "predicts_each_example_alone",
         "saves_and_loads",
         "a_killed_fit_can_be_repeated",
+        "sees_its_constants",
         "fits_two_outputs",
         "saves_and_loads_two_outputs",
     },
@@ -203,6 +217,7 @@ BROKEN: dict[type[Good], set[str]] = {
     LosesItsWeights: {"saves_and_loads", "saves_and_loads_two_outputs"},
     DivergesOnceLoaded: {"continues_after_loading"},
     BelievesItHasFinished: {"a_killed_fit_can_be_repeated"},
+    OverlooksTheConstants: {"sees_its_constants"},
     KnowsOneOutput: {"predicts_every_output_of_two"},
     ChangesItsOtherInput: {"leaves_two_inputs_alone"},
     DivergesOnTwoOutputs: {"fits_two_outputs"},
@@ -263,6 +278,7 @@ def test_a_model_of_other_channels_is_checked_on_the_problem_it_is_given() -> No
     reason = "skipped: two input fields and two outputs are not supported: wants a permeability"
     skipped = dict.fromkeys(("predicts_every_output_of_two", "leaves_two_inputs_alone", "fits_two_outputs",
                              "saves_and_loads_two_outputs"), reason)  # fmt: skip
+    skipped["sees_its_constants"] = "skipped: it was checked on a problem without constants"
     assert failing(OfOtherChannels, problem=OTHER) == skipped
 
 
@@ -286,6 +302,14 @@ def test_a_model_that_does_not_warm_start_skips_that_claim_visibly() -> None:
         warm_starts: ClassVar[Any] = False
 
     assert failing(Stubborn) == {"continues_after_loading": "skipped: it declares warm_starts = False"}
+
+
+def test_a_model_that_looks_at_nothing_skips_the_claim_on_constants_visibly() -> None:
+    class Blind(Good):
+        def known(self, problem: Problem, inputs: Fields) -> Tensor:
+            return torch.zeros_like(inputs["source"])
+
+    assert failing(Blind) == {"sees_its_constants": "skipped: its predictions depend on no input"}
 
 
 def test_what_a_constructor_raises_is_one_line() -> None:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 from pdefm_unet.model import UNet
-from pdefm_unet.network import PeriodicConvolution, UNetwork
+from pdefm_unet.network import PeriodicConvolution, UNetwork, _groups
 
 from pdebench_fm.errors import SettingError
 from pdebench_fm.problem import Grid
@@ -33,6 +33,20 @@ def test_a_prediction_does_not_depend_on_its_batch():
     assert torch.allclose(network(fields, constants)[3:4], network(fields[3:4], constants[3:4]), atol=1e-12)
 
 
+@pytest.mark.parametrize("width", [2, 4, 6, 8, 16])
+def test_constants_pass_its_normalisation(width):
+    network = UNetwork(3, 1, width, 2).double()
+    fields, constants = (tensor.double() for tensor in inputs(2, 16))
+    change = (network(fields, constants.flip(0)) - network(fields, constants)).norm() / network(
+        fields, constants
+    ).norm()
+    assert change > 1e-4
+
+
+def test_groups_have_four_channels_or_more_and_divide_them():
+    assert [_groups(channels) for channels in (1, 4, 6, 8, 9, 16, 22, 64)] == [1, 1, 1, 2, 1, 4, 2, 16]
+
+
 @pytest.mark.parametrize("n", [8, 16, 24, 40])
 def test_it_fits_any_grid_that_can_be_halved(n):
     assert UNet(width=4).supports(screened_poisson(n)) is None
@@ -45,7 +59,7 @@ def test_it_says_what_it_cannot_take():
     with pytest.raises(SettingError, match="levels"):
         UNet(levels=0)
     with pytest.raises(SettingError, match="width"):
-        UNet(width=0)
+        UNet(width=1)
 
 
 def test_training_lowers_the_error_and_a_saved_model_predicts_the_same_numbers(tmp_path):
