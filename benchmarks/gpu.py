@@ -1,38 +1,47 @@
 """Everything that only a GPU can show, in one call: first whether it is right, then how fast it is.
 
-    python benchmarks/gpu.py [--device cuda] [--quick] [--json]
+    python benchmarks/gpu.py [--device cuda] [--quick] [--compile] [--json]
 
-1. Correctness: network, gradients, data and 50 training steps on the device against float64 on the CPU.
+1. Correctness: network and gradients, data, and 50 training steps of the FNO and the U-Net on the device, against
+   float64 (the steps: float32) on the CPU. The exit code is 1 where a difference is more than rounding.
 2. Data: examples a second on the device, and the two FFTs alone.
-3. Training steps (forward, backward, Adam) at 128², float32, TF32 off: the plain network and ours, run eagerly, by
-   torch.compile and as a CUDA graph; beside them the larger of the memory and the arithmetic floor of the step, from a
-   measured copy and a measured matrix product on the same device. Peak memory of each.
+3. Training steps (forward, backward, Adam) at 128², float32, TF32 off: the plain network and ours, run eagerly and as a
+   CUDA graph; beside them the larger of the memory and the arithmetic floor of the step, from a measured copy and a
+   measured matrix product on the same device. Peak memory of each. What the training loop takes beside the bare step.
+4. With ``--compile`` the plain network by torch.compile, last: compiling takes minutes.
 
-``--device cpu --quick`` tries the script out where there is no GPU; its figures then mean nothing.
+``--json`` saves what there is after every part, so that little is lost where time runs out. ``--device cpu --quick``
+tries the script out where there is no GPU; its figures then mean nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
+import multiprocessing
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
+from fno_step import differences
 from pdefm_fno.model import FNO
 from pdefm_fno.network import FourierNetwork
 from pdefm_fno.reference import ReferenceNetwork
 from pdefm_spectral.advection_diffusion import AdvectionDiffusion, AdvectionDiffusionSampler
 from pdefm_spectral.helmholtz import Helmholtz, HelmholtzSampler
 from pdefm_spectral.poisson import Poisson, PoissonSampler
+from pdefm_unet.model import UNet
 from report import save
 from torch import Tensor, nn
 
 from pdebench_fm.data.sampled import SampledExamples
-from pdebench_fm.interfaces import Budget, FitContext, Trial
+from pdebench_fm.interfaces import Budget, FitContext, FitReport, OperatorModel, Trial
 from pdebench_fm.problem import Grid
 
 SIZES = {"64K": (16, 4), "1M": (16, 16), "16M": (32, 32), "256M": (128, 32)}
@@ -41,24 +50,64 @@ MEGABYTES = {"64K": 43, "1M": 46, "16M": 109, "256M": 437}
 """Activations that must move per example, forward and backward, at 128² in float32 with ideal fusion."""
 
 
-def main() -> None:
+EAGER, GRAPHS, COMPILED = ("plain", "ours"), ("plain, CUDA graph", "ours, CUDA graph"), ("plain, compiled",)
+ROUNDING = {"FNO": 1e-4, "data": 1e-4, "losses": 1e-2}
+"""Relative difference up to which a result is right, by the first word of its name."""
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--quick", action="store_true", help="small sizes and few repeats")
+    parser.add_argument("--compile", action="store_true", help="also the plain network by torch.compile")
     parser.add_argument("--json", action="store_true", help="write the raw figures to benchmarks/results/gpu.json")
     options = parser.parse_args()
     device = torch.device(options.device)
+    results: dict[str, Any] = {}
+
+    def keep(part: str, found: Any) -> None:
+        results[part] = found
+        if options.json:
+            save("gpu", vars(options), finite(results))
+
+    exact_float32()
+    keep("correctness", correctness(device))
+    keep("data", data(device, 64 if options.quick else 2048))
+    keep("floors", floors(device))
+    sizes = ["64K"] if options.quick else list(SIZES)
+    repeats = 2 if options.quick else 10
+    rows: list[dict[str, Any]] = []
+    kinds = [*EAGER, *(GRAPHS if device.type == "cuda" else ()), *(COMPILED if options.compile else ())]
+    for kind in kinds:
+        for size in sizes:
+            for batch in (2,) if options.quick else BATCHES[size]:
+                rows.append(apart(step, str(device), size, batch, kind, results["floors"], repeats))
+                keep("steps", rows)
+    keep("loop", {size: loop(device, size, 2 if options.quick else 128) for size in sizes[:3:2]})
+    wrong = [name for name, value in results["correctness"].items() if not value <= ROUNDING[name.split()[0]]]
+    for name in wrong:
+        print(f"WRONG: {name} differs by {results['correctness'][name]:.1e}")
+    return 1 if wrong else 0
+
+
+def exact_float32() -> None:
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
-    results: dict[str, Any] = {"correctness": correctness(device)}
-    results["data"] = data(device, 64 if options.quick else 2048)
-    results["floors"] = floors(device)
-    results["steps"] = []
-    for size in ["64K"] if options.quick else SIZES:
-        for batch in (2,) if options.quick else BATCHES[size]:
-            results["steps"].extend(steps(device, size, batch, results["floors"], 2 if options.quick else 10))
-    if options.json:
-        save("gpu", vars(options), results)
+
+
+def finite(value: Any) -> Any:
+    """The same with numbers that JSON cannot hold as text."""
+    if isinstance(value, dict):
+        return {name: finite(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [finite(each) for each in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def apart(work: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    """Do some work in a fresh process: what fails there, on the device too, leaves nothing behind."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(work, *arguments).result()
 
 
 def correctness(device: torch.device) -> dict[str, float]:
@@ -66,33 +115,22 @@ def correctness(device: torch.device) -> dict[str, float]:
     found = {}
     for name, (width, modes) in {"64K": (16, 4), "16M": (32, 32)}.items():
         torch.manual_seed(0)
-        network = FourierNetwork(1, 3, 1, width, modes)
-        fields, constants = torch.randn(4, 1, 128, 128), torch.randn(4, 3)
-        exact = ReferenceNetwork.of(network).double()
-        expected, slopes = outputs_and_gradients(exact, fields.double(), constants.double())
-        network.to(device)
-        got, mine = outputs_and_gradients(network, fields.to(device), constants.to(device))
-        found[f"outputs {name}"] = difference(got, expected)
-        # The lift is the one weight with the same layout in both.
-        found[f"gradient of the lift {name}"] = difference(mine, slopes.view_as(mine))
+        for part, value in differences(argparse.Namespace(n=128, device=device), width, modes)["ours"].items():
+            found[f"FNO {name}, {part}"] = value
     for name, (system, sampler) in systems(64).items():
         drawn = sampler.draw(range(32))
         inputs = sampler.realise(drawn, Grid(64), device, torch.float32)
         made = sampler.solve(system, drawn, inputs)["solution"]
         exact_inputs = sampler.realise(drawn, Grid(64), "cpu", torch.float64)
         found[f"data {name}"] = difference(made, system.solve(exact_inputs)["solution"])
-    losses = [training_losses(place) for place in (torch.device("cpu"), device)]
-    found["losses of 50 steps"] = max(abs(a - b) / a for a, b in zip(*losses, strict=True))
+    for name, make in {"fno-64k": lambda: FNO(16, 4), "unet": UNet}.items():
+        reports = [fit(make(), place, 64, 16, 16) for place in (torch.device("cpu"), device)]
+        losses = [[float(entry["train_loss"]) for entry in report.history] for report in reports]
+        found[f"losses of 50 steps, {name}"] = max(abs(a - b) / a for a, b in zip(*losses, strict=True))
     print("relative differences to float64 on the CPU (losses: to float32 there)")
     for name, value in found.items():
-        print(f"  {name:28s} {value:.1e}")
+        print(f"  {name:34s} {value:.1e}", flush=True)
     return found
-
-
-def outputs_and_gradients(network: nn.Module, fields: Tensor, constants: Tensor) -> tuple[Tensor, Tensor]:
-    result = network(fields, constants)
-    result.square().sum().backward()
-    return result.detach(), network.lift.weight.grad.detach()  # type: ignore[union-attr, return-value]
 
 
 def difference(got: Tensor, expected: Tensor) -> float:
@@ -109,16 +147,25 @@ def systems(n: int) -> dict[str, tuple[Any, Any]]:
     }
 
 
-def training_losses(device: torch.device) -> list[float]:
-    """50 steps of fno-64k at 64² through the shared loop, one epoch each."""
-    system, sampler = systems(64)["SYS-1(1,5)"]
-    train = SampledExamples(sampler, system, 16, device)
-    model = FNO(16, 4)
+def fit(model: OperatorModel, device: torch.device, n: int, examples: int, batch: int) -> FitReport:
+    """50 steps through the shared loop."""
+    system, sampler = systems(n)["SYS-1(1,5)"]
+    train = SampledExamples(sampler, system, examples, device)
     model.initialise(system.problem, train, 0)
     with tempfile.TemporaryDirectory() as folder:
-        budget, trial = Budget(50, None, 16, ()), Trial({"learning_rate": 1e-3}, 0)
-        report = model.fit(train, train, budget, trial, FitContext(Path(folder), str(device)))
-    return [float(entry["train_loss"]) for entry in report.history]
+        budget, trial = Budget(None, 50, batch, ()), Trial({"learning_rate": 1e-3}, 0)
+        return model.fit(train, train, budget, trial, FitContext(Path(folder), str(device)))
+
+
+def loop(device: torch.device, size: str, batch: int) -> float:
+    """Seconds that the shared loop takes a step at 128², in a second fit: all that belongs to a fit, over its steps."""
+    width, modes = SIZES[size]
+    for _ in range(2):
+        report = fit(FNO(width, modes), device, 128, 2 * batch, batch)
+    print(
+        f"{size}, batch {batch}: the loop takes {report.train_seconds / report.steps * 1e3:.3f} ms a step", flush=True
+    )
+    return report.train_seconds / report.steps
 
 
 def data(device: torch.device, count: int) -> dict[str, float]:
@@ -135,7 +182,7 @@ def data(device: torch.device, count: int) -> dict[str, float]:
     found["two FFTs alone"] = timed(lambda: torch.fft.irfft2(torch.fft.rfft2(planes)), device, 5) / count * 1e3
     print("milliseconds per example at 128²")
     for name, value in found.items():
-        print(f"  {name:28s} {value:.5f}")
+        print(f"  {name:28s} {value:.5f}", flush=True)
     return found
 
 
@@ -149,44 +196,33 @@ def floors(device: torch.device) -> dict[str, float]:
     return {"bytes_per_second": bandwidth, "flops_per_second": arithmetic}
 
 
-def steps(device: torch.device, size: str, batch: int, floor: dict[str, float], repeats: int) -> list[dict[str, Any]]:
-    """Time a training step of one size in every way of running it."""
+def step(place: str, size: str, batch: int, kind: str, floor: dict[str, float], repeats: int) -> dict[str, Any]:
+    """Time a training step of one size in one way of running it."""
+    exact_float32()
+    device = torch.device(place)
     width, modes = SIZES[size]
+    torch.manual_seed(0)
     first = FourierNetwork(1, 3, 1, width, modes)
-    fields, constants = torch.randn(batch, 1, 128, 128, device=device), torch.randn(batch, 3, device=device)
-    moved = batch * MEGABYTES[size] * 1e6 + 7 * 4 * sum(
-        p.numel() for p in first.parameters()
-    )  # Adam: 4 reads, 3 writes
+    fields, constants = torch.randn(batch, 1, 128, 128).to(device), torch.randn(batch, 3).to(device)
+    weights = sum(p.numel() for p in first.parameters())
+    moved = batch * MEGABYTES[size] * 1e6 + 7 * 4 * weights  # Adam: 4 reads, 3 writes
     memory = moved / floor["bytes_per_second"]
     arithmetic = batch * operations(width, modes, 128) / floor["flops_per_second"]
     least = max(memory, arithmetic)
-    print(f"{size}, batch {batch}: floors: memory {memory * 1e3:.3f} ms, arithmetic {arithmetic * 1e3:.3f} ms")
-    rows = []
-    for kind in ("plain", "ours", "plain compiled", "ours compiled", "ours, CUDA graph"):
-        if device.type != "cuda" and kind not in ("plain", "ours"):
-            continue
-        network: nn.Module = ReferenceNetwork.of(first) if kind.startswith("plain") else copy_of(first)
-        network.to(device)
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-        try:
-            step = training_step(network, fields, constants, kind)
-            seconds = timed(step, device, repeats)
-        except Exception as error:  # one way of running must not hide the others
-            print(f"  {kind:18s} failed: {type(error).__name__}: {str(error).splitlines()[0]}")
-            rows.append({"size": size, "batch": batch, "kind": kind, "failed": str(error)[:500]})
-            continue
-        peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
-        print(f"  {kind:18s} {seconds * 1e3:9.3f} ms, {least / seconds:6.1%} of the floor, {peak / 2**30:.2f} GiB")
-        rows.append({"size": size, "batch": batch, "kind": kind, "seconds": seconds, "floor": least, "peak": peak})
-        del step, network
-    return rows
-
-
-def copy_of(network: FourierNetwork) -> FourierNetwork:
-    made = FourierNetwork(1, 3, 1, network.width, network.modes)
-    made.load_state_dict(network.state_dict())
-    return made
+    row: dict[str, Any] = {"size": size, "batch": batch, "kind": kind, "memory floor": memory, "floor": least}
+    label = f"{size:>4}, batch {batch:3d}, {kind:18s}"
+    network: nn.Module = ReferenceNetwork.of(first) if kind.startswith("plain") else first
+    network.to(device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    try:
+        seconds = timed(training_step(network, fields, constants, kind), device, repeats)
+    except Exception as error:  # one way of running must not hide the others
+        print(f"{label} failed: {type(error).__name__}: {str(error)[:200]}", flush=True)
+        return {**row, "failed": f"{type(error).__name__}: {error}"[:500]}
+    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
+    print(f"{label} {seconds * 1e3:9.3f} ms, {least / seconds:6.1%} of the floor, {peak / 2**30:.2f} GiB", flush=True)
+    return {**row, "seconds": seconds, "peak": peak}
 
 
 def operations(width: int, modes: int, n: int, depth: int = 4) -> float:
@@ -205,26 +241,42 @@ def training_step(network: nn.Module, fields: Tensor, constants: Tensor, kind: s
     target = torch.zeros_like(fields)
     graphed = kind.endswith("CUDA graph")
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-6, fused=True, capturable=graphed)
-    called = torch.compile(network) if kind.endswith("compiled") else network
+    called = torch.compile(network, dynamic=False) if kind.endswith("compiled") else network
 
-    def step() -> None:
+    def eager() -> None:
         optimiser.zero_grad(set_to_none=True)
         loss = (called(fields, constants) - target).square().sum() / len(fields)
         loss.backward()
         optimiser.step()
 
     if not graphed:
-        return step
+        return eager
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):  # what is allocated while warming up must not be part of the graph
         for _ in range(3):
-            step()
+            eager()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        step()
-    return graph.replay
+        eager()
+    before = [parameter.detach().clone() for parameter in network.parameters()]
+    graph.replay()
+    got = [parameter.grad.clone() for parameter in network.parameters() if parameter.grad is not None]
+    with torch.no_grad():
+        for parameter, value in zip(network.parameters(), before, strict=True):
+            parameter.copy_(value)
+    wanted = torch.autograd.grad(
+        (network(fields, constants) - target).square().sum() / len(fields), list(network.parameters())
+    )
+    worst = max(difference(mine, other) for mine, other in zip(got, wanted, strict=True))
+    if not worst < 1e-4:
+        raise ValueError(f"a replay's gradients differ by {worst:.1e} from those of an eager step")
+
+    def replay(held: object = optimiser) -> None:  # its moments live as long as the graph writes to them
+        graph.replay()
+
+    return replay
 
 
 def timed(work: Callable[[], object], device: torch.device, repeats: int) -> float:
@@ -248,4 +300,4 @@ def timed(work: Callable[[], object], device: torch.device, repeats: int) -> flo
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

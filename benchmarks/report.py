@@ -69,5 +69,8 @@ def _commit() -> str | None:
 
 def _git(*arguments: str) -> str | None:
     """What git answers; None where it fails."""
-    answer = subprocess.run(["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True)
+    try:
+        answer = subprocess.run(["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True)
+    except OSError:  # there is no git
+        return None
     return answer.stdout.strip() if answer.returncode == 0 else None

@@ -239,7 +239,7 @@ def contents(folder: Path) -> dict[Path, tuple[int, int]]:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and pytest -m gpu")
 def test_jobs_side_by_side_on_gpus_give_the_same_scores(tmp_path: Path) -> None:
     write_suite(tmp_path)
     scores = []

@@ -171,7 +171,7 @@ def test_a_grid_that_is_not_periodic_is_refused():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and pytest -m gpu")
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_gpu_gives_what_the_cpu_gives(case: Case):
     _, _, reference = examples(case, 8)
