@@ -85,6 +85,25 @@ def ablation() -> str:
     return table(["against plain", *(size["size"] for size in sizes)], rows)
 
 
+def unet() -> str:
+    rows = []
+    for case in load("unet_step"):
+        seconds = case["seconds"]
+        faster = [f"{ratio(seconds['plain'], each):.2f}" for name, each in seconds.items() if name != "plain"]
+        milliseconds = [f"{statistics.median(seconds[name]) * 1e3:.1f}" for name in ("plain", "ours")]
+        rows.append([f"{case['n']}², batch {case['batch']}", *milliseconds, *faster, f"{case['difference']:.0e}"])
+    head = [
+        "U-Net, one thread",
+        "plain, ms",
+        "ours, ms",
+        "against plain",
+        "… torch's padding",
+        "… repeated first",
+        "gradients differ",
+    ]
+    return table(head, rows)
+
+
 def memory() -> str:
     found, rows = load("fno_memory"), []
     for one, two in zip(found[::2], found[1::2], strict=True):
@@ -224,6 +243,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "data": data,
     "steps": steps,
     "ablation": ablation,
+    "unet": unet,
     "memory": memory,
     "largest": largest,
     "curve": curve,

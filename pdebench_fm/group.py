@@ -105,7 +105,8 @@ def gathered(count: int, device: str, threads: int, follow: Follow) -> Iterator[
         group = Group(0, count)
         yield group
         group.announce(None)
-        distributed.destroy_process_group()  # before it waits for them: with NCCL all have to leave together
+        if device.startswith("cuda"):
+            distributed.destroy_process_group()  # before it waits for them: NCCL is left by all together
         deadline = time.monotonic() + _PARTING
         for process in followers:
             process.join(max(0.0, deadline - time.monotonic()))
