@@ -87,7 +87,7 @@ LINES = {
     "not a number": ((*UNET, "--set", "width=NaN"), "width: must be a whole number, got nan"),
     "thousands of digits": ((*UNET, "--set", "width=" + "9" * 5000), "width: must be a whole number, got '999"),
     "brackets without end": ((*UNET, "--set", "width=" + "[" * 50_000), "width: must be a whole number, got '[[["),
-    "negative": ((*UNET, "--set", "width=-3"), "model unet: width: must be at least 1, got -3"),
+    "negative": ((*UNET, "--set", "width=-3"), "model unet: width: must be at least 2, got -3"),
     "no equals sign": ((*UNET, "--set", "width"), "--set takes KEY=VALUE, got 'width'"),
     "no key": ((*UNET, "--set", "=3"), "--set takes KEY=VALUE, got '=3'"),
     "given twice": ((*UNET, "--set", "width=3", "--set", "width=4"), "--set width: given twice"),
