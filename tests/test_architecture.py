@@ -27,7 +27,7 @@ LAYERS = (
     ("evaluation", "probes", "group", "shift"),
     ("scoring", "curves"),
     ("work",),
-    ("runner", "estimate", "tables"),
+    ("runner", "estimate", "tables", "coefficient_use"),
     ("figures", "leaderboard"),
     ("api",),
     ("testing",),

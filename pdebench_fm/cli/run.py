@@ -164,6 +164,8 @@ def _run(every: Sequence[Prepared], workers: int | None, nproc: int, as_json: bo
         results.append(result)
         if not as_json:
             _print_table(prepared, result.records)
+        _warn_of_coefficients(prepared, result.records)
+        if not as_json:
             click.echo(f"records, table and figures: {printable(str(result.folder), 1000)}", err=True)
     scored = [record for result in results for record in result.records]
     if not results:  # this process helped another, which says what came of it
@@ -204,6 +206,21 @@ def _print_table(prepared: Prepared, records: list[Any]) -> None:
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDE)
     for table in to_rich(build_table(records, planned_cells(prepared.plan))):
         console.print(table)
+
+
+def _warn_of_coefficients(prepared: Prepared, records: list[Any]) -> None:
+    """Say so where a model hardly uses its coefficients: its errors alone do not show it."""
+    from pdebench_fm.api import planned_cells
+    from pdebench_fm.coefficient_use import coefficient_use
+
+    use = coefficient_use(records, frozenset(planned_cells(prepared.plan)))
+    if use is not None and use.ignored:
+        points = "1 point" if len(use.rises) == 1 else f"{len(use.rises)} points"
+        click.echo(
+            f"{printable(prepared.plan.model.name)} hardly uses its coefficients: exchanging them among test examples "
+            f"changes its error by {use.change:.1%} (median over {points}); see docs/scores.md",
+            err=True,
+        )
 
 
 def parse_settings(texts: Iterable[str]) -> dict[str, Any]:

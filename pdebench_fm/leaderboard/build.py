@@ -9,10 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
+from pdebench_fm.coefficient_use import SCORED
 from pdebench_fm.curves import MeanFactor
 from pdebench_fm.errors import RecordError
 from pdebench_fm.leaderboard.audit import Verify, refusals
-from pdebench_fm.leaderboard.standing import SCORED, Group, Planned, Standing, group, standings
+from pdebench_fm.leaderboard.standing import Group, Planned, Standing, group, standings
 from pdebench_fm.leaderboard.store import RefusedError, load, located, order, relative_path, write_files
 from pdebench_fm.records import Record
 from pdebench_fm.tables import build_table, describe_parameters, escape_markdown, markdown_table, number, to_markdown

@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
+from pdebench_fm.coefficient_use import SCORED, coefficient_use
 from pdebench_fm.curves import (
     FINE_TUNE,
     METRIC,
     SCRATCH,
-    ZERO_SHOT,
     MeanFactor,
     Saving,
     geometric_mean,
@@ -25,12 +25,6 @@ from pdebench_fm.curves import (
 )
 from pdebench_fm.records import Cell, Record, start_of
 from pdebench_fm.tables import natural
-
-SCORED = (ZERO_SHOT, FINE_TUNE)
-"""The arms that use the pre-training; a model is scored by them, and `scratch` is what it is compared with."""
-
-IGNORED_BELOW = 0.05
-"""A model whose error changes by less where coefficients are exchanged is flagged: it does not use them."""
 
 Planned = Callable[[str, int, str], Collection[Cell] | None]
 """Returns every cell of (suite, version, profile), or None where the suite's plan cannot be had."""
@@ -50,10 +44,8 @@ class Standing:
         scratch_seconds: training of all other arms.
         reason: why there is no score; empty where there is one.
         diverged: whether a cell diverged.
-        coefficient_rise: median, over the planned points of the scored arms, of how much the error rises where test
-            examples exchange their coefficients; None unless it was measured at each of them.
-        ignores_coefficients: whether the model does about as well with coefficients that belong to other examples:
-            whether the median change of the error, up or down, is below `IGNORED_BELOW`.
+        coefficient_rise: `CoefficientUse.rise`; None unless it was measured at every planned point of the scored arms.
+        ignores_coefficients: `CoefficientUse.ignored`.
     """
 
     model: str
@@ -134,7 +126,7 @@ def _standing(group: Group, model: str) -> Standing:
         if arm == SCRATCH and size > 0 and (task, FINE_TUNE, size) in medians
     ]
     scored = [value for (_, arm, _), value in medians.items() if arm in SCORED]
-    rises = _coefficient_rises(group, model)
+    use = coefficient_use((r for r in group.points if r.model == model), group.planned)
     if not reason and not scored:
         reason = f"the suite has none of the scored arms, {' and '.join(SCORED)}"
     return Standing(
@@ -150,17 +142,9 @@ def _standing(group: Group, model: str) -> Standing:
         under_trained=any(r.under_trained for r in records),
         reason=reason,
         diverged=diverged,
-        coefficient_rise=statistics.median(rises) if rises else None,
-        ignores_coefficients=bool(rises) and statistics.median(map(abs, rises)) < IGNORED_BELOW,
+        coefficient_rise=None if use is None else use.rise,
+        ignores_coefficients=use is not None and use.ignored,
     )
-
-
-def _coefficient_rises(group: Group, model: str) -> list[float]:
-    """Return the rise at every planned point of the scored arms; none where a scored one lacks it."""
-    mine = (r for r in group.points if r.model == model and r.protocol in SCORED and r.cell in group.planned)
-    found = [record.coefficient_rise for record in mine if record.status == "ok"]
-    rises = [rise for rise in found if rise is not None]
-    return rises if len(rises) == len(found) else []
 
 
 def _obstacle(group: Group, model: str) -> tuple[str, bool]:
