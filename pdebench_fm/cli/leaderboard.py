@@ -40,9 +40,14 @@ def leaderboard() -> None:
 
 @leaderboard.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="All there is of the same suite, version, profile and model gives way, e.g. to a new version of the model.",
+)
 @_directory
 @_suites
-def add(runs: tuple[Path, ...], directory: Path, suites: tuple[Path, ...]) -> None:
+def add(runs: tuple[Path, ...], replace: bool, directory: Path, suites: tuple[Path, ...]) -> None:
     """Add the records of RUNS: all of them, or none where one is refused.
 
     RUNS are records.jsonl files, or folders searched for them. Refused is, by file and line, what is malformed,
@@ -53,14 +58,15 @@ def add(runs: tuple[Path, ...], directory: Path, suites: tuple[Path, ...]) -> No
     from pdebench_fm.leaderboard.plans import against_plans
 
     try:
-        report = add_records(directory, runs, partial(against_plans, suites=load_suites(suites)))
+        report = add_records(directory, runs, partial(against_plans, suites=load_suites(suites)), replace=replace)
     except RefusedError as error:
         for line in error.refused[1:]:  # the first is in the error itself
             click.echo(line, err=True)
         raise
-    for line in (*report.replaced, *report.skipped):
+    for line in (*report.replaced, *report.skipped, *report.removed):
         click.echo(line, err=True)
-    click.echo(f"{report.added} added, {len(report.replaced)} replaced, {len(report.skipped)} already there")
+    removed = f", {len(report.removed)} removed" if replace else ""
+    click.echo(f"{report.added} added, {len(report.replaced)} replaced, {len(report.skipped)} already there{removed}")
 
 
 @leaderboard.command()

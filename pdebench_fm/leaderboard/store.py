@@ -42,13 +42,15 @@ class Report:
 
     Args:
         added: how many records are new.
-        replaced: failed records that now have an outcome.
+        replaced: failed records that now have an outcome, and those of the same job where all give way.
         skipped: records that were there already, with the same score.
+        removed: records that gave way and have no successor.
     """
 
     added: int = 0
     replaced: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
 
 
 def relative_path(record: Record) -> Path:
@@ -78,7 +80,7 @@ def located(directory: Path, stored: Iterable[tuple[Path, int, Record]]) -> list
     return [(f"{directory / path}:{line}", record) for path, line, record in stored]
 
 
-def add(directory: Path, runs: Sequence[Path], verify: Verify | None = None) -> Report:
+def add(directory: Path, runs: Sequence[Path], verify: Verify | None = None, *, replace: bool = False) -> Report:
     """Admit the records of finished runs; where one is refused, none is written.
 
     The same job again is skipped where its outcome is the same, and replaces a failed one; otherwise it is refused.
@@ -87,20 +89,25 @@ def add(directory: Path, runs: Sequence[Path], verify: Verify | None = None) -> 
         directory: the leaderboard's folder; made where it does not exist.
         runs: records.jsonl files, or folders searched for them.
         verify: a further check, e.g. against the plans of the suites named.
+        replace: whether all there is of the same suite, version, profile and model gives way, e.g. to the results of
+            a model's next version.
 
     Raises:
         RefusedError: some record cannot stand on the leaderboard.
         RecordError: a line of a file is no record.
     """
     with _alone():
-        return _add(directory, runs, verify)
+        return _add(directory, runs, verify, replace)
 
 
-def _add(directory: Path, runs: Sequence[Path], verify: Verify | None) -> Report:
-    stored = {record.key: (where, record) for where, record in located(directory, load(directory))}
-    before = set(stored)
+def _add(directory: Path, runs: Sequence[Path], verify: Verify | None, replace: bool) -> Report:
+    before = {record.key: (where, record) for where, record in located(directory, load(directory))}
+    incoming = list(collect(runs))
+    groups = {_group(record) for _, record in incoming} if replace else set()
+    gave_way = {key: known for key, known in before.items() if _group(known[1]) in groups}
+    stored = {key: known for key, known in before.items() if key not in gave_way}
     replaced, skipped, refused = [], [], []
-    for where, record in collect(runs):
+    for where, record in incoming:
         known = stored.get(record.key)
         if known is None:
             stored[record.key] = (where, record)
@@ -115,7 +122,22 @@ def _add(directory: Path, runs: Sequence[Path], verify: Verify | None) -> Report
     if refused:
         raise RefusedError("nothing added", refused)
     write(directory, [record for _, record in stored.values()])
-    return Report(len(set(stored) - before), replaced, skipped)
+    removed = []
+    for key, (there, old) in gave_way.items():
+        if key not in stored:
+            removed.append(f"{there}: gave way")
+            continue
+        where, new = stored[key]
+        if _outcome(old) == _outcome(new):
+            skipped.append(f"{where}: already at {there}")
+        else:
+            replaced.append(f"{where}: replaces the one at {there}")
+    return Report(len(stored.keys() - before.keys()), replaced, skipped, removed)
+
+
+def _group(record: Record) -> tuple[str, int, str, str]:
+    """Return what is replaced together: the results of one model on one suite."""
+    return (record.suite, record.suite_version, record.profile, record.model)
 
 
 @contextmanager

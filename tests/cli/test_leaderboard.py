@@ -50,6 +50,17 @@ def test_adding_again_says_what_is_there_already(pdefm, runs, tmp_path):
     assert err.count("already at") == 11
 
 
+def test_what_gives_way_is_named(pdefm, runs, tmp_path):
+    at = ("--directory", tmp_path / "board")
+    pdefm("leaderboard", "add", runs, *at)
+    path = tmp_path / "fewer" / "records.jsonl"
+    path.parent.mkdir()
+    path.write_text("".join((runs / "smoke/other/records.jsonl").read_text().splitlines(keepends=True)[:-1]))
+    code, out, err = pdefm("leaderboard", "add", path, "--replace", *at)
+    assert (code, out) == (0, "0 added, 0 replaced, 10 already there, 1 removed\n")
+    assert [line for line in err.splitlines() if line.endswith(".jsonl:11: gave way")]
+
+
 def test_a_refused_record_is_named_and_nothing_is_added(pdefm, runs, tmp_path):
     file = runs / "smoke" / "conv-small" / "records.jsonl"
     line = json.loads(make_record(seed=7).line())

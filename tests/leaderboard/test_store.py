@@ -94,6 +94,27 @@ def test_a_failed_record_is_replaced_by_an_outcome_but_a_diverged_one_is_not(boa
         add(board, [run(make_record(seed=1))])
 
 
+def test_all_of_a_model_on_a_suite_gives_way_and_nothing_else_does(board, run):
+    there = (make_record("old", seed=1), make_record("old", profile="lite"), make_record("other"))
+    add(board, [run(make_record("old"), *there)])
+    report = add(board, [run(make_record("old", error=0.2), make_record("old", seed=2))], replace=True)
+    assert (report.added, len(report.replaced), len(report.skipped), len(report.removed)) == (1, 1, 0, 1)
+    assert report.removed == [f"{board}/records/smoke/smoke/old.jsonl:2: gave way"]
+    kept = read(board / "records/smoke/smoke/old.jsonl")
+    assert [(record.seed, record.metrics["relative_l2"]) for record in kept] == [(0, 0.2), (2, 0.1)]
+    assert set(files(board)) == {f"records/smoke/{name}.jsonl" for name in ("lite/old", "smoke/old", "smoke/other")}
+
+
+def test_where_what_replaces_is_refused_nothing_gives_way(board, run):
+    add(board, [run(make_record())])
+    before = files(board)
+    with pytest.raises(RefusedError, match="another outcome"):
+        add(board, [run(make_record(error=0.2)), run(make_record(error=0.3))], replace=True)
+    with pytest.raises(RefusedError):
+        add(board, [run(make_record(error=0.0))], replace=True)
+    assert files(board) == before
+
+
 def test_all_or_nothing(board, run):
     add(board, [run(make_record())])
     before = files(board)
