@@ -13,9 +13,10 @@ from typing import Any
 from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
 from pdebench_fm.arguments import bind, call
+from pdebench_fm.arms import Arm, make_arm
 from pdebench_fm.data.sources import SetSpec, problem_of, specify
 from pdebench_fm.errors import FOREIGN, PdefmError, PluginError, SettingError, UnsupportedError, UsageError
-from pdebench_fm.interfaces import Budget, Split, TransferProtocol
+from pdebench_fm.interfaces import Budget, Split
 from pdebench_fm.jobs import PRETRAINING, SCORE, Job, ModelSpec, Pair, Plan, Row, Weights
 from pdebench_fm.messages import named, show
 from pdebench_fm.plugins import Registry
@@ -83,6 +84,7 @@ class _Planner:
         self.seeds = seeds
         self.suite, self.profile = plan.suite, plan.profile
         self.model = plan.model.make(registry)
+        self.arms = {arm.name: arm for arm in _arms(self.suite, self.profile, registry)}
         self.pretrained: dict[str, Job] = {}
         self.specified: dict[tuple[str, Split, int], SetSpec] = {}
 
@@ -106,23 +108,21 @@ class _Planner:
 
     def _add_arm(self, task: Task, name: str, refusal: str | None) -> None:
         """Add the rows of one protocol on one task."""
-        entry = self.registry.get("protocols", name)
-        protocol: TransferProtocol = self.registry.load("protocols", name)()
-        refusal = refusal or protocol.refuses(self.model)
-        if protocol.starts_from == "pretrained":
+        arm = self.arms[name]
+        refusal = refusal or arm.refusal_of(self.model)
+        if arm.starts_from == "pretrained":
             refusal = refusal or self._refusal_of_pretraining(task)
-        named = {"name": name, "version": entry.version}
-        for examples, seed in _cells(protocol, self.profile, self.seeds):
+        for examples, seed in arm.cells(self.seeds):
             self.plan.rows.append(
                 Row(
-                    job=self._point(task, protocol, named, examples, seed, refusal),
+                    job=self._point(task, arm, examples, seed, refusal),
                     kind="point",
                     task=task.name,
                     shift=task.shift,
                     protocol=name,
                     examples=examples,
                     seed=seed,
-                    pretraining=self._pretraining_id(task, protocol),
+                    pretraining=self._pretraining_id(task, arm),
                     unsupported=refusal or "",
                 )
             )
@@ -130,8 +130,7 @@ class _Planner:
     def _point(
         self,
         task: Task,
-        protocol: TransferProtocol,
-        named: dict[str, str],
+        arm: Arm,
         examples: int,
         seed: int,
         refusal: str | None,
@@ -142,9 +141,9 @@ class _Planner:
             "validation": self._sets([task.downstream], "validation", self.profile.downstream_validation),
             "test": self._sets([task.downstream], "test", self.profile.examples.test),
         }
-        start, parents = self._start(task, protocol, sets["train"], refusal)
+        start, parents = self._start(task, arm, sets["train"], refusal)
         own = {
-            "protocol": named,
+            "protocol": {"name": arm.name, "version": arm.version},
             "start": start,
             "train": {
                 "sets": _described(sets["train"]) if examples else [],
@@ -152,8 +151,8 @@ class _Planner:
             },
             "seed": seed,
         }
-        budget = self._downstream_budget(protocol) if examples else None
-        label = f"{task.name} · {named['name']} · N={examples}" + (f" · seed {seed}" if self.seeds > 1 else "")
+        budget = self._downstream_budget(arm) if examples else None
+        label = f"{task.name} · {arm.name} · N={examples}" + (f" · seed {seed}" if self.seeds > 1 else "")
         return self._tuned(own, sets, budget, label, parents, add=refusal is None)
 
     def _tuned(
@@ -208,11 +207,11 @@ class _Planner:
         return point
 
     def _start(
-        self, task: Task, protocol: TransferProtocol, pool: Sequence[SetSpec], refusal: str | None
+        self, task: Task, arm: Arm, pool: Sequence[SetSpec], refusal: str | None
     ) -> tuple[dict[str, Any], tuple[str, ...]]:
         """Describe what a downstream fit starts from, and the job it waits for."""
         problem = self._problem(pool)
-        if protocol.starts_from == "initialised":
+        if arm.starts_from == "initialised":
             return {"from": "initialised", "problem": problem.describe()}, ()
         if not self.model.learns_from_pretraining:
             return {"from": "released", "problem": problem.describe()}, ()
@@ -247,8 +246,8 @@ class _Planner:
             self.pretrained[name] = point
         return point
 
-    def _pretraining_id(self, task: Task, protocol: TransferProtocol) -> str | None:
-        if protocol.starts_from != "pretrained" or task.pretraining not in self.pretrained:
+    def _pretraining_id(self, task: Task, arm: Arm) -> str | None:
+        if arm.starts_from != "pretrained" or task.pretraining not in self.pretrained:
             return None
         return self.pretrained[task.pretraining].id
 
@@ -268,10 +267,10 @@ class _Planner:
     def _problem(self, sets: Sequence[SetSpec]) -> Problem:
         return Problem.union(problem_of(spec, self.registry) for spec in sets)
 
-    def _downstream_budget(self, protocol: TransferProtocol) -> Budget:
+    def _downstream_budget(self, arm: Arm) -> Budget:
         """Epochs of fine-tuning for every arm; one that starts untrained may search other rates."""
         training, tuning = self.profile.training, self.profile.fine_tuning
-        rates = tuning.learning_rates if protocol.starts_from == "pretrained" else self.profile.scratch_rates
+        rates = tuning.learning_rates if arm.starts_from == "pretrained" else self.profile.scratch_rates
         return _budget(tuning.epochs, tuning.steps, tuning.batch_size or training.batch_size, rates)
 
     def _asked(self, method: str, *arguments: Any) -> Any:
@@ -331,19 +330,16 @@ class _Planner:
 def expected_rows(suite: Suite, profile_name: str, registry: Registry) -> Iterator[tuple[str, str, int, int]]:
     """Every (task, protocol, examples, seed) that a complete set of records has, whatever the model."""
     profile = suite.profile(profile_name)
+    arms = _arms(suite, profile, registry)
     for task in suite.tasks:
-        for name in suite.protocols:
-            protocol: TransferProtocol = registry.load("protocols", name)()
-            for examples, seed in _cells(protocol, profile, profile.seeds):
-                yield task.name, name, examples, seed
+        for arm in arms:
+            for examples, seed in arm.cells(profile.seeds):
+                yield task.name, arm.name, examples, seed
 
 
-def _cells(protocol: TransferProtocol, profile: Profile, seeds: int) -> Iterator[tuple[int, int]]:
-    """Every (examples, seed) of one arm on one task."""
-    for examples in protocol.sizes(profile.examples.downstream):
-        # Without downstream examples a pre-trained model is the same whatever the seed: one row says it all.
-        same = examples == 0 and protocol.starts_from == "pretrained"
-        yield from ((examples, seed) for seed in range(1 if same else seeds))
+def _arms(suite: Suite, profile: Profile, registry: Registry) -> list[Arm]:
+    counts = profile.examples
+    return [make_arm(name, counts.downstream, counts.pool_size, registry) for name in suite.protocols]
 
 
 def _budget(epochs: int | None, steps: int | None, batch_size: int, rates: Sequence[float]) -> Budget:

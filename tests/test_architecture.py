@@ -22,7 +22,7 @@ LAYERS = (
     ("data.combine", "data.sampled", "data.hdf5", "yaml_source"),
     ("suite",),
     ("data.sources",),
-    ("jobs", "plan"),
+    ("arms", "jobs", "plan"),
     ("training", "records", "execution", "provenance", "job_store"),
     ("evaluation", "probes", "group", "shift"),
     ("scoring", "curves"),
