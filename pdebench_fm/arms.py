@@ -1,21 +1,19 @@
-"""The arms of a suite: what each of its transfer protocols says of itself, asked once and checked.
-
-Protocols may be somebody else's, so whatever one raises or returns ends in one line that names it.
-"""
+"""The arms of a suite: what each of its transfer protocols, which may be somebody else's, says of itself, checked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Literal, TypeVar
+from typing import Literal
 
-from pdebench_fm.errors import FOREIGN, PdefmError, PluginError
+from pdebench_fm.errors import PluginError
+from pdebench_fm.foreign import asked, reason_given
 from pdebench_fm.interfaces import OperatorModel, TransferProtocol
-from pdebench_fm.messages import named, show
+from pdebench_fm.messages import show
 from pdebench_fm.plugins import Registry
 
-_T = TypeVar("_T")
+Start = Literal["pretrained", "initialised"]
 
 
 @dataclass(frozen=True)
@@ -23,12 +21,16 @@ class Arm:
     """A transfer protocol on the sizes of one profile.
 
     Args:
+        name: of the protocol.
+        version: of the protocol.
+        starts_from: see `TransferProtocol.starts_from`.
         sizes: the N at which it is scored, rising.
+        protocol: made once.
     """
 
     name: str
     version: str
-    starts_from: Literal["pretrained", "initialised"]
+    starts_from: Start
     sizes: tuple[int, ...]
     protocol: TransferProtocol
 
@@ -43,10 +45,9 @@ class Arm:
         """Why the protocol cannot use a model, if it cannot.
 
         Raises:
-            PluginError: the protocol raises something that is not ours.
+            PluginError: the protocol gives no answer.
         """
-        reason = _asked(self.name, "refuses", lambda: self.protocol.refuses(model))
-        return None if reason is None else str(reason)
+        return reason_given(f"protocol {self.name!r}: refuses", lambda: self.protocol.refuses(model))
 
 
 def make_arm(name: str, downstream: Sequence[int], pool: int, registry: Registry) -> Arm:
@@ -62,26 +63,34 @@ def make_arm(name: str, downstream: Sequence[int], pool: int, registry: Registry
         UnknownNameError: nobody registered it.
         PluginError: it cannot be made, or says something that cannot be.
     """
+    who = f"protocol {name!r}"
     version = registry.get("protocols", name).version
-    protocol = _asked(name, "cannot be made", registry.load("protocols", name))
-    starts_from = _asked(name, "starts_from", lambda: protocol.starts_from)
-    if starts_from not in ("pretrained", "initialised"):
-        raise PluginError(
-            f"protocol {name!r}: starts_from must be 'pretrained' or 'initialised', got {show(starts_from)}"
-        )
-    said = _asked(name, "sizes", lambda: list(protocol.sizes(downstream)))
+    protocol: TransferProtocol = asked(f"{who}: cannot be made", registry.load("protocols", name))
+    return Arm(name, version, start_of(who, protocol), sizes_of(who, protocol, downstream, pool), protocol)
+
+
+def start_of(who: str, protocol: TransferProtocol) -> Start:
+    """Return what a protocol starts from.
+
+    Raises:
+        PluginError: it is neither of the two.
+    """
+    start = asked(f"{who}: starts_from", lambda: protocol.starts_from)
+    if start not in ("pretrained", "initialised"):
+        raise PluginError(f"{who}: starts_from must be 'pretrained' or 'initialised', got {show(start)}")
+    return start
+
+
+def sizes_of(who: str, protocol: TransferProtocol, downstream: Sequence[int], pool: int) -> tuple[int, ...]:
+    """Return the numbers of downstream examples at which a protocol is scored.
+
+    Raises:
+        PluginError: there are none, they do not rise from 0 up, or there are not so many examples to draw from.
+    """
+    said = asked(f"{who}: sizes", lambda: list(protocol.sizes(downstream)))
     sizes = tuple(int(size) for size in said if isinstance(size, Integral) and not isinstance(size, bool))
-    if len(sizes) < len(said) or list(sizes) != sorted({size for size in sizes if size >= 0}):
-        raise PluginError(f"protocol {name!r}: sizes must be rising whole numbers from 0 up, got {show(said)}")
-    if sizes and sizes[-1] > pool:
-        raise PluginError(f"protocol {name!r}: sizes must be at most {pool}, the size of the pool, got {sizes[-1]}")
-    return Arm(name, version, starts_from, sizes, protocol)
-
-
-def _asked(name: str, what: str, ask: Callable[[], _T]) -> _T:
-    try:
-        return ask()
-    except PdefmError:
-        raise
-    except FOREIGN as error:
-        raise PluginError(f"protocol {name!r}: {what}: {named(error)}") from error
+    if not said or len(sizes) < len(said) or list(sizes) != sorted({size for size in sizes if size >= 0}):
+        raise PluginError(f"{who}: sizes must be rising whole numbers from 0 up, at least one, got {show(said)}")
+    if sizes[-1] > pool:
+        raise PluginError(f"{who}: sizes must be at most {pool}, the size of the pool, got {sizes[-1]}")
+    return sizes

@@ -6,11 +6,8 @@ import statistics
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from pdebench_fm.curves import FINE_TUNE, ZERO_SHOT
+from pdebench_fm.curves import SCORED
 from pdebench_fm.records import Cell, Record
-
-SCORED = (ZERO_SHOT, FINE_TUNE)
-"""The arms that use the pre-training; a model is scored by them, and `scratch` is what it is compared with."""
 
 IGNORED_BELOW = 0.05
 """A model whose error changes by less where coefficients are exchanged is flagged: it does not use them."""
@@ -43,9 +40,16 @@ class CoefficientUse:
 
 
 def coefficient_use(points: Iterable[Record], planned: Collection[Cell]) -> CoefficientUse | None:
-    """Return what the planned points of the scored arms of one model say; None where one of them lacks the measurement.
+    """Return what the planned points of the scored arms of one model say together.
 
-    Points beyond the plan do not count, so that none can be added to pass.
+    Points beyond the plan do not count, so that none can be added to pass; nor do those without a score.
+
+    Args:
+        points: records of one model on one suite, version and profile.
+        planned: the cells of the suite.
+
+    Returns:
+        None where no point has a score, or where one that has lacks the measurement.
     """
     scored = (r for r in points if r.kind == "point" and r.protocol in SCORED and r.cell in planned)
     found = [record.coefficient_rise for record in scored if record.status == "ok"]

@@ -24,6 +24,8 @@ METRIC = PRIMARY
 """The metric that curves, tables, figures and the leaderboard show: mean relative L2 error over the test set."""
 
 ZERO_SHOT, FINE_TUNE, SCRATCH = "zero-shot", "fine-tune", "scratch"
+SCORED = (ZERO_SHOT, FINE_TUNE)
+"""The arms that use the pre-training; a model is scored by them, and `SCRATCH` is what it is compared with."""
 RESAMPLES = 1000
 
 _EXACT, _MORE, _AT_MOST = 0, 1, -1

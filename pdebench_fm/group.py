@@ -10,13 +10,14 @@ from __future__ import annotations
 import atexit
 import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-from pdebench_fm.errors import RunError, UsageError
+from pdebench_fm.errors import PdefmError, RunError, UsageError
 from pdebench_fm.execution import end_with, interrupts_held_back, thread_variables
 from pdebench_fm.memory import keep_freed_memory
 
@@ -176,7 +177,10 @@ def _follower(follow: Follow, port: int, rank: int, count: int, device: str, thr
     distributed.init_process_group(
         _backend(device), store=store, rank=rank, world_size=count, timeout=_PATIENCE, device_id=_bound(device, rank)
     )
-    follow(Group(rank, count, rank), device_of(device, rank))
+    try:
+        follow(Group(rank, count, rank), device_of(device, rank))
+    except PdefmError as error:
+        sys.exit(f"pdefm: {error}")  # a line on standard error; the leader ends the run
     distributed.destroy_process_group()
 
 

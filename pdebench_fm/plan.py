@@ -15,10 +15,11 @@ from pydantic import FiniteFloat, TypeAdapter, ValidationError
 from pdebench_fm.arguments import bind, call
 from pdebench_fm.arms import Arm, make_arm
 from pdebench_fm.data.sources import SetSpec, problem_of, specify
-from pdebench_fm.errors import FOREIGN, PdefmError, PluginError, SettingError, UnsupportedError, UsageError
+from pdebench_fm.errors import PluginError, SettingError, UnsupportedError, UsageError
+from pdebench_fm.foreign import asked, reason_given
 from pdebench_fm.interfaces import Budget, Split
 from pdebench_fm.jobs import PRETRAINING, SCORE, Job, ModelSpec, Pair, Plan, Row, Weights
-from pdebench_fm.messages import named, show
+from pdebench_fm.messages import show
 from pdebench_fm.plugins import Registry
 from pdebench_fm.problem import Problem
 from pdebench_fm.suite import Profile, Suite, Task
@@ -41,13 +42,9 @@ def model_spec(registry: Registry, name: str, overrides: Mapping[str, Any] | Non
     factory = registry.load("models", name)
     arguments = bind(factory, {**entry.arguments, **(overrides or {})})
     try:
-        call(factory, arguments)
+        asked(f"model {name!r} of plugin {registry.owner('models', name)}", lambda: call(factory, arguments))
     except SettingError as error:
         raise SettingError(f"model {name}: {error.setting}", error.message) from None
-    except PdefmError:
-        raise
-    except FOREIGN as error:
-        raise PluginError(f"model {name!r} of plugin {registry.owner('models', name)}: {named(error)}") from error
     return ModelSpec(name, entry.family or name, entry.version, arguments)
 
 
@@ -84,7 +81,6 @@ class _Planner:
         self.seeds = seeds
         self.suite, self.profile = plan.suite, plan.profile
         self.model = plan.model.make(registry)
-        self.arms = {arm.name: arm for arm in _arms(self.suite, self.profile, registry)}
         self.pretrained: dict[str, Job] = {}
         self.specified: dict[tuple[str, Split, int], SetSpec] = {}
 
@@ -95,20 +91,20 @@ class _Planner:
             self.plan.refusal = f"{self.plan.model.name} cannot take this suite: {reasons[0]}"
             if not self.suite.family:
                 raise UnsupportedError(self.plan.refusal)
+        arms = _arms(self.suite, self.profile, self.registry)
         for task in self.suite.tasks:
             if self.plan.weights is None:
                 self.plan.pairs[task.name] = self._pair(task)
-            for name in self.suite.protocols:
-                self._add_arm(task, name, direct[task.name])
+            for arm in arms:
+                self._add_arm(task, arm, direct[task.name])
 
     def _pair(self, task: Task) -> Pair:
         counts = self.profile.examples
         source = self._sets(self.suite.pretraining[task.pretraining], PRETRAINING, counts.pretraining)
         return Pair(source, self._sets([task.downstream], "test", counts.test))
 
-    def _add_arm(self, task: Task, name: str, refusal: str | None) -> None:
+    def _add_arm(self, task: Task, arm: Arm, refusal: str | None) -> None:
         """Add the rows of one protocol on one task."""
-        arm = self.arms[name]
         refusal = refusal or arm.refusal_of(self.model)
         if arm.starts_from == "pretrained":
             refusal = refusal or self._refusal_of_pretraining(task)
@@ -119,7 +115,7 @@ class _Planner:
                     kind="point",
                     task=task.name,
                     shift=task.shift,
-                    protocol=name,
+                    protocol=arm.name,
                     examples=examples,
                     seed=seed,
                     pretraining=self._pretraining_id(task, arm),
@@ -273,25 +269,11 @@ class _Planner:
         rates = tuning.learning_rates if arm.starts_from == "pretrained" else self.profile.scratch_rates
         return _budget(tuning.epochs, tuning.steps, tuning.batch_size or training.batch_size, rates)
 
-    def _asked(self, method: str, *arguments: Any) -> Any:
-        """Call a method of the model.
-
-        Raises:
-            PluginError: it raises something that is not ours.
-        """
-        try:
-            return getattr(self.model, method)(*arguments)
-        except PdefmError:
-            raise
-        except FOREIGN as error:
-            raise PluginError(f"model {self.plan.model.name!r}: {method}: {named(error)}") from error
-
     def _unsupported(self, problem: Problem) -> str | None:
-        reason = self._asked("supports", problem)
-        return None if reason is None else str(reason)
+        return reason_given(f"model {self.plan.model.name!r}: supports", lambda: self.model.supports(problem))
 
     def _search_space(self, budget: Budget) -> list[dict[str, float]]:
-        found = self._asked("search_space", budget)
+        found = asked(f"model {self.plan.model.name!r}: search_space", lambda: self.model.search_space(budget))
         try:
             return _SEARCH_SPACE.validate_python([dict(tried) for tried in found], strict=True)
         except (TypeError, ValueError, ValidationError):

@@ -57,10 +57,18 @@ class Perform:
         return self._worker.perform(job, report)
 
     def follow(self, group: Group, device: str) -> None:
-        """Take part in every trial that the leader of the group announces."""
+        """Take part in every trial that the leader of the group announces.
+
+        Raises:
+            RunError: a fit broke off here; the leader waits for this process, or has broken off, too.
+        """
         worker = Worker(self.plan, self.registry, self.output, device, group)
         while (job_id := group.hear()) is not None:
-            worker.take_part(self.plan.jobs[job_id])
+            job = self.plan.jobs[job_id]
+            try:
+                worker.take_part(job)
+            except FOREIGN as error:
+                raise RunError(quoted(f"{job.label}: process {group.rank}: {named(error)}")) from error
 
     @cached_property
     def _worker(self) -> Worker:
@@ -143,10 +151,16 @@ class Worker:
             self._store.workspace(job.id), self._device, description["precision"], progress, rank, ranks
         )
         budget = budget_of(description)
-        if description["protocol"]["name"] == PRETRAINING:
-            return model.fit(train, validation, budget, trial, context)
-        protocol: TransferProtocol = self._registry.load("protocols", description["protocol"]["name"])()
-        return protocol.adapt(model, train, validation, budget, trial, context)
+        name = description["protocol"]["name"]
+        if name == PRETRAINING:
+            report: object = model.fit(train, validation, budget, trial, context)
+        else:
+            protocol: TransferProtocol = self._registry.load("protocols", name)()
+            report = protocol.adapt(model, train, validation, budget, trial, context)
+        if not isinstance(report, FitReport):
+            asked = "fit" if name == PRETRAINING else f"adapt of protocol {name!r}"
+            raise TypeError(f"{asked} must return a FitReport, got {show(report)}")
+        return report
 
     def _fit(self, job: Job, progress: Callable[[Progress], None]) -> Outcome:
         self._store.workspace(job.id).mkdir(exist_ok=True)

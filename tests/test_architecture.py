@@ -14,7 +14,7 @@ CORE = ROOT / "pdebench_fm"
 
 # Each layer may import those above it, and itself.
 LAYERS = (
-    ("errors", "messages", "files"),
+    ("errors", "messages", "files", "foreign"),
     ("problem", "identity", "streams", "memory"),
     ("interfaces",),
     ("hookspecs",),

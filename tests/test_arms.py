@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -34,12 +35,13 @@ def test_sizes_of_numpy_are_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("sizes", lambda *_: 1 / 0, "sizes: ZeroDivisionError: division by zero"),
         ("sizes", lambda *_: sys.exit("no licence"), "sizes: SystemExit: no licence"),
-        ("sizes", lambda *_: [32, 8], r"sizes must be rising whole numbers from 0 up, got \[32, 8\]"),
-        ("sizes", lambda *_: [8, 8], r"sizes must be rising whole numbers from 0 up, got \[8, 8\]"),
-        ("sizes", lambda *_: [-1], r"sizes must be rising whole numbers from 0 up, got \[-1\]"),
-        ("sizes", lambda *_: [True], r"sizes must be rising whole numbers from 0 up, got \[true\]"),
+        ("sizes", lambda *_: [32, 8], r"sizes must be rising whole numbers from 0 up, at least one, got \[32, 8\]"),
+        ("sizes", lambda *_: [8, 8], r"sizes must be rising whole numbers from 0 up, at least one, got \[8, 8\]"),
+        ("sizes", lambda *_: [-1], r"sizes must be rising whole numbers from 0 up, at least one, got \[-1\]"),
+        ("sizes", lambda *_: [True], r"sizes must be rising whole numbers from 0 up, at least one, got \[true\]"),
         ("sizes", lambda *_: ["8"], "sizes must be rising whole numbers from 0 up"),
         ("sizes", lambda *_: [8, 65], "sizes must be at most 64, the size of the pool, got 65"),
+        ("sizes", lambda *_: [], "sizes must be rising whole numbers from 0 up, at least one, got "),
         ("sizes", lambda *_: None, "sizes: TypeError"),
         ("starts_from", "somewhere", "starts_from must be 'pretrained' or 'initialised', got 'somewhere'"),
         ("__init__", lambda _: 1 / 0, "cannot be made: ZeroDivisionError"),
@@ -53,9 +55,19 @@ def test_what_cannot_be_is_one_line_that_names_the_protocol(
         make_arm("fine-tune", SIZES, 64, registry())
 
 
-def test_a_refusal_that_raises_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FineTune, "refuses", lambda *_: 1 / 0)
-    with pytest.raises(PluginError, match=r"^protocol 'fine-tune': refuses: ZeroDivisionError: division by zero$"):
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (lambda: 1 / 0, ": ZeroDivisionError: division by zero"),
+        (lambda: "", " must return None or the reason as a text, got ''"),
+        (lambda: False, " must return None or the reason as a text, got false"),
+    ],
+)
+def test_a_refusal_is_a_reason_or_none(
+    monkeypatch: pytest.MonkeyPatch, answer: Callable[[], object], says: str
+) -> None:
+    monkeypatch.setattr(FineTune, "refuses", lambda *_: answer())
+    with pytest.raises(PluginError, match=f"^protocol 'fine-tune': refuses{says}$"):
         make_arm("fine-tune", SIZES, 64, registry()).refusal_of(Zero())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -62,6 +63,16 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
 def test_a_follower_that_cannot_start_is_told_at_once() -> None:
     with pytest.raises(RunError, match="ended with exit code"), gathered(2, "cpu", 1, _unpicklable_there):
         pass
+
+
+def test_a_follower_whose_fit_breaks_off_leaves_a_line_and_no_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    with suppress(RuntimeError), gathered(2, "cpu", 1, _break_off) as group:  # of gloo, where one end is closed
+        group.announce("a trial")
+    assert capfd.readouterr().err == "pdefm: a trial: no room\n"
+
+
+def _break_off(group: Group, device: str) -> None:
+    raise RunError(f"{group.hear()}: no room")
 
 
 def test_a_follower_that_does_not_end_is_ended_when_all_is_done(monkeypatch: pytest.MonkeyPatch) -> None:

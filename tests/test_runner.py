@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pdefm_transfer.protocols import FineTune
 
 from pdebench_fm import records
 from pdebench_fm.errors import PluginError
@@ -19,7 +20,7 @@ from pdebench_fm.hookspecs import MetricEntry
 from pdebench_fm.interfaces import FitReport, Progress
 from pdebench_fm.interfaces.executor import Report
 from pdebench_fm.jobs import Job, Plan
-from pdebench_fm.plan import make_plan, model_spec
+from pdebench_fm.plan import expected_rows, make_plan, model_spec
 from pdebench_fm.plugins import Registry
 from pdebench_fm.runner import RunResult, Silent, run_plan
 from pdebench_fm.suite import load_suite
@@ -403,6 +404,7 @@ def test_without_the_main_score_nothing_is_done(
         (lambda: FitReport(epochs=-1), "ValueError: epochs of a fit must be a whole number of at least 0, got -1"),
         (lambda: FitReport(train_seconds=math.nan), "ValueError: train_seconds of a fit must be at least 0"),
         (lambda: sys.exit("no licence"), "SystemExit: no licence"),
+        (lambda: None, "TypeError: fit must return a FitReport, got nothing"),  # type: ignore[arg-type, return-value]
     ],
 )
 def test_what_no_record_could_take_fails_the_job_and_says_why(
@@ -448,6 +450,7 @@ def test_what_listens_to_progress_ends_the_run_and_not_a_job(tmp_path: Path, reg
     ("name", "value", "says"),
     [
         ("supports", lambda *_: 1 / 0, "model 'toy': supports: ZeroDivisionError: division by zero"),
+        ("supports", lambda *_: "", "model 'toy': supports must return None or the reason as a text, got ''"),
         (
             "search_space",
             lambda *_: [{"optimizer": "adam"}],
@@ -463,6 +466,28 @@ def test_what_a_model_does_wrong_while_a_run_is_planned_is_one_line(
     monkeypatch.setattr(Toy, name, value)
     with pytest.raises(PluginError, match=says):
         plan_of(tmp_path, registry)
+
+
+def test_what_a_protocol_does_wrong_is_one_line_for_a_run_and_for_what_its_records_are_held_to(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(tmp_path, registry)
+    monkeypatch.setattr(FineTune, "sizes", lambda *_: 1 / 0)
+    says = "^protocol 'fine-tune': sizes: ZeroDivisionError: division by zero$"
+    with pytest.raises(PluginError, match=says):
+        plan_of(tmp_path, registry)
+    with pytest.raises(PluginError, match=says):
+        list(expected_rows(plan.suite, plan.profile_name, registry))
+
+
+def test_a_protocol_whose_adapt_returns_nothing_fails_its_points_and_is_named(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FineTune, "adapt", lambda *_: None)
+    result = run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs")
+    failed = [record for record in result.records if record.status != "ok"]
+    assert {record.protocol for record in failed} == {"fine-tune"}
+    assert "TypeError: adapt of protocol 'fine-tune' must return a FitReport, got nothing" in failed[0].reason
 
 
 def test_the_newest_run_is_what_the_file_shows_even_where_it_only_reused_jobs(

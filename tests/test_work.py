@@ -9,7 +9,7 @@ from pdebench_fm.group import Group
 from pdebench_fm.jobs import Job
 from pdebench_fm.plan import make_plan, model_spec
 from pdebench_fm.suite import load_suite
-from pdebench_fm.work import Worker
+from pdebench_fm.work import Perform, Worker
 from tests.support.installed import with_toy
 from tests.support.toy import Toy, toy_suite
 
@@ -21,6 +21,13 @@ class Leader(Group):
 
     def announce(self, job_id: str | None) -> None:
         return
+
+
+class Follower(Group):
+    """Hears of one trial, whatever it is."""
+
+    def hear(self) -> str | None:
+        return LABEL
 
 
 @pytest.fixture
@@ -53,3 +60,13 @@ def test_what_one_process_of_a_group_raises_ends_the_run_since_the_others_wait_f
         leader.perform(trial, lambda progress: None)
     assert "ValueError: no\nroom" in (tmp_path / "jobs" / trial.id / "failure.log").read_text()
     assert not (tmp_path / "jobs" / trial.id / "result.json").exists()
+
+
+def test_what_another_process_of_a_group_raises_is_one_line_that_names_it(
+    broken: tuple[Worker, Worker, Job], tmp_path: Path
+) -> None:
+    alone, _, trial = broken
+    perform = Perform(alone._plan, with_toy(), tmp_path, "cpu")
+    perform.plan.jobs[LABEL] = trial
+    with pytest.raises(RunError, match=rf"^{LABEL}: process 1: ValueError: no room$"):
+        perform.follow(Follower(1, 2), "cpu")

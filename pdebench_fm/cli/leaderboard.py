@@ -43,7 +43,8 @@ def leaderboard() -> None:
 @click.option(
     "--replace",
     is_flag=True,
-    help="All there is of the same suite, version, profile and model gives way, e.g. to a new version of the model.",
+    help="What is there of the same suite, version, profile and model, and not in RUNS, gives way: for a model's next "
+    "version.",
 )
 @_directory
 @_suites
@@ -151,5 +152,5 @@ def _cells(suite: Suite, profile: str) -> Collection[Cell] | None:
 
     try:
         return {Cell(*row) for row in expected_rows(suite, profile, registry())}
-    except PdefmError:  # no such profile, or a protocol that is not installed
+    except UsageError:  # no such profile, or a protocol that is not installed; one that is broken is said
         return None

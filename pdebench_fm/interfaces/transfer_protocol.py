@@ -20,7 +20,10 @@ class TransferProtocol(ABC):
 
     @abstractmethod
     def sizes(self, downstream: Sequence[int]) -> Sequence[int]:
-        """The numbers of downstream training examples at which this arm is scored, given the suite's."""
+        """The numbers of downstream training examples at which this arm is scored, given the suite's.
+
+        At least one, rising, from 0 up to what the suite has to draw from.
+        """
 
     def refuses(self, model: OperatorModel) -> str | None:
         """Return None where the protocol can use the model, otherwise one line saying why not."""

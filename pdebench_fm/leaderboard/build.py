@@ -9,8 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from pdebench_fm.coefficient_use import SCORED
-from pdebench_fm.curves import MeanFactor
+from pdebench_fm.curves import SCORED, MeanFactor
 from pdebench_fm.errors import RecordError
 from pdebench_fm.leaderboard.audit import Verify, refusals
 from pdebench_fm.leaderboard.standing import Group, Planned, Standing, group, standings

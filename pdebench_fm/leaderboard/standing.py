@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
-from pdebench_fm.coefficient_use import SCORED, coefficient_use
+from pdebench_fm.coefficient_use import coefficient_use
 from pdebench_fm.curves import (
     FINE_TUNE,
     METRIC,
+    SCORED,
     SCRATCH,
     MeanFactor,
     Saving,
@@ -44,7 +45,7 @@ class Standing:
         scratch_seconds: training of all other arms.
         reason: why there is no score; empty where there is one.
         diverged: whether a cell diverged.
-        coefficient_rise: `CoefficientUse.rise`; None unless it was measured at every planned point of the scored arms.
+        coefficient_rise: `CoefficientUse.rise`; None unless measured wherever a planned, scored point has a score.
         ignores_coefficients: `CoefficientUse.ignored`.
     """
 

@@ -42,9 +42,9 @@ class Report:
 
     Args:
         added: how many records are new.
-        replaced: failed records that now have an outcome, and those of the same job where all give way.
+        replaced: failed records that now have an outcome.
         skipped: records that were there already, with the same score.
-        removed: records that gave way and have no successor.
+        removed: records that gave way, with ``replace``.
     """
 
     added: int = 0
@@ -89,8 +89,8 @@ def add(directory: Path, runs: Sequence[Path], verify: Verify | None = None, *, 
         directory: the leaderboard's folder; made where it does not exist.
         runs: records.jsonl files, or folders searched for them.
         verify: a further check, e.g. against the plans of the suites named.
-        replace: whether all there is of the same suite, version, profile and model gives way, e.g. to the results of
-            a model's next version.
+        replace: whether what is there of the same suite, version, profile and model, and not in ``runs``, gives way,
+            e.g. to the results of a model's next version. The same job with another outcome stays refused.
 
     Raises:
         RefusedError: some record cannot stand on the leaderboard.
@@ -102,10 +102,10 @@ def add(directory: Path, runs: Sequence[Path], verify: Verify | None = None, *, 
 
 def _add(directory: Path, runs: Sequence[Path], verify: Verify | None, replace: bool) -> Report:
     before = {record.key: (where, record) for where, record in located(directory, load(directory))}
-    incoming = list(collect(runs))
-    groups = {_group(record) for _, record in incoming} if replace else set()
-    gave_way = {key: known for key, known in before.items() if _group(known[1]) in groups}
-    stored = {key: known for key, known in before.items() if key not in gave_way}
+    incoming = collect(runs)
+    kept, groups = {record.key for _, record in incoming}, {_group(record) for _, record in incoming}
+    gone = {key for key, (_, old) in before.items() if replace and key not in kept and _group(old) in groups}
+    stored = {key: known for key, known in before.items() if key not in gone}
     replaced, skipped, refused = [], [], []
     for where, record in incoming:
         known = stored.get(record.key)
@@ -122,16 +122,7 @@ def _add(directory: Path, runs: Sequence[Path], verify: Verify | None, replace: 
     if refused:
         raise RefusedError("nothing added", refused)
     write(directory, [record for _, record in stored.values()])
-    removed = []
-    for key, (there, old) in gave_way.items():
-        if key not in stored:
-            removed.append(f"{there}: gave way")
-            continue
-        where, new = stored[key]
-        if _outcome(old) == _outcome(new):
-            skipped.append(f"{where}: already at {there}")
-        else:
-            replaced.append(f"{where}: replaces the one at {there}")
+    removed = [f"{where}: gave way" for key, (where, _) in before.items() if key in gone]
     return Report(len(stored.keys() - before.keys()), replaced, skipped, removed)
 
 

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
+from unittest.mock import create_autospec
 
-from pdebench_fm.interfaces import TransferProtocol
-from pdebench_fm.testing.claims import Check, claims, expect, parametrised, registered
+from pdebench_fm.arms import sizes_of, start_of
+from pdebench_fm.errors import PluginError
+from pdebench_fm.foreign import reason_given
+from pdebench_fm.interfaces import OperatorModel, TransferProtocol
+from pdebench_fm.testing.claims import Check, ConformanceError, claims, parametrised, registered
 
 
 def protocol_checks(name: str) -> Callable[[Callable[..., Any]], Any]:
@@ -25,15 +31,36 @@ def checks_of_protocol(name: str) -> Iterator[tuple[str, Check]]:
 
 
 def check_sizes_are_counts(protocol: TransferProtocol) -> None:
-    """Sizes are distinct, increasing counts: zero or sizes of the suite."""
-    sizes = list(protocol.sizes([8, 32]))
-    expect(len(sizes) > 0, "sizes must name at least one number of examples")
-    expect(sizes == sorted(set(sizes)) and min(sizes) >= 0, f"sizes must increase from 0 up, got {sizes}")
+    """Sizes are counts, at least one, that rise from 0 up to what there is to draw from."""
+    with _as_in_a_run():
+        sizes_of("the protocol", protocol, (8, 32), pool=64)
 
 
 def check_start_is_known(protocol: TransferProtocol) -> None:
     """It starts from the pre-trained or from an initialised model."""
-    expect(protocol.starts_from in ("pretrained", "initialised"), f"starts_from is {protocol.starts_from!r}")
+    with _as_in_a_run():
+        start_of("the protocol", protocol)
 
 
-PROTOCOL_CHECKS: tuple[Callable[[TransferProtocol], None], ...] = (check_sizes_are_counts, check_start_is_known)
+def check_refuses_says_why(protocol: TransferProtocol) -> None:
+    """Asked whether it can use a model that can be fitted further, and one that cannot, it gives a reason or None."""
+    for warm in (True, False):
+        model = create_autospec(OperatorModel, instance=True, warm_starts=warm)
+        with _as_in_a_run():
+            reason_given("the protocol: refuses", partial(protocol.refuses, model))
+
+
+@contextmanager
+def _as_in_a_run() -> Iterator[None]:
+    """What a run would refuse fails the check."""
+    try:
+        yield
+    except PluginError as error:
+        raise ConformanceError(str(error)) from error
+
+
+PROTOCOL_CHECKS: tuple[Callable[[TransferProtocol], None], ...] = (
+    check_sizes_are_counts,
+    check_start_is_known,
+    check_refuses_says_why,
+)

@@ -1,10 +1,12 @@
 import json
 
 import pytest
+from pdefm_transfer.protocols import FineTune
 
 from pdebench_fm.cli import main
 from pdebench_fm.cli.leaderboard import planned_cells
 from pdebench_fm.cli.run import run
+from pdebench_fm.errors import PluginError
 from pdebench_fm.leaderboard.store import write
 from pdebench_fm.plan import make_plan, model_spec
 from pdebench_fm.plugins import registry
@@ -40,6 +42,15 @@ def test_add_build_check_from_nothing(pdefm, runs, tmp_path):
     code, out, _ = pdefm("leaderboard", "build", *at)
     assert (code, len(out.splitlines())) == (0, 2)
     assert pdefm("leaderboard", "check", *at)[0] == 0
+
+
+def test_a_protocol_that_is_broken_here_takes_no_rank_away_in_silence(monkeypatch):
+    version = load_suite(registry().get("suites", "smoke").path).version
+    assert planned_cells("smoke", version, "smoke")
+    assert planned_cells("smoke", version, "no such profile") is None
+    monkeypatch.setattr(FineTune, "sizes", lambda *_: 1 / 0)
+    with pytest.raises(PluginError, match=r"^protocol 'fine-tune': sizes: ZeroDivisionError: division by zero$"):
+        planned_cells("smoke", version, "smoke")
 
 
 def test_adding_again_says_what_is_there_already(pdefm, runs, tmp_path):

@@ -51,11 +51,10 @@ def test_the_table_goes_to_standard_output_and_nothing_else_does(first: subproce
 
 
 def test_progress_is_plain_lines_on_standard_error(first: subprocess.CompletedProcess[str]) -> None:
-    *jobs, noted, last = first.stderr.splitlines()
+    *jobs, last = (line for line in first.stderr.splitlines() if "hardly uses its coefficients" not in line)
     assert [line.split()[0] for line in jobs] == [f"[{i}/17]" for i in range(1, 18)]
     assert any(re.fullmatch(r".*learning_rate=0\.01: validation \S+ in 0 s", line) for line in jobs)
     assert any(re.fullmatch(r".*B from A · zero-shot · N=0: scored, relative_l2 \S+", line) for line in jobs)
-    assert noted.startswith("unet hardly uses its coefficients")  # after two epochs over sixteen examples
     assert last == "records, table and figures: runs/tiny/unet"
     assert ESCAPE not in first.stderr
 
@@ -77,7 +76,7 @@ def test_the_same_command_again_prints_the_same_table_trains_nothing_and_takes_s
     again = pdefm("run", "tiny.yaml", *UNET, "--workers", "2", folder=folder)
     assert time.monotonic() - clock < 20
     assert (again.returncode, again.stdout) == (0, first.stdout)
-    assert again.stderr.splitlines() == first.stderr.splitlines()[-2:]
+    assert again.stderr.splitlines() == [line for line in first.stderr.splitlines() if not line.startswith("[")]
     assert contents(folder) == before
 
 

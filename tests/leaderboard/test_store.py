@@ -97,21 +97,39 @@ def test_a_failed_record_is_replaced_by_an_outcome_but_a_diverged_one_is_not(boa
 def test_all_of_a_model_on_a_suite_gives_way_and_nothing_else_does(board, run):
     there = (make_record("old", seed=1), make_record("old", profile="lite"), make_record("other"))
     add(board, [run(make_record("old"), *there)])
-    report = add(board, [run(make_record("old", error=0.2), make_record("old", seed=2))], replace=True)
-    assert (report.added, len(report.replaced), len(report.skipped), len(report.removed)) == (1, 1, 0, 1)
+    report = add(board, [run(make_record("old", train_seconds=99.0), make_record("old", seed=2))], replace=True)
+    assert (report.added, len(report.replaced), len(report.skipped), len(report.removed)) == (1, 0, 1, 1)
     assert report.removed == [f"{board}/records/smoke/smoke/old.jsonl:2: gave way"]
     kept = read(board / "records/smoke/smoke/old.jsonl")
-    assert [(record.seed, record.metrics["relative_l2"]) for record in kept] == [(0, 0.2), (2, 0.1)]
+    assert kept == [make_record("old"), make_record("old", seed=2)]
     assert set(files(board)) == {f"records/smoke/{name}.jsonl" for name in ("lite/old", "smoke/old", "smoke/other")}
 
 
-def test_where_what_replaces_is_refused_nothing_gives_way(board, run):
-    add(board, [run(make_record())])
+def test_a_next_version_is_refused_beside_the_last_and_takes_its_place(board, run):
+    def version(number, examples):
+        record = make_record("mine", protocol="scratch", examples=examples)
+        job = {**record.job, "model": {**record.job["model"], "version": number}}
+        return make_record("mine", protocol="scratch", examples=examples, job=job)
+
+    add(board, [run(version("1", 16), version("1", 64), make_record("other"))])
+    following = [version("2", 16), version("2", 64)]
+    with pytest.raises(RefusedError, match="already scored by another job; `leaderboard add --replace`"):
+        add(board, [run(*following)])
+    with pytest.raises(RefusedError, match="version"):  # not the half of it either
+        add(board, [run(make_record("mine", protocol="scratch", examples=256, job=following[0].job))])
+    report = add(board, [run(*following)], replace=True)
+    assert (report.added, len(report.removed)) == (2, 2)
+    assert read(board / "records/smoke/smoke/mine.jsonl") == following
+    assert read(board / "records/smoke/smoke/other.jsonl") == [make_record("other")]
+
+
+@pytest.mark.parametrize("change", [{"error": 0.2}, {"error": 0.0}, {"status": "diverged"}])
+def test_what_is_refused_replaces_nothing(board, run, change):
+    """Another outcome of the same job is refused as ever: who could replace it could keep the best of many."""
+    add(board, [run(make_record(), make_record(seed=1))])
     before = files(board)
-    with pytest.raises(RefusedError, match="another outcome"):
-        add(board, [run(make_record(error=0.2)), run(make_record(error=0.3))], replace=True)
     with pytest.raises(RefusedError):
-        add(board, [run(make_record(error=0.0))], replace=True)
+        add(board, [run(make_record(**change))], replace=True)
     assert files(board) == before
 
 

@@ -43,6 +43,21 @@ class Nowhere(Head):
         return ()
 
 
+class InHalves(Head):
+    def sizes(self, downstream: Sequence[int]) -> Any:
+        return [size / 2 for size in downstream]
+
+
+class Silent(Head):
+    def refuses(self, model: OperatorModel) -> str | None:
+        return None if model.warm_starts else ""
+
+
+class Careless(Head):
+    def refuses(self, model: OperatorModel) -> str | None:
+        return None if model.warm_starts else f"{model.no_such_thing}"  # type: ignore[attr-defined]
+
+
 class FromThinAir(Head):
     @property
     def starts_from(self) -> Any:
@@ -55,6 +70,9 @@ class FromThinAir(Head):
         (Head, set()),
         (Backwards, {"sizes_are_counts"}),
         (Nowhere, {"sizes_are_counts"}),
+        (InHalves, {"sizes_are_counts"}),
+        (Silent, {"refuses_says_why"}),
+        (Careless, {"refuses_says_why"}),
         (FromThinAir, {"start_is_known"}),
     ],
 )

@@ -1,0 +1,45 @@
+"""Asking somebody else's code: whatever it raises or answers ends in one line that names who was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from pdebench_fm.errors import FOREIGN, PdefmError, PluginError
+from pdebench_fm.messages import named, show
+
+_T = TypeVar("_T")
+
+
+def asked(who: str, ask: Callable[[], _T]) -> _T:
+    """Return what ``ask`` answers.
+
+    Args:
+        who: begins the line, e.g. ``model 'unet': supports``.
+        ask: calls the code.
+
+    Raises:
+        PdefmError: it raises one of ours, which is let through as it is.
+        PluginError: it raises anything else.
+    """
+    try:
+        return ask()
+    except PdefmError:
+        raise
+    except FOREIGN as error:
+        raise PluginError(f"{who}: {named(error)}") from error
+
+
+def reason_given(who: str, ask: Callable[[], object]) -> str | None:
+    """Return the reason that ``ask`` answers, None where there is none.
+
+    Raises:
+        PdefmError: see `asked`.
+        PluginError: the answer is neither None nor a text that says something.
+    """
+    reason = asked(who, ask)
+    if reason is None:
+        return None
+    if not isinstance(reason, str) or not reason.strip():
+        raise PluginError(f"{who} must return None or the reason as a text, got {show(reason)}")
+    return reason
