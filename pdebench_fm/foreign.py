@@ -6,36 +6,35 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from pdebench_fm.errors import FOREIGN, PdefmError, PluginError
-from pdebench_fm.messages import named, show
+from pdebench_fm.messages import reason_of, show
 
 _T = TypeVar("_T")
 
 
-def asked(who: str, ask: Callable[[], _T]) -> _T:
+def asked(who: str, ask: Callable[[], _T], through: tuple[type[PdefmError], ...] = ()) -> _T:
     """Return what ``ask`` answers.
 
     Args:
         who: begins the line, e.g. ``model 'unet': supports``.
-        ask: calls the code.
+        ask: calls the code, and reads what is made only as it is read.
+        through: errors of ours that say all there is to say.
 
     Raises:
-        PdefmError: it raises one of ours, which is let through as it is.
-        PluginError: it raises anything else.
+        PluginError: it raises anything but ``through``.
     """
     try:
         return ask()
-    except PdefmError:
+    except through:
         raise
     except FOREIGN as error:
-        raise PluginError(f"{who}: {named(error)}") from error
+        raise PluginError(f"{who}: {reason_of(error)}") from error
 
 
 def reason_given(who: str, ask: Callable[[], object]) -> str | None:
     """Return the reason that ``ask`` answers, None where there is none.
 
     Raises:
-        PdefmError: see `asked`.
-        PluginError: the answer is neither None nor a text that says something.
+        PluginError: it raises, or the answer is neither None nor a text that says something.
     """
     reason = asked(who, ask)
     if reason is None:

@@ -88,15 +88,17 @@ class JobStore:
     def end(self, job: Job, result: Mapping[str, Any]) -> None:
         """Keep the result: from now on the job is done."""
         folder = self.folder(job.id)
-        (folder / "failure.log").unlink(missing_ok=True)
+        for log in folder.glob("failure*.log"):
+            log.unlink(missing_ok=True)
         _write_json(folder / "result.json", result)
         self.clear_workspace(job.id)  # not sooner: the fit would be lost
 
-    def log_failure(self, job: Job, error: BaseException) -> None:
-        """Keep what went wrong: one line, and the traceback."""
+    def log_failure(self, job: Job, error: BaseException, rank: int = 0) -> None:
+        """Keep what went wrong, one line and the traceback; of a process that only takes part, in a file of its own."""
+        name = f"failure-{rank}.log" if rank else "failure.log"
         text = "\n\n".join([quoted(named(error)), "".join(traceback.format_exception(error))])
         with suppress(OSError):  # the disk may be full, and just that what went wrong
-            (self.folder(job.id) / "failure.log").write_text(text, encoding="utf-8", errors="backslashreplace")
+            (self.folder(job.id) / name).write_text(text, encoding="utf-8", errors="backslashreplace")
 
     def failure(self, job_id: str) -> str:
         """The line that `log_failure` kept of a job that is not done."""

@@ -8,14 +8,14 @@ can change a score and nothing that cannot; suites that ask for the same job sha
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import FiniteFloat, TypeAdapter, ValidationError
+from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 
 from pdebench_fm.arguments import bind, call
 from pdebench_fm.arms import Arm, make_arm
 from pdebench_fm.data.sources import SetSpec, problem_of, specify
-from pdebench_fm.errors import PluginError, SettingError, UnsupportedError, UsageError
+from pdebench_fm.errors import PdefmError, PluginError, SettingError, UnsupportedError, UsageError
 from pdebench_fm.foreign import asked, reason_given
 from pdebench_fm.interfaces import Budget, Split
 from pdebench_fm.jobs import PRETRAINING, SCORE, Job, ModelSpec, Pair, Plan, Row, Weights
@@ -27,7 +27,9 @@ from pdebench_fm.suite import Profile, Suite, Task
 TRAINING_VERSION = "1"
 """Version of `pdebench_fm.training` and of how jobs are carried out: bump it where a score could change."""
 
-_SEARCH_SPACE: TypeAdapter[list[dict[str, int | float]]] = TypeAdapter(list[dict[str, int | FiniteFloat]])
+_SEARCH_SPACE: TypeAdapter[list[dict[str, int | float]]] = TypeAdapter(
+    Annotated[list[dict[str, int | FiniteFloat]], Field(min_length=1)]
+)
 
 
 def model_spec(registry: Registry, name: str, overrides: Mapping[str, Any] | None = None) -> ModelSpec:
@@ -42,7 +44,8 @@ def model_spec(registry: Registry, name: str, overrides: Mapping[str, Any] | Non
     factory = registry.load("models", name)
     arguments = bind(factory, {**entry.arguments, **(overrides or {})})
     try:
-        asked(f"model {name!r} of plugin {registry.owner('models', name)}", lambda: call(factory, arguments))
+        who = f"model {name!r} of plugin {registry.owner('models', name)}"
+        asked(who, lambda: call(factory, arguments), through=(PdefmError,))
     except SettingError as error:
         raise SettingError(f"model {name}: {error.setting}", error.message) from None
     return ModelSpec(name, entry.family or name, entry.version, arguments)
@@ -273,13 +276,13 @@ class _Planner:
         return reason_given(f"model {self.plan.model.name!r}: supports", lambda: self.model.supports(problem))
 
     def _search_space(self, budget: Budget) -> list[dict[str, float]]:
-        found = asked(f"model {self.plan.model.name!r}: search_space", lambda: self.model.search_space(budget))
+        who = f"model {self.plan.model.name!r}: search_space"
+        found = asked(who, lambda: list(self.model.search_space(budget)))
         try:
             return _SEARCH_SPACE.validate_python([dict(tried) for tried in found], strict=True)
         except (TypeError, ValueError, ValidationError):
             raise PluginError(
-                f"model {self.plan.model.name!r}: search_space must return mappings of names to finite numbers, "
-                f"got {show(found)}"
+                f"{who} must return at least one mapping, of names to finite numbers, got {show(found)}"
             ) from None
 
     def _refusal_of(self, task: Task) -> str | None:

@@ -68,6 +68,7 @@ class Perform:
             try:
                 worker.take_part(job)
             except FOREIGN as error:
+                worker.log_failure(job, error)
                 raise RunError(quoted(f"{job.label}: process {group.rank}: {named(error)}")) from error
 
     @cached_property
@@ -137,12 +138,16 @@ class Worker:
 
     # A trial ---------------------------------------------------------------------------------------------------------
 
+    def log_failure(self, job: Job, error: BaseException) -> None:
+        """Keep what went wrong here, beside what the leader of the group keeps."""
+        self._store.log_failure(job, error, self._group.rank if self._group is not None else 0)
+
     def take_part(self, job: Job) -> None:
         """Fit a trial together with the leader, who evaluates and writes."""
         self._fitted(job, self._start(job.description, self._training_set(job)), lambda progress: None)
 
-    def _fitted(self, job: Job, model: OperatorModel, progress: Callable[[Progress], None]) -> FitReport:
-        """Fit the model of a trial from where it stands."""
+    def _fitted(self, job: Job, model: OperatorModel, progress: Callable[[Progress], None]) -> object:
+        """Fit the model of a trial from where it stands; returns what should be a `FitReport`."""
         description = job.description
         train, validation = self._training_set(job), self._sets.joined(job.sets["validation"])
         trial = Trial(description["hyperparameters"], description["seed"])
@@ -153,14 +158,9 @@ class Worker:
         budget = budget_of(description)
         name = description["protocol"]["name"]
         if name == PRETRAINING:
-            report: object = model.fit(train, validation, budget, trial, context)
-        else:
-            protocol: TransferProtocol = self._registry.load("protocols", name)()
-            report = protocol.adapt(model, train, validation, budget, trial, context)
-        if not isinstance(report, FitReport):
-            asked = "fit" if name == PRETRAINING else f"adapt of protocol {name!r}"
-            raise TypeError(f"{asked} must return a FitReport, got {show(report)}")
-        return report
+            return model.fit(train, validation, budget, trial, context)
+        protocol: TransferProtocol = self._registry.load("protocols", name)()
+        return protocol.adapt(model, train, validation, budget, trial, context)
 
     def _fit(self, job: Job, progress: Callable[[Progress], None]) -> Outcome:
         self._store.workspace(job.id).mkdir(exist_ok=True)
@@ -173,6 +173,10 @@ class Worker:
                 report = self._fitted(job, model, progress)
             except FOREIGN as error:
                 raise _BrokenOffError(error) from error
+        if not isinstance(report, FitReport):
+            name = job.description["protocol"]["name"]
+            asked = "fit" if name == PRETRAINING else f"adapt of protocol {name!r}"
+            raise TypeError(f"{asked} must return a FitReport, got {show(report)}")
         result = {**_summary(report), "validation": None, "parameters": _parameters(model), "notes": _notes(model)}
         if report.status == "ok":
             sets = [self._sets.open(spec) for spec in job.sets["validation"]]

@@ -71,10 +71,13 @@ def test_a_refusal_is_a_reason_or_none(
         make_arm("fine-tune", SIZES, 64, registry()).refusal_of(Zero())
 
 
-def test_what_we_raise_ourselves_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuses(*_: object) -> str:
-        raise UsageError("ours")
+@pytest.mark.parametrize("method", ["refuses", "sizes"])
+def test_an_error_of_ours_from_somebody_else_names_the_protocol_too(
+    monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    def raises(*_: object) -> str:
+        raise UsageError("no licence")
 
-    monkeypatch.setattr(FineTune, "refuses", refuses)
-    with pytest.raises(UsageError, match=r"^ours$"):
+    monkeypatch.setattr(FineTune, method, raises)
+    with pytest.raises(PluginError, match=f"^protocol 'fine-tune': {method}: no licence$"):
         make_arm("fine-tune", SIZES, 64, registry()).refusal_of(Zero())

@@ -454,9 +454,11 @@ def test_what_listens_to_progress_ends_the_run_and_not_a_job(tmp_path: Path, reg
         (
             "search_space",
             lambda *_: [{"optimizer": "adam"}],
-            "search_space must return mappings of names to fin",
+            "search_space must return at least one mapping, of names to fin",
         ),
-        ("search_space", lambda *_: None, "search_space must return mappings of names to finite numbers, got nothing"),
+        ("search_space", lambda *_: None, "model 'toy': search_space: TypeError: "),
+        ("search_space", lambda *_: [], r"search_space must return at least one mapping, .*, got \[\]"),
+        ("search_space", lambda *_: ({"rate": 1 / n} for n in (1, 0)), "model 'toy': search_space: ZeroDivisionError"),
         ("__init__", lambda *_, **__: 1 / 0, "model 'toy' of plugin .*: ZeroDivisionError: division by zero"),
     ],
 )

@@ -68,5 +68,8 @@ def test_what_another_process_of_a_group_raises_is_one_line_that_names_it(
     alone, _, trial = broken
     perform = Perform(alone._plan, with_toy(), tmp_path, "cpu")
     perform.plan.jobs[LABEL] = trial
+    (tmp_path / "jobs" / trial.id).mkdir(parents=True)  # as the leader does
     with pytest.raises(RunError, match=rf"^{LABEL}: process 1: ValueError: no room$"):
         perform.follow(Follower(1, 2), "cpu")
+    log = tmp_path / "jobs" / trial.id / "failure-1.log"  # the leader's own is failure.log
+    assert "ValueError: no\nroom" in log.read_text()

@@ -141,7 +141,7 @@ def conflicts(records: Sequence[Located]) -> Iterator[tuple[str, str]]:
         lambda r: (r.suite, r.suite_version, r.profile, r.model, r.kind, r.cell),
         lambda r: r.job_id,
         "job_id",
-        "this cell is already scored by another job; `leaderboard add --replace` takes out the model's records",
+        "this cell is already scored by another job; for a model's next version there is `leaderboard add --replace`",
     )
     known = {record.job_id for _, record in records if record.kind == "pretraining"}
     for where, record in records:

@@ -8,12 +8,13 @@ is not installed, its data and few-shot choice are compared with those that any 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from pdebench_fm.errors import PdefmError
 from pdebench_fm.jobs import Job, ModelSpec
 from pdebench_fm.leaderboard.audit import Located
-from pdebench_fm.plan import make_plan, model_spec
+from pdebench_fm.plan import expected_rows, make_plan, model_spec
 from pdebench_fm.plugins import Registry, registry
 from pdebench_fm.records import Record, start_of
 from pdebench_fm.suite import MOST_SEEDS, Suite, load_suite
@@ -96,14 +97,15 @@ class _Checker:
             return None
         key = (suite.name, suite.version, record.profile, spec.name, record.precision, seeds)
         if key not in self._plans:
-            try:
+            self._plans[key] = None
+            # Without a model: a protocol that is broken here is said, a model that cannot take the suite is passed by.
+            list(expected_rows(suite, record.profile, self._registry))
+            with suppress(PdefmError):
                 plan = make_plan(suite, record.profile, spec, self._registry, seeds=seeds, precision=record.precision)
                 places: dict[_Place, Job] = {}
                 for row in plan.rows:
                     places[row.kind, row.task, row.protocol, row.examples, row.seed] = row.job
                 self._plans[key] = places
-            except PdefmError:
-                self._plans[key] = None
         return self._plans[key]
 
 

@@ -122,8 +122,14 @@ def _add(directory: Path, runs: Sequence[Path], verify: Verify | None, replace: 
     if refused:
         raise RefusedError("nothing added", refused)
     write(directory, [record for _, record in stored.values()])
-    removed = [f"{where}: gave way" for key, (where, _) in before.items() if key in gone]
+    removed = [f"{where}: gave way: {_name(record)}" for key, (where, record) in before.items() if key in gone]
     return Report(len(stored.keys() - before.keys()), replaced, skipped, removed)
+
+
+def _name(record: Record) -> str:
+    """Say which result a record is; the line it had is another's by then."""
+    cell = record.cell
+    return f"{cell.task} · {cell.protocol} · N={cell.examples} · seed {cell.seed}"
 
 
 def _group(record: Record) -> tuple[str, int, str, str]:

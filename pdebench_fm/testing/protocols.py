@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
-from unittest.mock import create_autospec
+from itertools import product
+from pathlib import Path
+from typing import Any, Self
 
 from pdebench_fm.arms import sizes_of, start_of
 from pdebench_fm.errors import PluginError
 from pdebench_fm.foreign import reason_given
-from pdebench_fm.interfaces import OperatorModel, TransferProtocol
+from pdebench_fm.interfaces import Examples, FitReport, OperatorModel, TransferProtocol
+from pdebench_fm.problem import Fields, Problem
 from pdebench_fm.testing.claims import Check, ConformanceError, claims, parametrised, registered
 
 
@@ -31,9 +33,9 @@ def checks_of_protocol(name: str) -> Iterator[tuple[str, Check]]:
 
 
 def check_sizes_are_counts(protocol: TransferProtocol) -> None:
-    """Sizes are counts, at least one, that rise from 0 up to what there is to draw from."""
+    """Sizes are counts, at least one, that rise from 0 up."""
     with _as_in_a_run():
-        sizes_of("the protocol", protocol, (8, 32), pool=64)
+        sizes_of("the protocol", protocol, (8, 32), pool=2**20)
 
 
 def check_start_is_known(protocol: TransferProtocol) -> None:
@@ -43,11 +45,34 @@ def check_start_is_known(protocol: TransferProtocol) -> None:
 
 
 def check_refuses_says_why(protocol: TransferProtocol) -> None:
-    """Asked whether it can use a model that can be fitted further, and one that cannot, it gives a reason or None."""
-    for warm in (True, False):
-        model = create_autospec(OperatorModel, instance=True, warm_starts=warm)
+    """Asked whether it can use a model, whatever that declares, it answers None or gives a reason."""
+    for learns, warm, scratch in product((True, False), repeat=3):
+        declared = {"learns_from_pretraining": learns, "warm_starts": warm, "from_scratch": scratch}
+        model = type("Unfitted", (_Unfitted,), declared)()
         with _as_in_a_run():
             reason_given("the protocol: refuses", partial(protocol.refuses, model))
+
+
+class _Unfitted(OperatorModel):
+    """A model to ask about, which does nothing."""
+
+    parameters = 0
+
+    def initialise(self, problem: Problem, train: Examples, seed: int) -> None:
+        raise NotImplementedError
+
+    def fit(self, *_: object) -> FitReport:
+        raise NotImplementedError
+
+    def predict(self, problem: Problem, inputs: Fields) -> Fields:
+        raise NotImplementedError
+
+    def save(self, path: Path) -> None:
+        raise NotImplementedError
+
+    @classmethod
+    def load(cls, path: Path, device: str = "cpu") -> Self:
+        raise NotImplementedError
 
 
 @contextmanager

@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pdefm_transfer.protocols import FineTune
 
+from pdebench_fm.errors import PluginError
 from pdebench_fm.hookspecs import SuiteEntry
 from pdebench_fm.jobs import Plan
 from pdebench_fm.leaderboard import plans
@@ -39,6 +41,15 @@ def records_of(folder: Path, registry: Registry, model: str = "zero", old: str =
 
 def found(records: list[Record], registry: Registry) -> set[str]:
     return {what for _, what in against_plans([("here:1", record) for record in records], registry)}
+
+
+def test_a_protocol_that_is_broken_here_does_not_let_records_pass_unseen(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = records_of(tmp_path / "run", registry)
+    monkeypatch.setattr(FineTune, "sizes", lambda *_: 1 / 0)
+    with pytest.raises(PluginError, match=r"^protocol 'fine-tune': sizes: ZeroDivisionError"):
+        found(records, registry)
 
 
 @pytest.mark.parametrize("model", ["zero", "toy"])

@@ -53,6 +53,16 @@ class Silent(Head):
         return None if model.warm_starts else ""
 
 
+class Speechless(Head):
+    def refuses(self, model: OperatorModel) -> str | None:
+        return None if model.from_scratch else ""
+
+
+class ByNote(Head):
+    def refuses(self, model: OperatorModel) -> str | None:
+        return model.notes().get("cannot be tuned")
+
+
 class Careless(Head):
     def refuses(self, model: OperatorModel) -> str | None:
         return None if model.warm_starts else f"{model.no_such_thing}"  # type: ignore[attr-defined]
@@ -72,6 +82,8 @@ class FromThinAir(Head):
         (Nowhere, {"sizes_are_counts"}),
         (InHalves, {"sizes_are_counts"}),
         (Silent, {"refuses_says_why"}),
+        (Speechless, {"refuses_says_why"}),
+        (ByNote, set()),
         (Careless, {"refuses_says_why"}),
         (FromThinAir, {"start_is_known"}),
     ],
