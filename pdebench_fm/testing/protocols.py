@@ -54,7 +54,11 @@ def check_refuses_says_why(protocol: TransferProtocol) -> None:
 
 
 class _Unfitted(OperatorModel):
-    """A model to ask about, which does nothing."""
+    """A model to ask about: a protocol decides by what a model declares, before anything is fitted.
+
+    ``refuses`` is all that it is handed to, so that a protocol which fits or predicts with it there has not asked but
+    begun, and breaks the check.
+    """
 
     parameters = 0
 

@@ -8,7 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from pdebench_fm.hookspecs import ModelEntry
+from pdebench_fm.jobs import Plan
+from pdebench_fm.plan import make_plan, model_spec
+from pdebench_fm.plugins import Registry
 from pdebench_fm.problem import Problem
+from pdebench_fm.suite import load_suite
 from pdebench_fm.training import NetworkModel, planes
 
 
@@ -64,3 +68,9 @@ def toy_suite(folder: Path) -> Path:
     path = folder / "toy.yaml"
     path.write_text(SUITE, encoding="utf-8")
     return path
+
+
+def plan_of(folder: Path, registry: Registry, model: str = "toy", **options: object) -> Plan:
+    """Write the suite into ``folder`` and plan a run of it."""
+    suite = load_suite(toy_suite(folder), registry)
+    return make_plan(suite, "tiny", model_spec(registry, model), registry, **options)  # type: ignore[arg-type]
