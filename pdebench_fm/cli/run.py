@@ -211,14 +211,17 @@ def _print_table(prepared: Prepared, records: list[Any]) -> None:
 def _warn_of_coefficients(prepared: Prepared, records: list[Any]) -> None:
     """Say so where a model hardly uses its coefficients: its errors alone do not show it."""
     from pdebench_fm.api import planned_cells
-    from pdebench_fm.coefficient_use import coefficient_use
+    from pdebench_fm.coefficient_use import change, coefficient_use
 
     use = coefficient_use(records, frozenset(planned_cells(prepared.plan)))
-    if use is not None and use.ignored:
-        points = "1 point" if len(use.rises) == 1 else f"{len(use.rises)} points"
+    if use is None:
+        return
+    places = {"": use.all} if use.ignored else {f" on {printable(task)}": use.rises[task] for task in use.ignored_on}
+    for place, rises in places.items():
+        points = "1 point" if len(rises) == 1 else f"{len(rises)} points"
         click.echo(
-            f"{printable(prepared.plan.model.name)} hardly uses its coefficients: exchanging them among test examples "
-            f"changes its error by {use.change:.1%} (median over {points}); see docs/scores.md",
+            f"{printable(prepared.plan.model.name)} hardly uses its coefficients{place}: exchanging them among test "
+            f"examples changes its error by {change(rises):.1%} (median over {points}); see docs/scores.md",
             err=True,
         )
 

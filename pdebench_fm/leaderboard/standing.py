@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
-from pdebench_fm.coefficient_use import coefficient_use
+from pdebench_fm.coefficient_use import CoefficientUse, coefficient_use
 from pdebench_fm.curves import (
     FINE_TUNE,
     METRIC,
@@ -45,8 +45,7 @@ class Standing:
         scratch_seconds: training of all other arms.
         reason: why there is no score; empty where there is one.
         diverged: whether a cell diverged.
-        coefficient_rise: `CoefficientUse.rise`; None unless measured wherever a planned, scored point has a score.
-        ignores_coefficients: `CoefficientUse.ignored`.
+        coefficients: whether it uses them; None where no planned, scored point says.
     """
 
     model: str
@@ -61,8 +60,7 @@ class Standing:
     under_trained: bool
     reason: str
     diverged: bool
-    coefficient_rise: float | None = None
-    ignores_coefficients: bool = False
+    coefficients: CoefficientUse | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,6 @@ def _standing(group: Group, model: str) -> Standing:
         if arm == SCRATCH and size > 0 and (task, FINE_TUNE, size) in medians
     ]
     scored = [value for (_, arm, _), value in medians.items() if arm in SCORED]
-    use = coefficient_use((r for r in group.points if r.model == model), group.planned)
     if not reason and not scored:
         reason = f"the suite has none of the scored arms, {' and '.join(SCORED)}"
     return Standing(
@@ -143,8 +140,7 @@ def _standing(group: Group, model: str) -> Standing:
         under_trained=any(r.under_trained for r in records),
         reason=reason,
         diverged=diverged,
-        coefficient_rise=None if use is None else use.rise,
-        ignores_coefficients=use is not None and use.ignored,
+        coefficients=coefficient_use((r for r in group.points if r.model == model), group.planned),
     )
 
 

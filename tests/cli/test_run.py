@@ -18,6 +18,7 @@ import torch
 
 from pdebench_fm import records
 from pdebench_fm.api import evaluate
+from pdebench_fm.coefficient_use import CoefficientUse
 from tests.support.command import PDEFM, REGRESSION, UNET, environment, pdefm, start, write_suite
 
 Call = Callable[..., tuple[int, str, str]]
@@ -115,6 +116,14 @@ def test_a_model_that_does_not_look_at_its_coefficients_is_named_after_its_table
         "1 point); see docs/scores.md"
     )
     assert "coefficients" not in call("run", *arguments, *REGRESSION)[2]
+
+
+def test_a_task_on_which_it_does_not_look_at_them_is_named(
+    tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CoefficientUse, "ignored", False)  # as if it did on other tasks
+    _, _, err = call("run", write_suite(tmp_path), "--output", tmp_path / "runs", "--workers", 1, "--model", "zero")
+    assert "zero hardly uses its coefficients on B from A: exchanging them among test examples changes its " in err
 
 
 def test_a_point_that_diverges_gives_exit_code_3_and_its_reason_every_time(tmp_path: Path, call: Call) -> None:

@@ -168,6 +168,19 @@ def test_a_model_that_does_not_use_its_coefficients_is_flagged(board, rises, sho
     assert float(kept["coefficient_rise"]) == statistics.median(rises)
 
 
+def test_a_task_without_use_of_its_coefficients_and_points_without_the_measurement_are_shown(board):
+    far = [
+        point("fine-tune", size, 0.1, task="SYS-1(10,20)", coefficient_rise=rise)
+        for size, rise in ((10, 0.01), (40, -0.03), (80, None))
+    ]
+    near = [point("fine-tune", size, 0.1, coefficient_rise=3.0) for size in (10, 40, 80)]
+    folder = board(*near, *far)
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert "| +300%, **not used on SYS-1(10,20)** (5 of 6 points) |" in " ".join(text.split())
+    (kept,) = csv.DictReader(io.StringIO((folder / "leaderboard.csv").read_text(encoding="utf-8")))
+    assert kept["coefficients_unused_on"] == "SYS-1(10,20)"
+
+
 def test_check_says_where_a_generated_file_differs(board):
     folder = board(*make_suite())
     file = folder / "leaderboard.csv"

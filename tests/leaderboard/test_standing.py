@@ -122,12 +122,21 @@ def measured(rise, **others):
 @pytest.mark.parametrize(("rise", "ignored"), [(0.0, True), (0.04, True), (-0.04, True), (0.06, False), (-0.3, False)])
 def test_coefficients_are_used_where_exchanging_them_moves_the_error_up_or_down(rise, ignored):
     found = standing(measured(rise, scratch=9.0))
-    assert (found.coefficient_rise, found.ignores_coefficients) == (rise, ignored)
+    assert (found.coefficients.rise, found.coefficients.ignored) == (rise, ignored)
 
 
 def test_the_check_of_the_coefficients_cannot_be_passed_by_leaving_points_out_or_adding_some():
     extra = [
         make_record("mine", "SYS-1(5,10)", "fine-tune", 32 + i, error=1e-9, coefficient_rise=9.0) for i in range(40)
     ]
-    assert standing([*measured(0.0), *extra]).ignores_coefficients
-    assert standing(measured(0.0, zero_shot=None)).coefficient_rise is None
+    assert standing([*measured(0.0), *extra]).coefficients.ignored
+    without = standing(measured(0.0, zero_shot=None)).coefficients
+    assert (without.ignored, len(without.all), without.unmeasured) == (True, 8, 4)
+    assert standing(measured(None)).coefficients is None
+
+
+def test_a_task_whose_coefficients_are_not_used_is_named_however_the_others_fare():
+    rises = {"SYS-1(5,10)": 2.0, "SYS-1(1,2.5)": -0.01}
+    found = standing([r.model_copy(update={"coefficient_rise": rises[r.task]}) for r in points(MINE)]).coefficients
+    assert not found.ignored
+    assert found.ignored_on == ("SYS-1(1,2.5)",)
