@@ -10,9 +10,9 @@ _CHECKOUT = Path(__file__).parents[2] / "suites"
 _SUMMARIES = {
     "smoke": "every system and a mixed pre-training at 32², in two minutes",
     "ood_sys1": "Poisson: SYS-1(1,5) to eigenvalues ever further out of range (paper, Table 1 and Fig. 5)",
-    "ood_sys2": "advection-diffusion: SYS-2(0.2,1) to ratios ever further out of range (paper, Table 1 and Fig. 5)",
+    "ood_sys2": "advection-diffusion: SYS-2(0.2,1) to ratios ever further out of range (paper, Table 1 and A.2)",
     "ood_sys2_exact": "the same with the ratio of every example realised exactly (not in the paper)",
-    "ood_sys3": "Helmholtz: SYS-3(1,10) to wavenumbers in and out of range (paper, Table 1 and appendix)",
+    "ood_sys3": "Helmholtz: SYS-3(1,10) to wavenumbers in and out of range (paper, Fig. 6 and B.2)",
     "mixed": "one pre-training on all three systems beside each system's own (paper, Fig. 6 and B.2)",
     "scaling": "a family of models over its sizes, on the medium shifts (paper, Fig. 4)",
     "seeds": "five seeds on the medium shifts (paper, B.3)",

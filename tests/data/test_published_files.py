@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import re
 from pathlib import Path
 
 import h5py
@@ -241,3 +242,14 @@ def test_a_suite_of_published_files_runs_from_pretraining_to_scores(tmp_path: Pa
     assert {record.status for record in result.records} == {"ok"}
     mixed = next(record for record in result.records if record.kind == "pretraining" and "mixed" in record.task)
     assert mixed.metrics
+
+
+def test_the_suite_of_the_page_is_valid_and_tunes_both_arms_alike(tmp_path: Path, plugins: Registry) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "exchange.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    file = tmp_path / "published.yaml"
+    file.write_text(shown, encoding="utf-8")
+    profile = load_suite(file, plugins).profiles["paper"]
+    assert profile.scratch is None  # so that scratch has the rates of pre-training
+    assert profile.fine_tuning.learning_rates == profile.training.learning_rates
+    assert len(profile.fine_tuning.learning_rates) == 5
