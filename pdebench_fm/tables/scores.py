@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pdebench_fm.curves import (
@@ -26,6 +27,9 @@ from pdebench_fm.tables.wording import arm_order, escape_markdown, markdown_tabl
 
 TARGETS = (0.1, 0.01)
 """Errors for which the examples needed are stated; the second is the one the paper names (its Fig. 3)."""
+
+BUDGETS = (100, 1000)
+"""Budgets of examples at which errors are stated, whatever N a suite tried."""
 
 _EMPTY = "–"
 _NO_SEED = "no seed in common"
@@ -77,12 +81,28 @@ def _sections(tables: Sequence[Table]) -> Iterator[tuple[str, str, str]]:
             markdown_table([*names, *(f"N = {size}" for size in trained), "mean"], rows, left=len(names)),
         )
     if rows := list(_law_rows(of_place, named)):
-        columns = [*names, "exponent b", "R²", *(f"N for error {target:g}" for target in TARGETS)]
+        columns = [
+            *names,
+            "exponent b",
+            "R²",
+            *(f"N for error {target:g}" for target in TARGETS),
+            *(f"error at N = {budget}" for budget in BUDGETS),
+        ]
         yield (
             "Error against N",
-            "The fit error = a · N^−b over N ≥ 1, b with its standard error, and the N at which an error is reached. "
-            "A curve need not be a power law: see R² and the figures.",
+            "The fit error = a · N^−b over N ≥ 1, b with its standard error; the N at which an error is reached, and the "
+            "error at a budget of N, both log-log interpolated between what was tried. A curve need not be a power law: "
+            "see R² and the figures.",
             markdown_table(columns, rows, left=len(names)),
+        )
+    if rows := list(_spread_rows(of_place, named)):
+        yield (
+            "Spread over seeds",
+            "Median error, lowest and highest, and how far the quartiles are apart, relative to the median, where there "
+            "are several seeds. Quartiles are errors of seeds, not interpolated.",
+            markdown_table(
+                [*names, "N", "seeds", "median", "lowest", "highest", "quartiles apart"], rows, left=len(names)
+            ),
         )
     if rows := list(_family_rows(tables, records, sizes)):
         yield (
@@ -153,7 +173,21 @@ def _law_rows(places: _Places, named: bool) -> Iterator[list[str]]:
             if len(curve.trained) >= 3:  # two sizes are no curve
                 names = [task, *([model] if named else []), protocol]
                 amounts = [_amount(needed(curve, target)) for target in TARGETS]
-                yield [*map(escape_markdown, names), *_law(fit_curve(curve)), *amounts]
+                errors = [_EMPTY if (error := curve.error_at(n)) is None else number(error) for n in BUDGETS]
+                yield [*map(escape_markdown, names), *_law(fit_curve(curve)), *amounts, *errors]
+
+
+def _spread_rows(places: _Places, named: bool) -> Iterator[list[str]]:
+    for (task, model), curves in places.items():
+        for protocol in sorted(curves, key=arm_order):
+            for point in curves[protocol].points:
+                if len(point.errors) > 1:
+                    first, third = point.quartiles
+                    extent = [number(value) for value in (point.median, min(point.errors), max(point.errors))]
+                    known = math.isfinite(third) and point.median > 0  # a seed that diverged has an infinite error
+                    apart = f"{(third - first) / point.median:.1%}" if known else _EMPTY
+                    names = [task, *([model] if named else []), protocol]
+                    yield [*map(escape_markdown, names), str(point.examples), str(len(point.errors)), *extent, apart]
 
 
 def _law(law: PowerLaw | None) -> list[str]:

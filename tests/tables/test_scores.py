@@ -86,9 +86,34 @@ def test_a_failed_size_leaves_no_mean_gain():
 
 def test_power_laws_and_the_sizes_for_an_error():
     rows = section(SCRATCH + TUNED, "Error against N")
-    assert rows[0] == ["task", "arm", "exponent b", "R²", "N for error 0.1", "N for error 0.01"]
-    assert rows[2] == ["SYS-1(5,10)", "scratch", "1.00 ± 0.00", "1.00", "100", "1000"]
-    assert rows[1][4:] == ["31.6", "500"]
+    wanted = ["N for error 0.1", "N for error 0.01", "error at N = 100", "error at N = 1000"]
+    assert rows[0] == ["task", "arm", "exponent b", "R²", *wanted]
+    assert rows[2] == ["SYS-1(5,10)", "scratch", "1.00 ± 0.00", "1.00", "100", "1000", "0.100", "0.0100"]
+    assert rows[1][4:] == ["31.6", "500", "0.0500", "0.00500"]
+
+
+def test_the_error_at_a_budget_is_interpolated_and_never_drawn_out():
+    rows = section(curve("scratch", {10: 1.0, 40: 0.25, 640: 0.015625}), "Error against N")
+    assert rows[1][-2:] == ["0.100", "–"]
+
+
+def test_the_spread_over_seeds_is_told_by_point():
+    errors = (0.1, 0.2, 0.4, 0.3, 0.5)
+    many = [make_record(protocol="scratch", examples=8, error=e, seed=seed) for seed, e in enumerate(errors)]
+    rows = section([*many, *curve("scratch", {16: 0.1})], "Spread over seeds")
+    assert rows == [
+        ["task", "arm", "N", "seeds", "median", "lowest", "highest", "quartiles apart"],
+        ["SYS-1(5,10)", "scratch", "8", "5", "0.300", "0.100", "0.500", "66.7%"],
+    ]
+    assert section(SCRATCH, "Spread over seeds") is None
+
+
+def test_a_seed_that_diverged_leaves_no_distance_of_quartiles():
+    records = [make_record(protocol="scratch", examples=8, error=0.1 + seed, seed=seed) for seed in range(2)]
+    records.append(make_record(protocol="scratch", examples=8, seed=2, status="diverged"))
+    records.append(make_record(protocol="scratch", examples=8, seed=3, status="diverged"))
+    (row,) = section([*records, *SCRATCH[1:]], "Spread over seeds")[1:]
+    assert (row[3], row[-1]) == ("4", "–")
 
 
 def test_two_sizes_are_no_curve():
