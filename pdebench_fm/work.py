@@ -265,6 +265,9 @@ class Worker:
         model = self._loaded(trial)
         if model is not None:
             return model
+        if self._group is not None and not self._group.leads:
+            # The leader has them, and is at another fit: one that began here would wait for it for ever.
+            raise RunError(f"cannot read the weights of {trial.label}: every node must see the same --output folder")
         with self._store.lock(trial.id):
             model = self._loaded(trial)  # another run may have been quicker
             if model is None:

@@ -62,6 +62,15 @@ def test_what_one_process_of_a_group_raises_ends_the_run_since_the_others_wait_f
     assert not (tmp_path / "jobs" / trial.id / "result.json").exists()
 
 
+def test_a_follower_that_cannot_read_what_the_leader_fitted_says_so_and_fits_nothing(
+    broken: tuple[Worker, Worker, Job], tmp_path: Path
+) -> None:
+    alone, _, trial = broken
+    follower = Worker(alone._plan, with_toy(), tmp_path, "cpu", Follower(1, 2))
+    with pytest.raises(RunError, match=rf"^cannot read the weights of {LABEL}: every node must see the same --output"):
+        follower._chosen_model(trial.id)
+
+
 def test_what_another_process_of_a_group_raises_is_one_line_that_names_it(
     broken: tuple[Worker, Worker, Job], tmp_path: Path
 ) -> None:

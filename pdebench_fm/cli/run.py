@@ -132,6 +132,8 @@ def run(
 
         if speaks():
             dry.show(every, _times_faster(every[0], workers if nproc == 1 else 1), as_json)
+            if nproc > 1 or launched_by_torchrun():
+                click.echo("times are those of one process; several share the steps of every trial", err=True)
         return 0
     return _run(every, workers, nproc, as_json)
 

@@ -81,6 +81,13 @@ def test_after_a_part_it_says_what_is_reused(tmp_path: Path, call: Call) -> None
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
+def test_times_are_not_divided_by_the_processes_of_one_trial_and_it_says_so(tmp_path: Path, call: Call) -> None:
+    asked = ("run", write_suite(tmp_path), *UNET, "--output", tmp_path / "runs", "--dry-run", "--nproc", 2)
+    code, out, err = call(*asked)
+    assert (code, err) == (0, "times are those of one process; several share the steps of every trial\n")
+    assert out.splitlines()[-1].startswith("17 jobs, 0 reused")
+
+
 def test_jobs_that_several_rows_share_are_counted_once(tmp_path: Path, call: Call) -> None:
     again = "  - {name: B again, pretraining: poisson, downstream: B, shift: med}\nprotocols:"
     suite = write_suite(tmp_path, ("protocols:", again))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +88,30 @@ def test_torchrun_starts_them_too_and_one_of_them_speaks(folder: Path) -> None:
     same_as_alone(folder, "launched")
     assert done.stdout.count("Pre-training poisson") == 1
     assert done.stderr.count("records, table and figures:") == 1
+
+
+def test_two_nodes_share_a_folder(folder: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1",
+               "--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-id", "two",
+               "-m", "pdebench_fm", "run", "tiny.yaml", *UNET, "--output", "nodes"]  # fmt: skip
+    nodes = [
+        subprocess.Popen(
+            command, cwd=folder, env=environment(PYTHONWARNINGS="ignore"), stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    try:
+        said = [node.communicate(timeout=200) for node in nodes]
+    finally:
+        for node in nodes:
+            node.kill()
+    assert [node.returncode for node in nodes] == [0, 0], said
+    same_as_alone(folder, "nodes")
+    assert sum(out.count("Pre-training poisson") for out, _ in said) == 1
 
 
 def test_processes_are_asked_for_once(folder: Path) -> None:
