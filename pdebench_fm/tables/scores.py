@@ -90,16 +90,16 @@ def _sections(tables: Sequence[Table]) -> Iterator[tuple[str, str, str]]:
         ]
         yield (
             "Error against N",
-            "The fit error = a · N^−b over N ≥ 1, b with its standard error; the N at which an error is reached, and the "
-            "error at a budget of N, both log-log interpolated between what was tried. A curve need not be a power law: "
-            "see R² and the figures.",
+            "The fit error = a · N^−b over N ≥ 1, b with its standard error; the N at which an error is reached, and "
+            "the error at a budget of N, both log-log interpolated between what was tried. A curve need not be a power "
+            "law: see R² and the figures.",
             markdown_table(columns, rows, left=len(names)),
         )
     if rows := list(_spread_rows(of_place, named)):
         yield (
             "Spread over seeds",
-            "Median error, lowest and highest, and how far the quartiles are apart, relative to the median, where there "
-            "are several seeds. Quartiles are errors of seeds, not interpolated.",
+            "Median error, lowest and highest, and how far the quartiles are apart, relative to the median, where "
+            "there are several seeds. Quartiles are errors of seeds, not interpolated.",
             markdown_table(
                 [*names, "N", "seeds", "median", "lowest", "highest", "quartiles apart"], rows, left=len(names)
             ),

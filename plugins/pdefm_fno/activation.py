@@ -14,6 +14,7 @@ from torch.nn import functional
 from pdefm_fno.spectral_convolution import Tables, tables, transform, transposed, working
 
 gelu_backward = torch.ops.aten.gelu_backward
+gelu_in_place = torch.ops.aten.gelu_
 
 KEPT_WIDTH = 16
 """Up to this width the two hidden planes of the projection, the largest of the network, are kept for the backward pass;
@@ -23,9 +24,13 @@ above it they are worked out again, which then costs a few percent of the step a
 def activate(field: Tensor, m: int) -> tuple[Tensor, Tensor]:
     """Return GELU(field), and its parts as `pdefm_fno.spectral_convolution.analyse` gives them.
 
-    The first must have one use only: the gradient that arrives for it is overwritten.
+    The field and the first result must have one use only: without gradients to follow, the field is overwritten;
+    otherwise the gradient that arrives for the result is.
     """
     forward, _ = tables(len(field), m, field.dtype, field.device)
+    if not torch.is_grad_enabled():
+        active = gelu_in_place(field)
+        return active, transform(active, forward)
     active, parts = _Activation.apply(field, forward)  # type: ignore[no-untyped-call]
     return active, parts
 
@@ -33,6 +38,10 @@ def activate(field: Tensor, m: int) -> tuple[Tensor, Tensor]:
 def project(field: Tensor, expand: torch.nn.Linear, contract: torch.nn.Linear) -> Tensor:
     """Apply contract(GELU(expand(field))) at every point: (…, d) → (…, outputs)."""
     arguments = working(field.flatten(0, -2), expand.weight, expand.bias, contract.weight, contract.bias)
+    if not torch.is_grad_enabled():
+        flat, weight, bias, few, few_bias = arguments
+        hidden = gelu_in_place(torch.addmm(bias, flat, weight.t()))
+        return (_few(hidden, few) + few_bias).view(*field.shape[:-1], -1)
     result: Tensor = _Projection.apply(*arguments)  # type: ignore[no-untyped-call]
     return result.view(*field.shape[:-1], -1)
 

@@ -165,9 +165,25 @@ def test_chunks_of_the_batch_do_not_change_the_result(monkeypatch):
     ours = network().double()
     arguments = inputs(7, 16, dtype=torch.float64)
     whole = ours(*arguments)
+    expected = torch.autograd.grad(whole.square().sum(), list(ours.parameters()))
     monkeypatch.setattr(module, "CHUNK", -(-2 * 2 * 16 * 16 * 6 // max(2, torch.get_num_threads())))
-    assert torch.allclose(ours(*arguments), whole, atol=1e-13)
+    found = ours(*arguments)
+    assert torch.allclose(found, whole, atol=1e-13)
+    for one, other in zip(torch.autograd.grad(found.square().sum(), list(ours.parameters())), expected, strict=True):
+        assert torch.allclose(one, other, rtol=1e-12, atol=1e-12)
     assert torch.allclose(ours(arguments[0][3:4], arguments[1][3:4]), whole[3:4], atol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_is_written_in_place_without_gradients_moves_no_bit(dtype):
+    ours = network().to(dtype)
+    fields, constants = inputs(3, 16, dtype=dtype)
+    given = fields.clone()
+    expected = ours(fields, constants).detach()
+    for without in (torch.no_grad, torch.inference_mode):
+        with without():
+            assert torch.equal(ours(fields, constants), expected)
+    assert torch.equal(fields, given)
 
 
 def test_what_the_projection_keeps_does_not_change_the_gradients(monkeypatch):
