@@ -1,19 +1,23 @@
 """Memory of a training step of the FNO at 128²: what an example holds for the backward pass, and the peak at batch 128.
 
-    python benchmarks/fno_memory.py                    # every size, ours and the plain network: about three minutes
+    python benchmarks/fno_memory.py                    # every size, up to 16m the plain network, too: about two minutes
     python benchmarks/fno_memory.py --step 256m        # one step of the shared loop over 128 examples, an evaluation
+    python benchmarks/fno_memory.py --largest 16       # where memory is scarce: no batch of 128
+    python benchmarks/fno_memory.py --json             # also saves the figures under results/
 
-Each figure comes from a process of its own. *Saved* counts the distinct storages that autograd keeps, but for the
-weights; it is exact, and linear in the batch. *Resident* is the growth of the process's largest resident size, after
-two steps, from one batch size to one twice as large; it holds what the allocator cannot reuse, too, and the peak at
-batch 128 is drawn out from it. ``--step`` goes through the model's own ``fit``, as in ``pdefm run``, which accumulates
-a batch in parts where it would need too much.
+Each figure comes from a process of its own, which keeps freed memory, as the workers of ``pdefm run`` do. *Saved*
+counts the distinct storages that autograd keeps, but for the weights; it is exact, and linear in the batch. *Resident*
+is the growth of the process's largest resident size, after two steps, from a small batch to a large one; it holds what
+the allocator cannot reuse, too. Where the large one has 128 examples the peak is measured; where it has fewer (256m,
+which in ``pdefm run`` never has so many at once) the peak is drawn out, and marked ``≈``. ``--step`` goes through the
+model's own ``fit``, as in ``pdefm run``, which accumulates a batch in parts where it would need too much.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -22,27 +26,35 @@ import time
 from pathlib import Path
 from typing import Any
 
-SIZES = {"64k": (16, 4, 8), "1m": (16, 16, 8), "16m": (32, 32, 12), "256m": (128, 32, 6)}
-"""Width, modes, and the smaller of the two batches, the other being twice as large: enough examples that the peak is
-that of the activations, not of the optimiser's passes over the weights."""
 CONSTANTS, BATCH, GIGABYTE = 3, 128, 1e9
+SIZES = {"64k": (16, 4, 8, BATCH), "1m": (16, 16, 8, BATCH), "16m": (32, 32, 12, BATCH), "256m": (128, 32, 6, 12)}
+"""Width, modes, and the two batches that are measured; the smaller has so many examples that the peak is that of the
+activations, not of the optimiser's passes over the weights."""
+LEFT_OUT = {("256m", "plain")}
+"""Nobody trains it, and it would take more than a minute."""
 
 
 def peak() -> int:
     """Return the largest resident size of this process so far, bytes."""
+    if sys.platform.startswith("linux"):  # where getrusage begins at the size of the process that started this one
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        return int(re.findall(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE)[0]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def worker(size: str, kind: str, n: int, batch: int) -> dict[str, Any]:
     """Train two steps of ``batch`` examples."""
+    from pdebench_fm.memory import keep_freed_memory
+
+    keep_freed_memory()
     import torch
     from pdefm_fno.network import FourierNetwork
     from pdefm_fno.reference import ReferenceNetwork
     from torch import Tensor, nn
 
     torch.manual_seed(0)
-    width, modes, _ = SIZES[size]
+    width, modes, *_ = SIZES[size]
     before = peak()
     module: nn.Module = (
         FourierNetwork(1, CONSTANTS, 1, width, modes)
@@ -94,7 +106,7 @@ def step(size: str, n: int, examples: int) -> dict[str, Any]:
     from pdebench_fm.training.feed import Batch
     from pdebench_fm.training.micro_batches import micro_batch
 
-    width, modes, _ = SIZES[size]
+    width, modes, *_ = SIZES[size]
     train = load_examples("ood_sys1:SYS-1(1,5)", split="pretraining", count=examples, grid=n)
     validation = load_examples("ood_sys1:SYS-1(1,5)", split="validation", count=8, grid=n)
     model = FNO(width, modes)
@@ -121,26 +133,42 @@ def step(size: str, n: int, examples: int) -> dict[str, Any]:
 
 def run(*arguments: object) -> dict[str, Any]:
     """Run one worker in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, __file__, "--worker", *map(str, arguments)], stdout=subprocess.PIPE, text=True, check=True
-    )
+    command = [sys.executable, __file__, "--worker", *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode < 0:  # by the kernel, as a rule, for want of memory
+        sys.exit(f"{' '.join(command[3:])}: killed by signal {-done.returncode}; --largest takes smaller batches")
+    done.check_returncode()
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
-def table(sizes: list[str], n: int) -> list[dict[str, Any]]:
-    """Measure and print a row for each size and network."""
+def per_example(small: dict[str, Any], large: dict[str, Any]) -> tuple[float, float]:
+    """Bytes that an example adds to what autograd keeps, and to the largest resident size."""
+    examples = large["batch"] - small["batch"]
+    return (large["saved"] - small["saved"]) / examples, (large["peak"] - small["peak"]) / examples
+
+
+def peak_at_batch(small: dict[str, Any], large: dict[str, Any]) -> str:
+    """The largest resident size at batch 128, GB; with ``≈`` where it is drawn out from smaller batches."""
+    _, resident = per_example(small, large)
+    whole = (large["peak"] + resident * (BATCH - large["batch"])) / GIGABYTE
+    return f"{whole:.2f}" if large["batch"] == BATCH else f"≈ {whole:.1f}"
+
+
+def table(sizes: list[str], n: int, largest: int) -> list[dict[str, Any]]:
+    """Measure and print a row for each size and network; return the two processes of each, one after the other."""
     print(f"{n}², float32          saved/example  resident/example  weights, Adam   peak at batch {BATCH}")
     found = []
     for size in sizes:
-        small = SIZES[size][2]
+        _, _, *batches = SIZES[size]
         for kind in ("ours", "plain"):
-            one, two = (run("batch", size, kind, n, batch) for batch in (small, 2 * small))
-            saved = (two["saved"] - one["saved"]) / small
-            slope = (two["peak"] - one["peak"]) / small
-            whole = two["peak"] + slope * (BATCH - 2 * small)
-            figures = (saved / 1e6, slope / 1e6, 4 * one["weights"] / GIGABYTE, whole / GIGABYTE)
-            print("{:6s}{:10s}{:14.1f} MB{:15.1f} MB{:12.2f} GB{:18.2f} GB".format(size, kind, *figures), flush=True)
+            if (size, kind) in LEFT_OUT:
+                continue
+            one, two = (run("batch", size, kind, n, min(batch, largest)) for batch in batches)
+            saved, resident = (figure / 1e6 for figure in per_example(one, two))
+            weights = 4 * one["weights"] / GIGABYTE
+            figures = f"{saved:14.1f} MB{resident:15.1f} MB{weights:12.2f} GB{peak_at_batch(one, two):>18s} GB"
+            print(f"{size:6s}{kind:10s}{figures}", flush=True)
             found += [one, two]
     return found
 
@@ -151,13 +179,21 @@ def main() -> None:
         found = worker(size, rest[0], *map(int, rest[1:])) if what == "batch" else step(size, *map(int, rest))
         print(json.dumps(found))
         return
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES))
     parser.add_argument("--n", type=int, default=128, help="grid points a side")
+    parser.add_argument("--largest", type=int, default=BATCH, help=f"batch of the table, at most; by default {BATCH}")
     parser.add_argument("--step", choices=list(SIZES), help="one step and an evaluation of this size, no table")
     parser.add_argument("--examples", type=int, default=BATCH, help="of that step")
     parser.add_argument("--json", action="store_true", help="save the figures under results/")
     options = parser.parse_args()
+    sizes = [options.step] if options.step else options.sizes
+    coarsest = 2 * max(SIZES[size][1] for size in sizes)
+    if options.n < coarsest:
+        parser.error(f"--n must be at least {coarsest} for the modes of {', '.join(sizes)}, got {options.n}")
+    least = max(SIZES[size][2] for size in sizes)
+    if not least < options.largest <= BATCH:
+        parser.error(f"--largest must be from {least + 1} to {BATCH}, got {options.largest}")
     if options.step:
         results: Any = run("step", options.step, options.n, options.examples)
         fit, predict = results["fit_seconds"], results["predict_seconds"]
@@ -167,7 +203,7 @@ def main() -> None:
             f"largest resident size {results['peak'] / GIGABYTE:.2f} GB"
         )
     else:
-        results = table(options.sizes, options.n)
+        results = table(options.sizes, options.n, options.largest)
     if options.json:
         from report import save
 

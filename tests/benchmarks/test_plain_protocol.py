@@ -106,7 +106,22 @@ def test_a_fit_that_diverges_says_so(plain: ModuleType, files: dict[str, Path]) 
     assert report.validation == float("inf")
 
 
-@pytest.mark.parametrize("script", ["learning_curve", "precision", "startup", "validation", "workers"])
+SCRIPTS = [
+    "data",
+    "fno_memory",
+    "fno_step",
+    "gpu",
+    "learning_curve",
+    "precision",
+    "stacked",
+    "startup",
+    "unet_step",
+    "validation",
+    "workers",
+]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_each_benchmark_says_what_it_takes(script: str) -> None:
     command = [sys.executable, str(BENCHMARKS / f"{script}.py"), "--help"]
     answer = subprocess.run(command, capture_output=True, text=True, check=True)
