@@ -171,6 +171,7 @@ def execute(
     from pdebench_fm.execution import InProcessExecutor, ProcessExecutor
     from pdebench_fm.figures import draw
     from pdebench_fm.group import device_of
+    from pdebench_fm.shift import RealisedShift
     from pdebench_fm.tables import build_table, to_markdown
 
     executor: Executor[Job, Outcome] = InProcessExecutor()
@@ -188,7 +189,8 @@ def execute(
     table = to_markdown(build_table(result.records, planned_cells(prepared.plan)))
     shown, figures = result.folder / "table.md", result.folder / "figures"
     if not (shown.exists() and figures.is_dir() and shown.read_bytes() == table.encode()):
-        draw(result.records, figures)
+        pairs = prepared.plan.pairs
+        draw(result.records, figures, realised=lambda found: RealisedShift(prepared.registry).redrawn(found, pairs))
         with replacing(shown) as temporary:  # another run may be reading or writing it
             temporary.write_text(table, encoding="utf-8")
     return result

@@ -8,6 +8,7 @@ can change a score and nothing that cannot; suites that ask for the same job sha
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Annotated, Any
 
 from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
@@ -15,7 +16,7 @@ from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 from pdebench_fm.arguments import bind, call
 from pdebench_fm.arms import Arm, make_arm
 from pdebench_fm.data.sources import SetSpec, problem_of, specify
-from pdebench_fm.errors import PdefmError, PluginError, SettingError, UnsupportedError, UsageError
+from pdebench_fm.errors import FOREIGN, PdefmError, PluginError, SettingError, UnsupportedError, UsageError
 from pdebench_fm.foreign import asked, reason_given
 from pdebench_fm.interfaces import Budget, Split
 from pdebench_fm.jobs import PRETRAINING, SCORE, Job, ModelSpec, Pair, Plan, Row, Weights
@@ -75,6 +76,61 @@ def make_plan(
     return plan
 
 
+def sampled_pairs(suite: Suite, profile_name: str, registry: Registry) -> dict[str, Pair]:
+    """What each task goes from and to, as `Plan.pairs` has it, but only what samplers draw: no file is opened.
+
+    Args:
+        suite: has the tasks.
+        profile_name: one of its profiles.
+        registry: has the samplers.
+
+    Returns:
+        the pairs by task. Of a mixture a part from files is left out; so is a task whose examples come from files, or
+        whose sets cannot be described.
+
+    Raises:
+        UnknownNameError: the suite has no such profile.
+    """
+    sets = _Sets(suite, suite.profile(profile_name), registry)
+    drawn = {name for name, distribution in suite.distributions.items() if distribution.files is None}
+    pairs: dict[str, Pair] = {}
+    for task in suite.tasks:
+        if task.downstream in drawn:
+            with suppress(*FOREIGN):  # somebody else's sampler
+                source = [name for name in suite.pretraining[task.pretraining] if name in drawn]
+                pairs[task.name] = sets.pair(task, source)
+    return pairs
+
+
+class _Sets:
+    """The sets of one profile, each described once: thousands of jobs share the same few."""
+
+    def __init__(self, suite: Suite, profile: Profile, registry: Registry) -> None:
+        self._suite = suite
+        self._profile = profile
+        self._registry = registry
+        self._specified: dict[tuple[str, Split, int], SetSpec] = {}
+
+    def pair(self, task: Task, source: Sequence[str]) -> Pair:
+        """Describe what a task goes from, the distributions ``source``, and to."""
+        counts = self._profile.examples
+        return Pair(
+            self.of(source, PRETRAINING, counts.pretraining),
+            self.of([task.downstream], "test", counts.test),
+        )
+
+    def of(self, distributions: Sequence[str], split: Split, count: int) -> tuple[SetSpec, ...]:
+        """Describe ``count`` examples of each distribution."""
+        return tuple(self._one(name, split, count) for name in distributions)
+
+    def _one(self, name: str, split: Split, count: int) -> SetSpec:
+        key = (name, split, count)
+        if key not in self._specified:
+            distribution, grid = self._suite.distributions[name], self._profile.grid
+            self._specified[key] = specify(distribution, self._registry, split, count, grid, self._suite.data_seed)
+        return self._specified[key]
+
+
 class _Planner:
     """Builds one plan; holds what every step of it needs."""
 
@@ -85,7 +141,7 @@ class _Planner:
         self.suite, self.profile = plan.suite, plan.profile
         self.model = plan.model.make(registry)
         self.pretrained: dict[str, Job] = {}
-        self.specified: dict[tuple[str, Split, int], SetSpec] = {}
+        self.sets = _Sets(plan.suite, plan.profile, registry)
 
     def build(self) -> None:
         direct = {task.name: self._refusal_of(task) for task in self.suite.tasks}
@@ -97,14 +153,9 @@ class _Planner:
         arms = _arms(self.suite, self.profile, self.registry)
         for task in self.suite.tasks:
             if self.plan.weights is None:
-                self.plan.pairs[task.name] = self._pair(task)
+                self.plan.pairs[task.name] = self.sets.pair(task, self.suite.pretraining[task.pretraining])
             for arm in arms:
                 self._add_arm(task, arm, direct[task.name])
-
-    def _pair(self, task: Task) -> Pair:
-        counts = self.profile.examples
-        source = self._sets(self.suite.pretraining[task.pretraining], PRETRAINING, counts.pretraining)
-        return Pair(source, self._sets([task.downstream], "test", counts.test))
 
     def _add_arm(self, task: Task, arm: Arm, refusal: str | None) -> None:
         """Add the rows of one protocol on one task."""
@@ -136,9 +187,9 @@ class _Planner:
     ) -> Job:
         """Describe one downstream point and its trials, and add them to the plan unless the model refuses."""
         sets = {
-            "train": self._sets([task.downstream], "train", self.profile.examples.pool_size),
-            "validation": self._sets([task.downstream], "validation", self.profile.downstream_validation),
-            "test": self._sets([task.downstream], "test", self.profile.examples.test),
+            "train": self.sets.of([task.downstream], "train", self.profile.examples.pool_size),
+            "validation": self.sets.of([task.downstream], "validation", self.profile.downstream_validation),
+            "test": self.sets.of([task.downstream], "test", self.profile.examples.test),
         }
         start, parents = self._start(task, arm, sets["train"], refusal)
         own = {
@@ -226,9 +277,9 @@ class _Planner:
         distributions = self.suite.pretraining[name]
         counts = self.profile.examples
         sets = {
-            "train": self._sets(distributions, PRETRAINING, counts.pretraining),
-            "validation": self._sets(distributions, "validation", counts.validation),
-            "test": self._sets(distributions, "test", counts.test),
+            "train": self.sets.of(distributions, PRETRAINING, counts.pretraining),
+            "validation": self.sets.of(distributions, "validation", counts.validation),
+            "test": self.sets.of(distributions, "test", counts.test),
         }
         own = {
             "protocol": {"name": PRETRAINING, "version": "1"},
@@ -249,19 +300,6 @@ class _Planner:
         if arm.starts_from != "pretrained" or task.pretraining not in self.pretrained:
             return None
         return self.pretrained[task.pretraining].id
-
-    def _sets(self, distributions: Sequence[str], split: Split, count: int) -> tuple[SetSpec, ...]:
-        return tuple(self._set(name, split, count) for name in distributions)
-
-    def _set(self, name: str, split: Split, count: int) -> SetSpec:
-        """Describe one set; thousands of jobs share the same few."""
-        key = (name, split, count)
-        if key not in self.specified:
-            distribution = self.suite.distributions[name]
-            self.specified[key] = specify(
-                distribution, self.registry, split, count, self.profile.grid, self.suite.data_seed
-            )
-        return self.specified[key]
 
     def _problem(self, sets: Sequence[SetSpec]) -> Problem:
         return Problem.union(problem_of(spec, self.registry) for spec in sets)
@@ -298,7 +336,7 @@ class _Planner:
         if not self.model.learns_from_pretraining or self.plan.weights is not None:
             return None
         source = self._problem(
-            self._sets(self.suite.pretraining[task.pretraining], PRETRAINING, self.profile.examples.pretraining)
+            self.sets.of(self.suite.pretraining[task.pretraining], PRETRAINING, self.profile.examples.pretraining)
         )
         missing = source.missing(self._downstream_problem(task))
         if missing:
@@ -309,7 +347,7 @@ class _Planner:
         return self._unsupported(source)
 
     def _downstream_problem(self, task: Task) -> Problem:
-        return self._problem(self._sets([task.downstream], "train", self.profile.examples.pool_size))
+        return self._problem(self.sets.of([task.downstream], "train", self.profile.examples.pool_size))
 
 
 def expected_rows(suite: Suite, profile_name: str, registry: Registry) -> Iterator[tuple[str, str, int, int]]:

@@ -368,6 +368,21 @@ def load_suite(reference: str | Path, registry: Registry | None = None) -> Suite
     return suite
 
 
+def find_suite(name: str, version: int, registry: Registry) -> Suite | None:
+    """Return a registered suite; None where this version of it is not at hand.
+
+    Args:
+        name: of the suite.
+        version: of it; what is registered may be another one.
+        registry: has the suite, and what it names.
+    """
+    try:
+        suite = load_suite(registry.get("suites", name).path, registry)
+    except PdefmError:  # not registered here, or no longer valid
+        return None
+    return suite if suite.version == version else None
+
+
 def _locate(reference: str | Path, registry: Registry) -> Path:
     text = str(reference)
     separators = {os.sep, os.altsep or os.sep, "/"}
@@ -456,5 +471,6 @@ __all__ = [
     "Suite",
     "Task",
     "Training",
+    "find_suite",
     "load_suite",
 ]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import pdebench_fm
-from pdebench_fm import records
+from pdebench_fm import figures, records
 from pdebench_fm.api import entry_of, gpus_of
 from pdebench_fm.errors import PdefmError, SettingError, SuiteError, UnknownNameError, UnsupportedError, UsageError
 from pdebench_fm.hookspecs import ModelEntry
@@ -65,6 +65,22 @@ def test_the_results_are_written_with_table_and_figures(of_class: RunResult) -> 
     assert records.read(of_class.folder / "records.jsonl") == of_class.records
     assert "tiny-net" in (of_class.folder / "table.md").read_text(encoding="utf-8")
     assert list((of_class.folder / "figures").iterdir())
+
+
+def test_above_the_figures_of_a_run_stands_what_its_own_suite_drew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: dict[str, Any] = {}
+
+    def draw(records: Any, folder: Path, realised: Any) -> None:
+        found.update(realised(records))
+
+    monkeypatch.setattr(figures, "draw", draw)
+    pdebench_fm.evaluate("zero", toy_suite(tmp_path), device="cpu", output=tmp_path / "runs")
+    assert {task: (shown.parameter, shown.ends[0], round(shown.ends[1], 1)) for task, shown in found.items()} == {
+        "B from poisson": ("eigenvalue", pytest.approx(1, abs=0.01), 10.0),
+        "C from mixed": ("wavenumber", 5.0, 6.0),
+    }
 
 
 def test_a_class_is_identified_by_its_source(of_class: RunResult) -> None:

@@ -16,7 +16,7 @@ from pdebench_fm.data.sources import check_files
 from pdebench_fm.errors import DataFileError, PdefmError, SuiteError, UnknownNameError, UsageError
 from pdebench_fm.plugins import Registry
 from pdebench_fm.problem import Channel, Grid, Problem
-from pdebench_fm.suite import Distribution, ExampleCounts, Suite, load_suite
+from pdebench_fm.suite import Distribution, ExampleCounts, Suite, find_suite, load_suite
 from tests.support.fake_plugin import fake_registry
 
 SHIPPED = Path(__file__).parent / "support" / "shipped.yaml"
@@ -70,6 +70,14 @@ def test_a_valid_suite_holds_what_the_file_says(registry: Registry) -> None:
 
 def test_a_shipped_suite_is_found_by_name(registry: Registry) -> None:
     assert load_suite("shipped", registry) == load_suite(str(SHIPPED), registry)
+
+
+def test_a_suite_is_at_hand_in_the_version_that_is_registered(registry: Registry) -> None:
+    found = find_suite("shipped", 3, registry)
+    assert found is not None
+    assert (found.name, found.version) == ("shipped", 3)
+    assert find_suite("shipped", 2, registry) is None
+    assert find_suite("unheard-of", 3, registry) is None
 
 
 def test_an_unknown_suite_or_profile_names_the_nearest(registry: Registry) -> None:

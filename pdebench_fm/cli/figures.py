@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from pdebench_fm.cli.own_suites import load_suites, suites_option
 from pdebench_fm.errors import RunError
-from pdebench_fm.figures import KINDS, draw_kinds
+from pdebench_fm.figures import KINDS, Realised, draw_kinds
 from pdebench_fm.records import Record, collect
+
+if TYPE_CHECKING:
+    from pdebench_fm.shift import Shifts
+    from pdebench_fm.suite import Suite
 
 _CASES = "cases"
 
@@ -30,11 +36,13 @@ _CASES = "cases"
     type=click.Choice([*KINDS, _CASES]),
     help="Draw this kind alone; may be given again. All that the records allow where it is not given.",
 )
-def figures(runs: tuple[Path, ...], output: Path, kinds: tuple[str, ...]) -> None:
+@suites_option("the distributions above the panels are drawn again from it")
+def figures(runs: tuple[Path, ...], output: Path, kinds: tuple[str, ...], suites: tuple[Path, ...]) -> None:
     """Draw figures from RUNS, as PNG and PDF, for each suite and profile.
 
     RUNS are records.jsonl files, or folders that are searched for them (leaderboard/records, too). Several models are
-    drawn side by side.
+    drawn side by side. Above each panel stand the distributions of the physics parameter in pre-training and
+    downstream, drawn again from the suite where it is installed or given; elsewhere four boxes show the nominal shift.
 
     \b
     errors      error against N for each task
@@ -47,13 +55,14 @@ def figures(runs: tuple[Path, ...], output: Path, kinds: tuple[str, ...]) -> Non
     """
     from pdebench_fm.figures.cases import NEEDS, draw_cases  # imports torch
 
+    realised = _realised(load_suites(suites))
     found = collect(runs)
     _warn_of_two(found)
     _warn_of_settings(found)
     from_records = [kind for kind in kinds if kind != _CASES]
     written: dict[str, list[Path]] = {}
     if from_records or not kinds:
-        written |= draw_kinds([record for _, record in found], output, from_records or None)
+        written |= draw_kinds([record for _, record in found], output, from_records or None, realised)
     if not kinds or _CASES in kinds:
         written[_CASES] = draw_cases(found, output)
     paths = [path for of_kind in written.values() for path in of_kind]
@@ -67,6 +76,31 @@ def figures(runs: tuple[Path, ...], output: Path, kinds: tuple[str, ...]) -> Non
     made = ", ".join(f"{len(of_kind) // 2} {name}" for name, of_kind in written.items() if of_kind)
     without = f"; the records do not allow {', '.join(lacking)}" if lacking else ""
     click.echo(f"figures made (PNG and PDF): {made}{without}", err=True)
+
+
+def _realised(own: Sequence[Suite]) -> Realised:
+    """Where distributions come from: the samplers of the suite that records name, if its version is at hand.
+
+    Args:
+        own: more suites; these go before registered ones of the same name and version.
+    """
+    from pdebench_fm.plan import sampled_pairs
+    from pdebench_fm.plugins import registry
+    from pdebench_fm.shift import UNKNOWN, RealisedShift
+    from pdebench_fm.suite import find_suite
+
+    found = registry()
+    measure = RealisedShift(found)
+    given = {(suite.name, suite.version): suite for suite in own}
+
+    def realised(records: Sequence[Record]) -> Shifts:
+        first = records[0]
+        suite = given.get((first.suite, first.suite_version)) or find_suite(first.suite, first.suite_version, found)
+        if suite is None or first.profile not in suite.profiles:
+            return UNKNOWN
+        return measure.redrawn(records, sampled_pairs(suite, first.profile, found))
+
+    return realised
 
 
 def _warn_of_two(found: Sequence[tuple[str, Record]]) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pdebench_fm.errors import PdefmError, UsageError
+from pdebench_fm.cli.own_suites import load_suites, suites_option
+from pdebench_fm.errors import UsageError
 
 if TYPE_CHECKING:
     from pdebench_fm.leaderboard import Planned
@@ -23,14 +24,7 @@ _directory = click.option(
     show_default=True,
     help="Folder of the leaderboard.",
 )
-_suites = click.option(
-    "--suite",
-    "suites",
-    multiple=True,
-    metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A suite file of your own: records are checked against, and ranked by, plans that are known. Repeatable.",
-)
+_suites = suites_option("records are checked against, and ranked by, plans that are known")
 
 
 @click.group()
@@ -101,26 +95,6 @@ def check(context: click.Context, directory: Path, suites: tuple[Path, ...]) -> 
     click.echo(f"{directory}: in order")
 
 
-def load_suites(files: Sequence[Path]) -> list[Suite]:
-    """Read suite files.
-
-    Raises:
-        SuiteError: a file is no valid suite.
-        UsageError: two files are of one suite and version.
-    """
-    if not files:
-        return []
-    from pdebench_fm.suite import load_suite
-
-    found: dict[tuple[str, int], Suite] = {}
-    for file in files:
-        suite = load_suite(file)
-        other = found.setdefault((suite.name, suite.version), suite)
-        if other is not suite:
-            raise UsageError(f"{other.source} and {file} are both suite {suite.name!r} v{suite.version}")
-    return list(found.values())
-
-
 def plans_with(own: Sequence[Suite]) -> Planned:
     """Return `planned_cells`, which then knows these suites too; they go before registered ones."""
 
@@ -136,13 +110,10 @@ def plans_with(own: Sequence[Suite]) -> Planned:
 def planned_cells(suite: str, version: int, profile: str) -> Collection[Cell] | None:
     """Return every cell that a registered suite plans; None where this version of it is not at hand."""
     from pdebench_fm.plugins import registry
-    from pdebench_fm.suite import load_suite
+    from pdebench_fm.suite import find_suite
 
-    try:
-        loaded = load_suite(registry().get("suites", suite).path, registry())
-    except PdefmError:  # not registered here, or no longer valid
-        return None
-    return _cells(loaded, profile) if loaded.version == version else None
+    loaded = find_suite(suite, version, registry())
+    return None if loaded is None else _cells(loaded, profile)
 
 
 def _cells(suite: Suite, profile: str) -> Collection[Cell] | None:

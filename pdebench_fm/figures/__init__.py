@@ -1,8 +1,8 @@
 """Figures for print, as vector (PDF) and pixels (PNG).
 
-One module draws one kind; `KINDS` lists those that records allow. Drawing is deterministic: the same records give the
-same bytes with the same version of matplotlib. Fields of test cases are no part of a record; see
-`pdebench_fm.figures.cases`.
+One module draws one kind; `KINDS` lists those that records allow. Drawing is deterministic: the same records, and
+distributions of their tasks, give the same bytes with the same version of matplotlib. Fields of test cases are no part
+of a record; see `pdebench_fm.figures.cases`.
 """
 
 from __future__ import annotations
@@ -10,17 +10,21 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from pdebench_fm.figures import errors, mixtures, savings, seeds, sizes
 from pdebench_fm.figures.errors import make_figure
 from pdebench_fm.figures.style import COLOURS, digest, drawing, file_stem, save
 from pdebench_fm.records import Record
+from pdebench_fm.shift import UNKNOWN, Shifts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "KINDS", "Kind", "draw", "draw_kinds", "file_stem", "make_figure"]
+__all__ = ["COLOURS", "KINDS", "Kind", "Realised", "draw", "draw_kinds", "file_stem", "make_figure"]
+
+Realised: TypeAlias = Callable[[Sequence[Record]], Shifts]
+"""Records of one suite, version and profile → the distributions that their tasks are known to have."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +34,13 @@ class Kind:
     Args:
         shows: what it shows, for help and messages.
         needs: what records must hold for it.
-        make: (detail of the name, models, figure) for each that the records of one suite, version and profile allow.
+        make: (detail of the name, models, figure) for each that the records of one suite, version and profile allow,
+            with the distributions that are known of the tasks.
     """
 
     shows: str
     needs: str
-    make: Callable[[Sequence[Record]], list[tuple[str, list[str], Figure]]]
+    make: Callable[[Sequence[Record], Shifts], list[tuple[str, list[str], Figure]]]
 
 
 KINDS = {
@@ -48,21 +53,27 @@ KINDS = {
 }
 
 
-def draw(records: Iterable[Record], folder: Path, kinds: Collection[str] | None = None) -> list[Path]:
+def draw(
+    records: Iterable[Record], folder: Path, kinds: Collection[str] | None = None, realised: Realised | None = None
+) -> list[Path]:
     """Draw every figure that the records allow.
 
     Args:
         records: of any number of suites and models; of two at the same `Record.place` the later counts.
         folder: where the files go; made where it does not exist and there is something to draw.
         kinds: names in `KINDS`; all of them where None.
+        realised: where the distributions above the panels come from; where None, or where it does not know a task, its
+            nominal shift stands there.
 
     Returns:
         the files written, a PNG (300 dpi) and a PDF for each figure.
     """
-    return [path for paths in draw_kinds(records, folder, kinds).values() for path in paths]
+    return [path for paths in draw_kinds(records, folder, kinds, realised).values() for path in paths]
 
 
-def draw_kinds(records: Iterable[Record], folder: Path, kinds: Collection[str] | None = None) -> dict[str, list[Path]]:
+def draw_kinds(
+    records: Iterable[Record], folder: Path, kinds: Collection[str] | None = None, realised: Realised | None = None
+) -> dict[str, list[Path]]:
     """Like `draw`, but return the files by kind; a kind that the records do not allow has none."""
     groups: dict[tuple[str, int, str], list[Record]] = {}
     for record in {record.place: record for record in records}.values():
@@ -73,9 +84,10 @@ def draw_kinds(records: Iterable[Record], folder: Path, kinds: Collection[str] |
         return written
     with drawing():
         for (suite, version, profile), group in sorted(groups.items()):
+            shifts = UNKNOWN if realised is None else realised(group)
             for name in wanted:
                 taken = group if name == "mixtures" else [record for record in group if record.kind == "point"]
-                for detail, models, figure in KINDS[name].make(taken):
+                for detail, models, figure in KINDS[name].make(taken, shifts):
                     whose = models[0] if len(models) == 1 else f"{len(models)}-models-{digest(' '.join(models))}"
                     parts = (suite, f"v{version}", profile, name, *([detail] if detail else []), whose)
                     written[name] += save(figure, folder, file_stem(*parts))

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from pdebench_fm.curves import METRIC
 from pdebench_fm.figures import around, panels
+from pdebench_fm.figures.distributions import distribution_entries
 from pdebench_fm.figures.style import Looks
 from pdebench_fm.records import Record
+from pdebench_fm.shift import UNKNOWN, Shifts
 from pdebench_fm.tables import Summary, Table, build_table
 
 if TYPE_CHECKING:
@@ -19,23 +21,29 @@ if TYPE_CHECKING:
 NEEDS = "a record with a score"
 
 
-def make(records: Sequence[Record]) -> list[tuple[str, list[str], Figure]]:
+def make(records: Sequence[Record], shifts: Shifts = UNKNOWN) -> list[tuple[str, list[str], Figure]]:
     """Return (detail, models, figure) for the points of one suite, version and profile."""
     if not any(METRIC in record.metrics for record in records):
         return []
-    return [("", sorted({record.model for record in records}), make_figure(build_table(records)))]
+    return [("", sorted({record.model for record in records}), make_figure(build_table(records), shifts))]
 
 
-def make_figure(tables: Sequence[Table]) -> Figure:
-    """Draw the tables of one suite, version and profile."""
-    figure, groups = panels.make_panels(len(tables))
+def make_figure(tables: Sequence[Table], shifts: Shifts = UNKNOWN) -> Figure:
+    """Draw the tables of one suite, version and profile.
+
+    Args:
+        tables: one for each task.
+        shifts: the distributions that are known of these tasks.
+    """
+    figure, groups = panels.make_panels(len(tables), shifts=shifts)
     looks = Looks(tables)
     sizes = panels.trained_sizes(tables)
     for (panel,), table in zip(groups, tables, strict=True):
         _draw_panel(panel, table, looks, sizes)
+        panels.dress(panel, table, shifts)
     panels.label_outside(groups, panels.SIZE_LABEL, [panels.ERROR_LABEL])
     panels.label_errors(groups[0][0])
-    _add_legend(figure, tables, looks)
+    _add_legend(figure, tables, looks, shifts)
     around.add_headline(figure, around.headline(tables, looks.models))
     return figure
 
@@ -56,7 +64,6 @@ def _draw_panel(axes: Axes, table: Table, looks: Looks, sizes: Sequence[int]) ->
         for size, cell in row.cells.items():
             if any(record.status == "diverged" for record in cell.records):
                 panels.mark_diverged(axes, size or zero, style["color"])
-    panels.dress(axes, table)
 
 
 def _draw_level(axes: Axes, cell: Summary, look: Mapping[str, Any]) -> None:
@@ -85,7 +92,7 @@ def _draw_line(
         panels.draw_band(axes, places, lows, highs, style["color"])
 
 
-def _add_legend(figure: Figure, tables: Sequence[Table], looks: Looks) -> None:
+def _add_legend(figure: Figure, tables: Sequence[Table], looks: Looks, shifts: Shifts) -> None:
     """Name every arm of every model; of several models, those of one stand together."""
     rows = {(row.model, row.protocol): row for table in tables for row in table.rows}
     several = len(looks.models) > 1
@@ -103,4 +110,4 @@ def _add_legend(figure: Figure, tables: Sequence[Table], looks: Looks) -> None:
             look = {**looks.line(row), **(looks.level(row) if alone else {})}
             entries.append((look, (f"{model}, {arm}" if several else arm) + without))
         blocks += [entries] if several else [[entry] for entry in entries]
-    around.add_legend(figure, [*blocks, around.diverged_entry(tables)])
+    around.add_legend(figure, [*blocks, around.diverged_entry(tables), distribution_entries(tables, shifts)])

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from pdebench_fm.curves import FINE_TUNE, METRIC, SCRATCH, ZERO_SHOT
 from pdebench_fm.figures import around, panels
+from pdebench_fm.figures.distributions import distribution_entries
 from pdebench_fm.figures.style import COLOURS, DARK, distinct_colours, line_style
 from pdebench_fm.identity import canonical_json
 from pdebench_fm.records import Record
+from pdebench_fm.shift import UNKNOWN, Shifts
 from pdebench_fm.tables import Row, Summary, Table, build_table, natural
 
 if TYPE_CHECKING:
@@ -21,11 +23,12 @@ NEEDS = "two tasks with the same downstream examples and different pre-trainings
 _TRANSFER = (FINE_TUNE, ZERO_SHOT)
 
 
-def make(records: Sequence[Record]) -> list[tuple[str, list[str], Figure]]:
+def make(records: Sequence[Record], shifts: Shifts = UNKNOWN) -> list[tuple[str, list[str], Figure]]:
     """Return a figure for each model of one suite, version and profile: a panel for each downstream distribution.
 
     Args:
         records: points and pre-trainings; the source of a task is the name that the record of its pre-training has.
+        shifts: the distributions that are known of the tasks.
     """
     found: list[tuple[str, list[str], Figure]] = []
     names = {record.job_id: record.task for record in records if record.kind == "pretraining"}
@@ -33,7 +36,7 @@ def make(records: Sequence[Record]) -> list[tuple[str, list[str], Figure]]:
     for model in sorted({record.model for record in points}, key=natural):
         groups = _groups([record for record in points if record.model == model], names)
         if groups:
-            found.append(("", [model], _draw(groups, model)))
+            found.append(("", [model], _draw(groups, model, shifts)))
     return found
 
 
@@ -74,8 +77,8 @@ def _downstream(record: Record) -> str | None:
     return canonical_json(sets) if known else None
 
 
-def _draw(groups: Sequence[Mapping[str, Table]], model: str) -> Figure:
-    figure, stacks = panels.make_panels(len(groups))
+def _draw(groups: Sequence[Mapping[str, Table]], model: str, shifts: Shifts) -> Figure:
+    figure, stacks = panels.make_panels(len(groups), shifts=shifts)
     sources = sorted({source for group in groups for source in group}, key=natural)
     looks = {
         source: line_style(colour, index)
@@ -95,7 +98,7 @@ def _draw(groups: Sequence[Mapping[str, Table]], model: str) -> Figure:
         for row in plainest.rows:  # scratch is the same in all tables of a group: it starts from no pre-training
             if row.protocol == SCRATCH:
                 _draw_row(axes, row, sizes, fresh)
-        panels.dress(axes, plainest)
+        panels.dress(axes, plainest, shifts)
     panels.label_outside(stacks, panels.SIZE_LABEL, [panels.ERROR_LABEL])
     panels.label_errors(stacks[0][0])
     entries: list[around.Entry] = [(looks[source], f"pre-trained on {source}") for source in sources]
@@ -103,7 +106,8 @@ def _draw(groups: Sequence[Mapping[str, Table]], model: str) -> Figure:
         entries.append((fresh, "from scratch"))
     if any(_quartiles(cell) for table in tables for row in table.rows for cell in row.cells.values()):
         entries.append(({"color": DARK, "linewidth": 5, "alpha": 0.2}, "quartiles over seeds"))
-    around.add_legend(figure, [[entry] for entry in entries + around.diverged_entry(tables)])
+    entries += around.diverged_entry(tables)
+    around.add_legend(figure, [*([entry] for entry in entries), distribution_entries(tables, shifts)])
     around.add_headline(figure, around.headline(tables, [model], "zero-shot at N = 0"))
     return figure
 

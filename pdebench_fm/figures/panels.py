@@ -7,7 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from pdebench_fm.figures.around import fit_title
+from pdebench_fm.figures.distributions import HEIGHT, draw_distributions
 from pdebench_fm.figures.style import DARK, PALE, SMALLEST
+from pdebench_fm.shift import UNKNOWN, Shifts
 from pdebench_fm.tables import Table
 
 if TYPE_CHECKING:
@@ -25,12 +27,13 @@ _LEFT = 0.5  # inches for the label and the numbers left of the panels
 _SHIFTS = ("none", "mild", "med", "large")
 
 
-def make_panels(count: int, rows_each: int = 1) -> tuple[Figure, list[list[Axes]]]:
+def make_panels(count: int, rows_each: int = 1, shifts: Shifts = UNKNOWN) -> tuple[Figure, list[list[Axes]]]:
     """Return a figure, without any of pyplot's global state, and its panels.
 
     Args:
         count: how many groups of panels; a group is a column, and groups beyond `WIDEST` go to further lines.
         rows_each: panels of one group, on top of each other.
+        shifts: distributions to stand above the panels; they make the figure higher.
 
     Returns:
         the figure, and for each group its panels from top to bottom. All share one vertical axis. There is room for a
@@ -41,7 +44,7 @@ def make_panels(count: int, rows_each: int = 1) -> tuple[Figure, list[list[Axes]
 
     lines = math.ceil(count / WIDEST)
     columns = math.ceil(count / lines)
-    height = 2.25 * lines + 0.6 + (rows_each - 1) * 1.75 * lines
+    height = 2.25 * lines + 0.6 + (rows_each - 1) * 1.75 * lines + (HEIGHT * lines * rows_each if shifts else 0)
     figure = Figure(figsize=(max(1.85 * columns + _LEFT, 3.6), height), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(lines * rows_each, columns, squeeze=False, sharey=True)
@@ -68,8 +71,15 @@ def label_outside(groups: Sequence[Sequence[Axes]], x: str, y: Sequence[str]) ->
             stack[-1].set_xlabel(x)
 
 
-def dress(axes: Axes, table: Table, title: str | None = None) -> None:
-    """Give a panel its grid, its title and the shift above."""
+def dress(axes: Axes, table: Table, shifts: Shifts = UNKNOWN, title: str | None = None) -> None:
+    """Give a panel its grid, its title and the shift above.
+
+    Args:
+        axes: the panel.
+        table: what it shows.
+        shifts: those of the whole figure; a task that is not among them has its nominal shift drawn.
+        title: the task's name where None.
+    """
     axes.grid(True, which="major", color="#E6E6E6", linewidth=0.5)
     axes.set_axisbelow(True)
     axes.tick_params(which="both", width=0.5, labelsize=7)
@@ -77,12 +87,16 @@ def dress(axes: Axes, table: Table, title: str | None = None) -> None:
     columns = 1 if place is None else place.get_gridspec().ncols
     room = (figure.get_figwidth() - _LEFT) / columns - 0.15
     text, size = fit_title(figure, table.task if title is None else title, room)
-    axes.set_title(text, fontsize=size, pad=15, parse_math=False)
-    draw_shift(axes, table.shift, table.overlap)
+    axes.set_title(text, fontsize=size, pad=15 + (72 * HEIGHT if shifts else 0), parse_math=False)
+    words = _describe_shift(table)
+    if table.task in shifts:
+        draw_distributions(axes, shifts[table.task], words, room)
+    else:
+        draw_boxes(axes, table.shift, words)
 
 
-def draw_shift(axes: Axes, shift: str, overlap: float | None = None) -> None:
-    """Draw the shift between title and panel: four small boxes, filled up to its level, its name, and its measure."""
+def draw_boxes(axes: Axes, shift: str, words: str) -> None:
+    """Draw the nominal shift between title and panel: four small boxes, filled up to its level, and words beside."""
     from matplotlib.patches import Rectangle
 
     level = _SHIFTS.index(shift) if shift in _SHIFTS else -1
@@ -92,10 +106,16 @@ def draw_shift(axes: Axes, shift: str, overlap: float | None = None) -> None:
             box = Rectangle((0.02 + 0.07 * index, 1.035), 0.055, 0.035, transform=axes.transAxes, clip_on=False)
             box.set(facecolor=colour, edgecolor="none")
             axes.add_patch(box)
-    if shift:
+    if words:
         place = 0.33 if level >= 0 else 0.02
-        text = f"shift: {shift}" + (f", overlap {overlap:.2f}" if overlap is not None else "")
-        axes.text(place, 1.03, text, transform=axes.transAxes, fontsize=6.5, color=DARK, parse_math=False)
+        axes.text(place, 1.03, words, transform=axes.transAxes, fontsize=6.5, color=DARK, parse_math=False)
+
+
+def _describe_shift(table: Table) -> str:
+    """The shift's name and its measure; nothing where it has no name."""
+    if not table.shift:
+        return ""
+    return f"shift: {table.shift}" + (f", overlap {table.overlap:.2f}" if table.overlap is not None else "")
 
 
 def size_axis(axes: Axes, sizes: Sequence[int], with_zero: bool) -> None:

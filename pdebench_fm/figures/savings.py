@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from pdebench_fm.curves import SCRATCH, Amount, Curve, Saving, make_curves, savings, transfer_curves
 from pdebench_fm.figures import around, panels
+from pdebench_fm.figures.distributions import distribution_entries
 from pdebench_fm.figures.style import DARK, GREY, distinct_colours, line_style
 from pdebench_fm.records import Record
+from pdebench_fm.shift import UNKNOWN, Shifts
 from pdebench_fm.tables import arm_order, build_table, natural
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ class _Line:
 _Lines = Mapping[tuple[str, str], _Line]
 
 
-def make(records: Sequence[Record]) -> list[tuple[str, list[str], Figure]]:
+def make(records: Sequence[Record], shifts: Shifts = UNKNOWN) -> list[tuple[str, list[str], Figure]]:
     """Return one figure for one suite, version and profile: a panel for each task, a line for each model and arm."""
     curves = make_curves(records)
     found: dict[str, dict[tuple[str, str], _Line]] = {}
@@ -56,11 +58,13 @@ def make(records: Sequence[Record]) -> list[tuple[str, list[str], Figure]]:
     if not tables:
         return []
     models = sorted({model for lines in found.values() for model, _ in lines})
-    return [("", models, _draw(tables, found, against))]
+    return [("", models, _draw(tables, found, against, shifts))]
 
 
-def _draw(tables: Sequence[Table], found: Mapping[str, _Lines], against: Mapping[str, list[Curve]]) -> Figure:
-    figure, groups = panels.make_panels(len(tables))
+def _draw(
+    tables: Sequence[Table], found: Mapping[str, _Lines], against: Mapping[str, list[Curve]], shifts: Shifts
+) -> Figure:
+    figure, groups = panels.make_panels(len(tables), shifts=shifts)
     sizes = panels.trained_sizes(tables)
     lines = sorted(
         {key for of_task in found.values() for key in of_task}, key=lambda k: (natural(k[0]), arm_order(k[1]))
@@ -83,7 +87,7 @@ def _draw(tables: Sequence[Table], found: Mapping[str, _Lines], against: Mapping
         axes.set_ylim(tried[0] / 3.2, tried[-1] * 3.2)
         axes.set_yticks(kept, labels=[panels.short_size(size) for size in kept])
         axes.set_yticks([], minor=True)
-        panels.dress(axes, table)
+        panels.dress(axes, table, shifts)
     panels.label_outside(groups, panels.SIZE_LABEL, ["scratch examples for the same error"])
     several = len({arm for _, arm in lines}) > 1
     entries: list[around.Entry] = [(looks[model, arm], f"{model}, {arm}" if several else model) for model, arm in lines]
@@ -96,7 +100,7 @@ def _draw(tables: Sequence[Table], found: Mapping[str, _Lines], against: Mapping
         entries.append(({**arrow, "marker": r"$\uparrow$"}, "more than the largest N tried"))
     if "≤" in bounds:
         entries.append(({**arrow, "marker": r"$\downarrow$"}, "at most this"))
-    around.add_legend(figure, [[entry] for entry in entries])
+    around.add_legend(figure, [*([entry] for entry in entries), distribution_entries(tables, shifts)])
     models = sorted({model for model, _ in lines})
     around.add_headline(figure, around.headline(tables, models, "data savings; zero-shot at N = 0"))
     return figure

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from pdebench_fm.curves import METRIC, Curve, make_curves
 from pdebench_fm.figures import around, panels
+from pdebench_fm.figures.distributions import distribution_entries
 from pdebench_fm.figures.style import DARK, Looks
 from pdebench_fm.records import Record
+from pdebench_fm.shift import UNKNOWN, Shifts
 from pdebench_fm.tables import Row, Table, build_table, natural
 
 if TYPE_CHECKING:
@@ -19,14 +21,14 @@ if TYPE_CHECKING:
 NEEDS = "scores of two seeds of one point"
 
 
-def make(records: Sequence[Record]) -> list[tuple[str, list[str], Figure]]:
+def make(records: Sequence[Record], shifts: Shifts = UNKNOWN) -> list[tuple[str, list[str], Figure]]:
     """Return a figure for each model of one suite, version and profile that has a point with several seeds."""
     found: list[tuple[str, list[str], Figure]] = []
     for model in sorted({record.model for record in records}, key=natural):
         mine = [record for record in records if record.model == model]
         tables = [table for table in build_table(mine) if _several(table)]
         if tables:
-            found.append(("", [model], _draw(tables, make_curves(mine))))
+            found.append(("", [model], _draw(tables, make_curves(mine), shifts)))
     return found
 
 
@@ -35,8 +37,8 @@ def _several(table: Table) -> bool:
     return any(sum(METRIC in record.metrics for record in cell.records) > 1 for cell in cells)
 
 
-def _draw(tables: Sequence[Table], curves: Mapping[tuple[str, str, str], Curve]) -> Figure:
-    figure, groups = panels.make_panels(len(tables))
+def _draw(tables: Sequence[Table], curves: Mapping[tuple[str, str, str], Curve], shifts: Shifts) -> Figure:
+    figure, groups = panels.make_panels(len(tables), shifts=shifts)
     looks = Looks(tables)
     sizes = panels.trained_sizes(tables)
     for (axes,), table in zip(groups, tables, strict=True):
@@ -44,7 +46,7 @@ def _draw(tables: Sequence[Table], curves: Mapping[tuple[str, str, str], Curve])
         panels.size_axis(axes, sizes, with_zero=0 in table.sizes)
         for row in table.rows:
             _draw_arm(axes, row, curves.get((row.model, table.task, row.protocol)), sizes, looks.colours[row.protocol])
-        panels.dress(axes, table)
+        panels.dress(axes, table, shifts)
     panels.label_outside(groups, panels.SIZE_LABEL, [panels.ERROR_LABEL])
     panels.label_errors(groups[0][0])
     entries: list[around.Entry] = [
@@ -52,7 +54,8 @@ def _draw(tables: Sequence[Table], curves: Mapping[tuple[str, str, str], Curve])
     ]
     thin = {"color": DARK, "linewidth": 0.5, "marker": "o", "markersize": 1.8, "alpha": 0.7}
     entries += [(thin, "one seed"), ({"color": DARK, "linewidth": 5, "alpha": 0.2}, "quartiles")]
-    around.add_legend(figure, [[entry] for entry in entries + around.diverged_entry(tables)])
+    entries += around.diverged_entry(tables)
+    around.add_legend(figure, [*([entry] for entry in entries), distribution_entries(tables, shifts)])
     around.add_headline(figure, around.headline(tables, looks.models))
     return figure
 

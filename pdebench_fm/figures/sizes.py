@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from pdebench_fm.curves import METRIC, Curve, family, make_curves, transfer_curves
 from pdebench_fm.figures import around, panels
+from pdebench_fm.figures.distributions import distribution_entries
 from pdebench_fm.figures.style import line_style, ordered_colours
 from pdebench_fm.records import Record
+from pdebench_fm.shift import UNKNOWN, Shifts
 from pdebench_fm.tables import Table, arm_order, build_table, natural
 
 if TYPE_CHECKING:
@@ -37,14 +39,14 @@ class Family:
         return sorted({arm for _, arm in self.curves}, key=arm_order)
 
 
-def make(records: Sequence[Record]) -> list[tuple[str, list[str], Figure]]:
+def make(records: Sequence[Record], shifts: Shifts = UNKNOWN) -> list[tuple[str, list[str], Figure]]:
     """Return error against N, a line for each size, for every family of one suite, version and profile."""
-    return [(found.name, list(found.models), _against_examples(found)) for found in families(records)]
+    return [(found.name, list(found.models), _against_examples(found, shifts)) for found in families(records)]
 
 
-def make_parameters(records: Sequence[Record]) -> list[tuple[str, list[str], Figure]]:
+def make_parameters(records: Sequence[Record], shifts: Shifts = UNKNOWN) -> list[tuple[str, list[str], Figure]]:
     """Return error against parameters, a line for each N, for every family of one suite, version and profile."""
-    return [(found.name, list(found.models), _against_parameters(found)) for found in families(records)]
+    return [(found.name, list(found.models), _against_parameters(found, shifts)) for found in families(records)]
 
 
 def families(records: Sequence[Record]) -> Iterator[Family]:
@@ -71,8 +73,8 @@ def families(records: Sequence[Record]) -> Iterator[Family]:
         yield Family(name, models, known, tuple(build_table(mine)), found)
 
 
-def _against_examples(found: Family) -> Figure:
-    figure, groups = panels.make_panels(len(found.tables), len(found.arms))
+def _against_examples(found: Family, shifts: Shifts) -> Figure:
+    figure, groups = panels.make_panels(len(found.tables), len(found.arms), shifts)
     sizes = panels.trained_sizes(found.tables)
     colours = ordered_colours(len(found.models))
     looks = {m: {**line_style(colours[i], i), "linestyle": "-"} for i, m in enumerate(found.models)}
@@ -82,11 +84,11 @@ def _against_examples(found: Family) -> Figure:
             panels.size_axis(panel, sizes, with_zero=0 in table.sizes)
             for model, curve in found.curves.get((table.task, arm), {}).items():
                 _draw_curve(panel, curve, sizes, looks[model])
-            panels.dress(panel, table, f"{table.task}, {arm}")
+            panels.dress(panel, table, shifts, f"{table.task}, {arm}")
     panels.label_outside(groups, panels.SIZE_LABEL, [panels.ERROR_LABEL] * len(found.arms))
     panels.label_errors(groups[0][0])
     names = [f"{model} ({panels.short_count(found.parameters[model])})" for model in found.models]
-    _surround(figure, found, looks.values(), names, f"{found.name} by size; zero-shot at N = 0")
+    _surround(figure, found, shifts, looks.values(), names, f"{found.name} by size; zero-shot at N = 0")
     return figure
 
 
@@ -106,8 +108,8 @@ def _draw_curve(axes: Axes, curve: Curve, sizes: Sequence[int], look: Mapping[st
             panels.mark_diverged(axes, point.examples or panels.zero_place(sizes), look["color"])
 
 
-def _against_parameters(found: Family) -> Figure:
-    figure, groups = panels.make_panels(len(found.tables), len(found.arms))
+def _against_parameters(found: Family, shifts: Shifts) -> Figure:
+    figure, groups = panels.make_panels(len(found.tables), len(found.arms), shifts)
     sizes = sorted({size for table in found.tables for size in table.sizes})
     kept = _spread_out(sizes, _MOST_SIZES)
     colours = ordered_colours(len(kept))
@@ -119,19 +121,22 @@ def _against_parameters(found: Family) -> Figure:
             for size in kept:
                 _draw_size(panel, found, found.curves.get((table.task, arm), {}), size, looks[size])
             _count_axis(panel, found)
-            panels.dress(panel, table, f"{table.task}, {arm}")
+            panels.dress(panel, table, shifts, f"{table.task}, {arm}")
     panels.label_outside(groups, "parameters", [panels.ERROR_LABEL] * len(found.arms))
     panels.label_errors(groups[0][0])
     names = ["N = 0" if size == 0 else f"N = {panels.short_size(size)}" for size in kept]
-    _surround(figure, found, looks.values(), names, f"{found.name} at fixed N; N = 0 is zero-shot, or untrained")
+    _surround(
+        figure, found, shifts, looks.values(), names, f"{found.name} at fixed N; N = 0 is zero-shot, or untrained"
+    )
     return figure
 
 
 def _surround(
-    figure: Figure, found: Family, looks: Iterable[Mapping[str, Any]], names: Sequence[str], what: str
+    figure: Figure, found: Family, shifts: Shifts, looks: Iterable[Mapping[str, Any]], names: Sequence[str], what: str
 ) -> None:
     entries: list[around.Entry] = list(zip(looks, names, strict=True))
-    around.add_legend(figure, [[entry] for entry in entries + around.diverged_entry(found.tables)])
+    entries += around.diverged_entry(found.tables)
+    around.add_legend(figure, [*([entry] for entry in entries), distribution_entries(found.tables, shifts)])
     around.add_headline(figure, around.headline(found.tables, (), what))
 
 

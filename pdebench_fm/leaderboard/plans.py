@@ -17,7 +17,7 @@ from pdebench_fm.leaderboard.audit import Located
 from pdebench_fm.plan import expected_rows, make_plan, model_spec
 from pdebench_fm.plugins import Registry, registry
 from pdebench_fm.records import Record, start_of
-from pdebench_fm.suite import MOST_SEEDS, Suite, load_suite
+from pdebench_fm.suite import MOST_SEEDS, Suite, find_suite
 
 _Place = tuple[str, str, str, int, int]
 
@@ -70,12 +70,7 @@ class _Checker:
     def _suite(self, record: Record) -> Suite | None:
         key = (record.suite, record.suite_version)
         if key not in self._suites:
-            self._suites[key] = None
-            try:
-                suite = load_suite(self._registry.get("suites", record.suite).path, self._registry)
-                self._suites[key] = suite if suite.version == record.suite_version else None
-            except PdefmError:  # not installed here, or no longer valid
-                pass
+            self._suites[key] = find_suite(*key, self._registry)
         return self._suites[key]
 
     def _spec(self, model: str) -> ModelSpec | None:

@@ -8,9 +8,11 @@ import pytest
 
 from pdebench_fm.figures import KINDS, around, cases, panels
 from pdebench_fm.figures.style import drawing
+from pdebench_fm.shift import UNKNOWN
 from tests.figures.support import curve, with_job
 from tests.figures.support import panels as shown
 from tests.figures.test_cases import arrays
+from tests.figures.test_distributions import KNOWN
 from tests.figures.test_mixtures import task as mixture
 from tests.support.records import make_record
 
@@ -50,9 +52,9 @@ def outside(figure, dpi):
     return found
 
 
-def drawn(kind, records):
+def drawn(kind, records, shifts=UNKNOWN):
     with drawing():
-        return [figure for _, _, figure in KINDS[kind].make(records)]
+        return [figure for _, _, figure in KINDS[kind].make(records, shifts)]
 
 
 CASES = [
@@ -76,6 +78,26 @@ def test_legends_and_titles_lie_on_the_canvas(kind, models, tasks):
         box = axes.get_window_extent()
         assert box.height / figure.dpi > 1.2
         assert box.width / figure.dpi > 1.2
+
+
+@pytest.mark.parametrize(
+    ("kind", "models", "tasks"),
+    [
+        ("errors", MODELS[:1], 1),
+        ("errors", MODELS[:2], 6),
+        ("parameters", MODELS[:4], 2),
+        ("savings", (LONG,), 1),
+        ("seeds", MODELS[-1:], 2),
+    ],
+)
+def test_so_they_do_above_and_below_distributions(kind, models, tasks):
+    records = several(models, tasks, seeds=2 if kind == "seeds" else 1)
+    (figure,) = drawn(kind, records, {record.task: KNOWN for record in records})
+    for dpi in (100, 300):
+        assert outside(figure, dpi) == []
+    for axes in shown(figure):
+        box = axes.get_window_extent()
+        assert min(box.width, box.height) / figure.dpi > 1.2
 
 
 @pytest.mark.parametrize("groups", [1, 2, 5])
