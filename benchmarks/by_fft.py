@@ -51,11 +51,17 @@ def _analysed(field: Tensor, count: int, dim: int) -> Tensor:
 
 
 def _synthesised(coefficients: Tensor, n: int, dim: int, twice: bool) -> Tensor:
-    """The transpose of `_analysed`; with ``twice`` modes above 0 count double, as for irfft they do anyway."""
+    """The transpose of `_analysed`; with ``twice`` modes above 0 count double.
+
+    For irfft they do anyway, but for the last one of an even n.
+    """
     real, imaginary = coefficients.chunk(2, dim=dim)
     spectrum = torch.complex(real.contiguous(), imaginary.contiguous())
+    last = spectrum.shape[dim] - 1
+    if 2 * last == n:
+        spectrum.narrow(dim, last, 1).mul_(2)
     if not twice:
-        spectrum.narrow(dim, 1, spectrum.shape[dim] - 1).mul_(0.5)
+        spectrum.narrow(dim, 1, last).mul_(0.5)
     return torch.fft.irfft(spectrum, n=n, dim=dim, norm="ortho").contiguous()
 
 

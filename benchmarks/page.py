@@ -21,8 +21,9 @@ from fno_memory import BATCH, peak_at_batch, per_example
 from report import PAGE, RESULTS, ratio
 
 AUTHORS_MS = 27.0
-FITTING = ("pre-training", "evaluation", "fine-tune", "scratch")
 """Milliseconds an example of the authors' Poisson generator took on a core where the targets were set."""
+FITTING = ("pre-training", "evaluation", "fine-tune", "scratch")
+"""Stages of a learning curve that are not start-up."""
 Row = Sequence[object]
 
 

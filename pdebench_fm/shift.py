@@ -38,7 +38,7 @@ class Distributions:
     Args:
         parameter: its name.
         edges: of the bins, rising, (bins + 1,).
-        ends: the smallest and the largest value drawn; the outer edges where all are the same.
+        ends: the smallest and the largest value drawn; the outer edges where all are the same and no whole number.
         pretraining: part of the pre-training examples in each bin, (bins,), summing to 1.
         downstream: part of the downstream examples, likewise.
     """
@@ -79,18 +79,20 @@ class Shift:
         """Return both samples as histograms to look at: a bin for each whole number, or else bins of equal width.
 
         Raises:
-            ValueError: what was drawn is not one finite number an example.
+            ValueError: what was drawn is not one finite number an example, or numbers too close for bins between them.
         """
         samples = (self.pretraining, self.downstream)
         if any(sample.ndim != 1 or not np.isfinite(sample).all() for sample in samples):
             raise ValueError(f"{self.parameter} must be one finite number an example")
         pooled = np.concatenate(samples)
         low, high = float(pooled.min()), float(pooled.max())
-        if _whole(pooled) and high - low < _MOST_VALUES:
+        if _whole(pooled) and high - low < _MOST_VALUES and max(abs(low), abs(high)) < 2**52:  # half numbers exist
             edges = np.arange(low - 0.5, high + 1.0)
         else:
             edges = np.histogram_bin_edges(pooled, _fitting_bins(samples))
             low, high = float(edges[0]), float(edges[-1])
+        if len(edges) < 2 or not (np.diff(edges) > 0).all():
+            raise ValueError(f"{self.parameter}: what was drawn is too close together for bins")
         p, q = (np.histogram(sample, edges)[0] / len(sample) for sample in samples)
         return Distributions(self.parameter, tuple(edges.tolist()), (low, high), tuple(p.tolist()), tuple(q.tolist()))
 
@@ -165,7 +167,7 @@ class RealisedShift:
             return None
         known = [record.overlap for record in records if record.overlap is not None]
         shift = self.between(pair.source, pair.target) if known else None
-        if shift is None or any(abs(shift.overlap - value) > _AGREE for value in known):
+        if shift is None or not all(abs(shift.overlap - value) <= _AGREE for value in known):
             return None
         return shift
 

@@ -24,6 +24,8 @@ from pdebench_fm.problem import Problem
 from pdebench_fm.provenance import provenance, source_commit
 from pdebench_fm.scoring import DivergedError, choose, load_metrics, measure, probe, scored_with, validation_error
 
+_ONE_FOLDER = "every node must see the same --output folder"
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -205,7 +207,9 @@ class Worker:
             return loaded
         parent = self._store.result(start["job"])
         if parent is None:
-            raise RunError("its pre-training failed")
+            raise RunError(
+                f"cannot read its pre-training: {_ONE_FOLDER}" if self._follows else "its pre-training failed"
+            )
         if parent["status"] != "ok":
             raise DivergedError(f"its pre-training diverged: {parent['reason']}")
         return self._chosen_model(parent["chosen"])
@@ -265,9 +269,8 @@ class Worker:
         model = self._loaded(trial)
         if model is not None:
             return model
-        if self._group is not None and not self._group.leads:
-            # The leader has them, and is at another fit: one that began here would wait for it for ever.
-            raise RunError(f"cannot read the weights of {trial.label}: every node must see the same --output folder")
+        if self._follows:  # the leader has them, and is at another fit: one that began here would wait for it for ever
+            raise RunError(f"cannot read the weights of {trial.label}: {_ONE_FOLDER}")
         with self._store.lock(trial.id):
             model = self._loaded(trial)  # another run may have been quicker
             if model is None:
@@ -286,6 +289,11 @@ class Worker:
         except DataFileError:
             return None
         return model
+
+    @property
+    def _follows(self) -> bool:
+        """Whether another process leads, and has written what this one looks for."""
+        return self._group is not None and not self._group.leads
 
     @property
     def _kind(self) -> Any:

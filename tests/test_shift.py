@@ -117,6 +117,13 @@ def test_what_is_not_one_finite_number_an_example_cannot_be_looked_at(drawn: obj
         shift(drawn, drawn).histograms()
 
 
+@pytest.mark.parametrize("value", [1e17, 1e20, 2.0**53])
+def test_numbers_too_close_for_bins_are_an_error_and_no_empty_histogram(value: float) -> None:
+    assert shift([value, 2 * value], [value] * 2).histograms().ends == (value, 2 * value)
+    with pytest.raises(ValueError, match=r"too close together for bins|Too many bins"):
+        shift([value] * 2, [value] * 2).histograms()
+
+
 def committed(suite: str) -> tuple[list[Record], dict[str, Pair]]:
     """Records of the leaderboard, and what their suite says of its tasks."""
     found = records.read(LEADERBOARD / suite / "lite" / "fno-64k.jsonl")

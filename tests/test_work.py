@@ -67,8 +67,15 @@ def test_a_follower_that_cannot_read_what_the_leader_fitted_says_so_and_fits_not
 ) -> None:
     alone, _, trial = broken
     follower = Worker(alone._plan, with_toy(), tmp_path, "cpu", Follower(1, 2))
+    tuned = next(job for job in alone._plan.jobs.values() if job.kind == "trial" and job.parents)
+    with pytest.raises(RunError, match=r"^cannot read its pre-training: every node must see the same --output folder$"):
+        follower.take_part(tuned)
+    result = {"status": "ok", "reason": "", "chosen": trial.id}
+    (pretraining,) = (job for job in alone._plan.jobs.values() if job.id == tuned.description["start"]["job"])
+    follower._store.folder(pretraining.id).mkdir(parents=True)
+    follower._store.end(pretraining, result)  # the result has come, the weights not yet
     with pytest.raises(RunError, match=rf"^cannot read the weights of {LABEL}: every node must see the same --output"):
-        follower._chosen_model(trial.id)
+        follower.take_part(tuned)
 
 
 def test_what_another_process_of_a_group_raises_is_one_line_that_names_it(

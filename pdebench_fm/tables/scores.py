@@ -173,7 +173,7 @@ def _law_rows(places: _Places, named: bool) -> Iterator[list[str]]:
             if len(curve.trained) >= 3:  # two sizes are no curve
                 names = [task, *([model] if named else []), protocol]
                 amounts = [_amount(needed(curve, target)) for target in TARGETS]
-                errors = [_EMPTY if (error := curve.error_at(n)) is None else number(error) for n in BUDGETS]
+                errors = [_EMPTY if (error := curve.error_at(n)) is None else _error(error) for n in BUDGETS]
                 yield [*map(escape_markdown, names), *_law(fit_curve(curve)), *amounts, *errors]
 
 
@@ -183,11 +183,15 @@ def _spread_rows(places: _Places, named: bool) -> Iterator[list[str]]:
             for point in curves[protocol].points:
                 if len(point.errors) > 1:
                     first, third = point.quartiles
-                    extent = [number(value) for value in (point.median, min(point.errors), max(point.errors))]
+                    extent = [_error(value) for value in (point.median, min(point.errors), max(point.errors))]
                     known = math.isfinite(third) and point.median > 0  # a seed that diverged has an infinite error
                     apart = f"{(third - first) / point.median:.1%}" if known else _EMPTY
                     names = [task, *([model] if named else []), protocol]
                     yield [*map(escape_markdown, names), str(point.examples), str(len(point.errors)), *extent, apart]
+
+
+def _error(value: float) -> str:
+    return number(value) if math.isfinite(value) else "diverged"
 
 
 def _law(law: PowerLaw | None) -> list[str]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -100,7 +103,7 @@ def test_two_nodes_share_a_folder(folder: Path) -> None:
     nodes = [
         subprocess.Popen(
             command, cwd=folder, env=environment(PYTHONWARNINGS="ignore"), stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True,
+            stderr=subprocess.PIPE, text=True, start_new_session=True,
         )
         for _ in range(2)
     ]  # fmt: skip
@@ -108,7 +111,8 @@ def test_two_nodes_share_a_folder(folder: Path) -> None:
         said = [node.communicate(timeout=200) for node in nodes]
     finally:
         for node in nodes:
-            node.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(node.pid, signal.SIGKILL)  # the agents' own processes, too
     assert [node.returncode for node in nodes] == [0, 0], said
     same_as_alone(folder, "nodes")
     assert sum(out.count("Pre-training poisson") for out, _ in said) == 1

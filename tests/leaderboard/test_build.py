@@ -178,7 +178,7 @@ def test_a_task_without_use_of_its_coefficients_and_points_without_the_measureme
     text = (folder / "README.md").read_text(encoding="utf-8")
     assert "| +300%, **not used on SYS-1(10,20)** (5 of 6 points) |" in " ".join(text.split())
     (kept,) = csv.DictReader(io.StringIO((folder / "leaderboard.csv").read_text(encoding="utf-8")))
-    assert kept["coefficients_unused_on"] == "SYS-1(10,20)"
+    assert (kept["coefficients_unused_on"], kept["coefficients_unmeasured"]) == ("SYS-1(10,20)", "1")
 
 
 def test_check_says_where_a_generated_file_differs(board):

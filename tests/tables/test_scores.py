@@ -113,7 +113,12 @@ def test_a_seed_that_diverged_leaves_no_distance_of_quartiles():
     records.append(make_record(protocol="scratch", examples=8, seed=2, status="diverged"))
     records.append(make_record(protocol="scratch", examples=8, seed=3, status="diverged"))
     (row,) = section([*records, *SCRATCH[1:]], "Spread over seeds")[1:]
-    assert (row[3], row[-1]) == ("4", "–")
+    assert row[3:] == ["4", "diverged", "0.100", "diverged", "–"]
+
+
+def test_the_error_at_a_budget_where_most_seeds_diverged_is_no_number():
+    lost = [make_record(protocol="scratch", examples=100, seed=seed, status="diverged") for seed in (1, 2)]
+    assert section([*SCRATCH, *lost], "Error against N")[1][-2:] == ["diverged", "0.0100"]
 
 
 def test_two_sizes_are_no_curve():
