@@ -81,6 +81,21 @@ def test_the_fno_on_a_mixture_takes_the_steps_of_one_too(tmp_path: Path) -> None
     assert {job: pytest.approx(found, rel=1e-4) for job, found in alone.items()} == mine
 
 
+def test_the_first_losses_of_the_mixture_of_the_suite_are_those_of_one_process() -> None:
+    found = []
+    for launcher in ([], ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]):
+        done = subprocess.run(
+            [sys.executable, *launcher, "-m", "tests.support.first_losses"],
+            cwd=Path(__file__).parents[2], env=environment(PYTHONWARNINGS="ignore"), capture_output=True, text=True,
+            timeout=200, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads(done.stdout))
+    assert len(found[0]) == 50
+    assert found[0][-1] < 0.5 * found[0][0]  # it learns, so that these are no copies of one loss
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
+
+
 def test_torchrun_starts_them_too_and_one_of_them_speaks(folder: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",

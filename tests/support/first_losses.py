@@ -1,0 +1,68 @@
+"""Print the first 50 training losses of fno-64k on the mixture of the suite ``mixed``, profile smoke, as JSON.
+
+python -m tests.support.first_losses
+torchrun --standalone --nproc-per-node 2 -m tests.support.first_losses
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import distributed
+
+from pdebench_fm.group import Group
+from pdebench_fm.plan import make_plan, model_spec
+from pdebench_fm.plugins import registry
+from pdebench_fm.suite import load_suite
+from pdebench_fm.training import loop
+from pdebench_fm.work import Worker
+
+COUNT = 50
+
+
+class _EnoughError(Exception):
+    pass
+
+
+def first_losses(group: Group | None) -> list[float]:
+    """Begin the pre-training as a run does, and break it off."""
+    found = registry()
+    plan = make_plan(load_suite("mixed", found), "smoke", model_spec(found, "fno-64k"), found)
+    trial = next(job for job in plan.jobs.values() if job.label.startswith("pre-training mixed · learning_rate"))
+    losses: list[float] = []
+    step = loop._Fit._step
+
+    def recorded(fit: loop._Fit, ids: np.ndarray) -> float:
+        losses.append(step(fit, ids))
+        if len(losses) == COUNT:
+            raise _EnoughError
+        return losses[-1]
+
+    loop._Fit._step = recorded  # type: ignore[method-assign]
+    with tempfile.TemporaryDirectory() as folder:
+        worker = Worker(plan, found, Path(folder), "cpu", group)
+        worker._store.workspace(trial.id).mkdir(parents=True)
+        try:
+            worker.take_part(trial)
+        except _EnoughError:
+            return losses
+    raise AssertionError("the pre-training ended before")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    group = None
+    if ranks > 1:
+        distributed.init_process_group("gloo")
+        group = Group(distributed.get_rank(), ranks)
+    found = first_losses(group)
+    if group is None or group.leads:
+        print(json.dumps(found))
+    if group is not None:
+        distributed.destroy_process_group()
