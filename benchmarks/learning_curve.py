@@ -346,7 +346,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="epochs of every downstream fit, instead of --steps")
     parser.add_argument("--validation", type=int, default=64, help="validation examples")
     parser.add_argument("--test", type=int, default=64, help="test examples")
-    parser.add_argument("--pretraining", type=int, default=512, help="pre-training examples")
+    parser.add_argument("--pretraining", type=int, default=256, help="pre-training examples")
     parser.add_argument("--pretraining-epochs", type=int, default=1)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, metavar="N", help="few-shot sizes, increasing")
     parser.add_argument("--json", action="store_true", help="save the figures under results/")
