@@ -79,7 +79,7 @@ def measure(n: int, batch: int, rounds: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument(
         "--json", action="store_true", help="write the raw figures to benchmarks/results/unet_step.json"
     )

@@ -55,7 +55,7 @@ def measure(arguments: argparse.Namespace, processes: int, threads: int, keep: b
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, value in (("grid", 32), ("batch", 16), ("width", 16), ("modes", 4), ("rounds", 3)):
+    for name, value in (("grid", 32), ("batch", 16), ("width", 16), ("modes", 4), ("rounds", 2)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--json", action="store_true", help="write results/workers.json")
     arguments = parser.parse_args()
