@@ -65,22 +65,6 @@ def test_two_processes_take_the_steps_of_one(folder: Path) -> None:
     assert (again.returncode, again.stdout) == (0, done.stdout)
 
 
-def test_the_fno_on_a_mixture_takes_the_steps_of_one_too(tmp_path: Path) -> None:
-    mixture = (
-        ("eigenvalue: [5, 10]}\n", "eigenvalue: [5, 10]}\n  C: {system: helmholtz, wavenumber: [5, 6]}\n"),
-        ("poisson: [A]", "mixed: [A, C]"),
-        ("pretraining: poisson, downstream", "pretraining: mixed, downstream"),
-    )
-    write_suite(tmp_path, *CHANGES, *mixture)
-    fno = ("--model", "fno-64k", "--set", "width=4", "--set", "modes=2", "--set", "layers=2")
-    for output, nproc in (("alone", "1"), ("together", "2")):
-        done = pdefm("run", "tiny.yaml", *fno, "--workers", "1", "--nproc", nproc, "--output", output, folder=tmp_path)
-        assert done.returncode == 0, done.stderr
-    mine, alone = losses(tmp_path / "together"), losses(tmp_path / "alone")
-    assert sorted(len(found) for found in mine.values()) == [30, 50, 50]
-    assert {job: pytest.approx(found, rel=1e-4) for job, found in alone.items()} == mine
-
-
 def test_the_first_losses_of_the_mixture_of_the_suite_are_those_of_one_process() -> None:
     found = []
     for launcher in ([], ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]):
@@ -96,19 +80,7 @@ def test_the_first_losses_of_the_mixture_of_the_suite_are_those_of_one_process()
     assert found[1] == pytest.approx(found[0], rel=1e-5)
 
 
-def test_torchrun_starts_them_too_and_one_of_them_speaks(folder: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-         "-m", "pdebench_fm", "run", "tiny.yaml", *UNET, "--output", "launched"],
-        cwd=folder, env=environment(PYTHONWARNINGS="ignore"), capture_output=True, text=True, timeout=100, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    same_as_alone(folder, "launched")
-    assert done.stdout.count("Pre-training poisson") == 1
-    assert done.stderr.count("records, table and figures:") == 1
-
-
-def test_two_nodes_share_a_folder(folder: Path) -> None:
+def test_torchrun_starts_them_on_two_nodes_too_and_one_of_them_speaks(folder: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -131,6 +103,7 @@ def test_two_nodes_share_a_folder(folder: Path) -> None:
     assert [node.returncode for node in nodes] == [0, 0], said
     same_as_alone(folder, "nodes")
     assert sum(out.count("Pre-training poisson") for out, _ in said) == 1
+    assert sum(err.count("records, table and figures:") for _, err in said) == 1
 
 
 def test_processes_are_asked_for_once(folder: Path) -> None:
