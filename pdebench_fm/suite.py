@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -368,14 +368,18 @@ def load_suite(reference: str | Path, registry: Registry | None = None) -> Suite
     return suite
 
 
-def find_suite(name: str, version: int, registry: Registry) -> Suite | None:
+def find_suite(name: str, version: int, registry: Registry, own: Sequence[Suite] = ()) -> Suite | None:
     """Return a registered suite; None where this version of it is not at hand.
 
     Args:
         name: of the suite.
         version: of it; what is registered may be another one.
         registry: has the suite, and what it names.
+        own: more suites; these go before registered ones of the same name and version.
     """
+    for suite in own:
+        if (suite.name, suite.version) == (name, version):
+            return suite
     try:
         suite = load_suite(registry.get("suites", name).path, registry)
     except PdefmError:  # not registered here, or no longer valid

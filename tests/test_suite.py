@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from pdebench_fm import suite as suite_module
 from pdebench_fm.data.hdf5 import export
 from pdebench_fm.data.sources import check_files
-from pdebench_fm.errors import DataFileError, PdefmError, SuiteError, UnknownNameError, UsageError
+from pdebench_fm.errors import DataFileError, PdefmError, SuiteError, UsageError
 from pdebench_fm.plugins import Registry
 from pdebench_fm.problem import Channel, Grid, Problem
-from pdebench_fm.suite import Distribution, ExampleCounts, Suite, find_suite, load_suite
+from pdebench_fm.suite import Distribution, ExampleCounts, Suite, load_suite
 from tests.support.fake_plugin import fake_registry
 
 SHIPPED = Path(__file__).parent / "support" / "shipped.yaml"
@@ -66,27 +66,6 @@ def test_a_valid_suite_holds_what_the_file_says(registry: Registry) -> None:
     )
     assert (profile.fine_tuning.steps, profile.fine_tuning.batch_size) == (3, None)
     assert (profile.seeds, profile.under_trained) == (1, False)
-
-
-def test_a_shipped_suite_is_found_by_name(registry: Registry) -> None:
-    assert load_suite("shipped", registry) == load_suite(str(SHIPPED), registry)
-
-
-def test_a_suite_is_at_hand_in_the_version_that_is_registered(registry: Registry) -> None:
-    found = find_suite("shipped", 3, registry)
-    assert found is not None
-    assert (found.name, found.version) == ("shipped", 3)
-    assert find_suite("shipped", 2, registry) is None
-    assert find_suite("unheard-of", 3, registry) is None
-
-
-def test_an_unknown_suite_or_profile_names_the_nearest(registry: Registry) -> None:
-    with pytest.raises(UnknownNameError, match=r"^unknown suite 'shiped'; did you mean 'shipped'\?$"):
-        load_suite("shiped", registry)
-    with pytest.raises(UnknownNameError, match=r"^unknown profile 'tinny'; did you mean 'tiny'\?$"):
-        load_suite("shipped", registry).profile("tinny")
-    with pytest.raises(UnknownNameError):
-        load_suite("", registry)
 
 
 def test_names_with_commas_need_no_quotes_in_brackets(registry: Registry, tmp_path: Path) -> None:

@@ -91,11 +91,10 @@ def _realised(own: Sequence[Suite]) -> Realised:
 
     found = registry()
     measure = RealisedShift(found)
-    given = {(suite.name, suite.version): suite for suite in own}
 
     def realised(records: Sequence[Record]) -> Shifts:
         first = records[0]
-        suite = given.get((first.suite, first.suite_version)) or find_suite(first.suite, first.suite_version, found)
+        suite = find_suite(first.suite, first.suite_version, found, own)
         if suite is None or first.profile not in suite.profiles:
             return UNKNOWN
         return measure.redrawn(records, sampled_pairs(suite, first.profile, found))

@@ -13,7 +13,6 @@ from pdebench_fm.cli.own_suites import load_suites, suites_option
 from pdebench_fm.errors import UsageError
 
 if TYPE_CHECKING:
-    from pdebench_fm.leaderboard import Planned
     from pdebench_fm.records import Cell
     from pdebench_fm.suite import Suite
 
@@ -73,7 +72,7 @@ def build(directory: Path, suites: tuple[Path, ...]) -> None:
 
     if not (directory / "records").is_dir():
         raise UsageError(f"{directory}: holds no records/, so it is no leaderboard; name another --directory")
-    for path in build_files(directory, plans_with(load_suites(suites))):
+    for path in build_files(directory, partial(planned_cells, own=load_suites(suites))):
         click.echo(path)
 
 
@@ -87,7 +86,7 @@ def check(context: click.Context, directory: Path, suites: tuple[Path, ...]) -> 
     from pdebench_fm.leaderboard.plans import against_plans
 
     own = load_suites(suites)
-    wrong = check_files(directory, plans_with(own), partial(against_plans, suites=own))
+    wrong = check_files(directory, partial(planned_cells, own=own), partial(against_plans, suites=own))
     for line in wrong:
         click.echo(line)
     if wrong:
@@ -95,33 +94,17 @@ def check(context: click.Context, directory: Path, suites: tuple[Path, ...]) -> 
     click.echo(f"{directory}: in order")
 
 
-def plans_with(own: Sequence[Suite]) -> Planned:
-    """Return `planned_cells`, which then knows these suites too; they go before registered ones."""
-
-    def planned(suite: str, version: int, profile: str) -> Collection[Cell] | None:
-        for loaded in own:
-            if (loaded.name, loaded.version) == (suite, version):
-                return _cells(loaded, profile)
-        return planned_cells(suite, version, profile)
-
-    return planned
-
-
-def planned_cells(suite: str, version: int, profile: str) -> Collection[Cell] | None:
-    """Return every cell that a registered suite plans; None where this version of it is not at hand."""
-    from pdebench_fm.plugins import registry
-    from pdebench_fm.suite import find_suite
-
-    loaded = find_suite(suite, version, registry())
-    return None if loaded is None else _cells(loaded, profile)
-
-
-def _cells(suite: Suite, profile: str) -> Collection[Cell] | None:
+def planned_cells(suite: str, version: int, profile: str, own: Sequence[Suite] = ()) -> Collection[Cell] | None:
+    """Return every cell that a suite plans, registered or ``own``; None where this version of it is not at hand."""
     from pdebench_fm.plan import expected_rows
     from pdebench_fm.plugins import registry
     from pdebench_fm.records import Cell
+    from pdebench_fm.suite import find_suite
 
+    found = find_suite(suite, version, registry(), own)
+    if found is None:
+        return None
     try:
-        return {Cell(*row) for row in expected_rows(suite, profile, registry())}
+        return {Cell(*row) for row in expected_rows(found, profile, registry())}
     except UsageError:  # no such profile, or a protocol that is not installed; one that is broken is said
         return None

@@ -43,7 +43,8 @@ class _Checker:
 
     def __init__(self, found: Registry, suites: Sequence[Suite] = ()) -> None:
         self._registry = found
-        self._suites: dict[tuple[str, int], Suite | None] = {(suite.name, suite.version): suite for suite in suites}
+        self._own = suites
+        self._suites: dict[tuple[str, int], Suite | None] = {}
         self._plans: dict[tuple[Any, ...], Mapping[_Place, Job] | None] = {}
 
     def problems(self, record: Record, others: Iterable[Record]) -> Iterator[str]:
@@ -70,7 +71,7 @@ class _Checker:
     def _suite(self, record: Record) -> Suite | None:
         key = (record.suite, record.suite_version)
         if key not in self._suites:
-            self._suites[key] = find_suite(*key, self._registry)
+            self._suites[key] = find_suite(*key, self._registry, self._own)
         return self._suites[key]
 
     def _spec(self, model: str) -> ModelSpec | None:

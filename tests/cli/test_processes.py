@@ -65,6 +65,22 @@ def test_two_processes_take_the_steps_of_one(folder: Path) -> None:
     assert (again.returncode, again.stdout) == (0, done.stdout)
 
 
+def test_the_fno_on_a_mixture_takes_the_steps_of_one_too(tmp_path: Path) -> None:
+    mixture = (
+        ("eigenvalue: [5, 10]}\n", "eigenvalue: [5, 10]}\n  C: {system: helmholtz, wavenumber: [5, 6]}\n"),
+        ("poisson: [A]", "mixed: [A, C]"),
+        ("pretraining: poisson, downstream", "pretraining: mixed, downstream"),
+    )
+    write_suite(tmp_path, *CHANGES, *mixture)
+    fno = ("--model", "fno-64k", "--set", "width=4", "--set", "modes=2", "--set", "layers=2")
+    for output, nproc in (("alone", "1"), ("together", "2")):
+        done = pdefm("run", "tiny.yaml", *fno, "--workers", "1", "--nproc", nproc, "--output", output, folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+    mine, alone = losses(tmp_path / "together"), losses(tmp_path / "alone")
+    assert sorted(len(found) for found in mine.values()) == [30, 50, 50]
+    assert {job: pytest.approx(found, rel=1e-4) for job, found in alone.items()} == mine
+
+
 def test_the_first_losses_of_the_mixture_of_the_suite_are_those_of_one_process() -> None:
     found = []
     for launcher in ([], ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]):
