@@ -13,8 +13,8 @@ Both sides run in a process of their own, one after the other; wall seconds are 
 the paper's: 128 examples, or all N where there are fewer. The rest of the paper's budget (500 epochs, 4,096 validation
 examples) is scaled down until the plain side takes minutes: fixed steps, since with epochs N = 8 would get one. Nothing
 is learnt in so few steps: equal scores say that the arithmetic is equal. `--batch 16 --steps 20` comes close to the
-profile lite of `ood_sys1`, where a plain step works in the cache; its figures go to a file of their own. A second seed,
-outside the clock too, tells how much scores move by chance.
+profile lite of `ood_sys1`, where a plain step works in the cache; its figures go to a file of their own. A second seed
+of every third point, outside the clock too, tells how much scores move by chance.
 """
 
 from __future__ import annotations
@@ -74,10 +74,18 @@ profiles:
 """
 
 
-def write_suite(settings: dict[str, Any], folder: Path) -> Path:
+def write_suites(settings: dict[str, Any], folder: Path) -> Path:
+    """Write the suite of the curve, which is returned, and one of every third point for the second seed."""
+    sizes = settings["sizes"]
+    for name, some in (("spread", sizes[::-3][::-1]), ("curve", sizes)):
+        path = _write_suite(settings, folder / f"{name}.yaml", some)
+    return path
+
+
+def _write_suite(settings: dict[str, Any], path: Path, sizes: list[int]) -> Path:
     budget = f"epochs: {settings['epochs']}" if settings["epochs"] else f"steps: {settings['steps']}"
-    path = folder / "curve.yaml"
-    path.write_text(SUITE.format(**globals(), **settings, pool=settings["sizes"][-1], budget=budget), encoding="utf-8")
+    filled = {**globals(), **settings, "sizes": sizes, "pool": settings["sizes"][-1], "budget": budget}
+    path.write_text(SUITE.format(**filled), encoding="utf-8")
     return path
 
 
@@ -135,11 +143,11 @@ def _stage(kind: str, protocol: str) -> str:
     return "evaluation" if kind == "point" else {"pretraining": "pre-training"}.get(protocol, protocol)
 
 
-def run_ours(settings: dict[str, Any], folder: Path, spawned: float, seeds: int = 1) -> dict[str, Any]:
-    """Do what ``pdefm run`` does; where the folder holds a run with fewer seeds, add the missing ones."""
+def run_ours(suite: Path, spawned: float, seeds: int = 1) -> dict[str, Any]:
+    """Do what ``pdefm run`` does; what the suite shares with a run that lies beside it is taken from there."""
     from pdebench_fm.api import cpu_count, execute, prepare
 
-    prepared = prepare(MODEL, folder / "curve.yaml", seeds=seeds, device="cpu", output=folder / "runs")
+    prepared = prepare(MODEL, suite, seeds=seeds, device="cpu", output=suite.parent / "runs")
     clock, workers = Clock(), cpu_count()
     result = execute(prepared, clock, workers)
     if not result.complete:
@@ -361,7 +369,8 @@ def main() -> None:
         elif options.side == "plain":
             result = run_plain(settings, options.folder, options.spawned)
         else:
-            result = run_ours(settings, options.folder, options.spawned, seeds=2 if options.side == "spread" else 1)
+            name, seeds = {"ours": ("curve", 1), "spread": ("spread", 2)}[options.side]
+            result = run_ours(options.folder / f"{name}.yaml", options.spawned, seeds)
         (options.folder / f"{options.side}.json").write_text(json.dumps(result), encoding="utf-8")
         return
 
@@ -370,7 +379,7 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        data = write_files(settings, write_suite(settings, folder), folder)
+        data = write_files(settings, write_suites(settings, folder), folder)
 
         def tell(**more: Any) -> None:
             (folder / "settings.json").write_text(json.dumps({**settings, **more}), encoding="utf-8")

@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--validation", type=int, default=64, help="validation examples")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[8, 32, 128, 512], metavar="N")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[8, 32, 128], metavar="N")
     parser.add_argument("--json", action="store_true", help="write results/validation.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
