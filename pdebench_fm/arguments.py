@@ -68,6 +68,11 @@ def call(factory: Callable[..., Made], bound: Mapping[str, Any], /, **reserved: 
     return factory(**typed, **reserved)
 
 
+def qualified_name(factory: Callable[..., Any]) -> str:
+    """Return ``module:name`` of a factory; of a `functools.partial`, which has no name, what it holds."""
+    return f"{factory.__module__}:{factory.__qualname__}" if hasattr(factory, "__qualname__") else repr(factory)
+
+
 def plain(factory: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return arguments in the Python types of their annotations as plain data: what `call` was given."""
     parameters = inspect.signature(factory).parameters
@@ -98,8 +103,7 @@ def _adapter(factory: Callable[..., Any], parameter: inspect.Parameter) -> TypeA
     except Exception as error:  # an annotation is somebody else's expression
         what = " ".join(f"it cannot be evaluated, {type(error).__name__}: {error}".split())
     shown = parameter.annotation if isinstance(parameter.annotation, str) else repr(parameter.annotation)
-    owner = f"{factory.__module__}.{factory.__qualname__}" if hasattr(factory, "__qualname__") else repr(factory)
-    raise PluginError(f"{owner}: parameter {parameter.name!r}: annotation {shown!r}: {what}")
+    raise PluginError(f"{qualified_name(factory)}: parameter {parameter.name!r}: annotation {shown!r}: {what}")
 
 
 def _validated(adapter: TypeAdapter[Any], name: str, value: Any) -> Any:

@@ -54,14 +54,15 @@ def per_sample(
         for number, (inputs, target) in enumerate(examples.batches()):
             _check(opened.name, problem, target, number * CHUNK)
             with matmul_precision(tf32=False):
-                prediction = model.predict(problem, inputs)
+                prediction = model.predict(problem, _copied(inputs))
             for name in problem.output_names:
                 if name not in prediction or prediction[name].shape != target[name].shape:
                     got = tuple(prediction[name].shape) if name in prediction else "nothing"
                     raise RunError(f"predict must return {name!r} of shape {tuple(target[name].shape)}, got {got}")
             for name, metric in list(usable.items()):
                 try:
-                    scores = metric.per_sample(problem, inputs, prediction, target, opened.system)
+                    mine = (_copied(inputs), _copied(prediction), _copied(target))  # it may work in place
+                    scores = metric.per_sample(problem, *mine, opened.system)
                     if tuple(scores.shape) != (len(inputs[problem.input_fields[0]]),):
                         raise RunError(f"per_sample must return (batch,), got {tuple(scores.shape)}")
                     values[name].append(scores.detach().double().cpu().numpy())
@@ -73,6 +74,10 @@ def per_sample(
                     failed[name] = error
                     del usable[name], values[name]
     return {name: np.concatenate(parts) for name, parts in values.items()}
+
+
+def _copied(fields: Fields) -> Fields:
+    return {name: values.clone() for name, values in fields.items()}
 
 
 def _check(name: str, problem: Problem, target: Fields, start: int) -> None:

@@ -87,16 +87,16 @@ class ProcessExecutor(Executor[JobT, OutcomeT]):
                         hand.job = next((job for job in waiting if unfinished.isdisjoint(job.parents)), None)
                         if hand.job is not None:
                             waiting.remove(hand.job)
-                            hand.pipe.send(hand.job)
+                            try:
+                                hand.pipe.send(hand.job)
+                            except OSError:
+                                raise self._lost(hand) from None
                 for pipe in wait([hand.pipe for hand in hands if hand.job is not None]):
                     hand = next(hand for hand in hands if hand.pipe is pipe)
                     try:
                         kind, content = hand.pipe.recv()
                     except (EOFError, OSError):
-                        hand.process.join(_PATIENCE)
-                        time.sleep(_PATIENCE)  # a signal to the whole group may still be on its way to this process
-                        code = hand.process.exitcode
-                        raise RunError(f"a worker process ended with exit code {code} (out of memory?)") from None
+                        raise self._lost(hand) from None
                     if kind == "report":
                         hear(hand.job, content)
                     elif kind == "error":
@@ -111,6 +111,12 @@ class ProcessExecutor(Executor[JobT, OutcomeT]):
             for hand in hands:
                 hand.process.join()
                 hand.pipe.close()
+
+    def _lost(self, hand: _Hand) -> RunError:
+        """What to say of a worker that is gone."""
+        hand.process.join(_PATIENCE)
+        time.sleep(_PATIENCE)  # a signal to the whole group may still be on its way to this process
+        return RunError(f"a worker process ended with exit code {hand.process.exitcode} (out of memory?)")
 
     def _hire(self, perform: Callable[[JobT, Report], OutcomeT], number: int) -> _Hand:
         """Start one worker in a fresh interpreter: a forked copy of a process that used torch may hang."""

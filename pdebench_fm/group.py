@@ -20,6 +20,7 @@ from datetime import timedelta
 from pdebench_fm.errors import PdefmError, RunError, UsageError
 from pdebench_fm.execution import end_with, interrupts_held_back, thread_variables
 from pdebench_fm.memory import keep_freed_memory
+from pdebench_fm.messages import one_line
 
 _PATIENCE = timedelta(days=30)  # a leader may wait that long for another run on the same folder
 _POLL = 0.05
@@ -51,6 +52,17 @@ class Group:
         from torch import distributed
 
         distributed.broadcast_object_list([job_id], src=0)
+
+    def dismiss(self) -> None:
+        """Tell the followers that no more trials will come. For the leader.
+
+        Raises:
+            RunError: one of them is gone.
+        """
+        try:
+            self.announce(None)
+        except RuntimeError as error:
+            raise RunError(f"a process of the group is gone: {one_line(error)}") from error
 
     def hear(self) -> str | None:
         """Wait for the leader's next announcement. For followers."""
@@ -105,7 +117,7 @@ def gathered(count: int, device: str, threads: int, follow: Follow) -> Iterator[
         )
         group = Group(0, count)
         yield group
-        group.announce(None)
+        group.dismiss()
         if device.startswith("cuda"):
             distributed.destroy_process_group()  # before it waits for them: NCCL is left by all together
         deadline = time.monotonic() + _PARTING
@@ -134,7 +146,7 @@ def launched(device: str) -> Iterator[Group]:
     group = Group(rank, count, local)
     yield group
     if group.leads:
-        group.announce(None)
+        group.dismiss()
 
 
 def launched_by_torchrun() -> bool:

@@ -317,11 +317,15 @@ class _Planner:
         who = f"model {self.plan.model.name!r}: search_space"
         found = asked(who, lambda: list(self.model.search_space(budget)))
         try:
-            return _SEARCH_SPACE.validate_python([dict(tried) for tried in found], strict=True)
+            space = _SEARCH_SPACE.validate_python([dict(tried) for tried in found], strict=True)
         except (TypeError, ValueError, ValidationError):
             raise PluginError(
                 f"{who} must return at least one mapping, of names to finite numbers, got {show(found)}"
             ) from None
+        wrong = [tried["learning_rate"] for tried in space if not tried.get("learning_rate", 1) > 0]
+        if wrong:
+            raise PluginError(f"{who}: a learning_rate must be above 0, got {wrong[0]}")
+        return space
 
     def _refusal_of(self, task: Task) -> str | None:
         """Why the model cannot take a task itself, if it cannot."""

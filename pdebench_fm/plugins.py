@@ -8,9 +8,10 @@ only where a suite needs what is missing.
 from __future__ import annotations
 
 import importlib.metadata
+import pickle
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal, get_args
 
@@ -28,7 +29,7 @@ from pdebench_fm.hookspecs import (
     SuiteEntry,
     SystemEntry,
 )
-from pdebench_fm.messages import named, one_line
+from pdebench_fm.messages import named, one_line, show
 
 Kind = Literal["systems", "samplers", "models", "protocols", "metrics", "suites"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -42,6 +43,7 @@ _ENTRY_TYPES: dict[Kind, type[Any]] = {
     "suites": SuiteEntry,
 }
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+_MOST_VERSION = 64
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class Registry:
         self._entries: dict[Kind, dict[str, Any]] = {kind: {} for kind in KINDS}
         self._owners: dict[tuple[Kind, str], str] = {}
         self._conflicts: dict[tuple[Kind, str], str] = {}
+        self._stayed_behind: set[tuple[Kind, str]] = set()
         for point in sorted(entry_points, key=lambda point: (point.name, point.value)):
             self._add(point)
 
@@ -112,6 +115,8 @@ class Registry:
         """
         entry: Entry = self.get(kind, name)
         try:
+            if (kind, name) in self._stayed_behind:
+                raise PluginError("its factory cannot be sent to another process: register it as 'module:name'")
             return entry.load()
         except FOREIGN as error:
             owner = self._owners[kind, name]
@@ -135,8 +140,20 @@ class Registry:
         wider._entries = {kind: dict(entries) for kind, entries in self._entries.items()}
         wider._owners = dict(self._owners)
         wider._conflicts = dict(self._conflicts)
+        wider._stayed_behind = set(self._stayed_behind)
         wider._register("models", entry, "the calling program")
         return wider
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is sent to another process: factories that cannot be, e.g. lambdas, only fail where one is asked for."""
+        entries: dict[Kind, dict[str, Any]] = {kind: dict(found) for kind, found in self._entries.items()}
+        behind = set(self._stayed_behind)
+        for kind, found in entries.items():
+            for name, entry in found.items():
+                if isinstance(entry, Entry) and not _can_be_sent(entry.factory):
+                    found[name] = replace(entry, factory="")
+                    behind.add((kind, name))
+        return {**vars(self), "_entries": entries, "_stayed_behind": behind}
 
     def _add(self, point: importlib.metadata.EntryPoint) -> None:
         distribution = f"{point.dist.name} {point.dist.version}" if point.dist else ""
@@ -198,6 +215,16 @@ def _collect(point: importlib.metadata.EntryPoint) -> dict[Kind, list[Any]]:
     return found
 
 
+def _can_be_sent(factory: object) -> bool:
+    if isinstance(factory, str):
+        return True
+    try:
+        pickle.dumps(factory)
+    except Exception:  # pickle's own, or whatever an object raises that is pickled
+        return False
+    return True
+
+
 def _check_entry(kind: Kind, entry: Any) -> None:
     expected = _ENTRY_TYPES[kind]
     if not isinstance(entry, expected):
@@ -205,8 +232,11 @@ def _check_entry(kind: Kind, entry: Any) -> None:
     name: str = entry.name
     if not _NAME.fullmatch(name):
         raise PluginError(f"pdefm_{kind}: a name is lower-case letters, digits, '-', '_', '.', got {name!r}")
-    if isinstance(entry, Entry) and not (isinstance(entry.version, str) and entry.version.strip()):
-        raise PluginError(f'pdefm_{kind}: the version of {name!r} must be text such as "1", got {entry.version!r}')
+    version: Any = entry.version if isinstance(entry, Entry) else "1"
+    if not (isinstance(version, str) and version.strip() and version.isprintable() and len(version) <= _MOST_VERSION):
+        raise PluginError(f'pdefm_{kind}: the version of {name!r} must be text such as "1", got {show(version)}')
+    if (kind, name) == ("protocols", "pretraining"):
+        raise PluginError(f"pdefm_{kind}: {name!r} is what records call a pre-training; no protocol may have the name")
 
 
 def _reason(error: BaseException) -> str:

@@ -67,6 +67,7 @@ Text = Annotated[str, AfterValidator(_one_line)]
 Name = Annotated[Text, StringConstraints(min_length=1, max_length=200)]
 FileName = Annotated[Name, AfterValidator(_file_name)]
 JobId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Whole = Annotated[int, Field(ge=0, le=2**53)]  # what a float holds exactly, and JSON readers agree on
 PlainData = Annotated[dict[str, Any], AfterValidator(_plain)]
 Status = Literal["ok", "diverged", "failed", "unsupported"]
 
@@ -159,9 +160,9 @@ class Record(_Strict):
     shift: Text
     model: FileName
     model_args: PlainData
-    parameters: NonNegativeInt | None
+    parameters: Whole | None
     protocol: FileName
-    examples: NonNegativeInt
+    examples: Whole
     data_seed: NonNegativeInt
     seed: NonNegativeInt
     learning_rate: PositiveFloat | None

@@ -187,6 +187,8 @@ def overlap(first: np.ndarray, second: np.ndarray) -> float:
     Whole numbers are compared value by value, others in `BINS` bins that hold equally many of both samples together.
     Two samples of 4,096 from one continuous distribution overlap to about 0.96, not 1.
     """
+    if first.ndim != 1 or second.ndim != 1:
+        raise ValueError("the physics parameter is not one number per example")
     pooled = np.concatenate([first, second])
     if _whole(pooled):
         edges = np.append(np.unique(pooled), np.inf)

@@ -170,8 +170,8 @@ class Worker:
         if self._group is None:
             report = self._fitted(job, model, progress)
         else:
-            self._group.announce(job.id)  # not sooner: what the trial starts from may have had to be fitted again
             try:
+                self._group.announce(job.id)  # not sooner: what the trial starts from may have had to be fitted again
                 report = self._fitted(job, model, progress)
             except FOREIGN as error:
                 raise _BrokenOffError(error) from error
@@ -297,8 +297,8 @@ class Worker:
 
     @property
     def _kind(self) -> Any:
-        """The class of the plan's model."""
-        return self._registry.load("models", self._plan.model.name)
+        """The class of the plan's model; what is registered may be a function that makes one."""
+        return type(self._plan.model.make(self._registry))
 
 
 class _UnheardError(BaseException):
@@ -310,6 +310,9 @@ class _UnheardError(BaseException):
 
 
 def _heard(report: Report, progress: Progress | None) -> None:
+    if progress is not None:  # plain numbers of its own; what cannot be read is the fault of who reports
+        best = None if progress.best is None else float(progress.best)
+        progress = Progress(int(progress.done), int(progress.total), str(progress.unit), best)
     try:
         report(progress)
     except FOREIGN as error:

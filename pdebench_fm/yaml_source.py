@@ -49,11 +49,20 @@ _REST_OF_NAME = re.compile(r",[^\s,\[\]{}()#:'\"]+(?=[,)])")
 
 @dataclass(frozen=True)
 class Node:
-    """One value of the document; ``keys``: where its keys stand, ``size``: values in it, aliases expanded."""
+    """One value of the document.
+
+    Args:
+        value: a scalar, or nodes in a tuple or dict.
+        mark: where it stands.
+        size: values in it, aliases expanded.
+        height: levels below it, aliases expanded.
+        keys: where its keys stand.
+    """
 
     value: Any
     mark: Mark
     size: int = 1
+    height: int = 0
     keys: Mapping[str, Mark] | None = None
 
     def plain(self) -> Any:
@@ -209,7 +218,7 @@ class _Builder:
 
     def _node(self, event: Any, events: Iterator[Any], depth: int) -> Node:
         if isinstance(event, AliasEvent):
-            return self._alias(event)
+            return self._alias(event, depth)
         if event.tag is not None:
             raise self._error(event, f"tags are not accepted, got {printable(str(event.tag), 80)}")
         if depth > MAX_DEPTH:
@@ -227,13 +236,15 @@ class _Builder:
             self.anchors[anchor] = node
         return node
 
-    def _alias(self, event: Any) -> Node:
+    def _alias(self, event: Any, depth: int) -> Node:
         if event.anchor not in self.anchors:
             raise self._error(event, f"no anchor is named {event.anchor!r}")
         node = self.anchors[event.anchor]
         if node is None:
             raise self._error(event, f"the alias {event.anchor!r} stands inside its own anchor")
-        return Node(node.value, node.mark, node.size, node.keys)
+        if depth + node.height > MAX_DEPTH:
+            raise self._error(event, f"is nested more than {MAX_DEPTH} deep, aliases expanded")
+        return node
 
     def _sequence(self, start: Any, events: Iterator[Any], depth: int) -> Node:
         items: list[Node] = []
@@ -243,7 +254,7 @@ class _Builder:
                 break
             items.append(self._node(event, events, depth + 1))
             size = self._limited(size + items[-1].size, event)
-        return Node(tuple(items), _mark(start), size)
+        return Node(tuple(items), _mark(start), size, _above(items))
 
     def _mapping(self, start: Any, events: Iterator[Any], depth: int) -> Node:
         values: dict[str, Node] = {}
@@ -265,7 +276,7 @@ class _Builder:
                 node = replace(node, mark=keys[key])
             values[key] = node
             size = self._limited(size + 1 + values[key].size, event)
-        return Node(values, _mark(start), size, keys)
+        return Node(values, _mark(start), size, _above(values.values()), keys)
 
     def _scalar(self, event: ScalarEvent) -> Any:
         text: str = event.value
@@ -287,6 +298,10 @@ class _Builder:
 
     def _error(self, event: Any, message: str) -> SuiteError:
         return error_at(self.path, _mark(event), message)
+
+
+def _above(nodes: Iterable[Node]) -> int:
+    return 1 + max((node.height for node in nodes), default=-1)
 
 
 def _mark(event: Any) -> Mark:

@@ -87,7 +87,7 @@ HERE = "tests.test_arguments"
     [
         (
             of_decimals,
-            f"{HERE}.of_decimals: parameter 'step': annotation 'Decimal': 'Decimal' is not known when the program "
+            f"{HERE}:of_decimals: parameter 'step': annotation 'Decimal': 'Decimal' is not known when the program "
             "runs: import it outside 'if TYPE_CHECKING'",
         ),
         (
@@ -95,7 +95,7 @@ HERE = "tests.test_arguments"
             "parameter 'step': annotation 'Decimal': 'Decimal' is not known when the program runs: "
             "import it outside 'if TYPE_CHECKING'",
         ),
-        (of_objects, f"{HERE}.of_objects: parameter 'step': annotation 'Registry': no such value can be written in a"),
+        (of_objects, f"{HERE}:of_objects: parameter 'step': annotation 'Registry': no such value can be written in a"),
         (of_nonsense, "parameter 'step': annotation 'int.nothing': it cannot be evaluated, AttributeError: type obje"),
     ],
 )

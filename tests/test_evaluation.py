@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from pdebench_fm.data.sources import OpenSet
 from pdebench_fm.errors import DataFileError, RunError
 from pdebench_fm.evaluation import per_sample
-from pdebench_fm.interfaces import Examples
+from pdebench_fm.interfaces import Examples, Metric
 from pdebench_fm.interfaces.examples import CHUNK
 from pdebench_fm.plugins import registry
 from pdebench_fm.problem import Channel, Fields, Grid, Problem
@@ -69,3 +71,37 @@ def test_an_output_that_is_missing_is_named() -> None:
 
     with pytest.raises(RunError, match=r"'pressure' of shape \(2, 4, 4\), got nothing"):
         scores([1.0, 2.0], Forgetful())
+
+
+class Shifts(Half):
+    """Works in place on what it is given."""
+
+    def predict(self, problem: Problem, inputs: Fields) -> Fields:  # type: ignore[misc]
+        prediction = super().predict(problem, inputs)
+        inputs["source"].zero_()
+        return prediction
+
+
+class Spoils(type(SCORE)):  # type: ignore[misc]
+    def per_sample(self, problem: Problem, *fields: Any) -> Tensor:
+        value: Tensor = super().per_sample(problem, *fields)
+        for tensors in fields[:3]:
+            for tensor in tensors.values():
+                tensor.fill_(7)
+        return value
+
+
+class Source(Metric):
+    """The largest source."""
+
+    def per_sample(self, problem: Problem, inputs: Fields, *_: Any) -> Tensor:
+        return inputs["source"].double().amax(dim=(-2, -1))
+
+
+def test_a_model_or_metric_that_works_in_place_changes_nothing_for_the_metrics_after_it() -> None:
+    metrics = {"a": Spoils(), "b": Spoils(), "c": SCORE, "source": Source()}
+    found = per_sample(Shifts(), [OpenSet(Levels([1, 2, 3]), None, name="plates.h5")], metrics)
+    assert {name: values.tolist() for name, values in found.items()} == {
+        **{name: pytest.approx([0.5] * 3) for name in "abc"},
+        "source": [1, 2, 3],
+    }

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import pdebench_fm
-from pdebench_fm import api, records
+from pdebench_fm import api, leaderboard, records
 from pdebench_fm.api import prepare, prepare_all
 from pdebench_fm.errors import UnknownNameError, UnsupportedError, UsageError
 from tests.support.family import REASON, family_suite, with_family
@@ -65,6 +65,8 @@ def test_a_size_that_the_grid_cannot_hold_is_unsupported_rows_and_the_others_are
     assert {r.status for name in ("toys-a", "toys-b") for r in written[name]} == {"ok"}
     again = pdebench_fm.evaluate("toys", family_suite(tmp_path), device="cpu", output=tmp_path / "runs")
     assert not again.changed
+    added = leaderboard.add(tmp_path / "board", [result.folder])  # the rows of what is unsupported, too
+    assert added.added == sum(expected.values())
 
 
 def test_a_size_asked_for_alone_is_refused_before_any_work(tmp_path: Path) -> None:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from pdefm_transfer.protocols import FineTune
 
 from pdebench_fm.errors import PluginError
 from pdebench_fm.hookspecs import MetricEntry
-from pdebench_fm.interfaces import FitReport
+from pdebench_fm.interfaces import FitContext, FitReport, Progress
+from pdebench_fm.jobs import Job
 from pdebench_fm.plan import expected_rows
 from pdebench_fm.plugins import Registry
-from pdebench_fm.runner import RunResult, run_plan
+from pdebench_fm.runner import RunResult, Silent, run_plan
 from tests.support.installed import with_toy
 from tests.support.toy import Toy, plan_of
 
@@ -161,6 +164,7 @@ def test_parameters_that_are_no_number_fail_the_job(
             "search_space must return at least one mapping, of names to fin",
         ),
         ("search_space", lambda *_: None, "model 'toy': search_space: TypeError: "),
+        ("search_space", lambda *_: [{"learning_rate": 0.0}], "a learning_rate must be above 0, got 0.0"),
         ("search_space", lambda *_: [], r"search_space must return at least one mapping, .*, got \[\]"),
         ("search_space", lambda *_: ({"rate": 1 / n} for n in (1, 0)), "model 'toy': search_space: ZeroDivisionError"),
         ("__init__", lambda *_, **__: 1 / 0, "model 'toy' of plugin .*: ZeroDivisionError: division by zero"),
@@ -194,3 +198,62 @@ def test_a_protocol_whose_adapt_returns_nothing_fails_its_points_and_is_named(
     failed = [record for record in result.records if record.status != "ok"]
     assert {record.protocol for record in failed} == {"fine-tune"}
     assert "TypeError: adapt of protocol 'fine-tune' must return a FitReport, got nothing" in failed[0].reason
+
+
+@pytest.mark.parametrize(
+    ("reported", "says"),
+    [
+        (0.3, "AttributeError: 'float' object has no attribute 'best'"),
+        (Progress(1, None), "TypeError: int() argument"),  # type: ignore[arg-type]
+        (Progress(1, 2, best=torch.ones(3)), "Error: "),  # which one, torch decides  # type: ignore[arg-type]
+    ],
+)
+def test_progress_that_says_nothing_fails_the_job_of_who_reports_it(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch, reported: Progress, says: str
+) -> None:
+    def fit(
+        model: Toy, train: object, validation: object, budget: object, trial: object, context: FitContext
+    ) -> object:
+        context.progress(reported)
+        return FitReport()
+
+    monkeypatch.setattr(Toy, "fit", fit)
+    result = run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs")
+    assert result.records[0].status == "failed"
+    assert all(says in trial.reason for trial in result.records[0].trials)
+
+
+def test_progress_is_heard_as_plain_numbers(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fit(
+        model: Toy, train: object, validation: object, budget: object, trial: object, context: FitContext
+    ) -> object:
+        context.progress(Progress(np.int64(1), 2, best=2 * torch.ones((), requires_grad=True)))  # type: ignore[arg-type]
+        return FitReport()
+
+    heard: list[Progress] = []
+
+    class Hears(Silent):
+        def progressed(self, job: Job, progress: Progress) -> None:
+            heard.append(progress)
+
+    monkeypatch.setattr(Toy, "fit", fit)
+    run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs", reporter=Hears())
+    assert heard[0] == Progress(1, 2, "epoch", 2.0)
+    assert [type(value) for value in vars(heard[0]).values()] == [int, int, str, float]
+
+
+def test_a_model_may_be_registered_by_a_function_that_makes_it(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = run_plan(plan_of(tmp_path, registry), registry, tmp_path / "by_class")
+    entry = registry.get("models", "toy")
+    monkeypatch.setitem(registry._entries["models"], "toy", replace(entry, factory=_made))
+    result = run_plan(plan_of(tmp_path, registry), registry, tmp_path / "by_function")
+    assert result.complete
+    assert [r.metrics for r in result.records] == [r.metrics for r in expected.records]
+
+
+def _made() -> Toy:
+    return Toy()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -121,10 +122,26 @@ def test_a_plugin_that_ends_the_program_is_a_broken_plugin(load) -> None:  # typ
     assert registry.names("models") == ["good", "shared"]
 
 
-@pytest.mark.parametrize("version", [1, "", None])
-def test_a_version_that_is_no_text_is_refused_at_once(load, version: object) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("version", [1, "", None, "1.2\n", "1" * 65])
+def test_a_version_that_no_record_could_take_is_refused_at_once(load, version: object) -> None:  # type: ignore[no-untyped-def]
     registry = load(odd=GOOD.replace('"1"', repr(version)))
-    assert f"the version of 'good' must be text such as \"1\", got {version!r}" in registry.plugins[0].failure
+    assert "the version of 'good' must be text such as \"1\", got " in registry.plugins[0].failure
+
+
+def test_no_protocol_may_be_called_as_pretraining_is(load) -> None:  # type: ignore[no-untyped-def]
+    taken = GOOD.replace("ModelEntry", "ProtocolEntry").replace("pdefm_models", "pdefm_protocols")
+    registry = load(taken=taken.replace('"good"', '"pretraining"'))
+    assert "'pretraining' is what records call a pre-training" in registry.plugins[0].failure
+
+
+def test_a_factory_that_cannot_be_sent_to_another_process_fails_there_alone_and_where_it_is_asked_for(load) -> None:  # type: ignore[no-untyped-def]
+    here = load(good=GOOD.replace('"builtins:dict", "fine"', 'lambda: {}, "fine"'))
+    there = pickle.loads(pickle.dumps(here))
+    assert here.load("models", "good")() == {}
+    assert there.names("models") == here.names("models")
+    assert there.load("models", "shared") is dict
+    with pytest.raises(PluginError, match="model 'good' of plugin good: its factory cannot be sent to another process"):
+        there.load("models", "good")
 
 
 def test_help_and_lists_do_not_import_torch() -> None:

@@ -3,13 +3,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pdefm_transfer.protocols import FineTune
 
 from pdebench_fm import records
+from pdebench_fm.errors import RunError
 from pdebench_fm.execution import InProcessExecutor, ProcessExecutor
 from pdebench_fm.interfaces import FitReport, Progress
 from pdebench_fm.interfaces.executor import Report
@@ -124,6 +127,22 @@ def test_workers_are_dealt_the_gpus_in_turn_and_see_no_other(tmp_path: Path, reg
     seen = [outcome for _, outcome in executor.run(jobs, _gpu_of, lambda job, progress: None)]
     assert sorted(map(str, seen)) == ["4", "4", "GPU-f00"]
     assert os.environ.get("CUDA_VISIBLE_DEVICES") == before
+
+
+class _Killed(ProcessExecutor[Job, str | None]):
+    """Its workers die before they are given anything."""
+
+    def _hire(self, perform: Callable[[Job, Report], str | None], number: int) -> Any:
+        hand = super()._hire(perform, number)
+        hand.process.kill()
+        hand.process.join()
+        return hand
+
+
+def test_a_worker_that_dies_while_it_waits_ends_the_run_with_a_line(tmp_path: Path, registry: Registry) -> None:
+    jobs = [*plan_of(tmp_path, registry).jobs.values()]
+    with pytest.raises(RunError, match="a worker process ended with exit code -9"):
+        list(_Killed(2).run(jobs, _gpu_of, lambda job, progress: None))
 
 
 def _gpu_of(job: Job, report: Report) -> str | None:

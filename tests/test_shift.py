@@ -211,3 +211,8 @@ def test_a_sampler_that_fails_leaves_its_task_out(drawn: object, monkeypatch: py
     made = measured()
     monkeypatch.setattr(PoissonSampler, "draw", drawn)
     assert RealisedShift(registry()).redrawn([made], {"t": PAIR}) == {}
+
+
+def test_what_is_not_one_number_an_example_has_no_overlap() -> None:
+    with pytest.raises(ValueError, match="not one number per example"):
+        overlap(np.zeros((4, 2)), np.ones((4, 2)))

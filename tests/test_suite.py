@@ -356,6 +356,10 @@ HOSTILE = {
     "alias to nothing": (b"name: *x", "1:7: no anchor is named 'x'"),
     "cycle": (b"name: &x [*x]", "1:11: the alias 'x' stands inside its own anchor"),
     "deep": (b"name: " + b"[" * 100_000, "1:39: is nested more than 32 deep"),
+    "deep by aliases": (
+        b"a1: &a1 " + b"[" * 20 + b"x" + b"]" * 20 + b"\na2: " + b"[" * 20 + b"*a1" + b"]" * 20,
+        "2:25: is nested more than 32 deep, aliases expanded",
+    ),
     "long number": (b"version: " + b"9" * 5000, "1:10: cannot be read as a number: '" + "9" * 78 + "…"),
     "large": (b"#" * 1_000_001, "1:1: must be at most 1,000,000 bytes"),
     "bomb": (

@@ -62,6 +62,20 @@ def test_what_one_process_of_a_group_raises_ends_the_run_since_the_others_wait_f
     assert not (tmp_path / "jobs" / trial.id / "result.json").exists()
 
 
+def test_a_process_that_is_gone_when_the_next_trial_begins_ends_the_run(
+    broken: tuple[Worker, Worker, Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise RuntimeError("Connection closed by peer")
+
+    _, leader, trial = broken
+    monkeypatch.setattr(Leader, "announce", gone)
+    with pytest.raises(RunError, match=rf"^{LABEL}: RuntimeError: Connection closed by peer$"):
+        leader.perform(trial, lambda progress: None)
+    with pytest.raises(RunError, match=r"^a process of the group is gone: Connection closed by peer$"):
+        Leader(0, 2).dismiss()
+
+
 def test_a_follower_that_cannot_read_what_the_leader_fitted_says_so_and_fits_nothing(
     broken: tuple[Worker, Worker, Job], tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from pdebench_fm.errors import PdefmError
 from pdebench_fm.messages import printable
 from pdebench_fm.plugins import KINDS, Kind, registry
 
@@ -80,6 +81,8 @@ def _say(text: str) -> None:
 
 
 def _about(kind: Kind, name: str) -> dict[str, Any]:
+    from pdebench_fm.arguments import bind, qualified_name
+
     found = registry()
     entry = found.get(kind, name)
     about: dict[str, Any] = {"name": entry.name, "summary": entry.summary, "registered by": found.owner(kind, name)}
@@ -98,15 +101,15 @@ def _about(kind: Kind, name: str) -> dict[str, Any]:
         return about
     about["version"] = entry.version
     factory = found.load(kind, name)
-    about["factory"] = f"{factory.__module__}:{factory.__qualname__}"
+    about["factory"] = qualified_name(factory)
     if kind == "models":
-        from pdebench_fm.arguments import bind
-
         about |= {"family": entry.family or name, "arguments": bind(factory, entry.arguments)}
     elif kind == "systems":
+        from pdebench_fm.foreign import asked
         from pdebench_fm.problem import Grid
 
-        problem = factory(Grid(64)).problem
+        who = f"system {name!r} of plugin {found.owner(kind, name)}"
+        problem = asked(who, lambda: factory(Grid(64)).problem, through=(PdefmError,))
         about |= {"inputs": list(problem.input_names), "outputs": list(problem.output_names), "sampler": entry.sampler}
     elif kind == "samplers":
         from pdebench_fm.suite import RESERVED

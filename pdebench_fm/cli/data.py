@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -130,4 +131,14 @@ def _shown(batches: Iterable[tuple[Fields, Fields]], total: int, what: str) -> I
 def _as_json(summary: FileSummary) -> dict[str, Any]:
     from dataclasses import asdict
 
-    return {**asdict(summary), "path": str(summary.path)}
+    found: dict[str, Any] = _finite({**asdict(summary), "path": str(summary.path)})
+    return found
+
+
+def _finite(value: Any) -> Any:
+    """What is not finite as null, since JSON has no word for it."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -69,10 +69,12 @@ def add(runs: tuple[Path, ...], replace: bool, directory: Path, suites: tuple[Pa
 def build(directory: Path, suites: tuple[Path, ...]) -> None:
     """Write README.md and leaderboard.csv from the records."""
     from pdebench_fm.leaderboard import build as build_files
+    from pdebench_fm.leaderboard.plans import against_plans
 
     if not (directory / "records").is_dir():
         raise UsageError(f"{directory}: holds no records/, so it is no leaderboard; name another --directory")
-    for path in build_files(directory, partial(planned_cells, own=load_suites(suites))):
+    own = load_suites(suites)
+    for path in build_files(directory, partial(planned_cells, own=own), partial(against_plans, suites=own)):
         click.echo(path)
 
 

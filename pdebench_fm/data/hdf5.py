@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from pdebench_fm.errors import DataFileError, PdefmError, UsageError
+from pdebench_fm.errors import FOREIGN, DataFileError, PdefmError, UsageError
 from pdebench_fm.files import replacing
 from pdebench_fm.interfaces.examples import Examples, Ids
-from pdebench_fm.messages import one_line
+from pdebench_fm.messages import one_line, reason_of
 from pdebench_fm.problem import Channel, Fields, Grid, Problem
 
 if TYPE_CHECKING:
@@ -332,6 +332,8 @@ def _read_columns(path: Path, read: ReadColumns, numbers: np.ndarray) -> Mapping
         named = read(numbers)
     except UsageError as error:
         raise DataFileError(f"{path}: 'tensor' does not name its columns: {error}") from None
+    except FOREIGN as error:
+        raise DataFileError(f"{path}: its system cannot read the columns of 'tensor': {reason_of(error)}") from error
     if named is None:
         raise DataFileError(f"{path}: 'tensor' does not name its columns, and the system knows no order for them")
     return named

@@ -20,6 +20,7 @@ from pdebench_fm.data.combine import InMemory, Mixture, Subset, kept, size_in_me
 from pdebench_fm.data.hdf5 import HDF5Examples, content_hash, published_grid
 from pdebench_fm.data.sampled import SampledExamples
 from pdebench_fm.errors import FOREIGN, DataFileError, PdefmError, PluginError, UsageError
+from pdebench_fm.foreign import asked
 from pdebench_fm.identity import canonical_json
 from pdebench_fm.interfaces import Examples, PDESystem, Sampler, Split
 from pdebench_fm.memory import room_for_a_set
@@ -284,8 +285,14 @@ def _system_name(description: Mapping[str, Any]) -> str | None:
 
 
 def _system(name: str, registry: Registry, grid: Grid) -> PDESystem:
-    system: PDESystem = registry.load("systems", name)(grid)
-    return system
+    factory = registry.load("systems", name)
+
+    def make() -> PDESystem:
+        system: PDESystem = factory(grid)
+        _ = system.problem  # what every caller needs next
+        return system
+
+    return asked(f"system {name!r} of plugin {registry.owner('systems', name)}", make, through=(PdefmError,))
 
 
 def _versioned(registry: Registry, kind: Any, name: str) -> dict[str, str]:

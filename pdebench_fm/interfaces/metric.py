@@ -33,7 +33,7 @@ class Metric(ABC):
     def per_sample(
         self, problem: Problem, inputs: Fields, prediction: Fields, target: Fields, system: PDESystem | None
     ) -> Tensor:
-        """Return one number per example, (batch,), in float64."""
+        """Return one number per example, (batch,), in float64; the fields given are left as they are."""
 
     def summarise(self, values: np.ndarray) -> np.ndarray:
         """Summarise per-example values over the last axis, (…, examples) → (…); the mean, unless a metric differs.

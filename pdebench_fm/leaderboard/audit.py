@@ -87,11 +87,13 @@ def _description_problems(record: Record) -> Iterator[str]:
         stated["trials"] = [trial.job_id for trial in record.trials]
     if record.status == "ok":
         stated["test_examples"] = record.test_examples
+    if record.status == "unsupported" and record.pretrain_job_id is None:
+        del stated["pretrain_job_id"]  # a pre-training that nothing waits for is not planned
     for name, value in stated.items():
         if described[name] != value:
             yield f"{name} is {value!r}, its job says {described[name]!r}"
     if not described["data_seeds"] <= {record.data_seed}:
-        yield f"data_seed is {record.data_seed}, its job says {sorted(described['data_seeds'])}"
+        yield f"data_seed is {record.data_seed}, its job says {sorted(described['data_seeds'], key=repr)}"
 
 
 def _described(job: Mapping[str, Any]) -> dict[str, Any]:

@@ -97,14 +97,19 @@ def render(stored: Sequence[tuple[Path, int, Record]], planned: Planned | None =
     return {"README.md": "\n".join(parts), "leaderboard.csv": text.getvalue()}
 
 
-def build(directory: Path, planned: Planned | None = None) -> list[Path]:
+def build(directory: Path, planned: Planned | None = None, verify: Verify | None = None) -> list[Path]:
     """Write the generated files.
+
+    Args:
+        directory: of the leaderboard.
+        planned: where a suite's planned cells come from, see `render`.
+        verify: more checks of the records, see `pdebench_fm.leaderboard.refusals`.
 
     Raises:
         RecordError: a stored record is malformed or refused (`RefusedError`); nothing is written then.
     """
     stored = load(directory)
-    refused = refusals(located(directory, stored))
+    refused = refusals(located(directory, stored), verify)
     if refused:
         raise RefusedError("nothing built", refused)
     texts = {directory / name: text for name, text in render(stored, planned).items()}

@@ -91,7 +91,21 @@ def check_worse_scores_higher(metric: Metric) -> None:
     expect(scores[0] < scores[1], f"twice the error must score higher, got {scores}")
 
 
+def check_fields_are_left_alone(metric: Metric) -> None:
+    """Inputs, prediction and target are as they were: work on a copy where something is to be changed."""
+    data = _examples(metric)
+    prediction = {name: value * 1.1 for name, value in data.target.items()}
+    given = {"inputs": data.inputs, "prediction": prediction, "target": data.target}
+    before = {part: {name: value.clone() for name, value in fields.items()} for part, fields in given.items()}
+    data.scores(metric, prediction)
+    for part, fields in given.items():
+        for name, value in fields.items():
+            same = bool((value == before[part][name]).all())
+            expect(same, f"per_sample must leave {part} alone, {name!r} has changed")
+
+
 METRIC_CHECKS: tuple[Callable[[Metric], None], ...] = (
+    check_fields_are_left_alone,
     check_truth_scores_zero,
     check_nan_stays_nan,
     check_worse_scores_higher,

@@ -222,7 +222,7 @@ class _Fit:
         return FitReport(
             status=status,
             reason=reason,
-            epochs=-(-state.step // self._steps_per_epoch) if status == "ok" else len(state.history) + 1,
+            epochs=min(len(state.history) + (status != "ok"), self._epochs),
             steps=state.step,
             best_epoch=self._race.best_epoch,
             train_seconds=state.train_seconds,

@@ -122,7 +122,9 @@ class NetworkModel(OperatorModel):
     def save(self, path: Path) -> None:
         """Write ``model.safetensors``: weights, and as its metadata the arguments, problem and normalisation."""
         built = self._ready()
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in built.module.state_dict().items()}
+        # Copies, since one weight may have two names, and a file of safetensors shares nothing.
+        state = built.module.state_dict()
+        weights = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()}
         arguments = {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
         about = {
             "arguments": plain(type(self), arguments),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 
 import pytest
@@ -29,3 +30,12 @@ def test_a_type_that_only_type_checkers_know_is_shown_as_it_is_written(
     code, out, _ = call("show", "sampler", "poisson", "--json")
     assert code == 0
     assert json.loads(out)["settings"] == ["level: 'Level' = 3"]
+
+
+def test_a_factory_without_a_name_is_shown_as_what_it_is(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = catalogue.registry()
+    held = functools.partial(found.load("systems", "poisson"))
+    monkeypatch.setattr(type(found), "load", lambda self, kind, name: held)
+    code, out, _ = call("show", "system", "poisson", "--json")
+    assert code == 0
+    assert json.loads(out)["factory"] == repr(held)

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import h5py
 import pytest
 import torch
 from click.testing import CliRunner, Result
@@ -138,3 +139,15 @@ def test_inspect_refuses_what_is_no_such_file(tmp_path: Path) -> None:
     result = CliRunner().invoke(data, ["inspect", str(SHIPPED)])
     assert isinstance(result.exception, DataFileError)
     assert refusal(result) == f"{SHIPPED}: is no HDF5 file"
+
+
+def test_a_value_that_is_not_finite_is_null_in_json(tmp_path: Path) -> None:
+    export(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        file["fields"][0, 0, 0, 0] = float("nan")
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    said = CliRunner().invoke(data, ["inspect", str(tmp_path / "a.h5"), "--json"]).stdout
+    assert json.loads(said, parse_constant=refuse)["ranges"]["source"] == [None, None]

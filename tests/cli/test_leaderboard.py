@@ -147,6 +147,8 @@ def test_records_that_a_suite_of_ones_own_does_not_plan_are_refused_where_its_fi
     assert pdefm("leaderboard", "check", *board)[0] == 0
     code, out, _ = pdefm("leaderboard", "check", *board, "--suite", edited)
     assert (code, "its job is not what unheard-of v1 plans" in out) == (1, True)
+    code, out, err = pdefm("leaderboard", "build", *board, "--suite", edited)
+    assert (code, out, "its job is not what unheard-of v1 plans" in err) == (1, "", True)
 
 
 def test_a_suite_of_ones_own_is_ranked_where_its_file_is_given(pdefm, own_run, tmp_path):

@@ -128,6 +128,14 @@ def test_the_papers_files_are_read_where_the_pde_knows_their_columns(tmp_path: P
     assert inspect(path).ranges["tensor[2]"] == (2.0, 11.0)
 
 
+def test_a_system_that_fails_on_the_columns_of_a_file_is_one_line(tmp_path: Path) -> None:
+    path = authors(tmp_path / "poisson.h5", constants=1)
+    with pytest.raises(
+        DataFileError, match=r"poisson.h5: its system cannot read the columns of 'tensor': IndexError: "
+    ):
+        HDF5Examples(path, columns=lambda numbers: {"k11": numbers[:, 1]})
+
+
 def test_names_are_enough_where_pdefm_says_nothing(path: Path) -> None:
     with h5py.File(path, "r+") as file:
         del file.attrs["pdefm"]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pdefm_spectral.poisson import PoissonSampler
+from pdefm_spectral.poisson import Poisson, PoissonSampler
 
 from pdebench_fm.data.combine import size_in_memory
-from pdebench_fm.data.sources import SetCache, SetSpec, few_shot_ids, open_set, specify
+from pdebench_fm.data.sources import SetCache, SetSpec, few_shot_ids, open_set, problem_of, specify
 from pdebench_fm.errors import PluginError, UsageError
 from pdebench_fm.plugins import registry
 from pdebench_fm.suite import Distribution
@@ -40,6 +40,15 @@ def test_what_such_a_sampler_raises_is_one_line(monkeypatch: pytest.MonkeyPatch)
     named = Distribution(system="poisson", sampler="poisson", settings={"eigenvalue": [1, 5]})
     with pytest.raises(PluginError, match=r"^sampler 'poisson': ZeroDivisionError: division by zero$"):
         specify(named, registry(), "train", 4, 16, 0)
+
+
+def test_what_a_system_raises_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise ValueError("n must be a power of two")
+
+    monkeypatch.setattr(Poisson, "__init__", fails)
+    with pytest.raises(PluginError, match=r"^system 'poisson' of plugin .*: ValueError: n must be a power of two$"):
+        problem_of(pool([1, 5]), registry())
 
 
 def test_seeds_choose_different_sets() -> None:

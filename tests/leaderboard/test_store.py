@@ -1,4 +1,5 @@
 import contextlib
+import copy
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -6,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from pdebench_fm.errors import RecordError
+from pdebench_fm.identity import job_id
 from pdebench_fm.leaderboard import RefusedError, add, check, store
 from pdebench_fm.records import append, read
 from tests.support.records import make_pretraining, make_record, make_suite, make_trial
@@ -261,3 +263,17 @@ def test_a_record_that_misstates_its_job_is_refused(board, run, change, message)
     true = make_record()
     with pytest.raises(RefusedError, match=message):
         add(board, [run(true.model_copy(update=change))])
+
+
+def test_data_seeds_of_different_kinds_are_refused_like_others(board, run):
+    true = make_record()
+    job = copy.deepcopy(true.job)
+    job["train"]["sets"][0]["data_seed"] = None
+    with pytest.raises(RefusedError, match=r"data_seed is 0, its job says \[0, None\]"):
+        add(board, [run(true.model_copy(update={"job": job, "job_id": job_id(job)}))])
+
+
+@pytest.mark.parametrize("name", ["examples", "parameters"])
+def test_numbers_beyond_all_measure_are_malformed(board, run, name):
+    with pytest.raises(RecordError, match=rf"{name}: must be less than or equal to"):
+        add(board, [run(make_record().model_copy(update={name: 10**400}))])

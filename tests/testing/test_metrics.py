@@ -70,9 +70,18 @@ class ResidualAndMore(Residual):
         return super().per_sample(*arguments) + 1e-3
 
 
+class InPlace(Difference):
+    def per_sample(
+        self, problem: Problem, inputs: Fields, prediction: Fields, target: Fields, system: PDESystem | None
+    ) -> Tensor:
+        prediction["solution"] -= target["solution"]
+        return prediction["solution"].double().flatten(1).norm(dim=1)
+
+
 @pytest.mark.parametrize(
     ("metric", "broken"),
     [
+        (InPlace, {"fields_are_left_alone"}),
         (Difference, set()),
         (Residual, set()),
         (ResidualOfTheTarget, {"nan_stays_nan", "worse_scores_higher"}),

@@ -262,6 +262,25 @@ def test_a_loss_that_is_not_finite_ends_the_fit_as_diverged(tmp_path: Path, at: 
     )
     assert report.status == "diverged"
     assert f"at step {at}" in report.reason
+    assert report.epochs == at
+
+
+def test_a_fit_that_diverges_in_validation_alone_has_no_epoch_more_than_it_was_given(tmp_path: Path) -> None:
+    class Validates(_Explodes):
+        def forward(self, fields: Tensor, constants: Tensor) -> Tensor:
+            return fields * self.weight * (1.0 if self.training else math.inf)
+
+    report = loop.fit_network(
+        Validates(0),
+        lambda examples, inputs: (inputs["source"][:, None], inputs["k11"][:, None]),
+        ("solution",),
+        TRAIN,
+        VALIDATION,
+        Budget(3, None, 10, ()),
+        TRIAL,
+        FitContext(tmp_path),
+    )
+    assert (report.status, report.epochs, report.steps) == ("diverged", 3, 3)
 
 
 def test_the_precision_of_training_is_named_and_evaluation_stays_float32(tmp_path: Path) -> None:

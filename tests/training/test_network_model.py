@@ -86,3 +86,29 @@ def test_complex_weights_are_trained_and_kept(precision: str, tmp_path: Path) ->
     predicted, again = (m.predict(PROBLEM, inputs)["solution"] for m in (model, Spectral.load(tmp_path)))
     assert predicted.dtype == torch.float32
     assert torch.equal(predicted, again)
+
+
+class _Tied(nn.Module):
+    """One weight under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(1, 1)
+        self.second = self.first
+
+    def forward(self, fields: Tensor, constants: Tensor) -> Tensor:
+        return self.second(self.first(fields[..., None]))[..., 0]
+
+
+class Tied(NetworkModel):
+    def build(self, problem: Problem) -> nn.Module:
+        return _Tied()
+
+
+def test_weights_with_two_names_are_kept(tmp_path: Path) -> None:
+    model = Tied()
+    model.initialise(PROBLEM, DATA, 0)
+    model.save(tmp_path)
+    inputs, _ = DATA.batch(range(4))
+    predicted, again = (m.predict(PROBLEM, inputs)["solution"] for m in (model, Tied.load(tmp_path)))
+    assert torch.equal(predicted, again)
