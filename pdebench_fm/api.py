@@ -394,16 +394,17 @@ def _check_weights(
     """Load the user's weights once and predict one validation example of every task with them."""
     if not path.exists():
         raise DataFileError(f"{path}: there are no such weights")
-    kind: Any = found.load("models", spec.name)
-    if not kind.learns_from_pretraining:
+    untrained = spec.make(found)  # what is registered may be a class, or a function that makes a model
+    if not untrained.learns_from_pretraining:
         raise UsageError(f"{spec.name} does not learn from pre-training, so that no weights can replace it")
     try:
-        model: OperatorModel = kind.load(path, device)
+        model = type(untrained).load(path, device)
     except PdefmError:
         raise
     except FOREIGN as error:  # a model of somebody else may raise anything
         raise DataFileError(f"{path}: cannot be read as weights of {spec.name}: {named(error)}") from error
-    made_with = plain(kind, {name: vars(model)[name] for name in spec.arguments if name in vars(model)})
+    given = {name: vars(model)[name] for name in spec.arguments if name in vars(model)}
+    made_with = plain(found.load("models", spec.name), given)
     for name, value in made_with.items():
         if value != spec.arguments[name]:
             raise UsageError(

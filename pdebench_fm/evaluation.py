@@ -54,14 +54,17 @@ def per_sample(
         for number, (inputs, target) in enumerate(examples.batches()):
             _check(opened.name, problem, target, number * CHUNK)
             with matmul_precision(tf32=False):
-                prediction = model.predict(problem, _copied(inputs))
+                prediction = model.predict(problem, copied(inputs))
             for name in problem.output_names:
                 if name not in prediction or prediction[name].shape != target[name].shape:
                     got = tuple(prediction[name].shape) if name in prediction else "nothing"
                     raise RunError(f"predict must return {name!r} of shape {tuple(target[name].shape)}, got {got}")
+                if not isinstance(prediction[name], type(target[name])):
+                    raise RunError(f"predict must return {name!r} as a tensor, got {type(prediction[name]).__name__}")
+            prediction = {name: prediction[name] for name in problem.output_names}
             for name, metric in list(usable.items()):
+                mine = copied(inputs), copied(prediction), copied(target)
                 try:
-                    mine = (_copied(inputs), _copied(prediction), _copied(target))  # it may work in place
                     scores = metric.per_sample(problem, *mine, opened.system)
                     if tuple(scores.shape) != (len(inputs[problem.input_fields[0]]),):
                         raise RunError(f"per_sample must return (batch,), got {tuple(scores.shape)}")
@@ -76,7 +79,8 @@ def per_sample(
     return {name: np.concatenate(parts) for name, parts in values.items()}
 
 
-def _copied(fields: Fields) -> Fields:
+def copied(fields: Fields) -> Fields:
+    """Return a copy for somebody else's code, which may work in place."""
     return {name: values.clone() for name, values in fields.items()}
 
 

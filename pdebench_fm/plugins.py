@@ -11,7 +11,7 @@ import importlib.metadata
 import pickle
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal, get_args
 
@@ -43,7 +43,6 @@ _ENTRY_TYPES: dict[Kind, type[Any]] = {
     "suites": SuiteEntry,
 }
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
-_MOST_VERSION = 64
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,6 @@ class Registry:
         self._entries: dict[Kind, dict[str, Any]] = {kind: {} for kind in KINDS}
         self._owners: dict[tuple[Kind, str], str] = {}
         self._conflicts: dict[tuple[Kind, str], str] = {}
-        self._stayed_behind: set[tuple[Kind, str]] = set()
         for point in sorted(entry_points, key=lambda point: (point.name, point.value)):
             self._add(point)
 
@@ -115,8 +113,6 @@ class Registry:
         """
         entry: Entry = self.get(kind, name)
         try:
-            if (kind, name) in self._stayed_behind:
-                raise PluginError("its factory cannot be sent to another process: register it as 'module:name'")
             return entry.load()
         except FOREIGN as error:
             owner = self._owners[kind, name]
@@ -140,20 +136,18 @@ class Registry:
         wider._entries = {kind: dict(entries) for kind, entries in self._entries.items()}
         wider._owners = dict(self._owners)
         wider._conflicts = dict(self._conflicts)
-        wider._stayed_behind = set(self._stayed_behind)
         wider._register("models", entry, "the calling program")
         return wider
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is sent to another process: factories that cannot be, e.g. lambdas, only fail where one is asked for."""
-        entries: dict[Kind, dict[str, Any]] = {kind: dict(found) for kind, found in self._entries.items()}
-        behind = set(self._stayed_behind)
-        for kind, found in entries.items():
-            for name, entry in found.items():
-                if isinstance(entry, Entry) and not _can_be_sent(entry.factory):
-                    found[name] = replace(entry, factory="")
-                    behind.add((kind, name))
-        return {**vars(self), "_entries": entries, "_stayed_behind": behind}
+        """What is sent to another process.
+
+        Raises:
+            PluginError: a model that the calling program added cannot be.
+        """
+        for entry in self._entries["models"].values():
+            _check_that_it_travels("models", entry)
+        return vars(self)
 
     def _add(self, point: importlib.metadata.EntryPoint) -> None:
         distribution = f"{point.dist.name} {point.dist.version}" if point.dist else ""
@@ -206,6 +200,7 @@ def _collect(point: importlib.metadata.EntryPoint) -> dict[Kind, list[Any]]:
         found[kind] = [entry for result in results for entry in result]
         for entry in found[kind]:
             _check_entry(kind, entry)
+            _check_that_it_travels(kind, entry)
         names = [entry.name for entry in found[kind]]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
@@ -215,14 +210,15 @@ def _collect(point: importlib.metadata.EntryPoint) -> dict[Kind, list[Any]]:
     return found
 
 
-def _can_be_sent(factory: object) -> bool:
-    if isinstance(factory, str):
-        return True
+def _check_that_it_travels(kind: Kind, entry: Any) -> None:
+    """Worker processes are sent the whole registry: what cannot be would end runs that have no need of it."""
     try:
-        pickle.dumps(factory)
-    except Exception:  # pickle's own, or whatever an object raises that is pickled
-        return False
-    return True
+        pickle.dumps(entry)
+    except Exception as error:  # pickle's own, or whatever an object raises that is pickled
+        raise PluginError(
+            f"pdefm_{kind}: {entry.name!r} cannot be sent to another process: name its factory as 'module:name', or "
+            f"define it at the top of a module ({one_line(error)})"
+        ) from error
 
 
 def _check_entry(kind: Kind, entry: Any) -> None:
@@ -233,7 +229,7 @@ def _check_entry(kind: Kind, entry: Any) -> None:
     if not _NAME.fullmatch(name):
         raise PluginError(f"pdefm_{kind}: a name is lower-case letters, digits, '-', '_', '.', got {name!r}")
     version: Any = entry.version if isinstance(entry, Entry) else "1"
-    if not (isinstance(version, str) and version.strip() and version.isprintable() and len(version) <= _MOST_VERSION):
+    if not (isinstance(version, str) and version.strip() and version.isprintable()):
         raise PluginError(f'pdefm_{kind}: the version of {name!r} must be text such as "1", got {show(version)}')
     if (kind, name) == ("protocols", "pretraining"):
         raise PluginError(f"pdefm_{kind}: {name!r} is what records call a pre-training; no protocol may have the name")

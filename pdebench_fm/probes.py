@@ -10,6 +10,7 @@ import numpy as np
 
 from pdebench_fm.data.combine import Subset
 from pdebench_fm.data.sources import OpenSet
+from pdebench_fm.evaluation import copied
 from pdebench_fm.files import replacing
 from pdebench_fm.interfaces import Metric, OperatorModel
 from pdebench_fm.streams import Stream
@@ -44,7 +45,7 @@ def coefficient_rise(model: OperatorModel, sets: Sequence[OpenSet], metric: Metr
         for (inputs, target), (others, _) in zip(examples.batches(), donors.batches(), strict=True):
             changed = {**inputs, **{name: others[name] for name in problem.constants}}
             with matmul_precision(tf32=False):
-                prediction = model.predict(problem, changed)
+                prediction = model.predict(problem, copied(changed))
             scores = metric.per_sample(problem, inputs, prediction, target, opened.system)
             exchanged.append(scores.detach().double().cpu().numpy())
     own = float(metric.summarise(values))
@@ -70,7 +71,7 @@ def keep_samples(model: OperatorModel, sets: Sequence[OpenSet], values: np.ndarr
         problem = examples.problem
         inputs, target = examples.batch([int(example - starts[number])])
         with matmul_precision(tf32=False):
-            prediction = model.predict(problem, inputs)
+            prediction = model.predict(problem, copied(inputs))
         output = problem.output_names[0]
         for name, field in (
             ("source", inputs[problem.input_fields[0]]),

@@ -67,7 +67,9 @@ Text = Annotated[str, AfterValidator(_one_line)]
 Name = Annotated[Text, StringConstraints(min_length=1, max_length=200)]
 FileName = Annotated[Name, AfterValidator(_file_name)]
 JobId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Whole = Annotated[int, Field(ge=0, le=2**53)]  # what a float holds exactly, and JSON readers agree on
+MOST = 2**53
+"""Largest whole number of a record: a float holds it exactly, and all readers of JSON agree on it."""
+Whole = Annotated[int, Field(ge=0, le=MOST)]
 PlainData = Annotated[dict[str, Any], AfterValidator(_plain)]
 Status = Literal["ok", "diverged", "failed", "unsupported"]
 

@@ -22,6 +22,7 @@ from pdebench_fm.messages import named, one_line, printable, quoted, show
 from pdebench_fm.plugins import Registry
 from pdebench_fm.problem import Problem
 from pdebench_fm.provenance import provenance, source_commit
+from pdebench_fm.records import MOST
 from pdebench_fm.scoring import DivergedError, choose, load_metrics, measure, probe, scored_with, validation_error
 
 _ONE_FOLDER = "every node must see the same --output folder"
@@ -295,7 +296,7 @@ class Worker:
         """Whether another process leads, and has written what this one looks for."""
         return self._group is not None and not self._group.leads
 
-    @property
+    @cached_property
     def _kind(self) -> Any:
         """The class of the plan's model; what is registered may be a function that makes one."""
         return type(self._plan.model.make(self._registry))
@@ -334,8 +335,8 @@ def _notes(model: OperatorModel) -> dict[str, str]:
 
 def _parameters(model: OperatorModel) -> int:
     count = model.parameters
-    if not isinstance(count, int) or count < 0:
-        raise RunError(f"parameters must be a whole number of at least 0, got {show(count)}")
+    if not isinstance(count, int) or not 0 <= count <= MOST:
+        raise RunError(f"parameters must be a whole number from 0 to 2**53, got {show(count)}")
     return count
 
 

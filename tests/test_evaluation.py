@@ -73,6 +73,20 @@ def test_an_output_that_is_missing_is_named() -> None:
         scores([1.0, 2.0], Forgetful())
 
 
+def test_what_is_no_tensor_is_named_and_more_than_was_asked_for_does_no_harm() -> None:
+    class Generous(Half):
+        def predict(self, problem: Problem, inputs: Fields) -> Fields:  # type: ignore[misc]
+            return {**super().predict(problem, inputs), "attention": None}  # type: ignore[dict-item]
+
+    class Numpy(Half):
+        def predict(self, problem: Problem, inputs: Fields) -> Fields:  # type: ignore[misc]
+            return {name: value.numpy() for name, value in super().predict(problem, inputs).items()}  # type: ignore[misc]
+
+    assert scores([1, 2], Generous()) == pytest.approx([0.5, 0.5])
+    with pytest.raises(RunError, match="predict must return 'solution' as a tensor, got ndarray"):
+        scores([1, 2], Numpy())
+
+
 class Shifts(Half):
     """Works in place on what it is given."""
 

@@ -144,13 +144,14 @@ def test_notes_are_made_fit_for_a_record(tmp_path: Path, registry: Registry, mon
     assert all(record.notes == wanted for record in result.records)
 
 
-def test_parameters_that_are_no_number_fail_the_job(
-    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("said", [12.5, 2**53 + 1])
+def test_parameters_that_no_record_could_take_fail_the_job(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch, said: float
 ) -> None:
-    monkeypatch.setattr(Toy, "parameters", 12.5)
+    monkeypatch.setattr(Toy, "parameters", said)
     result = run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs")
     assert {record.status for record in result.records} == {"failed"}
-    assert "parameters must be a whole number of at least 0, got 12.5" in result.records[0].reason
+    assert f"parameters must be a whole number from 0 to 2**53, got {said}" in result.records[0].reason
 
 
 @pytest.mark.parametrize(

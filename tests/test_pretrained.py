@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,9 +83,17 @@ def weights(original: tuple[RunResult, Path], tmp_path: Path) -> Path:
     return Path(shutil.copy(original[1], tmp_path / "mine.safetensors"))
 
 
+@pytest.mark.parametrize("factory", [Toy, lambda: Toy()], ids=["class", "function"])
 def test_weights_of_a_run_give_its_scores_without_pretraining(
-    pdefm: Call, original: tuple[RunResult, Path], weights: Path, tmp_path: Path
+    pdefm: Call,
+    original: tuple[RunResult, Path],
+    weights: Path,
+    tmp_path: Path,
+    toys: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+    factory: Callable[[], Toy],
 ) -> None:
+    monkeypatch.setitem(toys._entries["models"], "toy", replace(toys.get("models", "toy"), factory=factory))
     made = run(pdefm, suite_of_one_task(tmp_path), tmp_path / "runs", "--pretrained", weights)
     points = [record for record in original[0].records if record.kind == "point"]
     assert [r.kind for r in made] == ["point"] * len(points)

@@ -121,7 +121,6 @@ class _Subject:
         self.spec = spec
         self.found = found
         self.problem = problem
-        self.kind: Any = found.load("models", spec.name)
 
     def new(self) -> OperatorModel:
         return self.spec.make(self.found)
@@ -142,8 +141,7 @@ class _Subject:
         """The model after saving it into a new folder and loading it from there."""
         folder.mkdir()
         model.save(folder)
-        loaded: OperatorModel = self.kind.load(folder)
-        return loaded
+        return type(model).load(folder)
 
     def fit(
         self, model: OperatorModel, data: Examples, folder: Path, progress: Callable[[Progress], None] = lambda p: None
