@@ -77,9 +77,8 @@ profiles:
 def write_suites(settings: dict[str, Any], folder: Path) -> Path:
     """Write the suite of the curve, which is returned, and one of every third point for the second seed."""
     sizes = settings["sizes"]
-    for name, some in (("spread", sizes[::-3][::-1]), ("curve", sizes)):
-        path = _write_suite(settings, folder / f"{name}.yaml", some)
-    return path
+    _write_suite(settings, folder / "spread.yaml", sizes[::-3][::-1])
+    return _write_suite(settings, folder / "curve.yaml", sizes)
 
 
 def _write_suite(settings: dict[str, Any], path: Path, sizes: list[int]) -> Path:

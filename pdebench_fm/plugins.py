@@ -228,11 +228,14 @@ def _check_entry(kind: Kind, entry: Any) -> None:
     name: str = entry.name
     if not _NAME.fullmatch(name):
         raise PluginError(f"pdefm_{kind}: a name is lower-case letters, digits, '-', '_', '.', got {name!r}")
-    version: Any = entry.version if isinstance(entry, Entry) else "1"
-    if not (isinstance(version, str) and version.strip() and version.isprintable()):
-        raise PluginError(f'pdefm_{kind}: the version of {name!r} must be text such as "1", got {show(version)}')
+    if isinstance(entry, Entry) and not _is_line(entry.version):
+        raise PluginError(f'pdefm_{kind}: the version of {name!r} must be text such as "1", got {show(entry.version)}')
     if (kind, name) == ("protocols", "pretraining"):
         raise PluginError(f"pdefm_{kind}: {name!r} is what records call a pre-training; no protocol may have the name")
+
+
+def _is_line(text: object) -> bool:
+    return isinstance(text, str) and bool(text.strip()) and text.isprintable()
 
 
 def _reason(error: BaseException) -> str:

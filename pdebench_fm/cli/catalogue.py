@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-from pdebench_fm.errors import PdefmError
 from pdebench_fm.messages import printable
 from pdebench_fm.plugins import KINDS, Kind, registry
 
@@ -105,11 +104,10 @@ def _about(kind: Kind, name: str) -> dict[str, Any]:
     if kind == "models":
         about |= {"family": entry.family or name, "arguments": bind(factory, entry.arguments)}
     elif kind == "systems":
-        from pdebench_fm.foreign import asked
+        from pdebench_fm.data.sources import make_system
         from pdebench_fm.problem import Grid
 
-        who = f"system {name!r} of plugin {found.owner(kind, name)}"
-        problem = asked(who, lambda: factory(Grid(64)).problem, through=(PdefmError,))
+        problem = make_system(name, found, Grid(64)).problem
         about |= {"inputs": list(problem.input_names), "outputs": list(problem.output_names), "sampler": entry.sampler}
     elif kind == "samplers":
         from pdebench_fm.suite import RESERVED

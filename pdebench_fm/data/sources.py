@@ -96,7 +96,7 @@ def _check_inputs(description: Mapping[str, Any], registry: Registry) -> None:
     """Make one example: a sampler of another system would only be noticed job by job."""
     import torch
 
-    system = _system(description["system"]["name"], registry, Grid(description["grid"]))
+    system = make_system(description["system"]["name"], registry, Grid(description["grid"]))
     try:
         sampler = make_sampler(description, registry)
         made = sampler.realise(sampler.draw([0]), system.problem.grid, "cpu", torch.float32)
@@ -159,11 +159,27 @@ def make_sampler(description: Mapping[str, Any], registry: Registry) -> Sampler:
     return sampler
 
 
+def make_system(name: str, registry: Registry, grid: Grid) -> PDESystem:
+    """Construct a described system, and its problem.
+
+    Raises:
+        PluginError: it cannot be imported, or raises.
+    """
+    factory = registry.load("systems", name)
+
+    def make() -> PDESystem:
+        system: PDESystem = factory(grid)
+        _ = system.problem  # what every caller needs next
+        return system
+
+    return asked(f"system {name!r} of plugin {registry.owner('systems', name)}", make, through=(PdefmError,))
+
+
 def problem_of(spec: SetSpec, registry: Registry) -> Problem:
     """The problem of a described set."""
     if spec.path is not None:
         return _file_examples(spec.path, _system_name(spec.description), registry, "cpu")[0].problem
-    return _system(spec.description["system"]["name"], registry, Grid(spec.description["grid"])).problem
+    return make_system(spec.description["system"]["name"], registry, Grid(spec.description["grid"])).problem
 
 
 def open_set(spec: SetSpec, registry: Registry, device: str) -> OpenSet:
@@ -178,7 +194,7 @@ def open_set(spec: SetSpec, registry: Registry, device: str) -> OpenSet:
             # The authors' files hold their sparsities block by block: the first N examples would be the densest.
             ids = ids * len(whole) // len(ids)
         return OpenSet(Subset(whole, ids), system, name=printable(str(spec.path), 1000))
-    system = _system(description["system"]["name"], registry, Grid(description["grid"]))
+    system = make_system(description["system"]["name"], registry, Grid(description["grid"]))
     sampler = make_sampler(description, registry)
     name = f"{description['split']} examples of sampler {description['sampler']['name']!r}"
     return OpenSet(SampledExamples(sampler, system, description["count"], device), system, sampler.period, name)
@@ -257,9 +273,9 @@ def _file_examples(
     grid = published_grid(path)
     if grid is None:
         mine = HDF5Examples(path).problem
-        system = _system(name, registry, mine.grid)
+        system = make_system(name, registry, mine.grid)
     else:
-        system = _system(name, registry, grid)
+        system = make_system(name, registry, grid)
         mine = HDF5Examples(path, columns=system.read_columns).problem
     its = system.problem
     if {*mine.inputs, *mine.outputs} != {*its.inputs, *its.outputs}:
@@ -282,17 +298,6 @@ def hash_of(path: Path) -> str:
 
 def _system_name(description: Mapping[str, Any]) -> str | None:
     return description["system"]["name"] if "system" in description else None
-
-
-def _system(name: str, registry: Registry, grid: Grid) -> PDESystem:
-    factory = registry.load("systems", name)
-
-    def make() -> PDESystem:
-        system: PDESystem = factory(grid)
-        _ = system.problem  # what every caller needs next
-        return system
-
-    return asked(f"system {name!r} of plugin {registry.owner('systems', name)}", make, through=(PdefmError,))
 
 
 def _versioned(registry: Registry, kind: Any, name: str) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pdebench_fm.evaluation import copied
 from pdebench_fm.interfaces import Metric, PDESystem
 from pdebench_fm.problem import Fields, Problem
 from pdebench_fm.testing.claims import Check, claims, expect, parametrised, registered
@@ -74,7 +75,7 @@ def check_truth_scores_zero(metric: Metric) -> None:
 def check_nan_stays_nan(metric: Metric) -> None:
     """A prediction that is not finite makes the summary NaN instead of being left out."""
     data = _examples(metric)
-    broken = {name: value.clone() for name, value in data.target.items()}
+    broken = copied(data.target)
     for value in broken.values():
         value[2, 0, 0] = float("nan")
     values = data.scores(metric, broken)
@@ -96,7 +97,7 @@ def check_fields_are_left_alone(metric: Metric) -> None:
     data = _examples(metric)
     prediction = {name: value * 1.1 for name, value in data.target.items()}
     given = {"inputs": data.inputs, "prediction": prediction, "target": data.target}
-    before = {part: {name: value.clone() for name, value in fields.items()} for part, fields in given.items()}
+    before = {part: copied(fields) for part, fields in given.items()}
     data.scores(metric, prediction)
     for part, fields in given.items():
         for name, value in fields.items():

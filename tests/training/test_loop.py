@@ -248,18 +248,23 @@ class _Explodes(nn.Module):
         return fields * self.weight * (math.inf if self.calls >= self.at else 1.0)
 
 
-@pytest.mark.parametrize("at", [1, 2])
-def test_a_loss_that_is_not_finite_ends_the_fit_as_diverged(tmp_path: Path, at: int) -> None:
-    report = loop.fit_network(
-        _Explodes(at),
+def three_steps(network: nn.Module, folder: Path) -> FitReport:
+    """Three epochs of one step."""
+    return loop.fit_network(
+        network,
         lambda examples, inputs: (inputs["source"][:, None], inputs["k11"][:, None]),
         ("solution",),
         TRAIN,
         VALIDATION,
         Budget(3, None, 10, ()),
         TRIAL,
-        FitContext(tmp_path),
+        FitContext(folder),
     )
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_loss_that_is_not_finite_ends_the_fit_as_diverged(tmp_path: Path, at: int) -> None:
+    report = three_steps(_Explodes(at), tmp_path)
     assert report.status == "diverged"
     assert f"at step {at}" in report.reason
     assert report.epochs == at
@@ -270,16 +275,7 @@ def test_a_fit_that_diverges_in_validation_alone_has_no_epoch_more_than_it_was_g
         def forward(self, fields: Tensor, constants: Tensor) -> Tensor:
             return fields * self.weight * (1.0 if self.training else math.inf)
 
-    report = loop.fit_network(
-        Validates(0),
-        lambda examples, inputs: (inputs["source"][:, None], inputs["k11"][:, None]),
-        ("solution",),
-        TRAIN,
-        VALIDATION,
-        Budget(3, None, 10, ()),
-        TRIAL,
-        FitContext(tmp_path),
-    )
+    report = three_steps(Validates(0), tmp_path)
     assert (report.status, report.epochs, report.steps) == ("diverged", 3, 3)
 
 
