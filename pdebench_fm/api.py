@@ -16,6 +16,7 @@ from typing import Any
 from pdebench_fm.arguments import plain
 from pdebench_fm.data.sources import OpenSet, SetCache, check_files, hash_of, open_set, problem_of, specify
 from pdebench_fm.errors import FOREIGN, DataFileError, PdefmError, UnknownNameError, UnsupportedError, UsageError
+from pdebench_fm.execution import InProcessExecutor, ProcessExecutor, begin_loading, cpu_count
 from pdebench_fm.files import replacing
 from pdebench_fm.group import Group
 from pdebench_fm.hookspecs import ModelEntry
@@ -168,15 +169,17 @@ def execute(
             they share that one.
         group: processes that fit every trial together, see `together`; there are then no workers.
     """
-    from pdebench_fm.execution import InProcessExecutor, ProcessExecutor
-    from pdebench_fm.figures import draw
+    from pdebench_fm.figures import draw, load_matplotlib
     from pdebench_fm.group import device_of
     from pdebench_fm.shift import RealisedShift
     from pdebench_fm.tables import build_table, to_markdown
 
     executor: Executor[Job, Outcome] = InProcessExecutor()
     if workers > 1 and group is None:
-        executor = ProcessExecutor(workers, max(1, cpu_count() // workers), gpus_of(prepared.device))
+        threads, on_cpu = max(1, cpu_count() // workers), prepared.device == "cpu"
+        executor = ProcessExecutor(workers, threads, gpus_of(prepared.device), copies=on_cpu)
+        if on_cpu and begin_loading(threads):
+            load_matplotlib()  # needed at the end, and now there is a core to spare
     result = run_plan(
         prepared.plan,
         prepared.registry,
@@ -381,11 +384,6 @@ def gpus_of(device: str) -> list[str]:
     count = torch.cuda.device_count()
     named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     return [name.strip() for name in named.split(",")][:count] if named else [str(number) for number in range(count)]
-
-
-def cpu_count() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check_weights(

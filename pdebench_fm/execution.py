@@ -5,14 +5,16 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import resource_tracker
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -20,10 +22,18 @@ from pdebench_fm.errors import FOREIGN, RunError
 from pdebench_fm.interfaces import Progress
 from pdebench_fm.interfaces.executor import Executor, JobT, OutcomeT, Report
 from pdebench_fm.memory import keep_freed_memory
-from pdebench_fm.messages import named
+from pdebench_fm.messages import named, one_line
 
 _PATIENCE = 0.5  # seconds
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_LOADED = "pdebench_fm.loaded"
+_loading_with: int | None = None
+"""Threads of the process that workers are copies of, once it was begun."""
+
+
+def cpu_count() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class InProcessExecutor(Executor[JobT, OutcomeT]):
@@ -60,12 +70,17 @@ class ProcessExecutor(Executor[JobT, OutcomeT]):
         threads: threads of each.
         gpus: names of GPUs as ``CUDA_VISIBLE_DEVICES`` has them, dealt out in turn: a worker sees its own alone. Where
             there are none, workers see what this process does.
+        copies: whether workers may be copies of a process that has loaded what they need, see `begin_loading`;
+            otherwise each is a fresh interpreter. For work on a CPU: what a GPU's driver holds cannot be copied.
     """
 
-    def __init__(self, workers: int, threads: int = 1, gpus: Sequence[str] = ()) -> None:
+    def __init__(
+        self, workers: int, threads: int = 1, gpus: Sequence[str] = (), *, copies: bool = False
+    ) -> None:
         self._workers = workers
         self._threads = threads
         self._gpus = gpus
+        self._copies = copies
 
     def run(
         self,
@@ -78,9 +93,10 @@ class ProcessExecutor(Executor[JobT, OutcomeT]):
         unfinished = {job.id for job in jobs}
         hands: list[_Hand] = []
         try:
+            context = _loaded_context(self._threads) if self._copies and waiting else None
             for number in range(min(self._workers, len(waiting))):
                 with interrupts_held_back():  # a worker that nobody knows of could not be ended
-                    hands.append(self._hire(perform, number))
+                    hands.append(self._hire(context or multiprocessing.get_context("spawn"), perform, number))
             while unfinished:
                 for hand in hands:
                     if hand.job is None:
@@ -118,16 +134,61 @@ class ProcessExecutor(Executor[JobT, OutcomeT]):
         time.sleep(_PATIENCE)  # a signal to the whole group may still be on its way to this process
         return RunError(f"a worker process ended with exit code {hand.process.exitcode} (out of memory?)")
 
-    def _hire(self, perform: Callable[[JobT, Report], OutcomeT], number: int) -> _Hand:
-        """Start one worker in a fresh interpreter: a forked copy of a process that used torch may hang."""
-        context = multiprocessing.get_context("spawn")
+    def _hire(self, context: BaseContext, perform: Callable[[JobT, Report], OutcomeT], number: int) -> _Hand:
+        """Start one worker; it is never a copy of this process: of one that used torch's threads it might hang."""
         here, there = context.Pipe()
-        process = context.Process(target=_work, args=(there, perform, self._threads, os.getpid()), daemon=True)
         own = {"CUDA_VISIBLE_DEVICES": self._gpus[number % len(self._gpus)]} if self._gpus else {}
         with thread_variables(self._threads), _variables(own):
-            process.start()
+            environment = dict(os.environ)
+            process = context.Process(  # type: ignore[attr-defined]
+                target=_work, args=(there, perform, self._threads, environment), daemon=True
+            )
+            _start(process)
         there.close()
         return _Hand(process, here)
+
+
+def begin_loading(threads: int) -> bool:
+    """Begin to load what workers need, in a process that they become copies of, and return at once.
+
+    Each worker would otherwise spend its first seconds on importing torch, and another part of torch when it makes its
+    first optimiser. That process starts no threads and computes nothing, so that its copies are safe. It ends with this
+    one. Whoever knows early that there will be workers calls this; `ProcessExecutor` does so if need be.
+
+    Args:
+        threads: of each worker.
+
+    Returns:
+        whether there is such a process: not where the system does not provide for it (only Linux is trusted to), or
+        where it was begun with another number of threads, which libraries settle as they are loaded.
+    """
+    global _loading_with
+    if not sys.platform.startswith("linux") or _loading_with not in (None, threads):
+        return False
+    if _loading_with is None:
+        multiprocessing.get_context("forkserver").set_forkserver_preload([_LOADED])
+        _loading_with = threads
+    with interrupts_held_back(), thread_variables(threads):
+        forkserver.ensure_running()
+    return True
+
+
+def _loaded_context(threads: int) -> BaseContext | None:
+    """Wait until workers can be started as copies, and return what starts them so; None where nothing does."""
+    if not begin_loading(threads):
+        return None
+    context = multiprocessing.get_context("forkserver")
+    first = context.Process(target=os.getpid, daemon=True)  # here, where Ctrl-C is not held back for seconds
+    _start(first)
+    first.join()
+    return context
+
+
+def _start(process: BaseProcess) -> None:
+    try:
+        process.start()
+    except (EOFError, OSError) as error:
+        raise RunError(f"a worker process could not be started: {one_line(error) or 'out of memory?'}") from None
 
 
 def thread_variables(threads: int) -> AbstractContextManager[None]:
@@ -164,9 +225,14 @@ def interrupts_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(pipe: Connection, perform: Callable[[Any, Report], Any], threads: int, parent: int) -> None:
+def _work(
+    pipe: Connection, perform: Callable[[Any, Report], Any], threads: int, environment: Mapping[str, str]
+) -> None:
     """The life of a worker: receive a job, do it, send reports and the outcome."""
-    end_with(parent)
+    end_with_parent()
+    for name in os.environ.keys() - environment.keys():  # a copy has that of an earlier hour
+        del os.environ[name]
+    os.environ.update(environment)
     keep_freed_memory()
     import torch
 
@@ -191,15 +257,15 @@ def _work(pipe: Connection, perform: Callable[[Any, Report], Any], threads: int,
             send("outcome", outcome)
 
 
-def end_with(parent: int) -> None:
-    """Let this process end when its parent does, and only then: Ctrl-C reaches both, and the parent decides."""
+def end_with_parent() -> None:
+    """Let this process end when the one that asked for it does, and only then: Ctrl-C reaches both, and that one decides."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
 
 
-def _leave_with(parent: int) -> None:
-    """Exit soon after the parent has died."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
+def _leave_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # only called in processes that multiprocessing has started
+    parent.join()
     os._exit(1)

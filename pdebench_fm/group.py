@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from pdebench_fm.errors import PdefmError, RunError, UsageError
-from pdebench_fm.execution import end_with, interrupts_held_back, thread_variables
+from pdebench_fm.execution import end_with_parent, interrupts_held_back, thread_variables
 from pdebench_fm.memory import keep_freed_memory
 from pdebench_fm.messages import one_line
 
@@ -100,7 +100,7 @@ def gathered(count: int, device: str, threads: int, follow: Follow) -> Iterator[
     try:
         for rank in range(1, count):
             process = context.Process(
-                target=_follower, args=(follow, store.port, rank, count, device, threads, os.getpid()), daemon=True
+                target=_follower, args=(follow, store.port, rank, count, device, threads), daemon=True
             )
             with interrupts_held_back(), thread_variables(threads):
                 process.start()
@@ -176,9 +176,9 @@ def device_of(device: str, local_rank: int) -> str:
     return f"cuda:{local_rank}"
 
 
-def _follower(follow: Follow, port: int, rank: int, count: int, device: str, threads: int, parent: int) -> None:
+def _follower(follow: Follow, port: int, rank: int, count: int, device: str, threads: int) -> None:
     """The life of a follower."""
-    end_with(parent)
+    end_with_parent()
     keep_freed_memory()
     import torch
     from torch import distributed

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,11 +112,15 @@ def run(
         raise UsageError(
             f"--nproc {nproc} and --workers {workers}: a job has several processes, or several jobs have one"
         )
-    from pdebench_fm.api import prepare_all
     from pdebench_fm.group import launched_by_torchrun
 
     if launched_by_torchrun() and (nproc > 1 or (workers or 1) > 1):
         raise UsageError("torchrun has started the processes that fit each trial: leave out --nproc and --workers")
+    shown_before = (output / Path(suite).stem / model / "table.md").exists()  # then there may be nothing to do
+    if not (shown_before or dry_run or nproc > 1 or launched_by_torchrun()):
+        _load_workers(device, workers)
+    from pdebench_fm.api import prepare_all
+
     every = prepare_all(
         model,
         suite,
@@ -138,9 +144,27 @@ def run(
     return _run(every, workers, nproc, as_json)
 
 
+def _load_workers(device: str, asked: int | None) -> None:
+    """Begin to load workers while this process imports and plans, unless they may have to use a GPU."""
+    from pdebench_fm.execution import begin_loading, cpu_count
+
+    workers = asked if asked is not None else min(cpu_count(), _MOST_WORKERS)
+    if workers > 1 and (device == "cpu" or (device == "auto" and not _has_gpu_driver())):
+        begin_loading(max(1, cpu_count() // workers))
+
+
+def _has_gpu_driver() -> bool:
+    """Whether there is NVIDIA's or AMD's; torch would know for certain, but takes seconds to import."""
+    for library in ("libcuda.so.1", "libamdhip64.so"):
+        with suppress(OSError):
+            ctypes.CDLL(library)
+            return True
+    return False
+
+
 def _worker_count(prepared: Prepared, asked: int | None) -> int:
     """Processes side by side: as asked, else one per core on a CPU."""
-    from pdebench_fm.api import cpu_count
+    from pdebench_fm.execution import cpu_count
 
     if asked is not None:
         return asked

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from pdebench_fm.figures import errors, mixtures, savings, seeds, sizes
 from pdebench_fm.figures.errors import make_figure
-from pdebench_fm.figures.style import COLOURS, digest, drawing, file_stem, save
+from pdebench_fm.figures.style import COLOURS, digest, drawing, file_stem, load_matplotlib, save
 from pdebench_fm.records import Record
 from pdebench_fm.shift import UNKNOWN, Shifts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "KINDS", "Kind", "Realised", "draw", "draw_kinds", "file_stem", "make_figure"]
+__all__ = ["COLOURS", "KINDS", "Kind", "Realised", "draw", "draw_kinds", "file_stem", "load_matplotlib", "make_figure"]
 
 Realised: TypeAlias = Callable[[Sequence[Record]], Shifts]
 """Records of one suite, version and profile → the distributions that their tasks are known to have."""

@@ -101,6 +101,12 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
+def load_matplotlib() -> None:
+    """Import all that drawing needs, which takes a second: for a moment in which there is nothing else to do."""
+    from matplotlib import figure  # noqa: F401
+    from matplotlib.backends import backend_agg, backend_pdf  # noqa: F401
+
+
 @contextmanager
 def drawing() -> Iterator[None]:
     """Draw with our settings, whatever matplotlib is set to elsewhere."""
