@@ -13,7 +13,8 @@ the backward pass. With many modes and few examples the weights, not the example
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,65 +39,108 @@ def mix(parts: Tensor, weight: Tensor) -> Tensor:
     return _linear(products.view(*spectrum.shape[:4], 2, -1), _parts_of_products, _products_of_parts)
 
 
+def add_constant(parts: Tensor, coefficient: Tensor) -> Tensor:
+    """Add a plane that is constant in space to a field, given by its parts, in place.
+
+    Args:
+        parts: (2m + 2, 2m, batch, channels); the caller's only use of them.
+        coefficient: (batch, channels) or (channels,), of the mode k = 0: n c for a plane of value c.
+
+    Returns:
+        the same parts.
+    """
+    if not torch.is_grad_enabled():
+        parts[0, 0].add_(coefficient)
+        return parts
+    result: Tensor = _Raised.apply(parts, coefficient)  # type: ignore[no-untyped-call]
+    return result
+
+
 def spectrum_of(parts: Tensor) -> Tensor:
     """Return the spectrum: (2m + 2, 2m, batch, channels) → (2m, m, 2, batch, channels)."""
-    (cc, cs), (sc, ss) = _quarters(parts)
-    m = len(cc) - 1
-    spectrum = parts.new_empty(2 * m, m, 2, *parts.shape[2:])
-    real, imaginary = spectrum.unbind(2)
-    torch.sub(cc[:m], ss[:m], out=real[:m])
-    torch.add(cs[:m], sc[:m], out=imaginary[:m])
-    real[m:] = (cc[1:] + ss[1:]).flip(0)
-    imaginary[m:] = (cs[1:] - sc[1:]).flip(0)
-    return spectrum
+    m = parts.shape[1] // 2
+    to_spectrum, _ = _pairings(m, parts.dtype, parts.device)
+    return _paired(parts.flatten(0, 1), to_spectrum, parts.new_empty(2 * m, m, 2, *parts.shape[2:]))
 
 
 def parts_of(spectrum: Tensor) -> Tensor:
     """The transpose of `spectrum_of`."""
-    return _gather(spectrum[:, :, 0], spectrum[:, :, 1])
+    m = spectrum.shape[1]
+    _, to_parts = _pairings(m, spectrum.dtype, spectrum.device)
+    return _paired(spectrum.flatten(0, 2), to_parts, spectrum.new_empty(2 * m + 2, 2 * m, *spectrum.shape[3:]))
 
 
 def _parts_of_products(products: Tensor) -> Tensor:
     """Parts of the complex product (2m, m, 2, batch, 2, channels), in which the 2 are those of either factor."""
-    real = products[:, :, 0, :, 0] - products[:, :, 1, :, 1]
-    imaginary = products[:, :, 0, :, 1] + products[:, :, 1, :, 0]
-    return _gather(real, imaginary)
+    spectrum = products.new_empty(*products.shape[:4], products.shape[5])
+    (rr, ri), (ir, ii) = (half.unbind(3) for half in products.unbind(2))
+    real, imaginary = spectrum.unbind(2)
+    torch.sub(rr, ii, out=real)
+    torch.add(ri, ir, out=imaginary)
+    return parts_of(spectrum)
 
 
 def _products_of_parts(parts: Tensor) -> Tensor:
     """The transpose of `_parts_of_products`."""
     spectrum = spectrum_of(parts)
     products = spectrum.new_empty(*spectrum.shape[:4], 2, spectrum.shape[4])
-    products[:, :, :, :, 0] = spectrum
-    products[:, :, 0, :, 1] = spectrum[:, :, 1]
-    products[:, :, 1, :, 0] = spectrum[:, :, 1]
-    torch.neg(spectrum[:, :, 0], out=products[:, :, 1, :, 1])
+    by_real, by_imaginary = products.unbind(4)
+    real, imaginary = spectrum.unbind(2)
+    by_real.copy_(spectrum)
+    ri, ii = by_imaginary.unbind(2)
+    ri.copy_(imaginary)
+    torch.neg(real, out=ii)
     return products
 
 
-def _gather(real: Tensor, imaginary: Tensor) -> Tensor:
-    """The transpose of `spectrum_of`, of (2m, m, batch, channels) each."""
-    m = real.shape[1]
-    parts = real.new_empty(2 * m + 2, 2 * m, *real.shape[2:])
-    (cc, cs), (sc, ss) = _quarters(parts)
-    for quarter, part in ((cc, real), (cs, imaginary)):
-        quarter[0], quarter[m] = part[0], part[m]
-        torch.add(part[1:m], part[m + 1 :].flip(0), out=quarter[1:m])
-    sc[0], sc[m] = imaginary[0], -imaginary[m]
-    torch.sub(imaginary[1:m], imaginary[m + 1 :].flip(0), out=sc[1:m])
-    ss[0], ss[m] = -real[0], real[m]
-    torch.sub(real[m + 1 :].flip(0), real[1:m], out=ss[1:m])
-    return parts
+class _Pairing(NamedTuple):
+    """A map that makes every row from two: row r is ``first[r]`` + ``factor[r]`` · ``second[r]``."""
+
+    first: Tensor
+    second: Tensor
+    factor: Tensor
 
 
-def _quarters(parts: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Views of the parts by cosine or sine along y, then along x, each (m + 1, m, batch, channels)."""
-    rows, columns, *rest = parts.shape
-    split = parts.view(2, rows // 2, 2, columns // 2, *rest)
-    return (split[0, :, 0], split[0, :, 1]), (split[1, :, 0], split[1, :, 1])
+def _paired(rows: Tensor, pairing: _Pairing, out: Tensor) -> Tensor:
+    """Apply a pairing to (rows, batch, channels), and return ``out``, contiguous and of the result's size."""
+    result = out.view(-1, *rows.shape[1:])
+    torch.index_select(rows, 0, pairing.first, out=result)
+    result.addcmul_(rows.index_select(0, pairing.second), pairing.factor)
+    return out
+
+
+@lru_cache(maxsize=64)
+def _pairings(m: int, dtype: torch.dtype, device: torch.device) -> tuple[_Pairing, _Pairing]:
+    """Return the map from parts to the spectrum, and its transpose."""
+    part = torch.arange((2 * m + 2) * 2 * m).view(2, m + 1, 2, m)  # cosine or sine along y, k_y, the same along x, k_x
+    made_of: list[dict[int, int]] = []  # of each row of the spectrum: part → coefficient
+    for k_y in (*range(m), *range(-m, 0)):
+        sign = 1 if k_y >= 0 else -1
+        (cc, cs), (sc, ss) = part[:, abs(k_y)].tolist()
+        for k_x in range(m):
+            made_of += [{cc[k_x]: 1, ss[k_x]: -sign}, {cs[k_x]: 1, sc[k_x]: sign}]
+    goes_to: list[dict[int, int]] = [{} for _ in range(part.numel())]
+    for row, parts in enumerate(made_of):
+        for source, coefficient in parts.items():
+            goes_to[source][row] = coefficient
+    return _pairing(made_of, dtype, device), _pairing(goes_to, dtype, device)
+
+
+def _pairing(rows: list[dict[int, int]], dtype: torch.dtype, device: torch.device) -> _Pairing:
+    """The pairing whose rows are ±1 times one row, or the sum of two of which one has the coefficient 1."""
+    chosen = []
+    for row in rows:
+        (first, one), *rest = sorted(row.items(), key=lambda item: -item[1])
+        second, other = rest[0] if rest else (first, one - 1)
+        chosen.append((first, second, other))
+    with torch.inference_mode(False):  # made during inference, a table must still serve training afterwards
+        first, second, factor = torch.tensor(chosen, device=device).unbind(1)
+        return _Pairing(first.contiguous(), second.contiguous(), factor.to(dtype)[:, None, None])
 
 
 def _linear(x: Tensor, there: Callable[[Tensor], Tensor], back: Callable[[Tensor], Tensor]) -> Tensor:
+    if not torch.is_grad_enabled():
+        return there(x)
     result: Tensor = _Linear.apply(x, there, back)  # type: ignore[no-untyped-call]
     return result
 
@@ -113,3 +157,18 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         there, back = ctx.maps
         return _linear(gradients[0].contiguous(), back, there), None, None
+
+
+class _Raised(torch.autograd.Function):
+    """Autograd would copy the whole gradient to cut one mode out of it."""
+
+    @staticmethod
+    def forward(ctx: Any, parts: Tensor, coefficient: Tensor) -> Tensor:
+        ctx.mark_dirty(parts)
+        ctx.shape = coefficient.shape
+        parts[0, 0].add_(coefficient)
+        return parts
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return gradients[0], gradients[0][0, 0].sum_to_size(ctx.shape)

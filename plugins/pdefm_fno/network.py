@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pdefm_fno.activation import activate, project
-from pdefm_fno.mixing import mix
+from pdefm_fno.mixing import add_constant, mix
 from pdefm_fno.spectral_convolution import analyse, synthesise
 
 CHUNK = 2**20
@@ -105,15 +105,14 @@ class FourierNetwork(nn.Module):
         # below, is added to the mode k = 0, where a plane of value c is n c: no pass over the grid.
         sources = [chunk.permute(2, 3, 0, 1).contiguous() for chunk in torch.split(fields, size)]
         spectrum = functional.linear(_join([analyse(source, self.modes) for source in sources]), lift_fields)
-        spectrum[0, 0] += n * offset
+        spectrum = add_constant(spectrum, n * offset)
         layers = cast("list[FourierLayer]", list(self.layers))
         pointwise = layers[0].pointwise
         weight = pointwise.weight @ lift_fields
         offset = functional.linear(offset, pointwise.weight, pointwise.bias)
         hidden = sources
         for layer, following in zip(layers, [*layers[1:], None], strict=True):
-            mixed = layer.spectral(spectrum)
-            mixed[0, 0] += n * offset
+            mixed = add_constant(layer.spectral(spectrum), n * offset)
             results, spectra = [], []
             for part, h in zip(torch.split(mixed, size, dim=2), hidden, strict=True):
                 # From here to its next transform a chunk stays in cache.
