@@ -66,6 +66,8 @@ class Feed:
         self._dtype = dtype
         self._whole: Batch | None = None
         first = self._make(np.arange(1))
+        self.points = first.target.shape[-2] * first.target.shape[-1]
+        """Grid points of an example."""
         size = len(examples) * sum(tensor.numel() * tensor.element_size() for tensor in first)
         if passes > 1 and size <= (room_for_a_set(first.target.device, LIMIT) if limit is None else limit):
             parts = [self._encoded(*batch) for batch in examples.batches()]

@@ -29,6 +29,9 @@ ROOM = 2**26
 """Bytes of weights that may wait. A network that is larger is judged epoch by epoch."""
 MOST_WAITING = 64
 """Epochs that may wait, however small the network: the user wants to see the best one now and then."""
+POINTS = 2**15
+"""Grid points that are worth a call of the network: 32 examples at 32², 8 from 64² on. With fewer, what a call costs
+by itself is more than what is saved by evaluating no example in vain (`python benchmarks/validation.py --grid 32`)."""
 _SLACK = 1 - 1e-12  # partial sums are added up in another order than complete ones
 
 
@@ -74,7 +77,7 @@ class EpochRace:
         self._tensors = lasting_tensors(module)
         size = sum(tensor.numel() * tensor.element_size() for tensor in self._tensors)
         self._most = min(MOST_WAITING, max(1, room // max(1, size)))
-        self._chunk = min(64, max(8, len(feed) // 16))
+        self._chunk = min(64, max(8, len(feed) // 16, POINTS // feed.points))
         self._best: _Epoch | None = None
         self._waiting: list[_Epoch] = []
 

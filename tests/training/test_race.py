@@ -20,17 +20,20 @@ class Offset(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros((), dtype=torch.float64))
         self.examples = 0
+        self.largest = 0
 
     def forward(self, fields: Tensor, constants: Tensor) -> Tensor:
         self.examples += len(fields)
+        self.largest = max(self.largest, len(fields))
         return self.weight.expand(len(fields), 1, 1, 1)
 
 
 class Targets:
-    """Validation examples that are one number each."""
+    """Validation examples that are one number each, said to stand for a grid of ``size`` × ``size``."""
 
-    def __init__(self, targets: np.ndarray) -> None:
+    def __init__(self, targets: np.ndarray, size: int = 64) -> None:
         self.targets = torch.from_numpy(targets)
+        self.points = size**2
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -40,9 +43,11 @@ class Targets:
         return Batch(target * 0, target[:, :, 0, 0] * 0, target)
 
 
-def run(trajectory: list[float], targets: np.ndarray, room: int) -> tuple[EpochRace, Offset, dict[int, float]]:
+def run(
+    trajectory: list[float], targets: np.ndarray, room: int, size: int = 64
+) -> tuple[EpochRace, Offset, dict[int, float]]:
     module = Offset()
-    race = EpochRace(module, Targets(targets), room=room)  # type: ignore[arg-type]
+    race = EpochRace(module, Targets(targets, size), room=room)  # type: ignore[arg-type]
     known: dict[int, float] = {}
     for number, weight in enumerate(trajectory, start=1):
         module.weight.data.fill_(weight)
@@ -73,6 +78,14 @@ def test_hopeless_epochs_are_hardly_evaluated() -> None:
     race, module, _ = run([10.0 + i for i in range(40)] + [0.0], targets, 2**20)
     assert race.best_epoch == 41
     assert module.examples < 0.12 * 41 * 1000
+
+
+@pytest.mark.parametrize(("size", "at_a_time"), [(16, 64), (32, 32), (64, 8), (256, 8)])
+def test_a_call_is_worth_its_while_on_a_small_grid(size: int, at_a_time: int) -> None:
+    targets = np.random.default_rng(0).standard_normal(100)
+    race, module, _ = run([10.0 + i for i in range(5)] + [0.0], targets, 2**20, size)
+    assert race.best_epoch == 6
+    assert module.largest == at_a_time
 
 
 def test_of_equal_epochs_the_first_is_kept() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from pdefm_fno import activation
 from pdefm_fno import network as module
-from pdefm_fno.mixing import mix, spectrum_of
+from pdefm_fno.mixing import add_constant, mix, spectrum_of
 from pdefm_fno.network import FourierNetwork
 from pdefm_fno.reference import ReferenceNetwork, spectral_convolution
 from pdefm_fno.spectral_convolution import analyse, synthesise
@@ -66,6 +66,24 @@ def test_the_spectral_convolution_is_that_by_fft_forward_and_backward(n, modes, 
     assert relative(y.detach(), wanted.detach()) < allowed
     for ours_leaf, plain_leaf in zip(ours, plain, strict=True):
         assert relative(ours_leaf.grad, plain_leaf.grad) < allowed
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (5,)])
+def test_a_constant_plane_is_added_to_the_mode_zero_alone(shape):
+    torch.manual_seed(0)
+    n, modes = 9, 3
+    field = torch.randn(n, n, 3, 5, dtype=torch.float64)
+    constant = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    wanted = analyse(field + constant, modes)
+    with torch.no_grad():
+        torch.testing.assert_close(add_constant(analyse(field, modes), n * constant), wanted)
+    parts = analyse(field, modes).requires_grad_()
+    found = add_constant(parts * 1.0, n * constant)
+    torch.testing.assert_close(found, wanted)
+    cotangent = torch.randn_like(wanted)
+    (to_constant,) = torch.autograd.grad(wanted, constant, cotangent)
+    ours = torch.autograd.grad(found, (parts, constant), cotangent)
+    torch.testing.assert_close(ours, (cotangent, to_constant))
 
 
 @DTYPES
