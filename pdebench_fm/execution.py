@@ -26,6 +26,7 @@ from pdebench_fm.messages import named, one_line
 
 _PATIENCE = 0.5  # seconds
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_FRESH: BaseContext = multiprocessing.get_context("spawn")
 _LOADED = "pdebench_fm.loaded"
 _loading_with: int | None = None
 """Threads of the process that workers are copies of, once it was begun."""
@@ -74,9 +75,7 @@ class ProcessExecutor(Executor[JobT, OutcomeT]):
             otherwise each is a fresh interpreter. For work on a CPU: what a GPU's driver holds cannot be copied.
     """
 
-    def __init__(
-        self, workers: int, threads: int = 1, gpus: Sequence[str] = (), *, copies: bool = False
-    ) -> None:
+    def __init__(self, workers: int, threads: int = 1, gpus: Sequence[str] = (), *, copies: bool = False) -> None:
         self._workers = workers
         self._threads = threads
         self._gpus = gpus
@@ -93,10 +92,10 @@ class ProcessExecutor(Executor[JobT, OutcomeT]):
         unfinished = {job.id for job in jobs}
         hands: list[_Hand] = []
         try:
-            context = _loaded_context(self._threads) if self._copies and waiting else None
+            context = (_loaded_context(self._threads) if self._copies and jobs else None) or _FRESH
             for number in range(min(self._workers, len(waiting))):
                 with interrupts_held_back():  # a worker that nobody knows of could not be ended
-                    hands.append(self._hire(context or multiprocessing.get_context("spawn"), perform, number))
+                    hands.append(self._hire(context, perform, number))
             while unfinished:
                 for hand in hands:
                     if hand.job is None:
@@ -258,7 +257,7 @@ def _work(
 
 
 def end_with_parent() -> None:
-    """Let this process end when the one that asked for it does, and only then: Ctrl-C reaches both, and that one decides."""
+    """Let this process end when the one that started it does, and only then: Ctrl-C reaches both, the parent decides."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_leave_with_parent, daemon=True).start()

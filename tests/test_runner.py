@@ -3,18 +3,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pdefm_transfer.protocols import FineTune
 
 from pdebench_fm import records
 from pdebench_fm.errors import RunError
-from pdebench_fm.execution import InProcessExecutor, ProcessExecutor
-from pdebench_fm.interfaces import FitReport, Progress
+from pdebench_fm.execution import InProcessExecutor, ProcessExecutor, begin_loading
+from pdebench_fm.interfaces import Executor, FitReport, Progress
 from pdebench_fm.interfaces.executor import Report
 from pdebench_fm.jobs import Job, Plan
 from pdebench_fm.plan import make_plan, model_spec
@@ -101,10 +104,11 @@ def test_a_run_that_was_stopped_continues(tmp_path: Path, registry: Registry) ->
     assert scores(result) == scores(undisturbed)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_executors_give_the_same_scores_and_respect_parents(tmp_path: Path, registry: Registry, workers: int) -> None:
+@pytest.mark.parametrize("executor", [InProcessExecutor(), ProcessExecutor(2), ProcessExecutor(2, copies=True)])
+def test_executors_give_the_same_scores_and_respect_parents(
+    tmp_path: Path, registry: Registry, executor: Executor[Job, Outcome]
+) -> None:
     plan = plan_of(tmp_path, registry)
-    executor = InProcessExecutor() if workers == 1 else ProcessExecutor(workers)  # type: ignore[var-annotated]
     finished: list[str] = []
 
     class Order(Silent):
@@ -132,17 +136,45 @@ def test_workers_are_dealt_the_gpus_in_turn_and_see_no_other(tmp_path: Path, reg
 class _Killed(ProcessExecutor[Job, str | None]):
     """Its workers die before they are given anything."""
 
-    def _hire(self, perform: Callable[[Job, Report], str | None], number: int) -> Any:
-        hand = super()._hire(perform, number)
+    def _hire(self, context: BaseContext, perform: Callable[[Job, Report], str | None], number: int) -> Any:
+        hand = super()._hire(context, perform, number)
         hand.process.kill()
         hand.process.join()
         return hand
 
 
-def test_a_worker_that_dies_while_it_waits_ends_the_run_with_a_line(tmp_path: Path, registry: Registry) -> None:
+@pytest.mark.parametrize("copies", [False, True])
+def test_a_worker_that_dies_while_it_waits_ends_the_run_with_a_line(
+    tmp_path: Path, registry: Registry, copies: bool
+) -> None:
     jobs = [*plan_of(tmp_path, registry).jobs.values()]
     with pytest.raises(RunError, match="a worker process ended with exit code -9"):
-        list(_Killed(2).run(jobs, _gpu_of, lambda job, progress: None))
+        list(_Killed(2, copies=copies).run(jobs, _gpu_of, lambda job, progress: None))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="workers are copies on Linux alone")
+def test_copies_have_all_modules_and_this_hours_environment(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [replace(job, parents=()) for job in plan_of(tmp_path, registry).jobs.values()][:2]
+    for word in ("first", "second"):
+        monkeypatch.setenv("PDEFM_TEST_WORD", word)
+        executor: ProcessExecutor[Job, tuple[bool, str | None, int]] = ProcessExecutor(2, copies=True)
+        told = [outcome for _, outcome in executor.run(jobs, _what_is_there, lambda job, progress: None)]
+        assert told == [(True, word, 1)] * 2
+        monkeypatch.delenv("PDEFM_TEST_WORD")
+    told = [outcome for _, outcome in executor.run(jobs, _what_is_there, lambda job, progress: None)]
+    assert told == [(True, None, 1)] * 2
+    assert begin_loading(1)
+    assert not begin_loading(2)  # libraries settle that as they are loaded: fresh interpreters then
+    executor = ProcessExecutor(2, threads=2, copies=True)
+    told = [outcome for _, outcome in executor.run(jobs, _what_is_there, lambda job, progress: None)]
+    assert told == [(False, None, 2)] * 2
+
+
+def _what_is_there(job: Job, report: Report) -> tuple[bool, str | None, int]:
+    """Whether this is a copy, a word of its environment, and its threads."""
+    return "pdebench_fm.loaded" in sys.modules, os.environ.get("PDEFM_TEST_WORD"), torch.get_num_threads()
 
 
 def _gpu_of(job: Job, report: Report) -> str | None:

@@ -25,8 +25,8 @@ def show(every: Sequence[Prepared], workers: int, as_json: bool) -> None:
     """
     import torch
 
-    from pdebench_fm.execution import cpu_count
     from pdebench_fm.estimate import estimate
+    from pdebench_fm.execution import cpu_count
     from pdebench_fm.runner import pending
 
     torch.set_num_threads(max(1, cpu_count() // workers))
