@@ -144,11 +144,14 @@ def _stage(kind: str, protocol: str) -> str:
 
 def run_ours(suite: Path, spawned: float, seeds: int = 1) -> dict[str, Any]:
     """Do what ``pdefm run`` does; what the suite shares with a run that lies beside it is taken from there."""
+    from pdebench_fm.execution import begin_loading, cpu_count
+
+    workers = cpu_count()
+    begin_loading(1)  # before this process imports torch
     from pdebench_fm.api import execute, prepare
-    from pdebench_fm.execution import cpu_count
 
     prepared = prepare(MODEL, suite, seeds=seeds, device="cpu", output=suite.parent / "runs")
-    clock, workers = Clock(), cpu_count()
+    clock = Clock()
     result = execute(prepared, clock, workers)
     if not result.complete:
         raise SystemExit("our side did not finish: " + "; ".join(r.reason for r in result.records if r.reason))

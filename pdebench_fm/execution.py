@@ -257,7 +257,7 @@ def _work(
 
 
 def end_with_parent() -> None:
-    """Let this process end when the one that started it does, and only then: Ctrl-C reaches both, the parent decides."""
+    """Let this process end when its parent does, and only then: Ctrl-C reaches both; the parent decides."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_leave_with_parent, daemon=True).start()

@@ -105,6 +105,9 @@ class _Fit:
         self._state.data_seconds = time.perf_counter() - self._clock
         self._rate = trial.hyperparameters["learning_rate"]
         self._seed = trial.seed
+        # `torch.manual_seed` writes down for three kinds of device that are not there from where it was called.
+        on_cpu = torch.device(context.device).type == "cpu"
+        self._seed_with = torch.default_generator.manual_seed if on_cpu else torch.manual_seed
         self._orders = Stream({"order": trial.seed, "examples": len(train)}, len(train))
         self._optimiser = torch.optim.Adam(module.parameters(), lr=self._rate, fused=_fusable(module, context.device))
         self._race = EpochRace(module, self._validation, self._ranks)
@@ -156,7 +159,7 @@ class _Fit:
             group["lr"] = self._rate * 0.5 * (1 + math.cos(math.pi * state.step / self._steps))
         self._optimiser.zero_grad(set_to_none=True)
         # Dropout and the like: a function of (seed, step), and of the rank, which has other examples.
-        torch.manual_seed(((self._seed << 40) + (self._ranks.rank << 36) + state.step) % 2**63)
+        self._seed_with(((self._seed << 40) + (self._ranks.rank << 36) + state.step) % 2**63)
         size = self._micro_batch
         parts = [] if batch is None else [batch.part(i, i + size) for i in range(0, stop - start, size)]
         losses = [self._backward(part, len(ids)) for part in parts]
