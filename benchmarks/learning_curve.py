@@ -147,7 +147,7 @@ def run_ours(suite: Path, spawned: float, seeds: int = 1) -> dict[str, Any]:
     from pdebench_fm.execution import begin_loading, cpu_count
 
     workers = cpu_count()
-    begin_loading(1)  # before this process imports torch
+    begin_loading()  # before this process imports torch
     from pdebench_fm.api import execute, prepare
 
     prepared = prepare(MODEL, suite, seeds=seeds, device="cpu", output=suite.parent / "runs")

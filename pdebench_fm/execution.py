@@ -4,32 +4,36 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+import numpy as np
+
 from pdebench_fm.errors import FOREIGN, RunError
 from pdebench_fm.interfaces import Progress
 from pdebench_fm.interfaces.executor import Executor, JobT, OutcomeT, Report
 from pdebench_fm.memory import keep_freed_memory
-from pdebench_fm.messages import named, one_line
+from pdebench_fm.messages import named
 
 _PATIENCE = 0.5  # seconds
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _FRESH: BaseContext = multiprocessing.get_context("spawn")
+LOADED_FOR = "PDEFM_LOADED_FOR"
+"""Environment variable that tells the process that workers are copies of who has started it."""
 _LOADED = "pdebench_fm.loaded"
-_loading_with: int | None = None
-"""Threads of the process that workers are copies of, once it was begun."""
+_loading = False
 
 
 def cpu_count() -> int:
@@ -71,8 +75,9 @@ class ProcessExecutor(Executor[JobT, OutcomeT]):
         threads: threads of each.
         gpus: names of GPUs as ``CUDA_VISIBLE_DEVICES`` has them, dealt out in turn: a worker sees its own alone. Where
             there are none, workers see what this process does.
-        copies: whether workers may be copies of a process that has loaded what they need, see `begin_loading`;
-            otherwise each is a fresh interpreter. For work on a CPU: what a GPU's driver holds cannot be copied.
+        copies: whether workers of one thread may be copies of a process that has loaded what they need, where
+            `begin_loading` has begun one; otherwise each is a fresh interpreter. For work on a CPU: what a GPU's driver
+            holds cannot be copied.
     """
 
     def __init__(self, workers: int, threads: int = 1, gpus: Sequence[str] = (), *, copies: bool = False) -> None:
@@ -92,7 +97,7 @@ class ProcessExecutor(Executor[JobT, OutcomeT]):
         unfinished = {job.id for job in jobs}
         hands: list[_Hand] = []
         try:
-            context = (_loaded_context(self._threads) if self._copies and jobs else None) or _FRESH
+            context = (_loaded_context() if self._copies and self._threads == 1 else None) or _FRESH
             for number in range(min(self._workers, len(waiting))):
                 with interrupts_held_back():  # a worker that nobody knows of could not be ended
                     hands.append(self._hire(context, perform, number))
@@ -138,56 +143,58 @@ class ProcessExecutor(Executor[JobT, OutcomeT]):
         here, there = context.Pipe()
         own = {"CUDA_VISIBLE_DEVICES": self._gpus[number % len(self._gpus)]} if self._gpus else {}
         with thread_variables(self._threads), _variables(own):
-            environment = dict(os.environ)
-            process = context.Process(  # type: ignore[attr-defined]
-                target=_work, args=(there, perform, self._threads, environment), daemon=True
-            )
-            _start(process)
+            # Pickled here: a copy must have this environment before it imports what ``perform`` is made of.
+            arguments = (there, pickle.dumps(perform), self._threads, dict(os.environ))
+            process = context.Process(target=_work, args=arguments, daemon=True)  # type: ignore[attr-defined]
+            process.start()
         there.close()
         return _Hand(process, here)
 
 
-def begin_loading(threads: int) -> bool:
+def begin_loading() -> None:
     """Begin to load what workers need, in a process that they become copies of, and return at once.
 
     Each worker would otherwise spend its first seconds on importing torch, and another part of torch when it makes its
-    first optimiser. That process starts no threads and computes nothing, so that its copies are safe. It ends with this
-    one. Whoever knows early that there will be workers calls this; `ProcessExecutor` does so if need be.
-
-    Args:
-        threads: of each worker.
-
-    Returns:
-        whether there is such a process: not where the system does not provide for it (only Linux is trusted to), or
-        where it was begun with another number of threads, which libraries settle as they are loaded.
+    first optimiser. That process has one thread and computes nothing, so that its copies are safe; it ends with this
+    one. It is Python's fork server, of which a process has only one: this is for a program that is ours from its start
+    to its end, such as ``pdefm run``. Elsewhere than on Linux, or where no such process can be, nothing happens.
     """
-    global _loading_with
-    if not sys.platform.startswith("linux") or _loading_with not in (None, threads):
-        return False
-    if _loading_with is None:
-        multiprocessing.get_context("forkserver").set_forkserver_preload([_LOADED])
-        _loading_with = threads
-    with interrupts_held_back(), thread_variables(threads):
+    global _loading
+    if not sys.platform.startswith("linux"):
+        return
+    from multiprocessing import forkserver
+
+    # Python before 3.12.8 does not hand on where this process finds its modules, and looks in the current folder first.
+    paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    hints = {LOADED_FOR: str(os.getpid()), "PYTHONPATH": paths, "PYTHONSAFEPATH": "1"}
+    multiprocessing.get_context("forkserver").set_forkserver_preload([_LOADED])
+    with suppress(OSError), interrupts_held_back(), thread_variables(1), _variables(hints):  # no place for a socket
         forkserver.ensure_running()
-    return True
+        _loading = True
 
 
-def _loaded_context(threads: int) -> BaseContext | None:
+def is_loading() -> bool:
+    """Whether `begin_loading` has begun."""
+    return _loading
+
+
+def _loaded_context() -> BaseContext | None:
     """Wait until workers can be started as copies, and return what starts them so; None where nothing does."""
-    if not begin_loading(threads):
+    if not _loading:
         return None
     context = multiprocessing.get_context("forkserver")
-    first = context.Process(target=os.getpid, daemon=True)  # here, where Ctrl-C is not held back for seconds
-    _start(first)
-    first.join()
-    return context
+    first = context.Process(target=_end_unless_loaded, args=(__file__,), daemon=True)
+    with suppress(EOFError, OSError):  # it has ended
+        first.start()  # here, where Ctrl-C is not held back for seconds
+        first.join()
+        return context if first.exitcode == 0 else None
+    return None
 
 
-def _start(process: BaseProcess) -> None:
-    try:
-        process.start()
-    except (EOFError, OSError) as error:
-        raise RunError(f"a worker process could not be started: {one_line(error) or 'out of memory?'}") from None
+def _end_unless_loaded(file: str) -> None:
+    """End with an error unless this is a copy of a process that has loaded our modules, from where its parent did."""
+    if _LOADED not in sys.modules or __file__ != file or any(os.environ.get(name) != "1" for name in _THREAD_VARIABLES):
+        os._exit(1)
 
 
 def thread_variables(threads: int) -> AbstractContextManager[None]:
@@ -224,14 +231,14 @@ def interrupts_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(
-    pipe: Connection, perform: Callable[[Any, Report], Any], threads: int, environment: Mapping[str, str]
-) -> None:
+def _work(pipe: Connection, pickled: bytes, threads: int, environment: Mapping[str, str]) -> None:
     """The life of a worker: receive a job, do it, send reports and the outcome."""
     end_with_parent()
     for name in os.environ.keys() - environment.keys():  # a copy has that of an earlier hour
         del os.environ[name]
     os.environ.update(environment)
+    np.random.seed()  # not ours to use; but where somebody's model does, no two workers draw the same numbers
+    perform: Callable[[Any, Report], Any] = pickle.loads(pickled)
     keep_freed_memory()
     import torch
 
@@ -264,7 +271,8 @@ def end_with_parent() -> None:
 
 
 def _leave_with_parent() -> None:
-    parent = multiprocessing.parent_process()
+    parent, starter = multiprocessing.parent_process(), os.getppid()
     assert parent is not None  # only called in processes that multiprocessing has started
-    parent.join()
+    while parent.is_alive() and os.getppid() == starter:
+        parent.join(_PATIENCE)
     os._exit(1)

@@ -6,13 +6,19 @@ See `pdebench_fm.execution.begin_loading`. Nothing is computed here and no threa
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 from contextlib import suppress
 
-_PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
+from pdebench_fm.execution import LOADED_FOR
 
-# A run that is broken off leaves nothing behind, not even for the seconds that the imports take.
-ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+_PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
+_ours = os.environ.pop(LOADED_FOR, None)
+if _ours is not None:  # a run that is broken off leaves nothing behind, not even for the seconds that this takes
+    _prctl = ctypes.CDLL(None).prctl
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if _ours != str(os.getppid()):
+        os._exit(1)
 
 with suppress(Exception):  # whatever cannot be loaded fails again where it is needed, and is reported there
     import torch
@@ -20,3 +26,6 @@ with suppress(Exception):  # whatever cannot be loaded fails again where it is n
     import pdebench_fm.work  # noqa: F401
 
     torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # the first optimiser imports hundreds of modules more
+
+if _ours is not None:
+    _prctl(_PR_SET_PDEATHSIG, 0)  # from here on the fork server sees for itself that nobody needs it

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.context import BaseContext
@@ -11,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from pdefm_transfer.protocols import FineTune
 
 from pdebench_fm import records
 from pdebench_fm.errors import RunError
-from pdebench_fm.execution import InProcessExecutor, ProcessExecutor, begin_loading
+from pdebench_fm.execution import InProcessExecutor, ProcessExecutor
 from pdebench_fm.interfaces import Executor, FitReport, Progress
 from pdebench_fm.interfaces.executor import Report
 from pdebench_fm.jobs import Job, Plan
@@ -104,7 +102,7 @@ def test_a_run_that_was_stopped_continues(tmp_path: Path, registry: Registry) ->
     assert scores(result) == scores(undisturbed)
 
 
-@pytest.mark.parametrize("executor", [InProcessExecutor(), ProcessExecutor(2), ProcessExecutor(2, copies=True)])
+@pytest.mark.parametrize("executor", [InProcessExecutor(), ProcessExecutor(2)])
 def test_executors_give_the_same_scores_and_respect_parents(
     tmp_path: Path, registry: Registry, executor: Executor[Job, Outcome]
 ) -> None:
@@ -143,38 +141,10 @@ class _Killed(ProcessExecutor[Job, str | None]):
         return hand
 
 
-@pytest.mark.parametrize("copies", [False, True])
-def test_a_worker_that_dies_while_it_waits_ends_the_run_with_a_line(
-    tmp_path: Path, registry: Registry, copies: bool
-) -> None:
+def test_a_worker_that_dies_while_it_waits_ends_the_run_with_a_line(tmp_path: Path, registry: Registry) -> None:
     jobs = [*plan_of(tmp_path, registry).jobs.values()]
     with pytest.raises(RunError, match="a worker process ended with exit code -9"):
-        list(_Killed(2, copies=copies).run(jobs, _gpu_of, lambda job, progress: None))
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="workers are copies on Linux alone")
-def test_copies_have_all_modules_and_this_hours_environment(
-    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    jobs = [replace(job, parents=()) for job in plan_of(tmp_path, registry).jobs.values()][:2]
-    for word in ("first", "second"):
-        monkeypatch.setenv("PDEFM_TEST_WORD", word)
-        executor: ProcessExecutor[Job, tuple[bool, str | None, int]] = ProcessExecutor(2, copies=True)
-        told = [outcome for _, outcome in executor.run(jobs, _what_is_there, lambda job, progress: None)]
-        assert told == [(True, word, 1)] * 2
-        monkeypatch.delenv("PDEFM_TEST_WORD")
-    told = [outcome for _, outcome in executor.run(jobs, _what_is_there, lambda job, progress: None)]
-    assert told == [(True, None, 1)] * 2
-    assert begin_loading(1)
-    assert not begin_loading(2)  # libraries settle that as they are loaded: fresh interpreters then
-    executor = ProcessExecutor(2, threads=2, copies=True)
-    told = [outcome for _, outcome in executor.run(jobs, _what_is_there, lambda job, progress: None)]
-    assert told == [(False, None, 2)] * 2
-
-
-def _what_is_there(job: Job, report: Report) -> tuple[bool, str | None, int]:
-    """Whether this is a copy, a word of its environment, and its threads."""
-    return "pdebench_fm.loaded" in sys.modules, os.environ.get("PDEFM_TEST_WORD"), torch.get_num_threads()
+        list(_Killed(2).run(jobs, _gpu_of, lambda job, progress: None))
 
 
 def _gpu_of(job: Job, report: Report) -> str | None:

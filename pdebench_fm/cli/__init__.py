@@ -17,6 +17,8 @@ from pdebench_fm.errors import PdefmError, Terminated, UsageError, suggestion
 
 INTERRUPTED = 130
 TERMINATED = 143
+OWN_PROCESS = object()
+"""What commands find in click's context where this process was started to carry them out."""
 
 _COMMANDS: Mapping[str, tuple[str, str]] = {
     "run": ("run:run", "Score a model on a suite."),
@@ -79,7 +81,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 1 failure, 2 bad usage, 3 some points failed, 130 Ctrl-C, 143 SIGTERM."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        code: Any = cli.main(arguments, prog_name="pdefm", standalone_mode=False)
+        own = OWN_PROCESS if arguments is None else None
+        code: Any = cli.main(arguments, prog_name="pdefm", standalone_mode=False, obj=own)
         sys.stdout.flush()  # here, where a reader that has gone or a full disk is still told in one line
     except PdefmError as error:
         _complain(str(error))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from pdebench_fm.cli import OWN_PROCESS
 from pdebench_fm.errors import UsageError
 from pdebench_fm.messages import printable, show
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 SOME_FAILED = 3
 _MOST_WORKERS = 8
 _MOST_SEEDS = 1000  # MOST_SEEDS of pdebench_fm.suite, which takes long to import
+_GPU_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+"""What drivers of GPUs show on Linux; torch would know for certain, but takes seconds to import."""
 _WIDE = 1000  # columns where there is no terminal: nothing is cut off
 
 
@@ -116,8 +118,10 @@ def run(
 
     if launched_by_torchrun() and (nproc > 1 or (workers or 1) > 1):
         raise UsageError("torchrun has started the processes that fit each trial: leave out --nproc and --workers")
-    shown_before = (output / Path(suite).stem / model / "table.md").exists()  # then there may be nothing to do
-    if not (shown_before or dry_run or nproc > 1 or launched_by_torchrun()):
+    # A table that was shown before may leave nothing to do, and in somebody else's process there may be anything.
+    ours = click.get_current_context().obj is OWN_PROCESS
+    shown_before = os.path.exists(output / Path(suite).stem / model / "table.md")
+    if ours and not (shown_before or dry_run or nproc > 1 or launched_by_torchrun()):
         _load_workers(device, workers)
     from pdebench_fm.api import prepare_all
 
@@ -149,17 +153,8 @@ def _load_workers(device: str, asked: int | None) -> None:
     from pdebench_fm.execution import begin_loading, cpu_count
 
     workers = asked if asked is not None else min(cpu_count(), _MOST_WORKERS)
-    if workers > 1 and (device == "cpu" or (device == "auto" and not _has_gpu_driver())):
-        begin_loading(max(1, cpu_count() // workers))
-
-
-def _has_gpu_driver() -> bool:
-    """Whether there is NVIDIA's or AMD's; torch would know for certain, but takes seconds to import."""
-    for library in ("libcuda.so.1", "libamdhip64.so"):
-        with suppress(OSError):
-            ctypes.CDLL(library)
-            return True
-    return False
+    if workers > 1 and (device == "cpu" or (device == "auto" and not any(map(os.path.exists, _GPU_DRIVERS)))):
+        begin_loading()
 
 
 def _worker_count(prepared: Prepared, asked: int | None) -> int:

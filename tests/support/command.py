@@ -110,12 +110,24 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = 60) 
 
 def alive(session: int) -> list[int]:
     """Processes of a session that have not ended (Linux)."""
-    found = []
+    return [*parents(session)]
+
+
+def parents(session: int) -> dict[int, int]:
+    """Processes of a session that have not ended, each with its parent (Linux)."""
+    found = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rpartition(")")[2].split()
         except OSError:  # it has just ended
             continue
         if int(fields[3]) == session and fields[0] not in "ZX":
-            found.append(int(stat.parent.name))
+            found[int(stat.parent.name)] = int(fields[1])
     return found
+
+
+def command_line(process: int) -> str:
+    """How a process was started; empty where it has just ended (Linux)."""
+    with suppress(OSError):
+        return Path(f"/proc/{process}/cmdline").read_text()
+    return ""
