@@ -47,6 +47,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/validation.py --json
 	$(BIN)/python benchmarks/precision.py --json
 	$(BIN)/python benchmarks/workers.py --json
+	$(BIN)/python benchmarks/hiring.py --json
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/unet_step.py --json
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/stacked.py --json
 	$(BIN)/python benchmarks/startup.py --json

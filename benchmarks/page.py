@@ -193,6 +193,14 @@ def workers() -> str:
     return table(["processes × threads", "steps a second, against 1 × 2"], rows)
 
 
+def hiring() -> str:
+    found = load("hiring")
+    gain = statistics.median(a / b for a, b in zip(found["fresh"], found["copies"], strict=True))
+    seconds = {way: f"{statistics.median(taken):.1f}" for way, taken in found.items()}
+    rows = [["fresh interpreters", seconds["fresh"], "1.00"], ["copies", seconds["copies"], f"{gain:.2f}"]]
+    return table(["two workers that can fit", "seconds", "times as fast"], rows)
+
+
 def stacked() -> str:
     rows = [[f"{row['grid']}², batch {row['batch']}", f"{row['bound']:.2f}"] for row in load("stacked")]
     return table(["fno-64k, one thread", "stacking 5 rates gains at most"], rows)
@@ -259,6 +267,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "validation": validation,
     "precision": precision,
     "workers": workers,
+    "hiring": hiring,
     "stacked": stacked,
     "startup": startup,
 }

@@ -111,6 +111,7 @@ SCRIPTS = [
     "fno_memory",
     "fno_step",
     "gpu",
+    "hiring",
     "learning_curve",
     "precision",
     "stacked",

@@ -1,0 +1,76 @@
+"""How long until two workers can fit: copies of a process that has imported torch, against fresh interpreters.
+
+    python benchmarks/hiring.py [--rounds 5] [--json]
+
+A time is that of a whole program, from its start until it has ended: it imports torch itself, as `pdefm run` does while it
+reads and plans, and two workers have each made an optimiser, which is where torch imports hundreds of modules more.
+Both ways take turns; the first round is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from report import save
+
+WAYS = ("fresh", "copies")
+
+
+@dataclass(frozen=True)
+class Job:
+    """As much of a job as the executor looks at."""
+
+    id: str
+    parents: tuple[str, ...] = ()
+
+
+def make_optimiser(job: Job, report: Callable[..., None]) -> None:
+    import torch
+
+    torch.optim.Adam([torch.zeros(1, requires_grad=True)])
+
+
+def hire(way: str) -> None:
+    from pdebench_fm.execution import ProcessExecutor, begin_loading
+
+    if way == "copies":
+        begin_loading()
+    import torch  # noqa: F401
+
+    executor: ProcessExecutor[Job, None] = ProcessExecutor(2, copies=way == "copies")
+    for _ in executor.run([Job("a"), Job("b")], make_optimiser, lambda job, progress: None):
+        pass
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", action="store_true", help="write results/hiring.json")
+    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.way is not None:
+        hire(options.way)
+        return
+    measured: dict[str, list[float]] = {way: [] for way in WAYS}
+    for attempt in range(options.rounds + 1):
+        for way, seconds in measured.items():
+            start = time.perf_counter()
+            subprocess.run([sys.executable, __file__, "--way", way], check=True)
+            if attempt:
+                seconds.append(time.perf_counter() - start)
+    for way, seconds in measured.items():
+        print(f"{way:8s} median {statistics.median(seconds):.2f} s, min {min(seconds):.2f}, max {max(seconds):.2f}")
+    gain = statistics.median(a / b for a, b in zip(measured["fresh"], measured["copies"], strict=True))
+    print(f"fresh ÷ copies {gain:.2f}")
+    if options.json:
+        print(save("hiring", {"rounds": options.rounds}, measured))
+
+
+if __name__ == "__main__":
+    main()
