@@ -2,8 +2,8 @@
 
     python benchmarks/hiring.py [--rounds 5] [--json]
 
-A time is that of a whole program, from its start until it has ended: it imports torch itself, as `pdefm run` does while it
-reads and plans, and two workers have each made an optimiser, which is where torch imports hundreds of modules more.
+A time is that of a whole program, from its start until it has ended: it imports torch itself, as `pdefm run` does while
+it reads and plans, and two workers have each made an optimiser, which is where torch imports hundreds of modules more.
 Both ways take turns; the first round is not counted.
 """
 
