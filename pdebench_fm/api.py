@@ -16,7 +16,7 @@ from typing import Any
 from pdebench_fm.arguments import plain
 from pdebench_fm.data.sources import OpenSet, SetCache, check_files, hash_of, open_set, problem_of, specify
 from pdebench_fm.errors import FOREIGN, DataFileError, PdefmError, UnknownNameError, UnsupportedError, UsageError
-from pdebench_fm.execution import InProcessExecutor, ProcessExecutor, cpu_count, is_loading
+from pdebench_fm.execution import InProcessExecutor, ProcessExecutor, is_loading, threads_of
 from pdebench_fm.files import replacing
 from pdebench_fm.group import Group
 from pdebench_fm.hookspecs import ModelEntry
@@ -176,8 +176,9 @@ def execute(
 
     executor: Executor[Job, Outcome] = InProcessExecutor()
     if workers > 1 and group is None:
-        threads, gpus = max(1, cpu_count() // workers), gpus_of(prepared.device)
-        executor = ProcessExecutor(workers, threads, gpus, copies=prepared.device == "cpu")
+        executor = ProcessExecutor(
+            workers, threads_of(workers), gpus_of(prepared.device), copies=prepared.device == "cpu"
+        )
         if is_loading():
             load_matplotlib()  # needed at the end, and now there is a core to spare
     result = run_plan(
@@ -221,7 +222,7 @@ def together(prepared: Prepared, processes: int) -> Iterator[Group | None]:
             yield group
     elif processes > 1:
         device_of(prepared.device, processes - 1)  # refuses where there are too few
-        with gathered(processes, prepared.device, max(1, cpu_count() // processes), follow) as group:
+        with gathered(processes, prepared.device, threads_of(processes), follow) as group:
             yield group
     else:
         yield None

@@ -25,7 +25,7 @@ from pdebench_fm.errors import FOREIGN, RunError
 from pdebench_fm.interfaces import Progress
 from pdebench_fm.interfaces.executor import Executor, JobT, OutcomeT, Report
 from pdebench_fm.memory import keep_freed_memory
-from pdebench_fm.messages import named
+from pdebench_fm.messages import named, one_line
 
 _PATIENCE = 0.5  # seconds
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -39,6 +39,11 @@ _loading = False
 def cpu_count() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads_of(workers: int) -> int:
+    """Threads that each of several processes may use."""
+    return max(1, cpu_count() // workers)
 
 
 class InProcessExecutor(Executor[JobT, OutcomeT]):
@@ -146,7 +151,10 @@ class ProcessExecutor(Executor[JobT, OutcomeT]):
             # Pickled here: a copy must have this environment before it imports what ``perform`` is made of.
             arguments = (there, pickle.dumps(perform), self._threads, dict(os.environ))
             process = context.Process(target=_work, args=arguments, daemon=True)  # type: ignore[attr-defined]
-            process.start()
+            try:
+                process.start()
+            except (EOFError, OSError) as error:
+                raise RunError(f"a worker process could not be started: {one_line(error)} (out of memory?)") from None
         there.close()
         return _Hand(process, here)
 
@@ -160,15 +168,12 @@ def begin_loading() -> None:
     to its end, such as ``pdefm run``. Elsewhere than on Linux, or where no such process can be, nothing happens.
     """
     global _loading
-    if not sys.platform.startswith("linux"):
+    if not sys.platform.startswith("linux") or sys.flags.ignore_environment:
         return
     from multiprocessing import forkserver
 
-    # Python before 3.12.8 does not hand on where this process finds its modules, and looks in the current folder first.
-    paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
-    hints = {LOADED_FOR: str(os.getpid()), "PYTHONPATH": paths, "PYTHONSAFEPATH": "1"}
     multiprocessing.get_context("forkserver").set_forkserver_preload([_LOADED])
-    with suppress(OSError), interrupts_held_back(), thread_variables(1), _variables(hints):  # no place for a socket
+    with suppress(OSError), interrupts_held_back(), _server_variables():  # OSError: no place for its socket
         forkserver.ensure_running()
         _loading = True
 
@@ -184,16 +189,25 @@ def _loaded_context() -> BaseContext | None:
         return None
     context = multiprocessing.get_context("forkserver")
     first = context.Process(target=_end_unless_loaded, args=(__file__,), daemon=True)
-    with suppress(EOFError, OSError):  # it has ended
+    with suppress(EOFError, OSError), _server_variables():  # it may have ended, and is begun again
         first.start()  # here, where Ctrl-C is not held back for seconds
         first.join()
         return context if first.exitcode == 0 else None
     return None
 
 
+def _server_variables() -> AbstractContextManager[None]:
+    """What the process that workers are copies of has in its environment."""
+    # Before 3.12.8, and in 3.13.0, Python does not hand on where modules are found, and looks in the current folder.
+    paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    ones = dict.fromkeys(_THREAD_VARIABLES, "1")
+    return _variables({**ones, LOADED_FOR: str(os.getpid()), "PYTHONPATH": paths, "PYTHONSAFEPATH": "1"})
+
+
 def _end_unless_loaded(file: str) -> None:
     """End with an error unless this is a copy of a process that has loaded our modules, from where its parent did."""
-    if _LOADED not in sys.modules or __file__ != file or any(os.environ.get(name) != "1" for name in _THREAD_VARIABLES):
+    ready = getattr(sys.modules.get(_LOADED), "ready", False)
+    if not ready or __file__ != file or any(os.environ.get(name) != "1" for name in _THREAD_VARIABLES):
         os._exit(1)
 
 
@@ -237,12 +251,14 @@ def _work(pipe: Connection, pickled: bytes, threads: int, environment: Mapping[s
     for name in os.environ.keys() - environment.keys():  # a copy has that of an earlier hour
         del os.environ[name]
     os.environ.update(environment)
-    np.random.seed()  # not ours to use; but where somebody's model does, no two workers draw the same numbers
-    perform: Callable[[Any, Report], Any] = pickle.loads(pickled)
     keep_freed_memory()
     import torch
 
     torch.set_num_threads(threads)
+    # Not for ours, which seed what they draw; but where somebody's model does not, no two copies draw the same numbers.
+    np.random.seed()
+    torch.default_generator.seed()
+    perform: Callable[[Any, Report], Any] = pickle.loads(pickled)
 
     def send(kind: str, content: Any) -> None:
         try:

@@ -20,12 +20,16 @@ if _ours is not None:  # a run that is broken off leaves nothing behind, not eve
     if _ours != str(os.getppid()):
         os._exit(1)
 
-with suppress(Exception):  # whatever cannot be loaded fails again where it is needed, and is reported there
+ready = False
+"""Whether all is loaded, by one thread: what a copy then has."""
+
+with suppress(Exception):  # whatever cannot be loaded fails again in a fresh interpreter, and is reported there
     import torch
 
     import pdebench_fm.work  # noqa: F401
 
     torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # the first optimiser imports hundreds of modules more
+    ready = len(os.listdir("/proc/self/task")) == 1
 
 if _ours is not None:
     _prctl(_PR_SET_PDEATHSIG, 0)  # from here on the fork server sees for itself that nobody needs it

@@ -26,10 +26,10 @@ def show(every: Sequence[Prepared], workers: int, as_json: bool) -> None:
     import torch
 
     from pdebench_fm.estimate import estimate
-    from pdebench_fm.execution import cpu_count
+    from pdebench_fm.execution import threads_of
     from pdebench_fm.runner import pending
 
-    torch.set_num_threads(max(1, cpu_count() // workers))
+    torch.set_num_threads(threads_of(workers))
     left = [{job.id: job for job in pending(one.plan, one.registry, one.output)} for one in every]
     costs = [estimate(one.plan, todo, one.registry, one.device) for one, todo in zip(every, left, strict=True)]
     if as_json:

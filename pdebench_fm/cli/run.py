@@ -150,10 +150,11 @@ def run(
 
 def _load_workers(device: str, asked: int | None) -> None:
     """Begin to load workers while this process imports and plans, unless they may have to use a GPU."""
-    from pdebench_fm.execution import begin_loading, cpu_count
+    from pdebench_fm.execution import begin_loading, cpu_count, threads_of
 
     workers = asked if asked is not None else min(cpu_count(), _MOST_WORKERS)
-    if workers > 1 and (device == "cpu" or (device == "auto" and not any(map(os.path.exists, _GPU_DRIVERS)))):
+    on_cpu = device == "cpu" or (device == "auto" and not any(map(os.path.exists, _GPU_DRIVERS)))
+    if workers > 1 and threads_of(workers) == 1 and on_cpu:
         begin_loading()
 
 

@@ -84,7 +84,7 @@ def test_a_signal_ends_the_run_at_once_and_leaves_nobody_behind(
     begin: Begin, tmp_path: Path, number: signal.Signals, code: int, workers: int, whole_group: bool
 ) -> None:
     long_suite(tmp_path, FOREVER)
-    run = begin("--workers", workers)
+    run = begin("--workers", workers, "--device", "cpu")
     wait_until(lambda: fitting(tmp_path), "a fit")
     assert workers == 1 or len(copies(run.pid)) >= workers
     (os.killpg if whole_group else os.kill)(run.pid, number)
@@ -100,7 +100,7 @@ def test_a_signal_ends_the_run_at_once_and_leaves_nobody_behind(
 @pytest.mark.parametrize("number_of_copies", [0, 1, 2])
 def test_a_signal_while_workers_start_ends_them_too(begin: Begin, tmp_path: Path, number_of_copies: int) -> None:
     long_suite(tmp_path, FOREVER)
-    run = begin("--workers", 2)
+    run = begin("--workers", 2, "--device", "cpu")
     wait_until(lambda: len(alive(run.pid)) > 1, "the process that they are copies of")
     wait_until(lambda: len(copies(run.pid)) >= number_of_copies, "copies")
     os.killpg(run.pid, signal.SIGINT)  # as a terminal does it: to all of them
@@ -130,7 +130,7 @@ def test_after_a_kill_workers_end_by_themselves_and_the_next_run_continues_the_f
     begin: Begin, tmp_path: Path
 ) -> None:
     suite = long_suite(tmp_path, LONG)
-    run = begin("--workers", 2)
+    run = begin("--workers", 2, "--device", "cpu")
     wait_until(lambda: list((tmp_path / "runs").glob("jobs/*/workspace/resume.pt")), "a resume state")
     os.kill(run.pid, signal.SIGKILL)
     killed = time.time()
