@@ -150,9 +150,9 @@ def run(
 
 def _load_workers(device: str, asked: int | None) -> None:
     """Begin to load workers while this process imports and plans, unless they may have to use a GPU."""
-    from pdebench_fm.execution import begin_loading, cpu_count, threads_of
+    from pdebench_fm.execution import begin_loading, threads_of
 
-    workers = asked if asked is not None else min(cpu_count(), _MOST_WORKERS)
+    workers = _workers_on_a_cpu(asked)
     on_cpu = device == "cpu" or (device == "auto" and not any(map(os.path.exists, _GPU_DRIVERS)))
     if workers > 1 and threads_of(workers) == 1 and on_cpu:
         begin_loading()
@@ -160,11 +160,13 @@ def _load_workers(device: str, asked: int | None) -> None:
 
 def _worker_count(prepared: Prepared, asked: int | None) -> int:
     """Processes side by side: as asked, else one per core on a CPU."""
+    return _workers_on_a_cpu(asked) if prepared.device == "cpu" else asked or 1
+
+
+def _workers_on_a_cpu(asked: int | None) -> int:
     from pdebench_fm.execution import cpu_count
 
-    if asked is not None:
-        return asked
-    return min(cpu_count(), _MOST_WORKERS) if prepared.device == "cpu" else 1
+    return asked or min(cpu_count(), _MOST_WORKERS)
 
 
 def _times_faster(prepared: Prepared, asked: int | None) -> int:
