@@ -195,10 +195,16 @@ def workers() -> str:
 
 def hiring() -> str:
     found = load("hiring")
-    gain = statistics.median(a / b for a, b in zip(found["fresh"], found["copies"], strict=True))
-    seconds = {way: f"{statistics.median(taken):.1f}" for way, taken in found.items()}
-    rows = [["fresh interpreters", seconds["fresh"], "1.00"], ["copies", seconds["copies"], f"{gain:.2f}"]]
-    return table(["two workers that can fit", "seconds", "times as fast"], rows)
+    named = {
+        "torch.optim": "fresh interpreters, `torch.optim.Adam`",
+        "fresh": "fresh interpreters, `training/adam.py`",
+        "copies": "copies, `training/adam.py`",
+    }
+    rows = []
+    for way, name in named.items():
+        seconds = f"{statistics.median(found[way]):.1f}"
+        rows.append([name, seconds, f"{ratio(found['torch.optim'], found[way]):.2f}"])
+    return table(["two workers that have taken a step", "seconds", "times as fast"], rows)
 
 
 def stacked() -> str:

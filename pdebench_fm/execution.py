@@ -162,10 +162,10 @@ class ProcessExecutor(Executor[JobT, OutcomeT]):
 def begin_loading() -> None:
     """Begin to load what workers need, in a process that they become copies of, and return at once.
 
-    Each worker would otherwise spend its first seconds on importing torch, and another part of torch when it makes its
-    first optimiser. That process has one thread and computes nothing, so that its copies are safe; it ends with this
-    one. It is Python's fork server, of which a process has only one: this is for a program that is ours from its start
-    to its end, such as ``pdefm run``. Elsewhere than on Linux, or where no such process can be, nothing happens.
+    Each worker would otherwise spend its first seconds on importing torch. That process has one thread and computes
+    nothing, so that its copies are safe; it ends with this one. It is Python's fork server, of which a process has only
+    one: this is for a program that is ours from its start to its end, such as ``pdefm run``. Elsewhere than on Linux,
+    or where no such process can be, nothing happens.
     """
     global _loading
     if not sys.platform.startswith("linux") or sys.flags.ignore_environment:

@@ -24,11 +24,9 @@ ready = False
 """Whether all is loaded, by one thread: what a copy then has."""
 
 with suppress(Exception):  # whatever cannot be loaded fails again in a fresh interpreter, and is reported there
-    import torch
-
+    import pdebench_fm.training
     import pdebench_fm.work  # noqa: F401
 
-    torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # the first optimiser imports hundreds of modules more
     ready = len(os.listdir("/proc/self/task")) == 1
 
 if _ours is not None:

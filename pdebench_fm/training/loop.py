@@ -20,6 +20,7 @@ from torch import nn
 from pdebench_fm.errors import RunError
 from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, Progress, Trial
 from pdebench_fm.streams import Stream
+from pdebench_fm.training.adam import Adam
 from pdebench_fm.training.feed import Batch, Encode, Feed
 from pdebench_fm.training.micro_batches import micro_batch
 from pdebench_fm.training.precision import Cast, single_precision, training_precision
@@ -27,7 +28,7 @@ from pdebench_fm.training.race import DivergedError, EpochRace, lasting_tensors
 from pdebench_fm.training.ranks import Ranks
 from pdebench_fm.training.resume import ResumeFile
 
-_SAVED = {"state", "weights", "race", "optimiser"}
+_SAVED = {"state", "weights", "race", "moments"}
 
 
 @dataclass
@@ -109,7 +110,7 @@ class _Fit:
         on_cpu = torch.device(context.device).type == "cpu"
         self._seed_with = torch.default_generator.manual_seed if on_cpu else torch.manual_seed
         self._orders = Stream({"order": trial.seed, "examples": len(train)}, len(train))
-        self._optimiser = torch.optim.Adam(module.parameters(), lr=self._rate, fused=_fusable(module, context.device))
+        self._adam = Adam(module.parameters(), _fusable(module, context.device))
         self._race = EpochRace(module, self._validation, self._ranks)
         self._resume = ResumeFile(context.workspace / "resume.pt")
         self._micro_batch = micro_batch(module, self._train.batch(np.arange(1))) if self._batch_size > 1 else 1
@@ -155,9 +156,7 @@ class _Fit:
         start, stop = self._ranks.share(ids)
         batch = self._train.batch(ids[start:stop]) if stop > start else None
         state.data_seconds += time.perf_counter() - clock
-        for group in self._optimiser.param_groups:
-            group["lr"] = self._rate * 0.5 * (1 + math.cos(math.pi * state.step / self._steps))
-        self._optimiser.zero_grad(set_to_none=True)
+        self._module.zero_grad()
         # Dropout and the like: a function of (seed, step), and of the rank, which has other examples.
         self._seed_with(((self._seed << 40) + (self._ranks.rank << 36) + state.step) % 2**63)
         size = self._micro_batch
@@ -166,7 +165,7 @@ class _Fit:
         value = self._summed(losses)
         if not math.isfinite(value):
             raise DivergedError(f"training loss {value} at step {state.step + 1}")
-        self._optimiser.step()
+        self._adam.step(self._rate * 0.5 * (1 + math.cos(math.pi * state.step / self._steps)))
         return value
 
     def _backward(self, part: Batch, batch_size: int) -> torch.Tensor:
@@ -198,7 +197,7 @@ class _Fit:
     def _save(self) -> None:
         self._count_time()
         saved = {"state": vars(self._state), "weights": lasting_tensors(self._module), "race": self._race.state()}
-        self._resume.write({**saved, "optimiser": self._optimiser.state_dict()})
+        self._resume.write({**saved, "moments": self._adam.state()})
 
     def _restore(self) -> None:
         saved, weights = self._resume.read(), lasting_tensors(self._module)
@@ -212,7 +211,7 @@ class _Fit:
             setattr(self._state, name, value)
         torch._foreach_copy_(weights, saved["weights"])
         self._race.restore(saved["race"])
-        self._optimiser.load_state_dict(saved["optimiser"])
+        self._adam.restore(saved["moments"])
 
     def _count_time(self) -> None:
         now = time.perf_counter()
