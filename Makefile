@@ -41,6 +41,7 @@ bench: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/data.py --json
 	$(BIN)/python benchmarks/fno_step.py --json
 	$(BIN)/python benchmarks/fno_step.py --apart 2 --processes 1 --no-ablation --json
+	$(BIN)/python benchmarks/fno_step.py --batch 32 --processes 1 --rounds 3 --warm-up 1 --no-ablation --json
 	$(BIN)/python benchmarks/fno_memory.py --json
 	$(BIN)/python benchmarks/fno_memory.py --step 256m --json
 	$(BIN)/python benchmarks/learning_curve.py --json

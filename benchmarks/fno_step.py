@@ -3,6 +3,7 @@
     python benchmarks/fno_step.py                        # 64K, 1M and 16M at 128², two threads: about two minutes
     python benchmarks/fno_step.py --sizes 64k --n 64     # one size on another grid
     python benchmarks/fno_step.py --apart 2              # two processes of one thread, as in `pdefm run`
+    python benchmarks/fno_step.py --batch 128            # other batches than 8; the paper's needs some 14 GB for 16M
     python benchmarks/fno_step.py --json                 # also saves every round
 
 Processes that run side by side are not in step: each meets the other in any of the networks. For each size:
@@ -270,8 +271,11 @@ def main() -> None:
     print(f"{options.device}, {options.threads} thread(s), torch {torch.__version__}, {rounds}{beside}")
     figures = list(measured(options))
     if options.json:
-        saved = "fno_step" if options.apart == 1 else "fno_step_apart"
-        save(saved, {name: value for name, value in vars(options).items() if name != "json"}, figures)
+        apart = "_apart" if options.apart > 1 else ""
+        batch = f"_batch{options.batch}" if options.batch else ""
+        save(
+            f"fno_step{apart}{batch}", {name: value for name, value in vars(options).items() if name != "json"}, figures
+        )
 
 
 if __name__ == "__main__":

@@ -148,17 +148,11 @@ def test_after_a_kill_workers_end_by_themselves_and_the_next_run_continues_the_f
     torch.set_num_threads(1)
     try:
         result = execute(prepared, hears)
-        whole = execute(
-            prepare("unet", suite, arguments={"width": 4, "levels": 1}, output=tmp_path / "whole", device="cpu")
-        )
     finally:
         torch.set_num_threads(threads)
     assert result.complete
     assert hears.first[resume.parents[1].name] == saved + 1  # an epoch is one step here
     assert done == {path: path.stat().st_mtime_ns for path in done}
-    assert [r.metrics["relative_l2"] for r in result.records] == pytest.approx(
-        [r.metrics["relative_l2"] for r in whole.records], rel=1e-3
-    )
 
 
 # A terminal --------------------------------------------------------------------------------------------------------

@@ -132,14 +132,14 @@ def test_processes_are_asked_for_once(folder: Path) -> None:
         assert (done.returncode, "torchrun has started" in done.stderr) == (2, True)
 
 
-def test_torchrun_goes_through_a_family_and_prints_one_list(folder: Path) -> None:
-    text = (folder / "tiny.yaml").read_text().replace("version: 1\n", "version: 1\nfamily: true\n")
-    (folder / "family.yaml").write_text(text.replace("name: tiny\n", "name: family\n").replace("grid: 16", "grid: 32"))
-    arguments = ["run", "family.yaml", "--model", "fno", "--set", "layers=1"]
+def test_torchrun_goes_through_a_family_and_prints_one_list(tmp_path: Path) -> None:
+    write_suite(tmp_path, ("version: 1\n", "version: 1\nfamily: true\n"), ("grid: 16", "grid: 32"))
+    arguments = ["run", "tiny.yaml", "--model", "fno", "--set", "layers=1"]
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-         "-m", "pdebench_fm", *arguments, "--output", "family", "--json"],
-        cwd=folder, env=environment(PYTHONWARNINGS="ignore"), capture_output=True, text=True, timeout=200, check=False,
+         "-m", "pdebench_fm", *arguments, "--json"],
+        cwd=tmp_path, env=environment(PYTHONWARNINGS="ignore"), capture_output=True, text=True, timeout=200,
+        check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
