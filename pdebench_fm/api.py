@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pdebench_fm.data.sources import OpenSet, SetCache, check_files, hash_of, op
 from pdebench_fm.errors import FOREIGN, DataFileError, PdefmError, UnknownNameError, UnsupportedError, UsageError
 from pdebench_fm.execution import InProcessExecutor, ProcessExecutor, is_loading, threads_of
 from pdebench_fm.files import replacing
+from pdebench_fm.foreign import asked
 from pdebench_fm.group import Group
 from pdebench_fm.hookspecs import ModelEntry
 from pdebench_fm.interfaces import Examples, Executor, OperatorModel, Split
@@ -413,8 +415,9 @@ def _check_weights(
     cache = SetCache(found, device)
     for task in suite.tasks:
         distribution = suite.distributions[task.downstream]
-        opened = cache.open(specify(distribution, found, "validation", 1, profile.grid, suite.data_seed))
-        inputs, _ = opened.examples.batch([0])
+        one = specify(distribution, found, "validation", 1, profile.grid, suite.data_seed)
+        opened = asked(f"examples of {task.downstream!r}", partial(cache.open, one), through=(PdefmError,))
+        inputs, _ = asked(opened.name, partial(opened.examples.batch, [0]), through=(PdefmError,))
         try:
             model.predict(opened.examples.problem, inputs)
         except FOREIGN as error:

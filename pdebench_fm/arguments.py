@@ -109,9 +109,9 @@ def _adapter(factory: Callable[..., Any], parameter: inspect.Parameter) -> TypeA
 def _validated(adapter: TypeAdapter[Any], name: str, value: Any) -> Any:
     """Check against the annotated type, strictly as JSON is: a whole number may be a float, text and bools may not."""
     try:
-        text = json.dumps(value)
+        text = json.dumps(value, allow_nan=False)
     except (TypeError, ValueError):
-        raise SettingError(name, f"must be plain data, got {show(value)}") from None
+        raise SettingError(name, f"must be plain data, and its numbers finite, got {show(value)}") from None
     try:
         return adapter.validate_json(text, strict=True)
     except ValidationError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -268,7 +269,7 @@ def _crossings(sizes: Sequence[int], errors: np.ndarray, targets: np.ndarray) ->
         values and bounds of the amounts, (curves,) each.
     """
     rows, tried = np.arange(len(errors)), np.array(sizes, dtype=np.float64)
-    reached = errors <= targets[:, None]
+    reached = (errors <= targets[:, None]) & np.isfinite(errors)
     ever, first = reached.any(axis=1), reached.argmax(axis=1)
     low, high = errors[rows, first], errors[rows, np.maximum(first - 1, 0)]
     values = np.where(ever, tried[first], tried[-1])
@@ -452,13 +453,17 @@ def fit_power_law(x: Sequence[float], errors: Sequence[float]) -> PowerLaw | Non
     left = v - v.mean() - slope * centred
     variance, unexplained = float(np.sum((v - v.mean()) ** 2)), float(left @ left)
     rounding = len(kept) * (4e-16 * float(np.abs(v).max())) ** 2
+    log_a = float(v.mean()) - slope * float(u.mean())
     return PowerLaw(
-        a=math.exp(float(v.mean()) - slope * float(u.mean())),
+        a=math.exp(log_a) if log_a < _LARGEST_LOG else math.inf,  # where the x lie close together
         b=-slope,
         b_error=math.sqrt(unexplained / (len(kept) - 2) / spread),
         r_squared=1.0 - unexplained / variance if variance > rounding else 0.0,
         points=len(kept),
     )
+
+
+_LARGEST_LOG = math.log(sys.float_info.max)
 
 
 def fit_curve(curve: Curve) -> PowerLaw | None:

@@ -69,7 +69,7 @@ class ModelEntry(Entry):
     Args:
         arguments: arguments this name stands for, e.g. ``{"width": 16}``; users override them with ``--set``.
         family: the name of the architecture. Two names of one family with equal arguments are the same model, with the
-            same job ids; the model's own name where empty.
+            same job ids, and are to be made by one factory; the model's own name where empty.
     """
 
     arguments: Mapping[str, Any] = field(default_factory=dict)

@@ -74,12 +74,18 @@ class JobStore:
                 be scored again, which needs no training, where the chosen weights are still there.
         """
         result = self.result(job.id)
-        if result is not None and job.kind == "point" and result["status"] == "ok":
-            chosen = result.get("chosen")
-            kept = chosen is None or self.model(chosen).exists()
-            if kept and not _covers(result.get("scored_with"), scored_with):
-                return None
-        return result
+        if result is None or job.kind != "point" or result["status"] != "ok":
+            return result
+        again = not _covers(result.get("scored_with"), scored_with) and self._has_weights(job, result)
+        return None if again else result
+
+    def _has_weights(self, job: Job, result: Mapping[str, Any]) -> bool:
+        """Whether a point can be scored again without any training."""
+        chosen = result.get("chosen")
+        if chosen is None and "job" in job.description["start"]:  # zero-shot: what its pre-training chose
+            parent = self.result(job.description["start"]["job"])
+            chosen = (parent or {}).get("chosen")
+        return chosen is None or self.model(chosen).exists()
 
     def begin(self, job: Job) -> None:
         """Write down what the job is."""

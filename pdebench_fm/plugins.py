@@ -11,9 +11,10 @@ import importlib.metadata
 import pickle
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import pluggy
 
@@ -126,7 +127,7 @@ class Registry:
         """Return a registry that has one more model, for a class that no plugin registers.
 
         Raises:
-            PluginError: the name is taken.
+            PluginError: the name is taken, or the identity.
         """
         _check_entry("models", entry)
         if ("models", entry.name) in self._owners:
@@ -136,7 +137,9 @@ class Registry:
         wider._entries = {kind: dict(entries) for kind, entries in self._entries.items()}
         wider._owners = dict(self._owners)
         wider._conflicts = dict(self._conflicts)
-        wider._register("models", entry, "the calling program")
+        clash = wider._register("models", entry, "the calling program")
+        if clash:
+            raise PluginError(clash)
         return wider
 
     def __getstate__(self) -> dict[str, Any]:
@@ -170,7 +173,7 @@ class Registry:
         self.plugins.append(Plugin(point.name, point.value, distribution, "; ".join(clashes), kept))
 
     def _register(self, kind: Kind, entry: Any, owner: str) -> str:
-        """Add an entry; return what is wrong where another plugin has the name: then neither may be used."""
+        """Add an entry; return what is wrong where another has the name or the identity: then neither may be used."""
         key = (kind, entry.name)
         if key in self._owners:
             text = f"{kind.removesuffix('s')} {entry.name!r} is registered twice: by {self._owners[key]} and by {owner}"
@@ -178,8 +181,27 @@ class Registry:
             self._entries[kind].pop(entry.name, None)
             return text
         self._owners[key] = owner
+        other = self._namesake(entry) if kind == "models" else None
+        if other is not None:
+            text = (
+                f"models {other.name!r} of {self._owners[kind, other.name]} and {entry.name!r} of {owner} have one "
+                f"family, version and arguments, and two factories: one's results would be taken for the other's"
+            )
+            for name in (other.name, entry.name):
+                self._conflicts[kind, name] = text
+                self._entries[kind].pop(name, None)
+            return text
         self._entries[kind][entry.name] = entry
         return ""
+
+    def _namesake(self, entry: ModelEntry) -> ModelEntry | None:
+        """A model of the same family, version and arguments, and so of the same jobs, that something else makes."""
+        for other in self._entries["models"].values():
+            if _identity(other) == _identity(entry) and other.factory != entry.factory:
+                with suppress(*FOREIGN):  # what cannot be imported cannot be scored
+                    if other.load() is not entry.load():
+                        return cast(ModelEntry, other)
+        return None
 
 
 @cache
@@ -232,6 +254,10 @@ def _check_entry(kind: Kind, entry: Any) -> None:
         raise PluginError(f'pdefm_{kind}: the version of {name!r} must be text such as "1", got {show(entry.version)}')
     if (kind, name) == ("protocols", "pretraining"):
         raise PluginError(f"pdefm_{kind}: {name!r} is what records call a pre-training; no protocol may have the name")
+
+
+def _identity(entry: ModelEntry) -> tuple[str, str, dict[str, Any]]:
+    return entry.family or entry.name, entry.version, dict(entry.arguments)
 
 
 def _is_line(text: object) -> bool:

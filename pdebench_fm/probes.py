@@ -13,6 +13,7 @@ from pdebench_fm.data.sources import OpenSet
 from pdebench_fm.evaluation import copied
 from pdebench_fm.files import replacing
 from pdebench_fm.interfaces import Metric, OperatorModel
+from pdebench_fm.problem import Fields
 from pdebench_fm.streams import Stream
 from pdebench_fm.training.precision import matmul_precision
 
@@ -36,18 +37,22 @@ def coefficient_rise(model: OperatorModel, sets: Sequence[OpenSet], metric: Metr
         (error with exchanged coefficients − error) / error; None where there is nothing to exchange or the rise is not
         finite.
     """
-    exchanged = []
+    exchanged, differ = [], False
     for opened in sets:
         examples, problem = opened.examples, opened.examples.problem
         if not problem.constants or len(examples) < 2:
             return None
         donors = Subset(examples, _donors(len(examples)))
         for (inputs, target), (others, _) in zip(examples.batches(), donors.batches(), strict=True):
-            changed = {**inputs, **{name: others[name] for name in problem.constants}}
+            given = {name: others[name] for name in problem.constants}
+            differ = differ or _differ(inputs, given)
+            changed = {**inputs, **given}
             with matmul_precision(tf32=False):
                 prediction = model.predict(problem, copied(changed))
             scores = metric.per_sample(problem, inputs, prediction, target, opened.system)
             exchanged.append(scores.detach().double().cpu().numpy())
+    if not differ:  # every example has the same ones
+        return None
     own = float(metric.summarise(values))
     with np.errstate(all="ignore"):
         rise = float(metric.summarise(np.concatenate(exchanged)) - own) / own if own > 0 else math.inf
@@ -91,6 +96,13 @@ def keep_samples(model: OperatorModel, sets: Sequence[OpenSet], values: np.ndarr
     }
     with replacing(folder / SAMPLES) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]  # its stub takes the names for its own parameters
+
+
+def _differ(inputs: Fields, given: Fields) -> bool:
+    """Whether constants change by more than rounding, that of one of them or, near zero, of the largest."""
+    sizes = {name: float(inputs[name].abs().max()) for name in given}
+    changes = {name: float((value - inputs[name]).abs().max()) for name, value in given.items()}
+    return any(changes[name] > max(1e-5 * sizes[name], 1e-9 * max(sizes.values())) for name in given)
 
 
 def _donors(count: int) -> np.ndarray:

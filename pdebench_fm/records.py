@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -350,15 +352,16 @@ def collect(runs: Iterable[Path]) -> list[tuple[str, Record]]:
 
 def _files(folder: Path) -> list[Path]:
     """Return the files of records in a folder; a run's jobs keep other lines of JSON, the histories of their fits."""
-    found = sorted(
-        path for path in folder.rglob("*.jsonl") if (path.name, path.parts[-3:-2]) != ("history.jsonl", ("jobs",))
-    )
-    every = [path for path in found if "jobs" not in path.relative_to(folder).parts]
+    every = sorted(path for path in folder.rglob("*.jsonl") if not _of_a_job(path))
     return [path for path in every if path.name == "records.jsonl"] or every
 
 
-def _is_history(path: Path) -> bool:
-    return path.name == "history.jsonl" and path.absolute().parents[1].name == "jobs"
+def _of_a_job(path: Path) -> bool:
+    """Whether a file lies in a run's ``jobs/<id>/``: the history of a fit, or what somebody's model has written."""
+    parts = path.absolute().parts
+    if (path.name, parts[-3:-2]) == ("history.jsonl", ("jobs",)):
+        return True
+    return any(folder == "jobs" and re.fullmatch("[0-9a-f]{64}", name) for folder, name in pairwise(parts))
 
 
 def json_schema() -> dict[str, Any]:

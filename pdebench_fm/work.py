@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from pdebench_fm.data.combine import NoExamples, Subset
 from pdebench_fm.data.sources import SetCache, few_shot_ids, hash_of
@@ -287,7 +288,9 @@ class Worker:
             return None
         try:
             model: OperatorModel = self._kind.load(folder, self._device)
-        except DataFileError:
+        except (MemoryError, torch.cuda.OutOfMemoryError):  # says nothing of the weights
+            raise
+        except FOREIGN:  # a model of somebody else may raise anything where its file is damaged
             return None
         return model
 

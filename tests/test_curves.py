@@ -272,6 +272,11 @@ class TestGains:
 
 
 class TestPowerLaw:
+    def test_x_that_lie_close_together_give_a_steep_law_and_no_overflow(self):
+        law = fit_power_law([100_000, 100_500, 101_000], [0.2, 0.1, 0.05])
+        assert law.b == pytest.approx(139.3, rel=1e-2)
+        assert law.a == math.inf
+
     def test_an_exact_law_is_found(self):
         law = fit_power_law([10, 100, 1000], [3 * n**-0.4 for n in (10, 100, 1000)])
         assert (law.a, law.b, law.r_squared, law.points) == (

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from pdebench_fm.errors import RunError
 from pdebench_fm.group import Group, gathered
 from pdebench_fm.interfaces import Budget, FitContext, FitReport, Trial
 from pdebench_fm.problem import Channel, Grid, Problem
 from pdebench_fm.testing import SmoothExamples
+from pdebench_fm.training import fit_network
 from tests.support.toy import Toy
 
 PROBLEM = Problem((Channel("source"), Channel("k11", "constant")), (Channel("solution"),), Grid(8))
@@ -58,6 +60,59 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
         best, weights = json.loads((tmp_path / f"follower-{batch_size}.json").read_text())
         assert best == report.best_epoch
         assert weights == [p.tolist() for p in model.module.parameters()]  # to the bit
+
+
+class Branching(nn.Module):
+    """A part of it is needed by some examples alone, and it keeps a mean of what it has seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.always, self.rarely = nn.Conv2d(1, 1, 3, padding=1), nn.Conv2d(1, 1, 3, padding=1)
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, fields: Tensor, constants: Tensor) -> Tensor:
+        if self.training:
+            self.seen = 0.9 * self.seen + 0.1 * fields.mean()
+        rare = constants[:, :1] > 1.3
+        found: Tensor = self.always(fields)
+        if rare.any():
+            found = found + self.rarely(fields) * rare[:, :, None, None]
+        return found
+
+
+def branching(folder: Path, group: Group) -> dict[str, list[float]]:
+    workspace = folder / f"branching of {group.count}"
+    workspace.mkdir(exist_ok=True)
+    torch.manual_seed(0)
+    network, train = Branching(), SmoothExamples(PROBLEM, 12)
+    fit_network(
+        network,
+        lambda examples, inputs: (inputs["source"][:, None], inputs["k11"][:, None]),
+        ("solution",),
+        train,
+        SmoothExamples(PROBLEM, 7, seed=1),
+        Budget(None, 40, 2, ()),
+        Trial({"learning_rate": 1e-1}, seed=3),
+        FitContext(workspace, rank=group.rank, ranks=group.count),
+    )
+    return {name: value.flatten().tolist() for name, value in network.state_dict().items()}
+
+
+def follow_branching(folder: Path, group: Group, device: str) -> None:
+    while group.hear() is not None:
+        (folder / "follower.json").write_text(json.dumps(branching(folder, group)))
+
+
+def test_what_no_example_of_a_batch_needs_is_left_alone_and_buffers_are_the_same_in_both(tmp_path: Path) -> None:
+    with gathered(2, "cpu", 1, partial(follow_branching, tmp_path)) as group:
+        group.announce("")
+        together = branching(tmp_path, group)
+    assert json.loads((tmp_path / "follower.json").read_text()) == together
+    alone = branching(tmp_path, Group(0, 1))
+    for name in together.keys() - {"seen"}:  # a mean over one's own examples differs
+        assert together[name] == pytest.approx(alone[name], rel=1e-3, abs=1e-5)
+    constants = SmoothExamples(PROBLEM, 12).batch(range(12))[0]["k11"]
+    assert 0 < int((constants > 1.3).sum()) < 6  # some batches have none that needs it
 
 
 def test_a_follower_that_cannot_start_is_told_at_once() -> None:

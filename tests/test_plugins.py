@@ -151,6 +151,36 @@ def test_a_local_class_of_the_calling_program_is_scored_in_its_own_process_alone
         pickle.dumps(registry)
 
 
+SAME = """
+    from pdebench_fm.hookspecs import ModelEntry, hookimpl
+
+    @hookimpl
+    def pdefm_models():
+        return [
+            ModelEntry("first", "1", "builtins:dict", "", {"width": 16}, family="nets"),
+            ModelEntry("second", "1", "builtins:SECOND", "", {"width": WIDTH}, family="nets"),
+        ]
+"""
+
+
+@pytest.mark.parametrize(
+    ("second", "width", "usable"), [("dict", 16, True), ("list", 32, True), ("list", 16, False), ("missing", 16, True)]
+)
+def test_two_factories_do_not_make_one_identity(load, second: str, width: int, usable: bool) -> None:  # type: ignore[no-untyped-def]
+    registry = load(same=SAME.replace("SECOND", second).replace("WIDTH", str(width)))
+    assert registry.names("models") == (["first", "second"] if usable else [])
+    if not usable:
+        assert "have one family, version and arguments, and two factories" in failures(registry)["same"]
+        with pytest.raises(PluginError, match="'first' of same and 'second' of same have one family"):
+            registry.get("models", "first")
+
+
+def test_a_class_cannot_take_the_identity_of_a_registered_model(load) -> None:  # type: ignore[no-untyped-def]
+    entry = ModelEntry("mine", "1", list, "", {"width": 16}, family="nets")
+    with pytest.raises(PluginError, match="'first' of same and 'mine' of the calling program have one family"):
+        load(same=SAME.replace("SECOND", "dict").replace("WIDTH", "8")).with_model(entry)
+
+
 def test_help_and_lists_do_not_import_torch() -> None:
     program = """
         import sys

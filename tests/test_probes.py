@@ -56,6 +56,18 @@ def values_of(model: Predictor, examples: Examples) -> np.ndarray:
     return SCORE.per_sample(PROBLEM, inputs, model.predict(PROBLEM, inputs), target, None).double().numpy()
 
 
+def test_coefficients_that_are_all_equal_cannot_be_exchanged() -> None:
+    class Equal(Scaled):
+        def batch(self, ids: Sequence[int] | np.ndarray) -> tuple[Fields, Fields]:
+            inputs, target = super().batch(ids)
+            wobble = 1e-7 * torch.as_tensor(np.asarray(ids) % 2, dtype=torch.float32)  # no more than rounding
+            return {**inputs, "k": torch.ones(len(wobble)) + wobble}, target
+
+    examples, model = Equal(), Predictor(1.0)
+    sets = [OpenSet(examples, None)]
+    assert coefficient_rise(model, sets, SCORE, values_of(model, examples)) is None
+
+
 def test_a_model_that_looks_at_its_coefficients_suffers_from_wrong_ones() -> None:
     examples = Scaled()
     model = Predictor(1.1)

@@ -295,6 +295,13 @@ def test_collect_finds_the_records_of_a_leaderboard_and_not_the_histories_of_job
         assert caught.value.exit_code == 2
 
 
+def test_collect_leaves_out_folders_of_jobs_and_no_others_of_that_name(tmp_path):
+    append(tmp_path / "jobs" / "a" / "tiny" / "one" / "records.jsonl", [make_record("one")])
+    job = tmp_path / "jobs" / "a" / "jobs" / ("0" * 64)
+    append(job / "model" / "records.jsonl", [make_record("two")])
+    assert [record.model for _, record in collect([tmp_path])] == ["one"]
+
+
 def test_a_record_is_made_from_plain_values_of_numpy():
     numpy = pytest.importorskip("numpy")
     record = make_record(error=numpy.float64(0.25))

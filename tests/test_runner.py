@@ -281,7 +281,10 @@ def test_a_score_that_cannot_be_made_anew_says_which_version_of_a_metric_made_it
     entry = newer.get("metrics", "max_error")
     monkeypatch.setitem(newer._entries["metrics"], "max_error", replace(entry, version="2"))
     result = run_plan(plan_of(tmp_path, newer), newer, tmp_path / "runs")
-    assert {r.versions["metric max_error"] for r in result.records if r.trials} == {entry.version}
+    old = [r for r in result.records if r.metrics and (r.protocol, r.examples) != ("scratch", 0)]  # needs no training
+    assert {r.versions["metric max_error"] for r in old} == {entry.version}
+    assert {r.protocol for r in old if not r.trials} == {"zero-shot"}
+    assert not list((tmp_path / "runs" / "jobs").glob("*/model"))  # nothing was fitted for it
 
 
 def test_only_the_chosen_trials_keep_their_weights(tmp_path: Path, registry: Registry) -> None:

@@ -6,16 +6,19 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pdebench_fm.errors import UsageError
+from pdebench_fm.errors import PdefmError, UsageError
+from pdebench_fm.foreign import asked
 from pdebench_fm.interfaces.sampler import SPLITS, Split
 
 if TYPE_CHECKING:
     from pdebench_fm.data.hdf5 import FileSummary
+    from pdebench_fm.data.sources import OpenSet
     from pdebench_fm.problem import Fields
 
 _PLAIN_LINES = 10  # lines of progress where there is no terminal
@@ -66,7 +69,7 @@ def export(
     if suite.distributions[name].files is not None:
         raise UsageError("the distribution is read from files; there is nothing to export")
     spec = specify(suite.distributions[name], registry(), split, examples, grid, suite.data_seed)
-    made = open_set(spec, registry(), "cpu").examples
+    made = open_set(spec, registry(), "cpu")
     metadata = {
         "distribution": name,
         "suite": suite.name,
@@ -74,8 +77,8 @@ def export(
         **spec.description,
         "versions": {"pdebench_fm": __version__},
     }
-    batches = _shown(made.batches(batch), -(-examples // batch), str(output))
-    write(output, made.problem, batches, examples, metadata)
+    batches = _shown(_batches(made, batch), -(-examples // batch), str(output))
+    write(output, made.examples.problem, batches, examples, metadata)
     summary = look(output)
     if as_json:
         click.echo(json.dumps(_as_json(summary), indent=1))
@@ -109,6 +112,18 @@ def inspect_file(file: Path, as_json: bool) -> None:
     width = max(map(len, lines))
     for key, value in lines.items():
         click.echo(printable(f"{key:<{width}}  {value}", 2000))
+
+
+def _batches(made: OpenSet, size: int) -> Iterator[tuple[Fields, Fields]]:
+    """All examples in order, ``size`` at a time; what somebody's sampler or system raises names them.
+
+    Raises:
+        PluginError: they raise.
+    """
+    examples = made.examples
+    for start in range(0, len(examples), size):
+        ids = range(start, min(start + size, len(examples)))
+        yield asked(made.name, partial(examples.batch, ids), through=(PdefmError,))
 
 
 def _shown(batches: Iterable[tuple[Fields, Fields]], total: int, what: str) -> Iterator[tuple[Fields, Fields]]:

@@ -118,6 +118,9 @@ def _write(
     done = 0
     for inputs, outputs in batches:
         values = {**inputs, **outputs}
+        lacking = [name for name in (*names, *problem.constants) if name not in values]
+        if lacking:
+            raise DataFileError(f"{path}: not written: {', '.join(map(repr, lacking))} not among {', '.join(values)}")
         planes = np.stack([values[name].detach().cpu().numpy() for name in names], axis=1).astype(np.float32)
         numbers = np.empty((len(planes), len(problem.constants)), dtype=np.float32)
         for i, name in enumerate(problem.constants):

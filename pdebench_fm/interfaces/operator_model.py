@@ -79,6 +79,17 @@ class FitContext:
     progress: Callable[[Progress], None] = field(default=lambda progress: None)
     rank: int = 0
     ranks: int = 1
+    _begun: list[Path] = field(default_factory=list, repr=False, compare=False)
+
+    def next_resume_file(self) -> Path:
+        """Return where the fit that begins now keeps its state: a trial may have several, one after the other.
+
+        A file for each, told apart by their order, so that a fit never goes on from the state of another one.
+        """
+        number = len(self._begun) + 1
+        path = self.workspace / (f"resume-{number}.pt" if number > 1 else "resume.pt")
+        self._begun.append(path)
+        return path
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,10 @@ def describe_parameters(counts: Sequence[int]) -> str:
     return f"{low:,} parameters" if low == high else f"{low:,} to {high:,} parameters"
 
 
-def natural(text: str) -> tuple[tuple[float, str], ...]:
-    """Sort key that reads numbers as numbers: SYS-1(2.5,7.5) before SYS-1(10,20)."""
-    return tuple((float(part), "") if index % 2 else (-1.0, part) for index, part in enumerate(_NUMBER.split(text)))
+def natural(text: str) -> tuple[tuple[tuple[float, str], ...], str]:
+    """Sort key that reads numbers as numbers: SYS-1(2.5,7.5) before SYS-1(10,20); texts that differ have two places."""
+    parts = enumerate(_NUMBER.split(text))
+    return tuple((float(part), "") if index % 2 else (-1.0, part) for index, part in parts), text
 
 
 def arm_order(protocol: str) -> tuple[int, str]:

@@ -7,6 +7,7 @@ last partial batch is a step.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from pdebench_fm.training.adam import Adam
 from pdebench_fm.training.feed import Batch, Encode, Feed
 from pdebench_fm.training.micro_batches import micro_batch
 from pdebench_fm.training.precision import Cast, single_precision, training_precision
-from pdebench_fm.training.race import DivergedError, EpochRace, lasting_tensors
+from pdebench_fm.training.race import DivergedError, EpochRace, lasting_buffers, lasting_tensors
 from pdebench_fm.training.ranks import Ranks
 from pdebench_fm.training.resume import ResumeFile
 
@@ -112,7 +113,7 @@ class _Fit:
         self._orders = Stream({"order": trial.seed, "examples": len(train)}, len(train))
         self._adam = Adam(module.parameters(), _fusable(module, context.device))
         self._race = EpochRace(module, self._validation, self._ranks)
-        self._resume = ResumeFile(context.workspace / "resume.pt")
+        self._resume = ResumeFile(context.next_resume_file())
         self._micro_batch = micro_batch(module, self._train.batch(np.arange(1))) if self._batch_size > 1 else 1
 
     def run(self) -> FitReport:
@@ -146,6 +147,7 @@ class _Fit:
             {"epoch": number + 1, "train_loss": state.epoch_loss / seen, "validation_loss": None},
         )
         state.epoch_loss = 0.0
+        self._ranks.take_first(lasting_buffers(self._module))  # running statistics of each rank's own examples
         self._note(self._race.enter(number + 1))
         self._context.progress(Progress(number + 1, self._epochs, "epoch", self._race.best_loss))
 
@@ -158,7 +160,7 @@ class _Fit:
         state.data_seconds += time.perf_counter() - clock
         self._module.zero_grad()
         # Dropout and the like: a function of (seed, step), and of the rank, which has other examples.
-        self._seed_with(((self._seed << 40) + (self._ranks.rank << 36) + state.step) % 2**63)
+        self._seed_with(_mixed(self._seed, self._ranks.rank, state.step))
         size = self._micro_batch
         parts = [] if batch is None else [batch.part(i, i + size) for i in range(0, stop - start, size)]
         losses = [self._backward(part, len(ids)) for part in parts]
@@ -182,11 +184,15 @@ class _Fit:
         """Add up losses, and gradients too, over all ranks."""
         loss = torch.stack(losses).sum() if losses else torch.zeros((), device=self._context.device, dtype=self._dtype)
         if self._ranks.count > 1:
-            for parameter in self._module.parameters():
-                if parameter.grad is None:  # this rank had no example
+            trained = [p for p in self._module.parameters() if p.requires_grad]
+            reached = torch.tensor([float(p.grad is not None) for p in trained], device=loss.device, dtype=loss.dtype)
+            for parameter in trained:
+                if parameter.grad is None:  # this rank had no example, or none that needs it
                     parameter.grad = torch.zeros_like(parameter)
-            gradients = [p.grad for p in self._module.parameters() if p.grad is not None]
-            self._ranks.add([loss, *gradients])
+            self._ranks.add([loss, reached, *(p.grad for p in trained if p.grad is not None)])
+            for parameter, ranks in zip(trained, reached.tolist(), strict=True):
+                if ranks == 0:  # no example of the batch needs it: Adam leaves it alone, as with one process
+                    parameter.grad = None
         return float(loss)
 
     def _note(self, known: dict[int, float]) -> None:
@@ -231,6 +237,11 @@ class _Fit:
             data_seconds=state.data_seconds,
             history=state.history,
         )
+
+
+def _mixed(*numbers: int) -> int:
+    """A seed that depends on every number in each of its bits: torch's generator for a CPU takes the last 32 alone."""
+    return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest(), "little") >> 1
 
 
 def _length(budget: Budget, steps_per_epoch: int) -> tuple[int, int]:

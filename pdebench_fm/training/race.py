@@ -74,12 +74,16 @@ class EpochRace:
         self._module = module
         self._feed = feed
         self._ranks = ranks or Ranks()
-        self._tensors = lasting_tensors(module)
         size = sum(tensor.numel() * tensor.element_size() for tensor in self._tensors)
         self._most = min(MOST_WAITING, max(1, room // max(1, size)))
         self._chunk = min(64, max(8, len(feed) // 16, POINTS // feed.points))
         self._best: _Epoch | None = None
         self._waiting: list[_Epoch] = []
+
+    @property
+    def _tensors(self) -> list[Tensor]:
+        """Asked for each time: a network may put another tensor in a buffer's place."""
+        return lasting_tensors(self._module)
 
     @property
     def best_epoch(self) -> int:
@@ -184,10 +188,14 @@ class EpochRace:
 
 def lasting_tensors(module: nn.Module) -> list[Tensor]:
     """What has to be kept to get the module back: parameters and persistent buffers, in their compute layout."""
-    buffers = [
+    return [*(parameter.detach() for parameter in module.parameters()), *lasting_buffers(module)]
+
+
+def lasting_buffers(module: nn.Module) -> list[Tensor]:
+    """The buffers that are part of a checkpoint."""
+    return [
         buffer
         for owner in module.modules()
         for name, buffer in owner.named_buffers(recurse=False)
         if name not in owner._non_persistent_buffers_set
     ]
-    return [*(parameter.detach() for parameter in module.parameters()), *buffers]

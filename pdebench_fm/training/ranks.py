@@ -1,7 +1,8 @@
 """Several processes that train one trial together, as equals: each computes a part of every batch.
 
-Weights, optimiser state and every decision are the same in all of them, because each is computed from sums over all
-ranks. So nothing is broadcast but gradients, and one process is simply the case of one rank.
+Weights, moments and every decision are the same in all of them, because each is computed from sums over all ranks, and
+one process is simply the case of one rank. Only buffers that a network changes as it trains, such as running
+statistics, are each rank's own; those of rank 0 count, at the end of every epoch.
 """
 
 from __future__ import annotations
@@ -43,6 +44,13 @@ class Ranks:
         distributed.all_reduce(flat)
         for tensor, summed in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(summed.view_as(tensor))
+
+    def take_first(self, tensors: list[Tensor]) -> None:
+        """Replace every tensor by that of rank 0."""
+        for tensor in tensors if self.count > 1 else ():
+            first = tensor.contiguous()
+            distributed.broadcast(first, src=0)
+            tensor.copy_(first)
 
     def agree(self, number: int) -> bool:
         """Return whether every rank came here with the same number, once all have."""

@@ -1,6 +1,7 @@
 """``pdefm data export`` and ``pdefm data inspect``."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
@@ -14,7 +15,8 @@ from pdebench_fm.api import find_distribution
 from pdebench_fm.cli.data import data
 from pdebench_fm.data.hdf5 import HDF5Examples
 from pdebench_fm.errors import DataFileError, PdefmError, SuiteError, UnknownNameError, UsageError
-from tests.support.fake_plugin import fake_registry
+from pdebench_fm.interfaces.sampler import Parameters
+from tests.support.fake_plugin import ToySampler, fake_registry
 
 SHIPPED = Path(__file__).parents[1] / "support" / "shipped.yaml"
 
@@ -107,6 +109,23 @@ def test_paths_and_names_may_hold_colons(tmp_path: Path) -> None:
     path.write_text("name: 3")
     with pytest.raises(SuiteError, match=r"b\.yaml:1:"):
         find_distribution(f"{path}:far:2:4")
+
+
+@pytest.mark.parametrize("error", [ValueError("no\nnumber"), TypeError("no\nnumber"), OSError("no\nnumber")])
+def test_a_sampler_that_raises_is_named_and_no_file_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    draw = ToySampler.draw
+
+    def broken(sampler: ToySampler, ids: Sequence[int]) -> Parameters:
+        if 8 in ids:
+            raise error
+        return draw(sampler, ids)
+
+    monkeypatch.setattr(ToySampler, "draw", broken)
+    result = export(tmp_path / "a.h5", "--batch", "4")
+    assert refusal(result) == f"train examples of sampler 'toy': {type(error).__name__}: no number"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_distribution_of_files_cannot_be_exported(tmp_path: Path) -> None:

@@ -159,6 +159,15 @@ def test_randomness_in_the_network_depends_on_the_seed_alone(tmp_path: Path) -> 
     assert found[0] == found[1]
 
 
+def test_seeds_ranks_and_steps_draw_numbers_of_their_own() -> None:
+    """Torch's generator for a CPU takes the last 32 bits of a seed."""
+    drawn = set()
+    for numbers in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (5, 0, 0), (2**40, 0, 0), (-1, 0, 0)):
+        generator = torch.Generator().manual_seed(loop._mixed(*numbers))
+        drawn.add(tuple(torch.rand(3, generator=generator).tolist()))
+    assert len(drawn) == 7
+
+
 @pytest.mark.parametrize("room", [0, 200, 2**26])
 def test_how_many_epochs_wait_to_be_judged_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
@@ -220,6 +229,37 @@ def test_a_resumed_fit_does_not_start_again(tmp_path: Path, monkeypatch: pytest.
         fitted(tmp_path / "a", Budget(5, None, 10, ()), progress=stop)
     fitted(tmp_path / "a", Budget(5, None, 10, ()), progress=lambda progress: seen.append(progress.done))
     assert seen[0] >= 3
+
+
+def test_several_fits_of_a_trial_do_not_go_on_from_each_others_states(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resume, "_SHORTEST", 0.0)
+    monkeypatch.setattr(resume, "_SHARE", 1e9)
+    budgets = [Budget(3, None, 4, ()), Budget(2, None, 5, ())]
+
+    def both(folder: Path, context: FitContext | None = None) -> Toy:
+        folder.mkdir(exist_ok=True)
+        model = Toy()
+        model.initialise(PROBLEM, TRAIN, 0)
+        for number, budget in enumerate(budgets):
+            own = folder / str(number)
+            own.mkdir(exist_ok=True)
+            model.fit(TRAIN, VALIDATION, budget, TRIAL, context or FitContext(own))
+        return model
+
+    def stop(progress: Progress) -> None:
+        stops.append(progress.done)
+        if len(stops) == 4:  # in the second fit's first epoch
+            raise KeyboardInterrupt
+
+    expected, stops = weights(both(tmp_path / "a")), []
+    (tmp_path / "b").mkdir()
+    assert torch.equal(weights(both(tmp_path / "b", FitContext(tmp_path / "b"))), expected)
+    (tmp_path / "c").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        both(tmp_path / "c", FitContext(tmp_path / "c", progress=stop))
+    assert torch.equal(weights(both(tmp_path / "c", FitContext(tmp_path / "c"))), expected)
 
 
 def test_a_torn_resume_file_is_ignored(tmp_path: Path) -> None:

@@ -144,3 +144,20 @@ def test_buffers_belong_to_an_epoch_and_the_mode_stays(tmp_path: object) -> None
     assert module.shift.item() == 2.0
     race.take_best()
     assert (race.best_epoch, module.shift.item()) == (2, 1.0)
+
+
+def test_a_buffer_that_the_network_replaces_is_that_of_the_best_epoch() -> None:
+    class Counting(Offset):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("epoch", torch.zeros(()))
+
+    module = Counting()
+    race = EpochRace(module, Targets(np.ones(4)))  # type: ignore[arg-type]
+    for number, weight in enumerate((0.0, 0.9, 0.5), start=1):
+        module.weight.data.fill_(weight)
+        module.epoch = torch.full((), float(number))
+        race.enter(number)
+    race.judge()
+    race.take_best()
+    assert (race.best_epoch, float(module.epoch)) == (2, 2.0)
