@@ -120,3 +120,14 @@ def test_names_imported_by_the_module_are_found() -> None:
     assert bind(of_splits, {}) == {"split": "test"}
     with pytest.raises(SettingError, match="split: must be 'pretraining', 'train', 'validation' or 'test', got 'rest'"):
         bind(of_splits, {"split": "rest"})
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), [1.0, float("-inf")]])
+def test_numbers_must_be_finite(number: object) -> None:
+    def make(rate: float = 0.1, rates: tuple[float, ...] = (), untyped=0.1) -> None:  # type: ignore[no-untyped-def]
+        pass
+
+    name = "rates" if isinstance(number, list) else "rate"
+    for argument in (name, "untyped"):
+        with pytest.raises(SettingError, match=f"{argument}: must be plain data, and its numbers finite"):
+            bind(make, {argument: number})

@@ -205,6 +205,11 @@ class TestSavings:
         assert saving.matched == Amount(1000, "≤")
         assert saving.interval == (saving.matched, saving.matched)
 
+    def test_a_size_without_an_outcome_does_not_reach_an_infinite_error(self):
+        scratch = curve({32: [0.5, 0.5, 0.5]}, lacking=[8])
+        (saving,) = savings(curve({8: [0.1, 0.2, math.inf]}, "fine-tune"), scratch)
+        assert saving.interval[0] == Amount(32, "≤")
+
     def test_seeds_are_drawn_for_both_arms_together(self):
         """Where fine-tuning is scratch shifted by a factor, seed by seed, the saving has no spread."""
         noise = [0.7, 0.9, 1.0, 1.2, 1.4]

@@ -13,7 +13,7 @@ import pytest
 from pdefm_transfer.protocols import FineTune
 
 from pdebench_fm import records
-from pdebench_fm.errors import RunError
+from pdebench_fm.errors import DataFileError, RunError
 from pdebench_fm.execution import InProcessExecutor, ProcessExecutor
 from pdebench_fm.interfaces import Executor, FitReport, Progress
 from pdebench_fm.interfaces.executor import Report
@@ -24,7 +24,7 @@ from pdebench_fm.runner import RunResult, Silent, run_plan
 from pdebench_fm.suite import load_suite
 from pdebench_fm.work import Outcome
 from tests.support.installed import with_toy
-from tests.support.toy import plan_of, toy_suite
+from tests.support.toy import Toy, plan_of, toy_suite
 
 
 @pytest.fixture
@@ -299,10 +299,21 @@ def test_only_the_chosen_trials_keep_their_weights(tmp_path: Path, registry: Reg
     assert kept == chosen - {None}
 
 
-@pytest.mark.parametrize("damaged", [False, True], ids=["cleared away", "damaged"])
+@pytest.mark.parametrize("damaged", ["", "DataFileError", "RuntimeError"])
 def test_weights_that_are_not_there_any_more_are_fitted_again(
-    tmp_path: Path, registry: Registry, damaged: bool
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch, damaged: str
 ) -> None:
+    load = Toy.load.__func__  # type: ignore[attr-defined]
+
+    def as_somebody_elses(kind: type[Toy], path: Path, device: str = "cpu") -> Toy:
+        try:
+            loaded: Toy = load(kind, path, device)
+        except DataFileError:
+            raise RuntimeError("unexpected end of file") from None
+        return loaded
+
+    if damaged == "RuntimeError":
+        monkeypatch.setattr(Toy, "load", classmethod(as_somebody_elses))
     plan = plan_of(tmp_path, registry)
     first = run_plan(plan, registry, tmp_path / "runs")
     jobs = tmp_path / "runs" / "jobs"

@@ -16,7 +16,8 @@ from pdebench_fm.cli.data import data
 from pdebench_fm.data.hdf5 import HDF5Examples
 from pdebench_fm.errors import DataFileError, PdefmError, SuiteError, UnknownNameError, UsageError
 from pdebench_fm.interfaces.sampler import Parameters
-from tests.support.fake_plugin import ToySampler, fake_registry
+from pdebench_fm.problem import Fields
+from tests.support.fake_plugin import Toy, ToySampler, fake_registry
 
 SHIPPED = Path(__file__).parents[1] / "support" / "shipped.yaml"
 
@@ -125,6 +126,17 @@ def test_a_sampler_that_raises_is_named_and_no_file_is_left(
     monkeypatch.setattr(ToySampler, "draw", broken)
     result = export(tmp_path / "a.h5", "--batch", "4")
     assert refusal(result) == f"train examples of sampler 'toy': {type(error).__name__}: no number"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_channel_that_the_system_does_not_return_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    solve = Toy.solve
+
+    def renamed(system: Toy, inputs: Fields) -> Fields:
+        return {"u": solve(system, inputs)["solution"]}
+
+    monkeypatch.setattr(Toy, "solve", renamed)
+    assert refusal(export(tmp_path / "a.h5")).endswith("a.h5: not written: 'solution' not among source, k, u")
     assert list(tmp_path.iterdir()) == []
 
 
