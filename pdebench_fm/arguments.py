@@ -109,13 +109,18 @@ def _adapter(factory: Callable[..., Any], parameter: inspect.Parameter) -> TypeA
 def _validated(adapter: TypeAdapter[Any], name: str, value: Any) -> Any:
     """Check against the annotated type, strictly as JSON is: a whole number may be a float, text and bools may not."""
     try:
-        text = json.dumps(value, allow_nan=False)
+        text = json.dumps(value)
     except (TypeError, ValueError):
-        raise SettingError(name, f"must be plain data, and its numbers finite, got {show(value)}") from None
+        raise SettingError(name, f"must be plain data, got {show(value)}") from None
     try:
-        return adapter.validate_json(text, strict=True)
+        found = adapter.validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         where = "".join(f"[{part}]" for part in first["loc"])
         expected = EXPECTED.get(first["type"]) or "must be " + first["msg"].removeprefix("Input should be ")
         raise SettingError(name + where, f"{expected}, got {show(first['input'])}") from None
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:  # no identity can be made of it
+        raise SettingError(name, f"must be finite, got {show(value)}") from None
+    return found

@@ -129,5 +129,5 @@ def test_numbers_must_be_finite(number: object) -> None:
 
     name = "rates" if isinstance(number, list) else "rate"
     for argument in (name, "untyped"):
-        with pytest.raises(SettingError, match=f"{argument}: must be plain data, and its numbers finite"):
+        with pytest.raises(SettingError, match=f"{argument}: must be finite, got"):
             bind(make, {argument: number})

@@ -60,12 +60,15 @@ def _choice_problems(record: Record) -> Iterator[str]:
     errors = [(t.validation, t.hyperparameters.get("learning_rate")) for t in record.trials if t.validation is not None]
     if record.status == "ok" and record.trials and not errors:
         yield "status is ok, yet none of its trials is"
-    if record.learning_rate is None or not errors:
+        return
+    if record.status == "ok" and any(trial.status not in ("ok", "diverged") for trial in record.trials):
+        yield "status is ok, yet a trial has failed: it was chosen among fewer than the others"
+    if record.status != "ok" or not errors:
         return
     best = min(error for error, _ in errors)
     chosen = [rate for error, rate in errors if error == best]
     if record.learning_rate not in chosen:
-        yield f"learning_rate {record.learning_rate:g} is not that of its best trial ({chosen[0]})"
+        yield f"learning_rate {_short(record.learning_rate)} is not that of its best trial ({chosen[0]})"
 
 
 def _description_problems(record: Record) -> Iterator[str]:
@@ -83,7 +86,7 @@ def _description_problems(record: Record) -> Iterator[str]:
         "precision": record.precision,
         "pretrain_job_id": record.pretrain_job_id,
     }
-    if record.trials:
+    if record.trials or record.status == "ok":
         stated["trials"] = [trial.job_id for trial in record.trials]
     if record.status == "ok":
         stated["test_examples"] = record.test_examples
@@ -140,15 +143,48 @@ def conflicts(records: Sequence[Located]) -> Iterator[tuple[str, str]]:
     )
     yield from _one_value(
         records,
+        lambda r: (r.suite, r.suite_version, r.profile),
+        lambda r: r.under_trained,
+        "under_trained",
+        "a suite says it of a profile, for all alike",
+    )
+    yield from _one_value(
+        records,
+        lambda r: (r.suite, r.suite_version, r.kind, r.task),
+        lambda r: r.shift,
+        "shift",
+        "a suite says it of a task, for all alike",
+    )
+    yield from _one_value(
+        records,
+        lambda r: (r.suite, r.suite_version, r.profile, r.model.casefold()),
+        lambda r: r.model,
+        "model",
+        "names that differ in capitals alone are one file on some systems",
+    )
+    yield from _one_value(
+        records,
+        lambda r: r.key,
+        lambda r: r.metrics.get(METRIC, r.status),
+        f"{METRIC} or status",
+        "the same job, there twice",
+    )
+    yield from _one_value(
+        records,
         lambda r: (r.suite, r.suite_version, r.profile, r.model, r.kind, r.cell),
         lambda r: r.job_id,
         "job_id",
         "this cell is already scored by another job; for a model's next version there is `leaderboard add --replace`",
     )
-    known = {record.job_id for _, record in records if record.kind == "pretraining"}
+    trained = {
+        (*_table(record), record.model, record.job_id)
+        for _, record in records
+        if record.kind == "pretraining" and record.status == "ok"
+    }
     for where, record in records:
-        if record.status == "ok" and record.pretrain_job_id not in (None, *known):
-            yield where, f"its pre-training {str(record.pretrain_job_id)[:12]}… has no record; add that too"
+        parent = record.pretrain_job_id
+        if record.status == "ok" and parent is not None and (*_table(record), record.model, parent) not in trained:
+            yield where, f"its pre-training {parent[:12]}… has no record that is ok on this suite; add that too"
     yield from mixed_settings(records)
 
 

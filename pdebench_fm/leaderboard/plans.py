@@ -8,10 +8,9 @@ is not installed, its data and few-shot choice are compared with those that any 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
-from pdebench_fm.errors import PdefmError
+from pdebench_fm.errors import PdefmError, UnsupportedError
 from pdebench_fm.jobs import Job, ModelSpec
 from pdebench_fm.leaderboard.audit import Located
 from pdebench_fm.plan import expected_rows, make_plan, model_spec
@@ -46,6 +45,7 @@ class _Checker:
         self._own = suites
         self._suites: dict[tuple[str, int], Suite | None] = {}
         self._plans: dict[tuple[Any, ...], Mapping[_Place, Job] | None] = {}
+        self._refused: dict[tuple[str, int, str], set[str]] = {}  # models that cannot take it, by suite and profile
 
     def problems(self, record: Record, others: Iterable[Record]) -> Iterator[str]:
         suite = self._suite(record)
@@ -57,8 +57,11 @@ class _Checker:
             return
         possible = (o.seed for o in others if o.suite == record.suite and o.seed < MOST_SEEDS)  # no run has more
         seeds = 1 + max(possible, default=0)
+        yield from _said_of_the_suite(suite, record)
         jobs = self._jobs(suite, record, spec or self._stand_in(suite, record), seeds)
         if jobs is None:
+            if spec is not None and record.status == "ok" and spec.name in self._refused.get(_of(record), ()):
+                yield f"{record.model!r} as it is installed here cannot take {suite.name}, profile {record.profile}"
             return
         job = jobs.get((record.kind, record.task, record.protocol, record.examples, record.seed))
         if job is None:
@@ -96,13 +99,33 @@ class _Checker:
             self._plans[key] = None
             # Without a model: a protocol that is broken here is said, a model that cannot take the suite is passed by.
             list(expected_rows(suite, record.profile, self._registry))
-            with suppress(PdefmError):
+            try:
                 plan = make_plan(suite, record.profile, spec, self._registry, seeds=seeds, precision=record.precision)
                 places: dict[_Place, Job] = {}
                 for row in plan.rows:
                     places[row.kind, row.task, row.protocol, row.examples, row.seed] = row.job
                 self._plans[key] = places
+            except UnsupportedError:
+                self._refused.setdefault(_of(record), set()).add(spec.name)
+            except PdefmError:  # its data may not be here
+                pass
         return self._plans[key]
+
+
+def _of(record: Record) -> tuple[str, int, str]:
+    return record.suite, record.suite_version, record.profile
+
+
+def _said_of_the_suite(suite: Suite, record: Record) -> Iterator[str]:
+    """What a record repeats of its suite, where it differs."""
+    profile = suite.profiles[record.profile]
+    shifts = [task.shift for task in suite.tasks if task.name == record.task] if record.kind == "point" else []
+    for name, said, stated in (
+        ("under_trained", [profile.under_trained], record.under_trained),
+        ("shift", shifts, record.shift),
+    ):
+        if said and said[0] != stated:
+            yield f"{name} is {stated!r}, {suite.name} v{suite.version} says {said[0]!r}"
 
 
 def _data(job: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -101,7 +101,11 @@ def add(directory: Path, runs: Sequence[Path], verify: Verify | None = None, *, 
 
 
 def _add(directory: Path, runs: Sequence[Path], verify: Verify | None, replace: bool) -> Report:
-    before = {record.key: (where, record) for where, record in located(directory, load(directory))}
+    before: dict[tuple[Any, ...], Located] = {}
+    for where, record in located(directory, load(directory)):
+        first, _ = before.setdefault(record.key, (where, record))
+        if first != where:
+            raise RefusedError("nothing added", [f"{where}: the same job stands at {first}, too; one line has to go"])
     incoming = collect(runs)
     kept, groups = {record.key for _, record in incoming}, {_group(record) for _, record in incoming}
     gone = {key for key, (_, old) in before.items() if replace and key not in kept and _group(old) in groups}
@@ -111,7 +115,7 @@ def _add(directory: Path, runs: Sequence[Path], verify: Verify | None, replace: 
         known = stored.get(record.key)
         if known is None:
             stored[record.key] = (where, record)
-        elif _outcome(known[1]) == _outcome(record):
+        elif _same_outcome(known[1], record):
             skipped.append(f"{where}: already at {known[0]}")
         elif known[1].status == "failed":
             stored[record.key] = (where, record)
@@ -149,9 +153,17 @@ def _alone() -> Iterator[None]:
         yield
 
 
-def _outcome(record: Record) -> tuple[Any, ...]:
-    """What must agree where a job was run twice; times and devices may differ, floating-point scores may not."""
-    return (record.status, record.metrics, record.interval, record.cell, record.learning_rate)
+def _same_outcome(one: Record, other: Record) -> bool:
+    """Whether what was scored agrees where a job was run twice.
+
+    Times and devices may differ, floating-point scores may not. Of the metrics those count that both have: which there
+    are depends on what is installed.
+    """
+    if (one.status, one.cell, one.learning_rate) != (other.status, other.cell, other.learning_rate):
+        return False
+    shared = one.metrics.keys() & other.metrics.keys()
+    agree = all((one.metrics[m], one.interval.get(m)) == (other.metrics[m], other.interval.get(m)) for m in shared)
+    return agree and (bool(shared) or one.status != "ok")
 
 
 def write(directory: Path, records: Iterable[Record]) -> None:

@@ -66,6 +66,10 @@ LINES = {
     "model with markup": ((*RUN, "--model", "[red]"), "unknown model '[red]'; expected one of "),
     "model of another shape": ((*RUN, "--model", "\x1b[31m"), "unknown model '\\x1b[31m'; expected one of "),
     "profile": ((*UNET, "--profile", "tinny"), "unknown profile 'tinny'; did you mean 'tiny'?"),
+    "precision of a GPU": (
+        (*UNET, "--precision", "tf32", "--device", "cpu"),
+        "precision tf32 exists on CUDA devices only, and this run is on the cpu; use float32",
+    ),
     "precision": ((*UNET, "--precision", "float23"), "unknown precision 'float23'; did you mean 'float32'?"),
     "device": ((*UNET, "--device", "gpu"), "device must be auto, cpu, cuda or cuda:N, got 'gpu'"),
     "device number": ((*UNET, "--device", "cuda:9999"), "device 'cuda:9999': this machine has "),

@@ -115,3 +115,25 @@ def test_a_model_that_is_not_installed_must_at_least_have_the_suites_data(tmp_pa
     easier = records_of(tmp_path / "b", registry, "zero", "eigenvalue: [5, 10]", "eigenvalue: [1, 1]")
     texts = found([r.model_copy(update={"model": "elsewhere"}) for r in easier], registry)
     assert texts == {"its data are not those of toy v1, profile tiny"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"shift": "large"}, "shift is 'large', toy v1 says 'med'"),
+        ({"under_trained": True}, "under_trained is True, toy v1 says False"),
+    ],
+)
+def test_what_a_record_repeats_of_its_suite_is_compared(
+    tmp_path: Path, registry: Registry, changes: dict[str, Any], said: str
+) -> None:
+    records = records_of(tmp_path / "run", registry)
+    point = next(record for record in records if record.task == "B from poisson")
+    assert found([point.model_copy(update=changes)], registry) == {said}
+
+
+def test_a_model_that_cannot_take_the_suite_has_no_scores_on_it(tmp_path: Path, registry: Registry) -> None:
+    (record, *_) = records_of(tmp_path / "run", registry, "toy")
+    spec = model_spec(registry, "fno-16m")  # 32 modes need more than the grid of 16
+    forged = record.model_copy(update={"model": spec.name, "model_args": dict(spec.arguments)})
+    assert found([forged], registry) == {"'fno-16m' as it is installed here cannot take toy, profile tiny"}

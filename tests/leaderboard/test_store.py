@@ -8,7 +8,7 @@ import pytest
 
 from pdebench_fm.errors import RecordError
 from pdebench_fm.identity import job_id
-from pdebench_fm.leaderboard import RefusedError, add, check, store
+from pdebench_fm.leaderboard import RefusedError, add, build, check, store
 from pdebench_fm.records import append, read
 from tests.support.records import make_pretraining, make_record, make_suite, make_trial
 
@@ -185,6 +185,9 @@ def test_a_job_whose_start_has_another_form_is_refused(board, run, start):
         (make_record(learning_rate=1e-2), "not that of its best trial"),
         (make_record(trials=(make_trial(), make_trial())), "is listed twice"),
         (make_record(trials=(make_trial(validation=None),)), "none of its trials is"),
+        (make_record(trials=(make_trial(), make_trial(1e-2, None, status="failed"))), "yet a trial has failed"),
+        (make_record(learning_rate=None), "learning_rate None is not that of its best trial"),
+        (make_record(job=make_record().job, trials=()), r"trials is \[\], its job says"),
         (make_record(pretrain_job_id="a" * 64), "its pre-training aaaaaaaaaaaa… has no record"),
     ],
 )
@@ -201,6 +204,9 @@ def test_a_record_that_gives_itself_away_is_refused(board, run, record, message)
         ({"model": "other", "test_examples": 64}, "test_examples"),
         ({"seed": 1, "model_args": {"width": 32}}, "model_args"),
         ({"precision": "float64"}, "already scored by another job"),
+        ({"model": "other", "shift": "large"}, "shift large differs from med"),
+        ({"model": "other", "under_trained": True}, "under_trained True differs from False"),
+        ({"model": "Conv-Small"}, "differ in capitals alone"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(board, run, change, message):
@@ -219,6 +225,40 @@ def test_a_pretraining_comes_with_the_points_that_need_it(board, run):
     pretraining = make_pretraining()
     add(board, [run(make_record(pretrain_job_id=pretraining.job_id)), run(pretraining)])
     assert len(read(board / "records/smoke/smoke/conv-small.jsonl")) == 2
+
+
+def test_a_pretraining_that_diverged_or_belongs_to_another_suite_is_none(board, run):
+    diverged = make_pretraining(status="diverged")
+    with pytest.raises(RefusedError, match="has no record that is ok on this suite"):
+        add(board, [run(make_record(pretrain_job_id=diverged.job_id), diverged)])
+    elsewhere = make_pretraining(suite="mixed")
+    with pytest.raises(RefusedError, match="has no record that is ok on this suite"):
+        add(board, [run(make_record(pretrain_job_id=elsewhere.job_id), elsewhere)])
+
+
+def test_a_point_scored_with_one_more_metric_is_the_same(board, run):
+    first = make_record()
+    more = {"metrics": {**first.metrics, "new": 1.0}, "interval": {**first.interval, "new": (0.9, 1.1)}}
+    add(board, [run(first)])
+    report = add(board, [run(make_record(**more), make_record(seed=1, **more))])
+    assert (report.added, len(report.skipped)) == (1, 1)
+    worse = {**more, "metrics": {"relative_l2": 0.11, "new": 1.0}}
+    with pytest.raises(RefusedError, match="the same job has another outcome"):
+        add(board, [run(make_record(**worse))])
+
+
+def test_two_outcomes_of_one_job_in_a_stored_file_are_refused_and_neither_is_lost(board, run):
+    add(board, [run(make_record())])
+    path = board / "records/smoke/smoke/conv-small.jsonl"
+    other = json.loads(make_record().line())
+    other["metrics"]["relative_l2"] = 0.095
+    path.write_text(path.read_text() + json.dumps(other) + "\n")
+    before = path.read_text()
+    with pytest.raises(RefusedError, match=r"conv-small\.jsonl:2: the same job stands at .*conv-small\.jsonl:1"):
+        add(board, [run(make_record("other"))])
+    with pytest.raises(RefusedError, match="the same job, there twice"):
+        build(board)
+    assert path.read_text() == before
 
 
 def test_a_malformed_line_is_named(board, tmp_path):

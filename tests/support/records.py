@@ -107,7 +107,7 @@ def describe(values: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
         "of": base,
         "seed": values["seed"],
         "precision": values["precision"],
-        "trials": ids or [job_id({**base, "trial": number}) for number in (1, 2)],
+        "trials": ids if ids or values["status"] == "ok" else [job_id({**base, "trial": n}) for n in (1, 2)],
         "test": {"sets": [{"count": values["test_examples"], "data_seed": values["data_seed"]}]},
     }
 

@@ -35,6 +35,7 @@ def test_tables_come_in_natural_order_with_the_pretraining_first():
     assert [t.task for t in build_table(records)] == ["SYS-1(2.5,7.5)", "SYS-1(5,10)", "SYS-1(10,20)"]
     assert build_table(make_suite())[0].title == "Pre-training poisson"
     assert natural("a2") < natural("a10")
+    assert natural("a-1e-4") != natural("a-1e-04")  # or their order would be that of a set
 
 
 def test_the_header_says_where_the_scores_come_from():
