@@ -258,7 +258,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, help="examples a step; by default 8")
     parser.add_argument("--processes", type=int, default=2, help="one may be unlucky with its memory, by 20%%")
     parser.add_argument("--rounds", type=int, default=4, help="in each process")
-    parser.add_argument("--warm-up", type=int, default=3, help="rounds before: fresh memory is slow")
+    parser.add_argument("--warm-up", type=int, default=2, help="rounds before: fresh memory is slow")
     parser.add_argument("--threads", type=int, help="of each process; by default two, and one where --apart is given")
     parser.add_argument("--apart", type=int, default=1, help="processes that run at the same time")
     parser.add_argument("--device", default="cpu")

@@ -1,6 +1,6 @@
 """What each precision of training does to the score and to the time, set against what another seed does.
 
-    python benchmarks/precision.py [--grid 32] [--steps 160] [--seeds 3] [--device cpu] [--json]
+    python benchmarks/precision.py [--grid 32] [--steps 96] [--seeds 3] [--device cpu] [--json]
 
 fno-64k on Poisson, trained from scratch in every precision with the same seeds, one seed after the other; scored in
 float32 on the test set, as always. float64 is the reference: the last column is how far a mode moves the score of the
@@ -60,7 +60,7 @@ def train(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    defaults = {"grid": 32, "width": 16, "modes": 4, "batch": 16, "steps": 160, "seeds": 3, "examples": 512}
+    defaults = {"grid": 32, "width": 16, "modes": 4, "batch": 16, "steps": 96, "seeds": 3, "examples": 512}
     for name, value in defaults.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--rate", type=float, default=5e-3)
