@@ -1,6 +1,6 @@
 """How long an example takes to make, against the two FFTs of a spectral solver and against a plain generator.
 
-    OMP_NUM_THREADS=1 python benchmarks/data.py [--grid 128] [--batch 64] [--rounds 60] [--dtype float32]
+    OMP_NUM_THREADS=1 python benchmarks/data.py [--grid 128] [--batch 64] [--rounds 40] [--dtype float32]
                                                 [--device cpu] [--json]
 
 Per example: ``draw`` its parameters, ``realise`` its inputs, ``solve``; ``whole`` is the three in one go. ``by FFT`` is
@@ -52,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--grid", type=int, default=128)
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", action="store_true", help="also write results/data.json")

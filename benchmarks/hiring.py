@@ -1,6 +1,6 @@
 """How long until two workers can fit: copies of a process that has imported torch, against fresh interpreters.
 
-    python benchmarks/hiring.py [--rounds 5] [--json]
+    python benchmarks/hiring.py [--rounds 3] [--json]
 
 A time is that of a whole program, from its start until it has ended: it imports torch itself, as `pdefm run` does while
 it reads and plans, and two workers have each taken a step of Adam. A third way is fresh interpreters with torch's own
@@ -65,7 +65,7 @@ def hire(way: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="write results/hiring.json")
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -197,10 +197,10 @@ class Registry:
     def _namesake(self, entry: ModelEntry) -> ModelEntry | None:
         """A model of the same family, version and arguments, and so of the same jobs, that something else makes."""
         for other in self._entries["models"].values():
-            if _identity(other) == _identity(entry) and other.factory != entry.factory:
-                with suppress(*FOREIGN):  # what cannot be imported cannot be scored
-                    if other.load() is not entry.load():
-                        return cast(ModelEntry, other)
+            with suppress(*FOREIGN):  # what cannot be compared or imported cannot be scored
+                same = _identity(other) == _identity(entry) and other.factory != entry.factory
+                if same and other.load() is not entry.load():
+                    return cast(ModelEntry, other)
         return None
 
 

@@ -175,6 +175,11 @@ def test_two_factories_do_not_make_one_identity(load, second: str, width: int, u
             registry.get("models", "first")
 
 
+def test_arguments_of_another_form_break_no_other_plugin(load) -> None:  # type: ignore[no-untyped-def]
+    odd = SAME.replace("SECOND", "list").replace('{"width": WIDTH}', "None")
+    assert "good" in load(good=GOOD, odd=odd).names("models")
+
+
 def test_a_class_cannot_take_the_identity_of_a_registered_model(load) -> None:  # type: ignore[no-untyped-def]
     entry = ModelEntry("mine", "1", list, "", {"width": 16}, family="nets")
     with pytest.raises(PluginError, match="'first' of same and 'mine' of the calling program have one family"):

@@ -153,7 +153,13 @@ def test_the_ranking_shows_cost_beside_the_score(board):
 
 
 @pytest.mark.parametrize(
-    ("rises", "shown"), [((0.0, 0.02, 3.0), "**+2%: not used**"), ((0.5, 2.0, 9.0), "+200%"), ((-0.3,), "-30% |")]
+    ("rises", "shown"),
+    [
+        ((0.0, 0.02, 3.0), "**+2%: not used**"),
+        ((0.5, 2.0, 9.0), "+200%"),
+        ((-0.3,), "-30% |"),
+        ((-0.5, 0.01, 0.45), "±45% |"),
+    ],
 )
 def test_a_model_that_does_not_use_its_coefficients_is_flagged(board, rises, shown):
     tuned = [
