@@ -112,7 +112,7 @@ def prepare_all(
     if members and pretrained is not None:
         raise UsageError(f"weights belong to one model, {model} is a family; name one of {', '.join(members)}")
     where = resolve_device(device)
-    if precision == "tf32" and where == "cpu":
+    if precision == "tf32" and device == "cpu":
         raise UsageError("precision tf32 exists on CUDA devices only, and this run is on the cpu; use float32")
     every: list[Prepared] = []
     for name in members or [model]:

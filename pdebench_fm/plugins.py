@@ -197,9 +197,14 @@ class Registry:
     def _namesake(self, entry: ModelEntry) -> ModelEntry | None:
         """A model of the same family, version and arguments, and so of the same jobs, that something else makes."""
         for other in self._entries["models"].values():
-            with suppress(*FOREIGN):  # what cannot be compared or imported cannot be scored
-                same = _identity(other) == _identity(entry) and other.factory != entry.factory
-                if same and other.load() is not entry.load():
+            kin = (_family(other), other.version) == (_family(entry), entry.version)
+            if not kin or other.factory == entry.factory:
+                continue
+            from pdebench_fm.arguments import bind  # not above: it takes a while, and this is rare
+
+            with suppress(*FOREIGN):  # what cannot be imported or called cannot be scored
+                one, two = other.load(), entry.load()
+                if one is not two and bind(one, other.arguments) == bind(two, entry.arguments):
                     return cast(ModelEntry, other)
         return None
 
@@ -256,8 +261,8 @@ def _check_entry(kind: Kind, entry: Any) -> None:
         raise PluginError(f"pdefm_{kind}: {name!r} is what records call a pre-training; no protocol may have the name")
 
 
-def _identity(entry: ModelEntry) -> tuple[str, str, dict[str, Any]]:
-    return entry.family or entry.name, entry.version, dict(entry.arguments)
+def _family(entry: ModelEntry) -> str:
+    return entry.family or entry.name
 
 
 def _is_line(text: object) -> bool:

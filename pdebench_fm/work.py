@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
@@ -26,6 +27,8 @@ from pdebench_fm.provenance import provenance, source_commit
 from pdebench_fm.records import MOST
 from pdebench_fm.scoring import DivergedError, choose, load_metrics, measure, probe, scored_with, validation_error
 
+_DAMAGED = (OSError, RuntimeError, ValueError, LookupError, EOFError, pickle.UnpicklingError)
+"""What reading a damaged file may raise where the model is somebody else's; what is wrong with code is not among it."""
 _ONE_FOLDER = "every node must see the same --output folder"
 
 
@@ -102,6 +105,7 @@ class Worker:
         self._store = JobStore(output)
         self._device = device
         self._sets = SetCache(registry, device)
+        self._unreadable: set[str] = set()  # trials whose weights could not be read when they had just been written
         source_commit()  # asked now: what is committed later is not what was loaded
         self._metrics, self._left_out = load_metrics(registry)
         self._scored_with = scored_with(registry, self._metrics)
@@ -278,7 +282,9 @@ class Worker:
             if model is None:
                 self._fit(trial, lambda progress: None)
                 self._store.clear_workspace(trial.id)
+                self._unreadable.add(trial.id)  # where even these cannot be read, another fit would not help
                 model = self._kind.load(self._store.model(trial.id), self._device)
+                self._unreadable.discard(trial.id)
         return model
 
     def _loaded(self, trial: Job) -> OperatorModel | None:
@@ -288,9 +294,11 @@ class Worker:
             return None
         try:
             model: OperatorModel = self._kind.load(folder, self._device)
-        except (MemoryError, torch.cuda.OutOfMemoryError):  # says nothing of the weights
+        except torch.cuda.OutOfMemoryError:  # says nothing of the weights
             raise
-        except FOREIGN:  # a model of somebody else may raise anything where its file is damaged
+        except (DataFileError, *_DAMAGED):
+            if trial.id in self._unreadable:
+                raise
             return None
         return model
 

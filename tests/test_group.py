@@ -68,7 +68,7 @@ class Branching(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.always, self.rarely = nn.Conv2d(1, 1, 3, padding=1), nn.Conv2d(1, 1, 3, padding=1)
-        self.register_buffer("seen", torch.zeros(()))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.complex64))
 
     def forward(self, fields: Tensor, constants: Tensor) -> Tensor:
         if self.training:
@@ -95,7 +95,7 @@ def branching(folder: Path, group: Group) -> dict[str, list[float]]:
         Trial({"learning_rate": 1e-1}, seed=3),
         FitContext(workspace, rank=group.rank, ranks=group.count),
     )
-    return {name: value.flatten().tolist() for name, value in network.state_dict().items()}
+    return {name: torch.view_as_real(value + 0j).flatten().tolist() for name, value in network.state_dict().items()}
 
 
 def follow_branching(folder: Path, group: Group, device: str) -> None:

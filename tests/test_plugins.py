@@ -154,36 +154,47 @@ def test_a_local_class_of_the_calling_program_is_scored_in_its_own_process_alone
 SAME = """
     from pdebench_fm.hookspecs import ModelEntry, hookimpl
 
+    class First:
+        def __init__(self, width: int = 16) -> None: ...
+
+    class Second:
+        def __init__(self, width: int = 32) -> None: ...
+
     @hookimpl
     def pdefm_models():
         return [
-            ModelEntry("first", "1", "builtins:dict", "", {"width": 16}, family="nets"),
-            ModelEntry("second", "1", "builtins:SECOND", "", {"width": WIDTH}, family="nets"),
+            ModelEntry("first", "1", __name__ + ":First", "", family="nets"),
+            ModelEntry("second", "1", __name__ + ":SECOND", "", ARGUMENTS, family="nets"),
         ]
 """
 
 
 @pytest.mark.parametrize(
-    ("second", "width", "usable"), [("dict", 16, True), ("list", 32, True), ("list", 16, False), ("missing", 16, True)]
+    ("second", "arguments", "usable"),
+    [
+        ("First", "{}", True),
+        ("Second", "{}", True),
+        ("Second", "{'width': 16}", False),
+        ("Missing", "{'width': 16}", True),
+        ("Second", "None", True),
+    ],
 )
-def test_two_factories_do_not_make_one_identity(load, second: str, width: int, usable: bool) -> None:  # type: ignore[no-untyped-def]
-    registry = load(same=SAME.replace("SECOND", second).replace("WIDTH", str(width)))
-    assert registry.names("models") == (["first", "second"] if usable else [])
+def test_two_factories_do_not_make_one_identity(load, second: str, arguments: str, usable: bool) -> None:  # type: ignore[no-untyped-def]
+    registry = load(good=GOOD, same=SAME.replace("SECOND", second).replace("ARGUMENTS", arguments))
+    assert registry.names("models") == (["first", "good", "second", "shared"] if usable else ["good", "shared"])
     if not usable:
         assert "have one family, version and arguments, and two factories" in failures(registry)["same"]
         with pytest.raises(PluginError, match="'first' of same and 'second' of same have one family"):
             registry.get("models", "first")
 
 
-def test_arguments_of_another_form_break_no_other_plugin(load) -> None:  # type: ignore[no-untyped-def]
-    odd = SAME.replace("SECOND", "list").replace('{"width": WIDTH}', "None")
-    assert "good" in load(good=GOOD, odd=odd).names("models")
-
-
 def test_a_class_cannot_take_the_identity_of_a_registered_model(load) -> None:  # type: ignore[no-untyped-def]
-    entry = ModelEntry("mine", "1", list, "", {"width": 16}, family="nets")
+    class Mine:
+        def __init__(self, width: int = 16) -> None: ...
+
+    entry = ModelEntry("mine", "1", Mine, "", family="nets")
     with pytest.raises(PluginError, match="'first' of same and 'mine' of the calling program have one family"):
-        load(same=SAME.replace("SECOND", "dict").replace("WIDTH", "8")).with_model(entry)
+        load(same=SAME.replace("SECOND", "Second").replace("ARGUMENTS", "{}")).with_model(entry)
 
 
 def test_help_and_lists_do_not_import_torch() -> None:

@@ -84,7 +84,7 @@ class FitContext:
     def next_resume_file(self) -> Path:
         """Return where the fit that begins now keeps its state: a trial may have several, one after the other.
 
-        A file for each, told apart by their order, so that a fit never goes on from the state of another one.
+        A file for each, told apart by their order; whose state is in it, a fit must see for itself.
         """
         number = len(self._begun) + 1
         path = self.workspace / (f"resume-{number}.pt" if number > 1 else "resume.pt")

@@ -162,13 +162,11 @@ def conflicts(records: Sequence[Located]) -> Iterator[tuple[str, str]]:
         "model",
         "names that differ in capitals alone are one file on some systems",
     )
-    yield from _one_value(
-        records,
-        lambda r: r.key,
-        lambda r: r.metrics.get(METRIC, r.status),
-        f"{METRIC} or status",
-        "the same job, there twice",
-    )
+    places: dict[object, str] = {}
+    for where, record in records:
+        first = places.setdefault(record.key, where)
+        if first != where:
+            yield where, f"the same job stands at {first}, too; one line has to go"
     yield from _one_value(
         records,
         lambda r: (r.suite, r.suite_version, r.profile, r.model, r.kind, r.cell),

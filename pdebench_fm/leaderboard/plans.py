@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pdebench_fm.errors import PdefmError, UnsupportedError
-from pdebench_fm.jobs import Job, ModelSpec
+from pdebench_fm.jobs import ModelSpec, Row
 from pdebench_fm.leaderboard.audit import Located
 from pdebench_fm.plan import expected_rows, make_plan, model_spec
 from pdebench_fm.plugins import Registry, registry
@@ -44,7 +44,7 @@ class _Checker:
         self._registry = found
         self._own = suites
         self._suites: dict[tuple[str, int], Suite | None] = {}
-        self._plans: dict[tuple[Any, ...], Mapping[_Place, Job] | None] = {}
+        self._plans: dict[tuple[Any, ...], Mapping[_Place, Row] | None] = {}
         self._refused: dict[tuple[str, int, str], set[str]] = {}  # models that cannot take it, by suite and profile
 
     def problems(self, record: Record, others: Iterable[Record]) -> Iterator[str]:
@@ -63,9 +63,13 @@ class _Checker:
             if spec is not None and record.status == "ok" and spec.name in self._refused.get(_of(record), ()):
                 yield f"{record.model!r} as it is installed here cannot take {suite.name}, profile {record.profile}"
             return
-        job = jobs.get((record.kind, record.task, record.protocol, record.examples, record.seed))
-        if job is None:
+        row = jobs.get((record.kind, record.task, record.protocol, record.examples, record.seed))
+        if row is None:
             yield f"{record.suite} v{record.suite_version} plans no such {record.kind}"
+            return
+        job = row.job
+        if spec is not None and record.status == "ok" and row.unsupported:
+            yield f"{record.model!r} as it is installed here cannot take this: {row.unsupported}"
         elif _data(record.job) != _data(job.description):
             yield f"its data are not those of {record.suite} v{record.suite_version}, profile {record.profile}"
         elif spec is not None and start_of(record).get("from") != "weights" and record.job_id != job.id:
@@ -91,7 +95,7 @@ class _Checker:
                 return spec
         return None
 
-    def _jobs(self, suite: Suite, record: Record, spec: ModelSpec | None, seeds: int) -> Mapping[_Place, Job] | None:
+    def _jobs(self, suite: Suite, record: Record, spec: ModelSpec | None, seeds: int) -> Mapping[_Place, Row] | None:
         if spec is None:
             return None
         key = (suite.name, suite.version, record.profile, spec.name, record.precision, seeds)
@@ -101,10 +105,7 @@ class _Checker:
             list(expected_rows(suite, record.profile, self._registry))
             try:
                 plan = make_plan(suite, record.profile, spec, self._registry, seeds=seeds, precision=record.precision)
-                places: dict[_Place, Job] = {}
-                for row in plan.rows:
-                    places[row.kind, row.task, row.protocol, row.examples, row.seed] = row.job
-                self._plans[key] = places
+                self._plans[key] = {(r.kind, r.task, r.protocol, r.examples, r.seed): r for r in plan.rows}
             except UnsupportedError:
                 self._refused.setdefault(_of(record), set()).add(spec.name)
             except PdefmError:  # its data may not be here

@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from pdebench_fm.training.race import DivergedError, EpochRace, lasting_buffers,
 from pdebench_fm.training.ranks import Ranks
 from pdebench_fm.training.resume import ResumeFile
 
-_SAVED = {"state", "weights", "race", "moments"}
+_SAVED = {"fit", "state", "weights", "race", "moments"}
 
 
 @dataclass
@@ -116,7 +117,19 @@ class _Fit:
         self._resume = ResumeFile(context.next_resume_file())
         self._micro_batch = micro_batch(module, self._train.batch(np.arange(1))) if self._batch_size > 1 else 1
 
+    @cached_property
+    def _identity(self) -> str:
+        """What tells this fit from another one with the same workspace; asked for before the first step."""
+        digest = hashlib.sha256(
+            repr((self._steps, self._batch_size, self._rate, self._seed, len(self._train))).encode()
+        )
+        first = self._train.batch(np.arange(1))
+        for tensor in (*lasting_tensors(self._module), first.fields, first.constants, first.target):
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
     def run(self) -> FitReport:
+        _ = self._identity  # of the weights it begins with
         self._restore()
         try:
             while self._state.step < self._steps:
@@ -147,7 +160,7 @@ class _Fit:
             {"epoch": number + 1, "train_loss": state.epoch_loss / seen, "validation_loss": None},
         )
         state.epoch_loss = 0.0
-        self._ranks.take_first(lasting_buffers(self._module))  # running statistics of each rank's own examples
+        self._ranks.take_last(lasting_buffers(self._module))  # running statistics of each rank's own examples
         self._note(self._race.enter(number + 1))
         self._context.progress(Progress(number + 1, self._epochs, "epoch", self._race.best_loss))
 
@@ -203,12 +216,12 @@ class _Fit:
     def _save(self) -> None:
         self._count_time()
         saved = {"state": vars(self._state), "weights": lasting_tensors(self._module), "race": self._race.state()}
-        self._resume.write({**saved, "moments": self._adam.state()})
+        self._resume.write({**saved, "fit": self._identity, "moments": self._adam.state()})
 
     def _restore(self) -> None:
         saved, weights = self._resume.read(), lasting_tensors(self._module)
-        if saved is not None and saved.keys() != _SAVED:  # of another version of this code
-            saved = None
+        if saved is not None and (saved.keys() != _SAVED or saved["fit"] != self._identity):
+            saved = None  # of another version of this code, or of another fit
         if not self._ranks.agree(saved["state"]["step"] if saved is not None else 0):  # also waits until all have read
             raise RunError("the processes of this fit do not see the same resume file; they need one shared --output")
         if saved is None or [tensor.shape for tensor in saved["weights"]] != [tensor.shape for tensor in weights]:

@@ -126,7 +126,7 @@ class EpochRace:
                 self._extend(epoch, order)
                 heapq.heapreplace(heap, (epoch.bound, epoch.number, epoch))
         finally:
-            torch._foreach_copy_(self._tensors, present)
+            self._put(present)
             self._module.train(was_training)
         whole = [epoch for epoch in self._waiting if epoch.complete and math.isfinite(epoch.bound)]
         known = {epoch.number: self._mean(epoch) for epoch in whole}
@@ -142,7 +142,7 @@ class EpochRace:
         assert self._best is not None
         if not math.isfinite(self._best.bound):
             raise DivergedError("validation loss is not finite in any epoch")
-        torch._foreach_copy_(self._tensors, self._best.weights)
+        self._put(self._best.weights)
 
     def state(self) -> dict[str, Any]:
         """Return what `restore` needs, as plain data and tensors."""
@@ -170,7 +170,7 @@ class EpochRace:
     @torch.no_grad()
     def _extend(self, epoch: _Epoch, order: np.ndarray) -> None:
         """Evaluate an epoch on a few more examples, the first in ``order`` that it has not seen."""
-        torch._foreach_copy_(self._tensors, epoch.weights)
+        self._put(epoch.weights)
         ids = order[np.isnan(epoch.losses[order])][: self._chunk]
         losses = torch.zeros(len(ids), dtype=torch.float64, device=self._tensors[0].device)
         start, stop = self._ranks.share(ids)
@@ -181,6 +181,15 @@ class EpochRace:
             losses[start:stop] = error.square().flatten(1).sum(dim=1)
         self._ranks.add([losses])
         epoch.losses[ids] = np.nan_to_num(losses.cpu().numpy(), nan=math.inf, posinf=math.inf)
+
+    @torch.no_grad()
+    def _put(self, weights: list[Tensor]) -> None:
+        """Give the network the weights of an epoch."""
+        tensors = self._tensors
+        for tensor, value in zip(tensors, weights, strict=True):
+            if tensor.shape != value.shape:  # a buffer that grows
+                tensor.data = torch.empty_like(value)
+        torch._foreach_copy_(tensors, weights)
 
     def _mean(self, epoch: _Epoch) -> float:
         return epoch.bound / len(self._feed)

@@ -2,7 +2,7 @@
 
 Weights, moments and every decision are the same in all of them, because each is computed from sums over all ranks, and
 one process is simply the case of one rank. Only buffers that a network changes as it trains, such as running
-statistics, are each rank's own; those of rank 0 count, at the end of every epoch.
+statistics, are each rank's own; those of the last one count, at the end of every epoch.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor, distributed
+
+from pdebench_fm.errors import RunError
 
 
 class Ranks:
@@ -45,12 +47,20 @@ class Ranks:
         for tensor, summed in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(summed.view_as(tensor))
 
-    def take_first(self, tensors: list[Tensor]) -> None:
-        """Replace every tensor by that of rank 0."""
-        for tensor in tensors if self.count > 1 else ():
-            first = tensor.contiguous()
-            distributed.broadcast(first, src=0)
-            tensor.copy_(first)
+    def take_last(self, tensors: list[Tensor]) -> None:
+        """Replace every tensor by that of the last rank, which has an example wherever any has.
+
+        Raises:
+            RunError: another rank has more or fewer.
+        """
+        if self.count == 1:
+            return
+        if not self.agree(len(tensors)):
+            raise RunError("the processes of this fit have networks of different buffers: make them all in __init__")
+        for tensor in tensors:
+            content = tensor.detach().contiguous().reshape(-1).view(torch.uint8)  # of any type, complex ones too
+            distributed.broadcast(content, src=self.count - 1)
+            tensor.copy_(content.view(tensor.dtype).view(tensor.shape))
 
     def agree(self, number: int) -> bool:
         """Return whether every rank came here with the same number, once all have."""

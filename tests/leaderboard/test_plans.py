@@ -17,7 +17,7 @@ from pdebench_fm.records import Record
 from pdebench_fm.runner import run_plan
 from pdebench_fm.suite import load_suite
 from tests.support.installed import with_toy
-from tests.support.toy import toy_suite
+from tests.support.toy import Toy, toy_suite
 
 
 @pytest.fixture
@@ -137,3 +137,12 @@ def test_a_model_that_cannot_take_the_suite_has_no_scores_on_it(tmp_path: Path, 
     spec = model_spec(registry, "fno-16m")  # 32 modes need more than the grid of 16
     forged = record.model_copy(update={"model": spec.name, "model_args": dict(spec.arguments)})
     assert found([forged], registry) == {"'fno-16m' as it is installed here cannot take toy, profile tiny"}
+
+
+def test_nor_has_one_that_cannot_take_a_task_on_that_task(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = records_of(tmp_path / "run", registry, "toy")
+    monkeypatch.setattr(Toy, "supports", lambda _, problem: "too wavy" if "omega" in problem.input_names else None)
+    said = found([record for record in records if record.kind == "point"], registry)
+    assert said == {"'toy' as it is installed here cannot take this: too wavy"}

@@ -260,6 +260,9 @@ def test_several_fits_of_a_trial_do_not_go_on_from_each_others_states(
     with pytest.raises(KeyboardInterrupt):
         both(tmp_path / "c", FitContext(tmp_path / "c", progress=stop))
     assert torch.equal(weights(both(tmp_path / "c", FitContext(tmp_path / "c"))), expected)
+    model, _ = fitted(tmp_path / "c", Budget(2, None, 5, ()))  # one that comes first now, and was not there before
+    other, _ = fitted(tmp_path / "d", Budget(2, None, 5, ()))
+    assert torch.equal(weights(model), weights(other))
 
 
 def test_a_torn_resume_file_is_ignored(tmp_path: Path) -> None:
