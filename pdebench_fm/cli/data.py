@@ -120,10 +120,9 @@ def _batches(made: OpenSet, size: int) -> Iterator[tuple[Fields, Fields]]:
     Raises:
         PluginError: they raise.
     """
-    examples = made.examples
-    for start in range(0, len(examples), size):
-        ids = range(start, min(start + size, len(examples)))
-        yield asked(made.name, partial(examples.batch, ids), through=(PdefmError,))
+    batches = made.examples.batches(size)
+    while (batch := asked(made.name, partial(next, batches, None), through=(PdefmError,))) is not None:
+        yield batch
 
 
 def _shown(batches: Iterable[tuple[Fields, Fields]], total: int, what: str) -> Iterator[tuple[Fields, Fields]]:

@@ -122,7 +122,7 @@ def conflicts(records: Sequence[Located]) -> Iterator[tuple[str, str]]:
     """Yield (where, what) for records that cannot stand side by side: those of one table must be comparable."""
     yield from _one_value(
         records,
-        lambda r: (r.suite, r.suite_version, r.profile),
+        _table,
         lambda r: r.data_seed,
         "data_seed",
         "scores of different data are not comparable",
@@ -143,7 +143,7 @@ def conflicts(records: Sequence[Located]) -> Iterator[tuple[str, str]]:
     )
     yield from _one_value(
         records,
-        lambda r: (r.suite, r.suite_version, r.profile),
+        _table,
         lambda r: r.under_trained,
         "under_trained",
         "a suite says it of a profile, for all alike",
@@ -162,11 +162,7 @@ def conflicts(records: Sequence[Located]) -> Iterator[tuple[str, str]]:
         "model",
         "names that differ in capitals alone are one file on some systems",
     )
-    places: dict[object, str] = {}
-    for where, record in records:
-        first = places.setdefault(record.key, where)
-        if first != where:
-            yield where, f"the same job stands at {first}, too; one line has to go"
+    yield from repeated(records)
     yield from _one_value(
         records,
         lambda r: (r.suite, r.suite_version, r.profile, r.model, r.kind, r.cell),
@@ -184,6 +180,15 @@ def conflicts(records: Sequence[Located]) -> Iterator[tuple[str, str]]:
         if record.status == "ok" and parent is not None and (*_table(record), record.model, parent) not in trained:
             yield where, f"its pre-training {parent[:12]}… has no record that is ok on this suite; add that too"
     yield from mixed_settings(records)
+
+
+def repeated(records: Iterable[Located]) -> Iterator[tuple[str, str]]:
+    """Yield (where, what) for records of a job that stands at the same place before."""
+    places: dict[object, str] = {}
+    for where, record in records:
+        first = places.setdefault(record.key, where)
+        if first != where:
+            yield where, f"the same job stands at {first}, too; one line has to go"
 
 
 def mixed_settings(records: Sequence[Located]) -> Iterator[tuple[str, str]]:

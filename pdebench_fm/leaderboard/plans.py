@@ -45,7 +45,6 @@ class _Checker:
         self._own = suites
         self._suites: dict[tuple[str, int], Suite | None] = {}
         self._plans: dict[tuple[Any, ...], Mapping[_Place, Row] | None] = {}
-        self._refused: dict[tuple[str, int, str], set[str]] = {}  # models that cannot take it, by suite and profile
 
     def problems(self, record: Record, others: Iterable[Record]) -> Iterator[str]:
         suite = self._suite(record)
@@ -59,8 +58,8 @@ class _Checker:
         seeds = 1 + max(possible, default=0)
         yield from _said_of_the_suite(suite, record)
         jobs = self._jobs(suite, record, spec or self._stand_in(suite, record), seeds)
-        if jobs is None:
-            if spec is not None and record.status == "ok" and spec.name in self._refused.get(_of(record), ()):
+        if not jobs:
+            if jobs is not None and record.status == "ok":
                 yield f"{record.model!r} as it is installed here cannot take {suite.name}, profile {record.profile}"
             return
         row = jobs.get((record.kind, record.task, record.protocol, record.examples, record.seed))
@@ -91,11 +90,12 @@ class _Checker:
         """An installed model that can take the suite: data do not depend on the model."""
         for name in self._registry.names("models"):
             spec = self._spec(name)
-            if spec is not None and self._jobs(suite, record, spec, 1) is not None:
+            if spec is not None and self._jobs(suite, record, spec, 1):
                 return spec
         return None
 
     def _jobs(self, suite: Suite, record: Record, spec: ModelSpec | None, seeds: int) -> Mapping[_Place, Row] | None:
+        """What is planned; nothing for a model that cannot take the suite, None where no plan can be made here."""
         if spec is None:
             return None
         key = (suite.name, suite.version, record.profile, spec.name, record.precision, seeds)
@@ -107,14 +107,10 @@ class _Checker:
                 plan = make_plan(suite, record.profile, spec, self._registry, seeds=seeds, precision=record.precision)
                 self._plans[key] = {(r.kind, r.task, r.protocol, r.examples, r.seed): r for r in plan.rows}
             except UnsupportedError:
-                self._refused.setdefault(_of(record), set()).add(spec.name)
+                self._plans[key] = {}
             except PdefmError:  # its data may not be here
                 pass
         return self._plans[key]
-
-
-def _of(record: Record) -> tuple[str, int, str]:
-    return record.suite, record.suite_version, record.profile
 
 
 def _said_of_the_suite(suite: Suite, record: Record) -> Iterator[str]:

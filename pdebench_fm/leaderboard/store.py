@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from pdebench_fm.errors import RecordError
 from pdebench_fm.files import replacing
-from pdebench_fm.leaderboard.audit import Located, Verify, refusals
+from pdebench_fm.leaderboard.audit import Located, Verify, refusals, repeated
 from pdebench_fm.records import Record, collect, read_lines
 from pdebench_fm.tables import arm_order, natural
 
@@ -101,11 +101,11 @@ def add(directory: Path, runs: Sequence[Path], verify: Verify | None = None, *, 
 
 
 def _add(directory: Path, runs: Sequence[Path], verify: Verify | None, replace: bool) -> Report:
-    before: dict[tuple[Any, ...], Located] = {}
-    for where, record in located(directory, load(directory)):
-        first, _ = before.setdefault(record.key, (where, record))
-        if first != where:
-            raise RefusedError("nothing added", [f"{where}: the same job stands at {first}, too; one line has to go"])
+    there = located(directory, load(directory))
+    twice = [f"{where}: {what}" for where, what in repeated(there)]
+    if twice:
+        raise RefusedError("nothing added", twice)
+    before = {record.key: (where, record) for where, record in there}
     incoming = collect(runs)
     kept, groups = {record.key for _, record in incoming}, {_group(record) for _, record in incoming}
     gone = {key for key, (_, old) in before.items() if replace and key not in kept and _group(old) in groups}
