@@ -17,7 +17,7 @@ from typing import Any
 from pdebench_fm.arguments import plain
 from pdebench_fm.data.sources import OpenSet, SetCache, check_files, hash_of, open_set, problem_of, specify
 from pdebench_fm.errors import FOREIGN, DataFileError, PdefmError, UnknownNameError, UnsupportedError, UsageError
-from pdebench_fm.execution import InProcessExecutor, ProcessExecutor, is_loading, threads_of
+from pdebench_fm.execution import InProcessExecutor, ProcessExecutor, threads_of
 from pdebench_fm.files import replacing
 from pdebench_fm.foreign import asked
 from pdebench_fm.group import Group
@@ -173,7 +173,7 @@ def execute(
             they share that one.
         group: processes that fit every trial together, see `together`; there are then no workers.
     """
-    from pdebench_fm.figures import draw, load_matplotlib
+    from pdebench_fm.figures import draw
     from pdebench_fm.group import device_of
     from pdebench_fm.shift import RealisedShift
     from pdebench_fm.tables import build_table, to_markdown
@@ -183,8 +183,6 @@ def execute(
         executor = ProcessExecutor(
             workers, threads_of(workers), gpus_of(prepared.device), copies=prepared.device == "cpu"
         )
-        if is_loading():
-            load_matplotlib()  # needed at the end, and now there is a core to spare
     result = run_plan(
         prepared.plan,
         prepared.registry,

@@ -13,10 +13,9 @@ from typing import Any, NoReturn
 import click
 
 from pdebench_fm import __version__
+from pdebench_fm.cli.signals import INTERRUPTED, TERMINATED, ended_at_once
 from pdebench_fm.errors import PdefmError, Terminated, UsageError, suggestion
 
-INTERRUPTED = 130
-TERMINATED = 143
 OWN_PROCESS = object()
 """What commands find in click's context where this process was started to carry them out."""
 
@@ -43,7 +42,8 @@ class _LazyGroup(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
-        command: click.Command = getattr(importlib.import_module(f"pdebench_fm.cli.{module}"), attribute)
+        with ended_at_once(ctx.obj is OWN_PROCESS):
+            command: click.Command = getattr(importlib.import_module(f"pdebench_fm.cli.{module}"), attribute)
         return command
 
     def resolve_command(

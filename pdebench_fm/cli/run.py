@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pdebench_fm.cli import OWN_PROCESS
+from pdebench_fm.cli.signals import ended_at_once
 from pdebench_fm.errors import UsageError
 from pdebench_fm.messages import printable, show
 
@@ -121,21 +122,24 @@ def run(
     # A table that was shown before may leave nothing to do, and in somebody else's process there may be anything.
     ours = click.get_current_context().obj is OWN_PROCESS
     shown_before = os.path.exists(output / Path(suite).stem / model / "table.md")
-    if ours and not (shown_before or dry_run or nproc > 1 or launched_by_torchrun()):
-        _load_workers(device, workers)
-    from pdebench_fm.api import prepare_all
+    with ended_at_once(ours):
+        if ours and not (shown_before or dry_run or nproc > 1 or launched_by_torchrun()):
+            _load_workers(device, workers)
+        from pdebench_fm.api import prepare_all
 
-    every = prepare_all(
-        model,
-        suite,
-        profile,
-        arguments=parse_settings(settings),
-        seeds=seeds,
-        pretrained=pretrained,
-        device=device,
-        precision=precision,
-        output=output,
-    )
+        every = prepare_all(
+            model,
+            suite,
+            profile,
+            arguments=parse_settings(settings),
+            seeds=seeds,
+            pretrained=pretrained,
+            device=device,
+            precision=precision,
+            output=output,
+        )
+        if not dry_run:
+            _load_for_later()
     if dry_run:
         from pdebench_fm.cli import dry_run as dry
         from pdebench_fm.group import speaks
@@ -156,6 +160,16 @@ def _load_workers(device: str, asked: int | None) -> None:
     on_cpu = device == "cpu" or (device == "auto" and not any(map(os.path.exists, _GPU_DRIVERS)))
     if workers > 1 and threads_of(workers) == 1 and on_cpu:
         begin_loading()
+
+
+def _load_for_later() -> None:
+    """Import what the run itself needs here, while a signal still ends the process at once."""
+    from pdebench_fm.cli import progress  # noqa: F401
+    from pdebench_fm.execution import is_loading
+    from pdebench_fm.figures import load_matplotlib
+
+    if is_loading():  # needed at the end alone, but now there is a core to spare
+        load_matplotlib()
 
 
 def _worker_count(prepared: Prepared, asked: int | None) -> int:

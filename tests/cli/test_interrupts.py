@@ -110,6 +110,20 @@ def test_a_signal_while_workers_start_ends_them_too(begin: Begin, tmp_path: Path
     wait_until(lambda: not alive(run.pid), "the workers' end", 5)
 
 
+@pytest.mark.parametrize(("name", "code", "line"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated")])
+def test_a_signal_while_modules_are_imported_is_not_lost(tmp_path: Path, name: str, code: int, line: str) -> None:
+    plugin = f"import os, signal\ntry:\n    os.kill(os.getpid(), signal.{name})\nexcept BaseException:\n    pass\n"
+    (tmp_path / "swallowing.py").write_text(plugin)
+    about = tmp_path / "swallowing-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: swallowing\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[pdebench_fm]\nswallowing = swallowing\n")
+    write_suite(tmp_path)
+    done = pdefm("run", "tiny.yaml", "--model", "zero", folder=tmp_path, PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", f"pdefm: {line}\n")
+    assert not (tmp_path / "runs").exists()
+
+
 def copies(session: int) -> list[int]:
     """Processes of a session that the fork server has started."""
     servers = {pid: parent for pid, parent in parents(session).items() if "forkserver" in command_line(pid)}
