@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdebench_fm.curves import (
+    _EXACT,
     Amount,
     Curve,
     Point,
+    _interval_of_amounts,
     family,
     fit_curve,
     fit_power_law,
@@ -198,6 +200,11 @@ class TestSavings:
         assert low.value <= found.matched.value
         assert high == Amount(100.0, ">")
         assert savings(tuned, scratch, intervals=False)[0].interval is None
+
+    def test_the_interval_ends_where_the_quantiles_of_resamples_lie(self):
+        values = np.random.default_rng(0).permutation(1000.0 + np.arange(1000))
+        low, high = _interval_of_amounts(values, np.full(1000, _EXACT))
+        assert (low.value, high.value) == tuple(np.quantile(values, [0.025, 0.975], method="inverted_cdf"))
 
     def test_they_are_bounds_beside_a_scratch_size_without_an_outcome(self):
         scratch = curve({10: [1.0, 1.1], 1000: [0.01, 0.02]}, lacking=[100])

@@ -74,10 +74,11 @@ def test_diverging_failing_or_refusing_loses_the_rank(bad, status):
         ),
         min_size=1,
         unique=True,
-    )
+    ),
+    st.sampled_from(["ok", "diverged", "failed", "unsupported"]),
 )
-def test_adding_cells_that_are_not_planned_changes_nothing(cells):
-    extra = [make_record("mine", *cell, error=1e-9) for cell in cells if cell not in PLAN]
+def test_adding_cells_that_are_not_planned_changes_nothing(cells, status):
+    extra = [make_record("mine", *cell, error=1e-9, status=status) for cell in cells if cell not in PLAN]
     before, after = standing(MINE), standing([*MINE, *extra])
     assert (after.rank, after.score, after.gain, after.saving) == (
         before.rank,
