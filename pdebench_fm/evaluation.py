@@ -97,8 +97,14 @@ def _check(name: str, problem: Problem, target: Fields, start: int) -> None:
 
 
 def interval(metric: Metric, values: np.ndarray) -> tuple[float, float]:
-    """95% percentile interval of the summary, by bootstrap over the examples (1,000 resamples, fixed stream)."""
+    """95% percentile interval of the summary, by bootstrap over the examples (1,000 resamples, fixed stream).
+
+    Raises:
+        RunError: the metric does not summarise over the last axis alone.
+    """
     summaries = metric.summarise(values[_resamples(len(values))])
+    if np.shape(summaries) != (RESAMPLES,):  # the spread of anything else would be no interval
+        raise RunError(f"summarise must return (…) for (…, examples): ({RESAMPLES},), got {np.shape(summaries)}")
     low, high = np.quantile(summaries, [0.025, 0.975])
     return float(low), float(high)
 

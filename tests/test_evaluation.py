@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pdebench_fm.data.sources import OpenSet
 from pdebench_fm.errors import DataFileError, RunError
-from pdebench_fm.evaluation import per_sample
+from pdebench_fm.evaluation import interval, per_sample
 from pdebench_fm.interfaces import Examples, Metric
 from pdebench_fm.interfaces.examples import CHUNK
 from pdebench_fm.plugins import registry
@@ -119,3 +119,13 @@ def test_a_model_or_metric_that_works_in_place_changes_nothing_for_the_metrics_a
         **{name: pytest.approx([0.5] * 3) for name in "abc"},
         "source": [1, 2, 3],
     }
+
+
+@pytest.mark.parametrize("summary", [lambda values: np.median(values), lambda values: values.mean(axis=0)])
+def test_a_summary_over_other_axes_has_no_interval(summary: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.arange(5.0)
+    low, high = interval(SCORE, values)
+    assert low < 2 < high
+    monkeypatch.setattr(type(SCORE), "summarise", lambda _, values: summary(values))
+    with pytest.raises(RunError, match=r"^summarise must return \(…\) for \(…, examples\): \(1000,\), got \("):
+        interval(SCORE, values)

@@ -21,7 +21,8 @@ class Budget:
         epochs: passes over the training examples; None where ``steps`` is given.
         steps: optimisation steps; None where ``epochs`` is given.
         batch_size: examples a step (fewer where the training set is smaller).
-        learning_rates: the search space of models trained by gradient steps.
+        learning_rates: the search space of models trained by gradient steps; empty in a fit, whose rate is among the
+            hyperparameters of its trial.
     """
 
     epochs: int | None

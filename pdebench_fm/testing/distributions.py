@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pdebench_fm.data.sources import OpenSet, make_sampler, open_set, problem_of, specify
-from pdebench_fm.interfaces import SPLITS, Split
+import numpy as np
+
+from pdebench_fm.data.hdf5 import inspect
+from pdebench_fm.data.sources import OpenSet, SetSpec, make_sampler, open_set, problem_of, specify
+from pdebench_fm.interfaces import SPLITS, Ids, Sampler, Split
 from pdebench_fm.plugins import registry
 from pdebench_fm.problem import Fields
 from pdebench_fm.testing.claims import Check, Skipped, claims, expect, expect_close, parametrised
 
 _COUNT = 8
+_SHUFFLED = [7, 2, 5]
+_SOLVED = (32, 128)  # samplers may solve coarse and fine grids in different ways
+_BY_THE_SAME, _BY_ANOTHER_SOLVER = 1e-3, 1e-2
 _GRID = 32
 _COARSE = 64
 _SAME_FUNCTION = 0.01
@@ -44,41 +50,59 @@ class _Subject:
         self.data_seed = suite.data_seed
         self.splits: tuple[Split, ...] = tuple(self.distribution.files or SPLITS)
 
-    def open(self, split: Split | None = None, count: int = _COUNT) -> OpenSet:
-        """Open a few examples, of the test split where none is named."""
-        chosen: Split = "test" if "test" in self.splits else self.splits[0]
-        spec = specify(self.distribution, registry(), split or chosen, count, _GRID, self.data_seed)
+    def open(self, split: Split | None = None, count: int = _COUNT, size: int = _GRID) -> OpenSet:
+        """Open a few examples, of the test split where none is named, on a grid of that size if they are sampled."""
+        chosen: Split = split or ("test" if "test" in self.splits else self.splits[0])
+        if self.distribution.files is not None:
+            held = inspect(self.distribution.files[chosen]).examples
+            if held < count:
+                raise Skipped(f"looks at {count} examples, the file of split {chosen!r} has {held}")
+        spec = specify(self.distribution, registry(), chosen, count, size, self.data_seed)
         return open_set(spec, registry(), "cpu")
+
+    def sampler(self, size: int = _GRID, data_seed: int | None = None) -> tuple[Sampler, SetSpec]:
+        """The sampler of the test examples, and the set that it draws."""
+        if self.distribution.files is not None:
+            raise Skipped("its examples are read from files, not drawn")
+        seed = self.data_seed if data_seed is None else data_seed
+        spec = specify(self.distribution, registry(), "test", _COUNT, size, seed)
+        return make_sampler(spec.description, registry()), spec
 
     def realised(self, size: int = _GRID, data_seed: int | None = None) -> Fields:
         """Draw the inputs of the first test examples and realise them in float64, on a grid of that size."""
         import torch
 
-        if self.distribution.files is not None:
-            raise Skipped("its examples are read from files, not drawn")
-        seed = self.data_seed if data_seed is None else data_seed
-        spec = specify(self.distribution, registry(), "test", _COUNT, size, seed)
-        sampler = make_sampler(spec.description, registry())
+        sampler, spec = self.sampler(size, data_seed)
         return sampler.realise(sampler.draw(range(_COUNT)), problem_of(spec, registry()).grid, "cpu", torch.float64)
 
 
 def check_examples_do_not_depend_on_company(subject: _Subject) -> None:
-    """Example i is the same in a larger set, in another order, and alone."""
-    few, many = subject.open(count=4), subject.open()
-    whole, _ = many.examples.batch(range(_COUNT))
-    expect_close({n: v[:4] for n, v in whole.items()}, few.examples.batch(range(4))[0], "a set's size changes examples")
-    shuffled, _ = many.examples.batch([7, 2, 5])
-    expect_close({n: v[[7, 2, 5]] for n, v in whole.items()}, shuffled, "the order changes examples")
+    """Example i, inputs and solution, is the same in a larger set, in another order, and alone."""
+    many = subject.open()
+    whole = _both(many, range(_COUNT))
+    for ids in (_SHUFFLED, _SHUFFLED[:1], _SHUFFLED[-1:]):
+        part = {name: value[ids] for name, value in whole.items()}
+        expect_close(part, _both(many, ids), "an example depends on the others of its batch or their order")
+    if subject.distribution.files is None:  # of a file, some layouts are read at even distances
+        first = {name: value[:4] for name, value in whole.items()}
+        expect_close(first, _both(subject.open(count=4), range(4)), "a set's size changes examples")
+        sampler, _ = subject.sampler()
+        every, few = sampler.draw(range(_COUNT)), sampler.draw(_SHUFFLED)
+        same = all(np.array_equal(np.asarray(value)[_SHUFFLED], few[name]) for name, value in every.items())
+        expect(same, "draw makes other examples where others are asked for: it must go by the ids")
 
 
 def check_splits_differ(subject: _Subject) -> None:
-    """No example of one split occurs in another."""
+    """No example of one split occurs in another, all its inputs together."""
+    import torch
+
     firsts = [subject.open(split).examples.batch(range(_COUNT))[0] for split in subject.splits]
     for i, one in enumerate(firsts):
         for other in firsts[:i]:
-            name = next(name for name, value in one.items() if value.ndim == 3)
-            gaps = (one[name][:, None] - other[name][None]).abs().amax(dim=(-2, -1))
-            expect(bool((gaps > 0).all()), "an example occurs in two splits")
+            same = torch.ones(_COUNT, _COUNT, dtype=torch.bool)
+            for name, value in one.items():
+                same &= (value[:, None] == other[name][None]).reshape(_COUNT, _COUNT, -1).all(dim=2)
+            expect(not bool(same.any()), "an example occurs in two splits")
 
 
 def check_data_seed_changes_examples(subject: _Subject) -> None:
@@ -120,6 +144,28 @@ def check_solutions_differ(subject: _Subject) -> None:
     expect(bool((largest > 0).all()), "a solution is zero everywhere: no relative error is defined for it")
     same = all(bool((value == value[:1]).all()) for value in outputs.values())
     expect(not same, "all solutions are equal, though the inputs differ")
+
+
+def check_solutions_are_those_of_the_pde(subject: _Subject) -> None:
+    """What is to be learnt, made by the sampler or read from files, is what the PDE's own solver says.
+
+    To 0.1% of its size, on two grids; to 1% in files, which another solver may have written.
+    """
+    for size in _SOLVED:
+        opened = subject.open(size=size)
+        if opened.system is None:
+            raise Skipped("its examples come without a PDE")
+        inputs, outputs = opened.examples.batch(range(_COUNT))
+        if not all(bool(value.isfinite().all()) for value in outputs.values()):
+            raise Skipped("its solutions are not finite")
+        solved = opened.system.solve({name: value.double() for name, value in inputs.items()})
+        most = _BY_ANOTHER_SOLVER if subject.distribution.files is not None else _BY_THE_SAME
+        for name, value in outputs.items():
+            gap = (value.double() - solved[name]).flatten(1).norm(dim=1)
+            share = float((gap / solved[name].flatten(1).norm(dim=1).clamp(min=1e-30)).max())
+            expect(share <= most, f"{name} must be what the PDE's solver gives, it differs by {share:.1%} of its size")
+        if subject.distribution.files is not None:
+            return
 
 
 def check_solution_solves_the_pde(subject: _Subject) -> None:
@@ -164,5 +210,12 @@ DISTRIBUTION_CHECKS: tuple[Callable[[_Subject], None], ...] = (
     check_data_seed_changes_examples,
     check_examples_do_not_depend_on_the_grid,
     check_solutions_differ,
+    check_solutions_are_those_of_the_pde,
     check_solution_solves_the_pde,
 )
+
+
+def _both(opened: OpenSet, ids: Ids) -> Fields:
+    """Inputs and outputs of a batch; that these are finite is for another check."""
+    inputs, outputs = opened.examples.batch(ids)
+    return {name: value.nan_to_num() for name, value in {**inputs, **outputs}.items()}

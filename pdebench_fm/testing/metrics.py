@@ -77,9 +77,23 @@ def check_nan_stays_nan(metric: Metric) -> None:
     data = _examples(metric)
     broken = copied(data.target)
     for value in broken.values():
-        value[2, 0, 0] = float("nan")
+        value[2] = float("nan")  # whole: a metric may leave a border out
     values = data.scores(metric, broken)
     expect(bool(np.isnan(float(metric.summarise(values)))), "a prediction with NaN must give a NaN summary")
+
+
+def check_summarises_the_last_axis(metric: Metric) -> None:
+    """`summarise` makes one number of each row of (…, examples): intervals are taken from 1,000 of them at once."""
+    data = _examples(metric)
+    values = data.scores(metric, {name: value * 1.1 for name, value in data.target.items()})
+    rows = np.stack([values, 2 * values, values[::-1] + 1])
+    found = np.asarray(metric.summarise(rows))
+    expect(found.shape == (3,), f"summarise must return (3,) for (3, {_COUNT}), got {found.shape}")
+    alone = np.array([float(metric.summarise(row)) for row in rows])
+    expect(
+        bool(np.allclose(found, alone, rtol=1e-6)),
+        f"rows must be summarised one by one: {found} together, {alone} alone",
+    )
 
 
 def check_worse_scores_higher(metric: Metric) -> None:
@@ -109,5 +123,6 @@ METRIC_CHECKS: tuple[Callable[[Metric], None], ...] = (
     check_fields_are_left_alone,
     check_truth_scores_zero,
     check_nan_stays_nan,
+    check_summarises_the_last_axis,
     check_worse_scores_higher,
 )

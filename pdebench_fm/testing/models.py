@@ -23,7 +23,11 @@ from pdebench_fm.testing.examples import SmoothExamples
 
 _SOURCE, _SOLUTION = Channel("source"), Channel("solution")
 _K = tuple(Channel(name, "constant") for name in ("k11", "k22", "k12"))
+_ONE_MORE = Channel("one_more", "constant")
 _SIZES = (16, 32, 64, 128, 256)
+_RATES = (1e-3, 3e-3)
+_EPOCHS, _STEPS = Budget(2, None, 4, ()), Budget(None, 3, 4, ())
+"""What a fit is given: the rates are those of the search space alone, as in a run."""
 _ROUNDING = 1e-5
 """Relative change of predictions below which they are taken for the same."""
 _USUAL = tuple(
@@ -144,10 +148,14 @@ class _Subject:
         return type(model).load(folder)
 
     def fit(
-        self, model: OperatorModel, data: Examples, folder: Path, progress: Callable[[Progress], None] = lambda p: None
+        self,
+        model: OperatorModel,
+        data: Examples,
+        folder: Path,
+        progress: Callable[[Progress], None] = lambda p: None,
+        budget: Budget = _EPOCHS,
     ) -> FitReport:
-        budget = Budget(2, None, 4, (1e-3, 3e-3))
-        trial = Trial(model.search_space(budget)[0], 7)
+        trial = Trial(model.search_space(replace(budget, learning_rates=_RATES))[0], 7)
         folder.mkdir(parents=True, exist_ok=True)
         validation = SmoothExamples(data.problem, 4, seed=1)
         return model.fit(data, validation, budget, trial, FitContext(folder, progress=progress))
@@ -167,7 +175,7 @@ def check_declares_what_it_can(subject: _Subject) -> None:
 
 def check_search_space_is_plain_numbers(subject: _Subject) -> None:
     """There is at least one trial, and each is a mapping of names to finite numbers."""
-    space = list(subject.new().search_space(Budget(1, None, 4, (1e-3, 3e-3))))
+    space = list(subject.new().search_space(Budget(1, None, 4, _RATES)))
     expect(len(space) > 0, "search_space must return at least one trial")
     for trial in space:
         finite = isinstance(trial, Mapping) and all(
@@ -236,6 +244,30 @@ def check_fits_and_reports(subject: _Subject) -> None:
     expect(finite, "predictions must be finite after a fit")
 
 
+def check_fits_by_steps(subject: _Subject) -> None:
+    """A budget may be given in steps instead of epochs, as suites give it for fine-tuning."""
+    model, data = subject.ready()
+    with tempfile.TemporaryDirectory() as folder:
+        report = subject.fit(model, data, Path(folder), budget=_STEPS)
+    expect(report.status == "ok", f"a fit of {_STEPS.steps} steps must end with status ok, got {report.status}")
+
+
+def check_takes_a_part_of_its_problem(subject: _Subject) -> None:
+    """Made for one input more, as by a mixture of PDEs, it can be fitted to a problem that lacks it, and predicts."""
+    whole = replace(subject.problem, inputs=(*subject.problem.inputs, _ONE_MORE))
+    model = subject.new()
+    reason = model.supports(whole)
+    if reason is not None:
+        raise Skipped(f"one more constant is not supported: {reason}")
+    model.initialise(whole, SmoothExamples(whole, 8), 0)
+    data = SmoothExamples(subject.problem, 8)
+    with tempfile.TemporaryDirectory() as folder:
+        report = subject.fit(model, data, Path(folder))
+    expect(report.status == "ok", f"a fit to a part of the problem must end with status ok, got {report.status}")
+    finite = all(bool(value.isfinite().all()) for value in _predict(model, data, range(2)).values())
+    expect(finite, "predictions on a part of the problem must be finite")
+
+
 def check_fit_is_reproducible(subject: _Subject) -> None:
     """Same start, data, budget and trial: same model."""
     outcomes = []
@@ -258,15 +290,25 @@ def check_saves_and_loads(subject: _Subject) -> None:
 
 
 def check_continues_after_loading(subject: _Subject) -> None:
-    """A model that declares warm_starts can be fitted further after it was saved and loaded."""
+    """A model that declares warm_starts can be fitted further after loading, and ends elsewhere than one that begins.
+
+    Otherwise its fine-tuning would be training from scratch under another name.
+    """
     model, data = subject.ready()
     if not model.warm_starts:
         raise Skipped("it declares warm_starts = False")
+    beginner, _ = subject.ready()
     with tempfile.TemporaryDirectory() as folder:
-        subject.fit(model, data, Path(folder) / "first")
+        subject.fit(model, SmoothExamples(data.problem, 8, seed=2), Path(folder) / "first")
         loaded = subject.reloaded(model, Path(folder) / "saved")
         report = subject.fit(loaded, data, Path(folder) / "second")
-    expect(report.status == "ok", f"a loaded model must fit further, got {report.status}: {report.reason}")
+        expect(report.status == "ok", f"a loaded model must fit further, got {report.status}: {report.reason}")
+        subject.fit(beginner, data, Path(folder) / "beginner")
+    inputs, _ = SmoothExamples(data.problem, 4, seed=3).batch(range(4))  # unseen: the seen may be met by many weights
+    if _moved(beginner, data.problem, inputs, data.problem.input_names) < _ROUNDING:
+        raise Skipped("its predictions depend on no input")
+    moved = _change(loaded.predict(data.problem, inputs), beginner.predict(data.problem, inputs))
+    expect(not moved <= _ROUNDING, "it declares warm_starts, but a fit forgets what was learnt before")
 
 
 def check_a_killed_fit_can_be_repeated(subject: _Subject) -> None:
@@ -280,6 +322,8 @@ def check_a_killed_fit_can_be_repeated(subject: _Subject) -> None:
         except KeyboardInterrupt:
             killed, _ = subject.ready()
             subject.fit(killed, data, Path(folder) / "killed")
+        else:
+            raise Skipped("it reports no progress, so that nothing stops it half-way")
     expect_close(_predict(undisturbed, data, range(2)), _predict(killed, data, range(2)), "a repeated fit differs")
 
 
@@ -291,18 +335,9 @@ def check_sees_its_constants(subject: _Subject) -> None:
     with tempfile.TemporaryDirectory() as folder:
         subject.fit(model, data, Path(folder))
     inputs, _ = data.batch(range(4))
-    own = model.predict(data.problem, inputs)
-
-    def moved(names: Sequence[str]) -> float:
-        """By how much predictions change, relative to their size, where examples exchange these inputs."""
-        exchanged = {name: values.roll(1, 0) if name in names else values for name, values in inputs.items()}
-        others = model.predict(data.problem, exchanged)
-        changes = [(others[name] - own[name]).norm() / own[name].norm().clamp(min=1e-30) for name in own]
-        return max(float(change.detach()) for change in changes)
-
-    if moved(data.problem.input_names) < _ROUNDING:
+    if _moved(model, data.problem, inputs, data.problem.input_names) < _ROUNDING:
         raise Skipped("its predictions depend on no input")
-    by = moved(data.problem.constants)
+    by = _moved(model, data.problem, inputs, data.problem.constants)
     expect(by > _ROUNDING, f"predictions change by {by:.0e} of their size when examples exchange their constants: the "
            "model does not see them (e.g. a normalisation removes what is constant in space)")  # fmt: skip
 
@@ -335,6 +370,8 @@ MODEL_CHECKS: tuple[Callable[[_Subject], None], ...] = (
     check_predicts_each_example_alone,
     check_seed_fixes_initialisation,
     check_fits_and_reports,
+    check_fits_by_steps,
+    check_takes_a_part_of_its_problem,
     check_fit_is_reproducible,
     check_saves_and_loads,
     check_continues_after_loading,
@@ -349,6 +386,18 @@ MODEL_CHECKS: tuple[Callable[[_Subject], None], ...] = (
 
 def _predict(model: OperatorModel, data: Examples, ids: Ids) -> Fields:
     return model.predict(data.problem, data.batch(ids)[0])
+
+
+def _moved(model: OperatorModel, problem: Problem, inputs: Fields, names: Sequence[str]) -> float:
+    """By how much predictions change, relative to their size, where examples exchange these inputs."""
+    exchanged = {name: values.roll(1, 0) if name in names else values for name, values in inputs.items()}
+    return _change(model.predict(problem, exchanged), model.predict(problem, inputs))
+
+
+def _change(others: Fields, own: Fields) -> float:
+    """The largest change of an output, relative to its size."""
+    changes = [(others[name] - own[name]).norm() / own[name].norm().clamp(min=1e-30) for name in own]
+    return max(float(change.detach()) for change in changes)
 
 
 def _stop(progress: Progress) -> None:

@@ -102,4 +102,4 @@ def test_a_model_that_ends_the_program_fails_its_checks_and_no_more(
     code, out, err = call("check", *REGRESSION)
     assert (code, err) == (1, "")
     assert "failed: SystemExit: no licence\n" in out
-    assert len(out.splitlines()) == 16
+    assert len(out.splitlines()) == 18

@@ -107,7 +107,14 @@ class BlowsUp(Map):
         return {"u": inputs["f"] / 0}
 
 
-Fault = Literal["", "data_seed", "split", "company", "grid", "scale", "bounded"]
+class Coupled(Map):
+    """Each solution is scaled by the largest of its batch, as by a time step that all share."""
+
+    def solve(self, inputs: Fields) -> Fields:
+        return {"u": inputs["f"] / inputs["f"].abs().max()}
+
+
+Fault = Literal["", "data_seed", "split", "company", "ids", "solve", "grid", "scale", "bounded"]
 
 
 class Waves(Sampler):
@@ -115,8 +122,8 @@ class Waves(Sampler):
 
     Args:
         fault: what it ignores, or must not depend on and does; ``scale`` changes f with the grid by little, as
-            dividing by the largest value found on the grid would; ``bounded`` takes no periodic grid, which is right
-            for the system `Bounded`.
+            dividing by the largest value found on the grid would; ``solve`` makes solutions twice as large as the
+            system's; ``bounded`` takes no periodic grid, which is right for the system `Bounded`.
         data_seed: names the data set.
         split: names the part of it.
     """
@@ -131,7 +138,7 @@ class Waves(Sampler):
         return "level"
 
     def draw(self, ids: Sequence[int]) -> Parameters:
-        drawn = self._stream.uniform(ids)
+        drawn = self._stream.uniform(range(len(ids)) if self._fault == "ids" else ids)
         if self._fault == "company":
             drawn = drawn + 0.1 * len(ids)
         return {"level": 1 + drawn[:, 0], "waves": drawn[:, 1:] - 0.5}
@@ -150,6 +157,10 @@ class Waves(Sampler):
         k = np.broadcast_to(k, f.shape)
         return {name: torch.tensor(values).to(device, dtype) for name, values in (("k", k), ("f", f))}
 
+    def solve(self, system: PDESystem, parameters: Parameters, inputs: Fields) -> Fields:
+        factor = 2 if self._fault == "solve" else 1
+        return {name: factor * value for name, value in super().solve(system, parameters, inputs).items()}
+
 
 SYSTEMS: dict[str, type[Good]] = {
     kind.__name__.lower(): kind
@@ -167,6 +178,7 @@ SYSTEMS: dict[str, type[Good]] = {
         OneForAll,
         Vanishes,
         BlowsUp,
+        Coupled,
     )
 }
 

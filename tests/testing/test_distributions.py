@@ -10,6 +10,7 @@ from pdebench_fm.testing import DISTRIBUTION_CHECKS, checks_of_distribution
 from tests.testing.outcomes import outcomes
 
 SOLVES, DIFFER = "solution_solves_the_pde", "solutions_differ"
+TRUTH = "solutions_are_those_of_the_pde"
 GRID, ALONE = "examples_do_not_depend_on_the_grid", "examples_do_not_depend_on_company"
 BROKEN = {
     ("good", ""): {},
@@ -24,10 +25,13 @@ BROKEN = {
     ("bounded", "bounded"): {},
     ("oneforall", ""): {SOLVES: "skipped: ", DIFFER: "all solutions are equal"},
     ("vanishes", ""): {SOLVES: "skipped: ", DIFFER: "a solution is zero everywhere"},
-    ("blowsup", ""): {SOLVES: "skipped: ", DIFFER: "solutions must be finite"},
+    ("blowsup", ""): {SOLVES: "skipped: ", DIFFER: "solutions must be finite", TRUTH: "skipped: "},
+    ("coupled", ""): {SOLVES: "skipped: ", ALONE: "an example depends on the others of its batch"},
     ("good", "data_seed"): {"data_seed_changes_examples": "the sampler ignores data_seed"},
     ("good", "split"): {"splits_differ": "an example occurs in two splits"},
     ("good", "company"): {ALONE: "a set's size changes examples"},
+    ("good", "ids"): {ALONE: "draw makes other examples where others are asked for"},
+    ("good", "solve"): {TRUTH: "u must be what the PDE's solver gives, it differs by 100.0% of its size"},
     ("good", "grid"): {GRID: "between 64 and 128 points a side f differs by "},
     ("good", "scale"): {GRID: "between 64 and 128 points a side f differs by 1.5%"},
 }

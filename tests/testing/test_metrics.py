@@ -37,6 +37,16 @@ class SkipsNaN(Difference):
         return np.asarray(np.nanmean(values, axis=-1))
 
 
+class OneForAllRows(Difference):
+    def summarise(self, values: np.ndarray) -> np.ndarray:
+        return np.asarray(values.mean())
+
+
+class OverTheWrongAxis(Difference):
+    def summarise(self, values: np.ndarray) -> np.ndarray:
+        return np.asarray(values.mean(axis=0))
+
+
 class HigherIsBetter(Difference):
     def per_sample(self, *arguments: Any) -> Tensor:
         return -super().per_sample(*arguments)
@@ -89,6 +99,8 @@ class InPlace(Difference):
         (Floored, {"truth_scores_zero"}),
         (OneForAll, {"truth_scores_zero"}),
         (SkipsNaN, {"nan_stays_nan"}),
+        (OneForAllRows, {"summarises_the_last_axis"}),
+        (OverTheWrongAxis, {"summarises_the_last_axis"}),
         (HigherIsBetter, {"worse_scores_higher"}),
     ],
 )

@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -45,9 +46,13 @@ class Good(OperatorModel):
         design = np.stack([source, np.ones_like(source)], axis=1)
         context.progress(Progress(0, 1))
         targets = np.stack([value.double().numpy().ravel() for value in outputs.values()], axis=1)
-        self.weights = np.linalg.lstsq(design, targets, rcond=None)[0].T
+        self.weights = (self.before() + np.linalg.lstsq(design, targets, rcond=None)[0].T) / 2
         context.progress(Progress(1, 1))
         return FitReport(epochs=1)
+
+    def before(self) -> np.ndarray:
+        """What a fit goes on from."""
+        return self.weights
 
     def predict(self, problem: Problem, inputs: Fields) -> Fields:
         weights = zip(problem.output_names, self.weights, strict=True)
@@ -146,6 +151,31 @@ class DivergesOnceLoaded(Good):
         return FitReport("diverged", "lost its optimiser") if self.loaded else super().fit(*arguments)
 
 
+class StartsAfresh(Good):
+    def before(self) -> np.ndarray:
+        return np.zeros_like(self.weights)
+
+
+class CountsInEpochs(Good):
+    def fit(
+        self, train: Examples, validation: Examples, budget: Budget, trial: Trial, context: FitContext
+    ) -> FitReport:
+        if budget.epochs is None:
+            return FitReport("diverged", "for ever")
+        return super().fit(train, validation, budget, trial, context)
+
+
+class WantsAllItsInputs(Good):
+    def initialise(self, problem: Problem, train: Examples, seed: int) -> None:
+        super().initialise(problem, train, seed)
+        self.problem = problem
+
+    def predict(self, problem: Problem, inputs: Fields) -> Fields:
+        whole = getattr(self, "problem", problem)
+        lost = math.nan if set(whole.input_names) - set(inputs) else 0.0
+        return {name: value + lost for name, value in super().predict(problem, inputs).items()}
+
+
 class BelievesItHasFinished(Good):
     def fit(
         self, train: Examples, validation: Examples, budget: Budget, trial: Trial, context: FitContext
@@ -201,10 +231,11 @@ BROKEN: dict[type[Good], set[str]] = {
     PredictsWithGradient: {"predicts_every_output", "predicts_every_output_of_two"},
     ChangesItsInputs: {"leaves_inputs_alone", "leaves_two_inputs_alone"},
     LooksAtTheBatch: {"predicts_each_example_alone"},
-    IgnoresItsSeed: {"seed_fixes_initialisation"},
+    IgnoresItsSeed: {"seed_fixes_initialisation", "fit_is_reproducible", "a_killed_fit_can_be_repeated"},
     ReportsNegativeTime: {"fits_and_reports", "fits_two_outputs"},
     PredictsNaNOnceFitted: {
         "fits_and_reports",
+        "takes_a_part_of_its_problem",
         "fit_is_reproducible",
         "predicts_each_example_alone",
         "saves_and_loads",
@@ -216,6 +247,9 @@ BROKEN: dict[type[Good], set[str]] = {
     FitsAtRandom: {"fit_is_reproducible", "a_killed_fit_can_be_repeated"},
     LosesItsWeights: {"saves_and_loads", "saves_and_loads_two_outputs"},
     DivergesOnceLoaded: {"continues_after_loading"},
+    StartsAfresh: {"continues_after_loading"},
+    CountsInEpochs: {"fits_by_steps"},
+    WantsAllItsInputs: {"takes_a_part_of_its_problem"},
     BelievesItHasFinished: {"a_killed_fit_can_be_repeated"},
     OverlooksTheConstants: {"sees_its_constants"},
     KnowsOneOutput: {"predicts_every_output_of_two"},
@@ -280,6 +314,7 @@ def test_a_model_of_other_channels_is_checked_on_the_problem_it_is_given() -> No
     skipped = dict.fromkeys(("predicts_every_output_of_two", "leaves_two_inputs_alone", "fits_two_outputs",
                              "saves_and_loads_two_outputs"), reason)  # fmt: skip
     skipped["sees_its_constants"] = "skipped: it was checked on a problem without constants"
+    skipped["takes_a_part_of_its_problem"] = "skipped: one more constant is not supported: wants a permeability"
     assert failing(OfOtherChannels, problem=OTHER) == skipped
 
 
@@ -310,7 +345,19 @@ def test_a_model_that_looks_at_nothing_skips_the_claim_on_constants_visibly() ->
         def known(self, problem: Problem, inputs: Fields) -> Tensor:
             return torch.zeros_like(inputs["source"])
 
-    assert failing(Blind) == {"sees_its_constants": "skipped: its predictions depend on no input"}
+    reason = "skipped: its predictions depend on no input"
+    assert failing(Blind) == dict.fromkeys(("sees_its_constants", "continues_after_loading"), reason)
+
+
+def test_a_model_that_reports_no_progress_cannot_be_stopped_and_says_so() -> None:
+    class Silent(Good):
+        def fit(self, *arguments: Any) -> FitReport:
+            return super().fit(*arguments[:-1], replace(arguments[-1], progress=lambda _: None))
+
+    said = failing(Silent)
+    assert said == {
+        "a_killed_fit_can_be_repeated": "skipped: it reports no progress, so that nothing stops it half-way"
+    }
 
 
 def test_what_a_constructor_raises_is_one_line() -> None:
