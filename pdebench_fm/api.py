@@ -112,8 +112,7 @@ def prepare_all(
     if members and pretrained is not None:
         raise UsageError(f"weights belong to one model, {model} is a family; name one of {', '.join(members)}")
     where = resolve_device(device)
-    if precision == "tf32" and device == "cpu":
-        raise UsageError("precision tf32 exists on CUDA devices only, and this run is on the cpu; use float32")
+    _check_precision(precision, device)  # where auto chose, this may be the plan of a run on another machine
     every: list[Prepared] = []
     for name in members or [model]:
         spec = model_spec(found, name, arguments)
@@ -128,6 +127,12 @@ def prepare_all(
     if all(prepared.plan.refusal for prepared in every):
         raise UnsupportedError(every[0].plan.refusal)
     return every
+
+
+def _check_precision(precision: str, device: str) -> None:
+    """Refuse what would be float32 under another name: its results would pass for those of a GPU."""
+    if precision == "tf32" and device == "cpu":
+        raise UsageError("precision tf32 exists on CUDA devices only, and this run is on the cpu; use float32")
 
 
 def _members(found: Registry, family: str, suite: Suite, profile: str) -> list[str]:
@@ -172,7 +177,11 @@ def execute(
         workers: processes that do jobs side by side. On ``cuda`` they are dealt the visible GPUs in turn, on ``cuda:N``
             they share that one.
         group: processes that fit every trial together, see `together`; there are then no workers.
+
+    Raises:
+        UsageError: the precision does not exist on the device; nothing has been written.
     """
+    _check_precision(prepared.plan.precision, prepared.device)
     from pdebench_fm.figures import draw
     from pdebench_fm.group import device_of
     from pdebench_fm.shift import RealisedShift
@@ -216,6 +225,7 @@ def together(prepared: Prepared, processes: int) -> Iterator[Group | None]:
     """
     from pdebench_fm.group import device_of, gathered, launched, launched_by_torchrun
 
+    _check_precision(prepared.plan.precision, prepared.device)
     follow = Perform(prepared.plan, prepared.registry, prepared.output, prepared.device).follow
     if launched_by_torchrun():
         with launched(prepared.device) as group:
@@ -298,7 +308,8 @@ def load_examples(
     Args:
         distribution: ``SUITE:NAME``, e.g. ``ood_sys1:SYS-1(1,5)``.
         split: ``pretraining``, ``train``, ``validation`` or ``test``.
-        count: number of examples; the first ones are the same whatever the count.
+        count: number of examples; the first ones are the same whatever the count, unless a file has the layout of the
+            authors, which is sorted: as many are taken of it at even distances.
         grid: points a side (for a distribution read from files, the file's).
         device: torch device.
     """

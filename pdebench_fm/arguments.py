@@ -32,7 +32,7 @@ def bind(factory: Callable[..., Any], given: Mapping[str, Any], reserved: Collec
 
     Raises:
         SettingError: an unknown name (the nearest valid one is named), a missing or ill-typed value.
-        PluginError: the annotation of a parameter cannot be used.
+        PluginError: the annotation of a parameter cannot be used, or makes a set of what is given.
     """
     parameters = {
         name: parameter
@@ -51,7 +51,13 @@ def bind(factory: Callable[..., Any], given: Mapping[str, Any], reserved: Collec
         else:
             raise SettingError(name, "is required")
         adapter = _adapter(factory, parameter)
-        bound[name] = adapter.dump_python(_validated(adapter, name, value), mode="json")
+        typed = _validated(adapter, name, value)
+        if _holds_a_set(typed):
+            raise PluginError(
+                f"{qualified_name(factory)}: parameter {name!r}: a set has another order in every process, and an "
+                "identity needs one: use a list or a tuple"
+            )
+        bound[name] = adapter.dump_python(typed, mode="json")
     return bound
 
 
@@ -104,6 +110,14 @@ def _adapter(factory: Callable[..., Any], parameter: inspect.Parameter) -> TypeA
         what = " ".join(f"it cannot be evaluated, {type(error).__name__}: {error}".split())
     shown = parameter.annotation if isinstance(parameter.annotation, str) else repr(parameter.annotation)
     raise PluginError(f"{qualified_name(factory)}: parameter {parameter.name!r}: annotation {shown!r}: {what}")
+
+
+def _holds_a_set(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_holds_a_set, (*value.keys(), *value.values())))
+    if isinstance(value, list | tuple):
+        return any(map(_holds_a_set, value))
+    return isinstance(value, set | frozenset)
 
 
 def _validated(adapter: TypeAdapter[Any], name: str, value: Any) -> Any:

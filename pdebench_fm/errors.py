@@ -8,6 +8,7 @@ PdefmError                    anything below; the command line prints it as one 
 │   └── UnsupportedError      a model cannot take a problem; carries the model's own reason
 ├── PluginError               a plugin could not be loaded or two plugins collide
 ├── DataFileError             an HDF5 file is unreadable, truncated or of another shape (exit code 2)
+│   └── NotWrittenError       one could not be written (exit code 1)
 ├── RecordError               a result record is malformed or contradicts itself (exit code 2)
 └── RunError                  the run itself failed (exit code 1)
 """
@@ -76,6 +77,12 @@ class DataFileError(PdefmError):
     """A data file is unreadable, truncated or not of the expected shape."""
 
     exit_code = 2
+
+
+class NotWrittenError(DataFileError):
+    """A data file could not be written: no slip of the user's, but a full disk or examples that are none."""
+
+    exit_code = 1
 
 
 class RecordError(PdefmError):

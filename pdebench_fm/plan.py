@@ -23,14 +23,15 @@ from pdebench_fm.jobs import PRETRAINING, SCORE, Job, ModelSpec, Pair, Plan, Row
 from pdebench_fm.messages import show
 from pdebench_fm.plugins import Registry
 from pdebench_fm.problem import Problem
-from pdebench_fm.suite import Profile, Suite, Task
+from pdebench_fm.suite import Name, Profile, Suite, Task
 
 TRAINING_VERSION = "1"
 """Version of `pdebench_fm.training` and of how jobs are carried out: bump it where a score could change."""
 
 _SEARCH_SPACE: TypeAdapter[list[dict[str, int | float]]] = TypeAdapter(
-    Annotated[list[dict[str, int | FiniteFloat]], Field(min_length=1)]
+    Annotated[list[dict[Name, Annotated[int, Field(ge=-(2**53), le=2**53)] | FiniteFloat]], Field(min_length=1)]
 )
+"""Names and numbers that a record can hold."""
 
 
 def model_spec(registry: Registry, name: str, overrides: Mapping[str, Any] | None = None) -> ModelSpec:
@@ -102,6 +103,24 @@ def sampled_pairs(suite: Suite, profile_name: str, registry: Registry) -> dict[s
     return pairs
 
 
+def check_sets(suite: Suite, profile_name: str, registry: Registry) -> None:
+    """Look whether the files of a suite hold the examples and channels that a plan on this profile asks for.
+
+    Raises:
+        DataFileError: a file's channels are not those of its system.
+        UsageError: a file has too few examples, or a task's distribution none for a split. Files to pre-train on may be
+            missing: runs with the user's own weights need none.
+    """
+    sets = _Sets(suite, suite.profile(profile_name), registry)
+    read = {name: distribution.files for name, distribution in suite.distributions.items() if distribution.files}
+    for task in suite.tasks:
+        if task.downstream in read:
+            sets.downstream(task)
+        for name in suite.pretraining[task.pretraining]:
+            if name in read and not {PRETRAINING, "validation", "test"} - read[name].keys():
+                sets.pretraining([name])
+
+
 class _Sets:
     """The sets of one profile, each described once: thousands of jobs share the same few."""
 
@@ -118,6 +137,24 @@ class _Sets:
             self.of(source, PRETRAINING, counts.pretraining),
             self.of([task.downstream], "test", counts.test),
         )
+
+    def downstream(self, task: Task) -> dict[str, tuple[SetSpec, ...]]:
+        """What a task is fitted to, judged by and scored on."""
+        counts, one = self._profile.examples, [task.downstream]
+        return {
+            "train": self.of(one, "train", counts.pool_size),
+            "validation": self.of(one, "validation", self._profile.downstream_validation),
+            "test": self.of(one, "test", counts.test),
+        }
+
+    def pretraining(self, distributions: Sequence[str]) -> dict[str, tuple[SetSpec, ...]]:
+        """What a pre-training is fitted to, judged by and scored on."""
+        counts = self._profile.examples
+        return {
+            "train": self.of(distributions, PRETRAINING, counts.pretraining),
+            "validation": self.of(distributions, "validation", counts.validation),
+            "test": self.of(distributions, "test", counts.test),
+        }
 
     def of(self, distributions: Sequence[str], split: Split, count: int) -> tuple[SetSpec, ...]:
         """Describe ``count`` examples of each distribution."""
@@ -161,7 +198,7 @@ class _Planner:
         """Add the rows of one protocol on one task."""
         refusal = refusal or arm.refusal_of(self.model)
         if arm.starts_from == "pretrained":
-            refusal = refusal or self._refusal_of_pretraining(task)
+            refusal = refusal or self._refusal_of_pretraining(task, fits=arm.sizes[-1] > 0)
         for examples, seed in arm.cells(self.seeds):
             self.plan.rows.append(
                 Row(
@@ -186,11 +223,7 @@ class _Planner:
         refusal: str | None,
     ) -> Job:
         """Describe one downstream point and its trials, and add them to the plan unless the model refuses."""
-        sets = {
-            "train": self.sets.of([task.downstream], "train", self.profile.examples.pool_size),
-            "validation": self.sets.of([task.downstream], "validation", self.profile.downstream_validation),
-            "test": self.sets.of([task.downstream], "test", self.profile.examples.test),
-        }
+        sets = self.sets.downstream(task)
         start, parents = self._start(task, arm, sets["train"], refusal)
         own = {
             "protocol": {"name": arm.name, "version": arm.version},
@@ -275,12 +308,7 @@ class _Planner:
         if name in self.pretrained:
             return self.pretrained[name]
         distributions = self.suite.pretraining[name]
-        counts = self.profile.examples
-        sets = {
-            "train": self.sets.of(distributions, PRETRAINING, counts.pretraining),
-            "validation": self.sets.of(distributions, "validation", counts.validation),
-            "test": self.sets.of(distributions, "test", counts.test),
-        }
+        sets = self.sets.pretraining(distributions)
         own = {
             "protocol": {"name": PRETRAINING, "version": "1"},
             "start": {"from": "initialised", "problem": self._problem(sets["train"]).describe()},
@@ -291,7 +319,7 @@ class _Planner:
         budget = _budget(training.epochs, training.steps, training.batch_size, training.learning_rates)
         point = self._tuned(own, sets, budget, f"pre-training {name}", add=add)
         if add:
-            examples = counts.pretraining * len(distributions)
+            examples = self.profile.examples.pretraining * len(distributions)
             self.plan.rows.append(Row(point, "pretraining", name, "none", PRETRAINING, examples, 0, None))
             self.pretrained[name] = point
         return point
@@ -331,22 +359,33 @@ class _Planner:
         """Why the model cannot take a task itself, if it cannot."""
         return self._unsupported(self._downstream_problem(task))
 
-    def _refusal_of_pretraining(self, task: Task) -> str | None:
+    def _refusal_of_pretraining(self, task: Task, fits: bool) -> str | None:
         """Why the model cannot be pre-trained for a task, if it cannot.
 
+        Args:
+            task: what it is pre-trained for.
+            fits: whether it is fitted to the task, and not only asked for predictions.
+
         Raises:
-            UsageError: the task has channels that its pre-training lacks.
+            UsageError: the task has channels that its pre-training lacks; or, where it is fitted, lacks outputs of it.
         """
         if not self.model.learns_from_pretraining or self.plan.weights is not None:
             return None
         source = self._problem(
             self.sets.of(self.suite.pretraining[task.pretraining], PRETRAINING, self.profile.examples.pretraining)
         )
-        missing = source.missing(self._downstream_problem(task))
+        problem = self._downstream_problem(task)
+        missing = source.missing(problem)
         if missing:
             raise UsageError(
                 f"task {task.name!r}: its pre-training {task.pretraining!r} has no channel {', '.join(missing)}; "
                 "mix in a distribution that has it"
+            )
+        lacking = [name for name in source.output_names if name not in problem.output_names]
+        if fits and lacking:
+            raise UsageError(
+                f"task {task.name!r}: has no output {', '.join(lacking)}, which its pre-training "
+                f"{task.pretraining!r} has: a model is fitted to all outputs that it was made for"
             )
         return self._unsupported(source)
 

@@ -43,6 +43,10 @@ class Grid:
         if not self.length > 0:
             raise UsageError(f"the length of a grid must be positive, got {self.length}")
 
+    def __str__(self) -> str:
+        ends = "periodic" if self.periodic else "not periodic"
+        return f"{self.size} × {self.size}, length {self.length:g}, {ends}"
+
     @property
     def spacing(self) -> float:
         """Distance of neighbouring points, length/n, periodic or not: the point with index i lies at i/n."""
@@ -167,17 +171,18 @@ class Problem:
         for problem in problems:
             grids.add(problem.grid)
             homogeneous = homogeneous and problem.homogeneous
+            if outputs and outputs.keys() != set(problem.output_names):
+                raise UsageError(
+                    f"problems to be mixed must have the same outputs, got {', '.join(outputs)} and "
+                    f"{', '.join(problem.output_names)}"
+                )
             for known, channels in ((inputs, problem.inputs), (outputs, problem.outputs)):
                 for channel in channels:
                     if known.setdefault(channel.name, channel) != channel:
                         raise UsageError(
                             f"channel {channel.name!r} is a field in one problem and a constant in another"
                         )
-            if outputs.keys() != set(problem.output_names):
-                raise UsageError(
-                    f"problems to be mixed must have the same outputs, got {', '.join(outputs)} and "
-                    f"{', '.join(problem.output_names)}"
-                )
         if len(grids) != 1:
-            raise UsageError(f"problems to be mixed must share one grid, got {sorted(g.size for g in grids)}")
+            found = "; ".join(sorted(map(str, grids)))
+            raise UsageError(f"problems to be mixed must share one grid, got {found}")
         return cls(tuple(inputs.values()), tuple(outputs.values()), grids.pop(), homogeneous)

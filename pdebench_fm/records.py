@@ -388,11 +388,19 @@ def _is_half(line: bytes) -> bool:
     """Whether a line may be what a killed writer left of a record: the beginning of an object, and not all of one."""
     try:
         json.JSONDecoder().raw_decode(line.decode("ascii"))
-    except json.JSONDecodeError:
-        return line == b"{" or line.startswith(b'{"')
+    except json.JSONDecodeError as error:
+        begun = line == b"{" or line.startswith(b'{"')
+        # What stops the parser of half a line is its end, perhaps amid a text, number or word; all else is a slip.
+        return begun and (
+            error.msg.startswith("Unterminated string") or _CUT.fullmatch(error.doc, error.pos) is not None
+        )
     except (UnicodeDecodeError, RecursionError):  # never written here
         return False
     return False
+
+
+_CUT = re.compile(r"|-|\.|[eE][+-]?|t|tr|tru|f|fa|fal|fals|n|nu|nul|u[0-9a-f]{0,4}")
+"""What the parser may find of a number, a word or an escaped character that was cut."""
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

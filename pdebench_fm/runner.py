@@ -196,11 +196,16 @@ class _RecordLog:
         earlier = self._known.get(record.key)
         read_only = outcome is None or outcome.reused
         if earlier is not None and read_only and _same_scores(earlier, record):
-            record = earlier  # it says what was measured, and where; this run only read it
+            # It says what was measured, and where; this run only read it. What the suite says now is this run's.
+            record = earlier.model_copy(update={name: getattr(record, name) for name in _OF_THE_SUITE})
         if self._newest.get(record.place) != record:
             records.append(self._path, [record])
             self.changed = True
         self._by_row[number] = record
+
+
+_OF_THE_SUITE = ("shift", "under_trained")
+"""What a suite says of a point that is no part of its job: it may be corrected, and nothing is computed again."""
 
 
 def _same_scores(one: Record, other: Record) -> bool:

@@ -99,6 +99,8 @@ class Distribution(_Model):
             return data
         known = {key: value for key, value in data.items() if key in _DISTRIBUTION_KEYS}
         settings = {key: _lists(value) for key, value in data.items() if key not in known}
+        if "files" in known and known["files"] is None:  # no word of what was meant: not the same as no files
+            known["files"] = {}
         if isinstance(known.get("files"), dict):
             known["files"] = {key: _file(folder, key, value) for key, value in known["files"].items()}
         return known | {"settings": settings}

@@ -106,6 +106,16 @@ def test_an_annotation_that_cannot_be_used_is_one_line(factory: Any, line: str) 
     assert len(str(refused.value).splitlines()) == 1
 
 
+def of_names(names: frozenset[str] = frozenset()) -> None: ...
+def of_sets(names: dict[str, list[set[int]]]) -> None: ...
+
+
+@pytest.mark.parametrize(("factory", "value"), [(of_names, ["a", "b"]), (of_sets, {"a": [[1, 2]]})])
+def test_a_set_is_refused_because_it_has_no_order(factory: Any, value: object) -> None:
+    with pytest.raises(PluginError, match=r"parameter 'names': a set has another order in every process"):
+        bind(factory, {"names": value})
+
+
 def test_only_annotations_of_settings_are_looked_at() -> None:
     assert bind(reserved_decimal, {"step": 1}, reserved=("data_seed",)) == {"step": 1}
 

@@ -35,10 +35,19 @@ def test_union_keeps_the_order_of_first_appearance() -> None:
 
 def test_union_refuses_other_grids_and_other_roles() -> None:
     one = Problem((SOURCE, K11), (SOLUTION,), GRID)
-    with pytest.raises(UsageError, match="share one grid"):
+    with pytest.raises(UsageError, match="share one grid, got 16 × 16, length 1, periodic; 8 × 8, length 1, periodic"):
         Problem.union([one, one.on(Grid(16))])
+    with pytest.raises(UsageError, match="share one grid, got 8 × 8, length 1, periodic; 8 × 8, length 2, not periodi"):
+        Problem.union([one, one.on(Grid(8, 2.0, periodic=False))])
     with pytest.raises(UsageError, match="'k11' is a field in one problem"):
         Problem.union([one, Problem((SOURCE, Channel("k11")), (SOLUTION,), GRID)])
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_union_refuses_other_outputs_in_either_order(order: int) -> None:
+    one, two = (Problem((SOURCE,), outputs, GRID) for outputs in ((SOLUTION,), (SOLUTION, Channel("p"))))
+    with pytest.raises(UsageError, match="must have the same outputs"):
+        Problem.union([one, two][::order])
 
 
 def test_a_problem_survives_plain_data() -> None:

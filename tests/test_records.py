@@ -11,7 +11,7 @@ from pydantic import ValidationError
 import pdebench_fm
 from pdebench_fm.errors import RecordError
 from pdebench_fm.identity import canonical_json, job_id
-from pdebench_fm.records import Record, append, collect, json_schema, parse, read, read_lines, start_of
+from pdebench_fm.records import Record, _is_half, append, collect, json_schema, parse, read, read_lines, start_of
 from tests.support.records import make_record, make_suite, make_trial
 
 
@@ -183,6 +183,12 @@ def test_half_a_line_of_a_killed_writer_is_ignored_then_removed(tmp_path):
     assert path.read_text().splitlines() == [one.line(), two.line()]
 
 
+def test_a_line_that_is_cut_anywhere_is_half_a_line():
+    line = make_record(job={'é"m\\': [-1.5e-10, 1e20, True, False, None]}).line().encode()
+    assert all(_is_half(line[:length]) for length in range(1, len(line)))
+    assert not _is_half(line)
+
+
 @pytest.mark.parametrize("length", [1, 2, 15, 200, -1])
 def test_half_a_line_of_any_length_is_ignored_then_removed(tmp_path, length):
     path = tmp_path / "records.jsonl"
@@ -209,6 +215,9 @@ WHOLE = make_record(seed=2).line()
         ("{}", "schema: must be 1"),
         (WHOLE[:60] + "é", "not a record"),
         (" ", "not a record"),
+        (WHOLE.replace(", ", ",, ", 1), "not a record"),
+        (WHOLE.replace(": 1,", ": 1x,", 1), "not a record"),
+        (WHOLE[:-1] + ",}", "not a record"),
     ],
 )
 def test_a_wrong_last_line_without_its_ending_is_no_half_record_and_never_removed(tmp_path, line, message):

@@ -84,6 +84,27 @@ def test_the_same_run_again_does_and_writes_nothing(tmp_path: Path, registry: Re
     assert (first.folder / "records.jsonl").read_text() == text
 
 
+def test_a_corrected_label_is_written_and_what_was_measured_stays(tmp_path: Path, registry: Registry) -> None:
+    plan = plan_of(tmp_path, registry)
+    first = run_plan(plan, registry, tmp_path / "runs")
+    path = toy_suite(tmp_path)
+    text = (
+        path.read_text().replace("shift: med", "shift: large").replace("grid: 16", "grid: 16\n    under_trained: true")
+    )
+    path.write_text(text)
+    counting = Counting()
+    corrected = make_plan(load_suite(path, registry), "tiny", plan.model, registry)
+    second = run_plan(corrected, registry, tmp_path / "runs", reporter=counting)
+    assert (counting.done, second.changed) == ([], True)
+    kept = {r.place: r for r in records.read(second.folder / "records.jsonl")}
+    for before, after in zip(first.records, second.records, strict=True):
+        assert after == kept[after.place]
+        assert after.shift == before.shift.replace("med", "large")
+        assert after.under_trained
+        assert after == before.model_copy(update={"shift": after.shift, "under_trained": True})
+    assert not run_plan(corrected, registry, tmp_path / "runs").changed
+
+
 def test_a_run_that_was_stopped_continues(tmp_path: Path, registry: Registry) -> None:
     class Stops(Counting):
         def finished(self, job: Job, outcome: Outcome) -> None:

@@ -15,6 +15,7 @@ import click
 from pdebench_fm import __version__
 from pdebench_fm.cli.signals import INTERRUPTED, TERMINATED, ended_at_once
 from pdebench_fm.errors import PdefmError, Terminated, UsageError, suggestion
+from pdebench_fm.messages import named
 
 OWN_PROCESS = object()
 """What commands find in click's context where this process was started to carry them out."""
@@ -25,10 +26,10 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "show": ("catalogue:show", "Show one registered entry."),
     "plugins": ("catalogue:plugins", "Show every plugin, and why it failed where it did."),
     "validate": ("validate:validate", "Check a suite file."),
-    "check": ("check:check", "Check that somebody's model keeps the interface."),
+    "check": ("check:check", "Check that a model, metric, protocol or distribution of yours keeps the interface."),
     "data": ("data:data", "Export examples to HDF5, and look into such files."),
     "leaderboard": ("leaderboard:leaderboard", "Collect records, build the leaderboard, check it."),
-    "figures": ("figures:figures", "Draw error against the number of examples."),
+    "figures": ("figures:figures", "Draw errors against examples and parameters, data savings, seeds, test cases."),
 }
 
 
@@ -80,15 +81,21 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 1 failure, 2 bad usage, 3 some points failed, 130 Ctrl-C, 143 SIGTERM."""
     signal.signal(signal.SIGTERM, _terminate)
+    own = OWN_PROCESS if arguments is None else None
+    if own:
+        _make_writable()
     try:
-        own = OWN_PROCESS if arguments is None else None
         code: Any = cli.main(arguments, prog_name="pdefm", standalone_mode=False, obj=own)
         sys.stdout.flush()  # here, where a reader that has gone or a full disk is still told in one line
     except PdefmError as error:
         _complain(str(error))
         code = error.exit_code
-    except click.Abort:
-        code = _interrupted()
+    except click.Abort as abort:
+        if isinstance(abort.__cause__, EOFError):  # click takes the end of any file for the end of a dialogue
+            _complain(named(abort.__cause__))
+            code = 1
+        else:
+            code = _interrupted()
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)  # a help text is no line
         code = error.exit_code
@@ -117,6 +124,16 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         _forget_output()
         code = 1
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _make_writable() -> None:
+    """Standard streams that were closed lead nowhere; others show what their encoding lacks by its number."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.open(os.devnull, os.O_WRONLY), "w", closefd=False))  # noqa: SIM115
+        elif stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _complain(text: str) -> None:

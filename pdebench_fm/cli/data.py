@@ -78,7 +78,7 @@ def export(
         "versions": {"pdebench_fm": __version__},
     }
     batches = _shown(_batches(made, batch), -(-examples // batch), str(output))
-    write(output, made.examples.problem, batches, examples, metadata)
+    write(output, made.examples.problem, batches, examples, metadata, overwrite=overwrite)
     summary = look(output)
     if as_json:
         click.echo(json.dumps(_as_json(summary), indent=1))
@@ -106,7 +106,9 @@ def inspect_file(file: Path, as_json: bool) -> None:
         "outputs": ", ".join(summary.outputs),
         "constants": ", ".join(summary.constants) or "none named",
     }
-    lines |= {key: json.dumps(value, ensure_ascii=False) for key, value in summary.metadata.items() if key != "problem"}
+    for key, value in summary.metadata.items():
+        if key != "problem":  # where somebody's file has a key of ours, ours is what was seen
+            lines[f"pdefm: {key}" if key in lines else key] = json.dumps(value, ensure_ascii=False)
     for channel, (low, high) in summary.ranges.items():
         lines[f"range of {channel}"] = f"{low:.6g} … {high:.6g} ({summary.sampled} examples looked at)"
     width = max(map(len, lines))

@@ -105,7 +105,8 @@ def run(
     again. A table goes to standard output; records, table and figures are kept in DIR/<suite>/<model>/. In a suite for
     families, such as scaling, NAME may be a family: all its sizes are then run, each as a model of its own.
 
-    Exit codes: 0 all scored, 3 some points failed or diverged, 2 bad usage, 130 Ctrl-C, 143 SIGTERM.
+    Exit codes: 0 all scored (or unsupported), 3 some points failed or diverged, 1 failure, 2 bad usage, 130 Ctrl-C,
+    143 SIGTERM.
     """
     if model is None:
         from pdebench_fm.plugins import registry

@@ -20,11 +20,14 @@ def validate(suite: str, as_json: bool) -> None:
     """Check SUITE, a YAML file or the name of a shipped suite, and the data files it names."""
     from pdebench_fm.data.sources import check_files
     from pdebench_fm.messages import printable
+    from pdebench_fm.plan import check_sets
+    from pdebench_fm.plugins import registry
     from pdebench_fm.suite import load_suite
 
     loaded = load_suite(suite)
     for name in loaded.profiles:
         check_files(loaded, name)
+        check_sets(loaded, name, registry())
     if as_json:
         about = {"valid": True, "source": str(loaded.source), "suite": loaded.model_dump(mode="json")}
         click.echo(json.dumps(about, indent=1))

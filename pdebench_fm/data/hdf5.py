@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from pdebench_fm.errors import FOREIGN, DataFileError, PdefmError, UsageError
+from pdebench_fm.errors import FOREIGN, DataFileError, NotWrittenError, PdefmError, UsageError
 from pdebench_fm.files import replacing
 from pdebench_fm.interfaces.examples import Examples, Ids
 from pdebench_fm.messages import one_line, reason_of
@@ -72,22 +72,26 @@ def export(
     batches: Iterator[tuple[Fields, Fields]],
     count: int,
     metadata: Mapping[str, Any],
+    *,
+    overwrite: bool = True,
 ) -> None:
     """Write examples to a file, which appears under its name only when whole and on disk.
 
     Args:
-        path: the file; replaced if it exists.
+        path: the file.
         problem: names and order of the channels, and the grid.
         batches: inputs and outputs, ``count`` examples in all.
         metadata: plain data (JSON) that says where the examples come from.
+        overwrite: whether a file of that name is replaced, even one that appears while the examples are made.
 
     Raises:
-        DataFileError: the file cannot be written, or the batches do not hold ``count`` finite examples.
+        UsageError: there is one, and it is not to be replaced.
+        NotWrittenError: the file cannot be written, or the batches do not hold ``count`` finite examples.
     """
     import h5py
 
     try:
-        with replacing(path) as part:
+        with replacing(path, existing=overwrite) as part:
             with h5py.File(part, "w") as file:
                 _write(file, path, problem, batches, count, metadata)
                 file.flush()
@@ -95,8 +99,10 @@ def export(
                 file.attrs["complete"] = 1
             _sync(part)
         _sync(path.parent)
+    except FileExistsError:
+        raise UsageError(f"{path}: exists; give --overwrite to replace it") from None
     except (OSError, RuntimeError, ValueError) as error:  # h5py turns a full disk into any of these
-        raise DataFileError(f"{path}: cannot be written: {_reason(error)}") from error
+        raise NotWrittenError(f"{path}: cannot be written: {_reason(error)}") from error
 
 
 def _write(
@@ -120,21 +126,21 @@ def _write(
         values = {**inputs, **outputs}
         lacking = [name for name in (*names, *problem.constants) if name not in values]
         if lacking:
-            raise DataFileError(f"{path}: not written: {', '.join(map(repr, lacking))} not among {', '.join(values)}")
+            raise NotWrittenError(f"{path}: not written: {', '.join(map(repr, lacking))} not among {', '.join(values)}")
         planes = np.stack([values[name].detach().cpu().numpy() for name in names], axis=1).astype(np.float32)
         numbers = np.empty((len(planes), len(problem.constants)), dtype=np.float32)
         for i, name in enumerate(problem.constants):
             numbers[:, i] = values[name].detach().cpu().numpy()
         if not (np.isfinite(planes).all() and np.isfinite(numbers).all()):
-            raise DataFileError(f"{path}: not written: examples {done} … {done + len(planes) - 1} are not finite")
+            raise NotWrittenError(f"{path}: not written: examples {done} … {done + len(planes) - 1} are not finite")
         if done + len(planes) > count:
-            raise DataFileError(f"{path}: not written: more than the {count} examples announced")
+            raise NotWrittenError(f"{path}: not written: more than the {count} examples announced")
         fields[done : done + len(planes)] = planes
         if numbers.shape[1]:
             tensor[done : done + len(planes)] = numbers
         done += len(planes)
     if done != count:
-        raise DataFileError(f"{path}: not written: {count} examples were announced, {done} came")
+        raise NotWrittenError(f"{path}: not written: {count} examples were announced, {done} came")
 
 
 def inspect(path: Path) -> FileSummary:
@@ -270,14 +276,16 @@ class HDF5Examples(Examples):
 
 
 def content_hash(path: Path) -> str:
-    """Return the SHA-256 of a file's content, hexadecimal; remembered for as long as its size and time do not change.
+    """Return the SHA-256 of a file's content, hexadecimal; remembered for as long as nothing says that it was changed.
 
     Raises:
         DataFileError: the file cannot be read.
     """
     try:
         status = path.stat()
-        key = f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}"
+        # Archives and touch -r give two files one size and one time; the number and time of the entry still differ.
+        marks = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        key = "\0".join((str(path.resolve()), *map(str, marks)))
         cached = _cache_folder() / "hashes" / hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()
         known = _read_hash(cached)
         if known:
@@ -389,6 +397,8 @@ def _data_sets(path: Path, file: h5py.File) -> tuple[h5py.Dataset, h5py.Dataset]
         found = file.get(name)
         if not isinstance(found, h5py.Dataset):
             raise DataFileError(f"{path}: has no data set {name!r} {shape}")
+        if found.is_virtual or found.external or found.file.filename != file.filename:  # no part of what is hashed
+            raise DataFileError(f"{path}: {name!r} lies in other files; write the examples into this one")
         if found.shape is None or len(found.shape) != shape.count(",") + 1:
             raise DataFileError(f"{path}: {name!r} must have shape {shape}, got {found.shape}")
         if found.dtype.kind != "f" or found.dtype.itemsize not in (4, 8):

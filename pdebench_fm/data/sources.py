@@ -278,12 +278,13 @@ def _file_examples(
         system = make_system(name, registry, grid)
         mine = HDF5Examples(path, columns=system.read_columns).problem
     its = system.problem
-    if {*mine.inputs, *mine.outputs} != {*its.inputs, *its.outputs}:
-        raise DataFileError(
-            f"{path}: has channels {', '.join((*mine.input_names, *mine.output_names))}; "
-            f"{name} has {', '.join((*its.input_names, *its.output_names))}"
-        )
+    if set(mine.inputs) != set(its.inputs) or set(mine.outputs) != set(its.outputs):
+        raise DataFileError(f"{path}: has channels {_channels(mine)}; {name} has {_channels(its)}")
     return HDF5Examples(path, device=device, problem=its, columns=system.read_columns), system
+
+
+def _channels(problem: Problem) -> str:
+    return f"{', '.join(problem.input_names)} → {', '.join(problem.output_names)}"
 
 
 def hash_of(path: Path) -> str:

@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 
 from pdebench_fm.curves import FINE_TUNE
+from pdebench_fm.errors import RunError
 from pdebench_fm.figures.around import add_headline
 from pdebench_fm.figures.style import drawing, file_stem, save
+from pdebench_fm.messages import named
 from pdebench_fm.probes import RANKS, SAMPLES
 from pdebench_fm.records import Record
 
@@ -35,6 +38,9 @@ def draw_cases(found: Iterable[tuple[str, Record]], folder: Path) -> list[Path]:
 
     Returns:
         the files written, a PNG and a PDF for each figure; none for runs whose jobs are not there.
+
+    Raises:
+        RunError: what a run has kept is damaged.
     """
     chosen: dict[tuple[Any, ...], tuple[tuple[bool, int, int], Record, Path]] = {}
     for place, record in found:
@@ -50,8 +56,11 @@ def draw_cases(found: Iterable[tuple[str, Record]], folder: Path) -> list[Path]:
     written = []
     with drawing():
         for (suite, version, profile, task, model), (_, record, kept) in sorted(chosen.items(), key=lambda e: e[0]):
-            with np.load(kept) as arrays:
-                figure = make_cases(record, dict(arrays))
+            try:
+                with kept.open("rb") as file, np.load(file) as arrays:
+                    figure = make_cases(record, dict(arrays))
+            except (OSError, ValueError, EOFError, LookupError, BadZipFile) as error:
+                raise RunError(f"{kept}: cannot be read as test cases, delete it: {named(error)}") from error
             written += save(figure, folder, file_stem(suite, f"v{version}", profile, "cases", task, model))
     return written
 

@@ -101,7 +101,8 @@ class _Fit:
         self._batch_size = min(budget.batch_size, len(train))
         self._steps_per_epoch = -(-len(train) // self._batch_size)
         self._epochs, self._steps = _length(budget, self._steps_per_epoch)
-        dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.get_default_dtype())
+        weights = (p.dtype.to_real() for p in module.parameters() if p.is_floating_point() or p.is_complex())
+        dtype = next(weights, torch.get_default_dtype())
         self._dtype = dtype
         self._train = Feed(train, encode, outputs, dtype, self._epochs)
         self._validation = Feed(validation, encode, outputs, dtype, self._epochs)

@@ -7,7 +7,9 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import h5py
 import pytest
+import torch
 
 from pdebench_fm.cli import main
 from tests.support.command import SUITE, pdefm, write_suite
@@ -238,7 +240,44 @@ def test_data_files_on_another_grid_are_refused_before_any_work(refused: Refused
 def test_data_files_that_are_too_short_are_refused(refused: Refused, hdf5: Path) -> None:
     suite = hdf5.with_name("tiny.yaml")
     suite.write_text(suite.read_text().replace("test: 8", "test: 9"))
-    assert refused(*UNET) == f"{hdf5}: the suite asks for 9 test examples, the file has 8"
+    said = f"{hdf5}: the suite asks for 9 test examples, the file has 8"
+    assert refused(*UNET) == said
+    assert refused("validate", "tiny.yaml") == said
+
+
+def test_data_files_of_another_system_are_refused(refused: Refused, hdf5: Path) -> None:
+    suite = hdf5.with_name("tiny.yaml")
+    suite.write_text(suite.read_text().replace("{files: ", "{system: helmholtz, files: "))
+    train = hdf5.with_name("others.h5")
+    said = (
+        f"{train}: has channels source, k11, k22, k12 → solution; helmholtz has source, k11, k22, k12, omega → solution"
+    )
+    assert refused(*UNET) == said
+    assert refused("validate", "tiny.yaml") == said
+
+
+def test_data_files_that_go_the_other_way_are_not_of_the_system(refused: Refused, hdf5: Path) -> None:
+    suite = hdf5.with_name("tiny.yaml")
+    suite.write_text(suite.read_text().replace("{files: ", "{system: poisson, files: "))
+    for path in (hdf5, hdf5.with_name("others.h5")):
+        with h5py.File(path, "r+") as file:
+            del file.attrs["pdefm"]
+            file["fields"].attrs["inputs"], file["fields"].attrs["outputs"] = '["solution"]', '["source"]'
+    said = refused(*UNET)
+    assert "others.h5: has channels solution, k11, k22, k12 → source; poisson has source, k11, k22, k12 → sol" in said
+
+
+def test_files_that_name_nothing_are_no_sampled_examples(refused: Refused, tmp_path: Path) -> None:
+    write_suite(tmp_path, ("{system: poisson, eigenvalue: [5, 10]}", "{system: poisson, files: }"))
+    assert "distributions.B.files: must name a file for some of" in refused("validate", "tiny.yaml")
+
+
+def test_the_precision_of_a_gpu_is_refused_where_auto_finds_none(refused: Refused) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is here")
+    line = "precision tf32 exists on CUDA devices only, and this run is on the cpu; use float32"
+    assert refused(*UNET, "--precision", "tf32", "--workers", "1") == line
+    assert refused(*UNET, "--precision", "tf32", "--nproc", "2") == line
 
 
 @pytest.mark.parametrize("kept", [0, 100, 3000])

@@ -166,6 +166,17 @@ def test_inspect_describes_a_file(tmp_path: Path) -> None:
     assert (about["examples"], about["complete"], about["ranges"]["source"]) == (10, True, [1.0, 10.0])
 
 
+def test_a_file_cannot_speak_for_what_was_seen(tmp_path: Path) -> None:
+    export(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        file.attrs["pdefm"] = json.dumps({"complete": "surely", "examples": 1000})
+        file.attrs["complete"] = 0
+    said = CliRunner().invoke(data, ["inspect", str(tmp_path / "a.h5")]).stdout
+    lines = {line.split("  ")[0]: line.split("  ", 1)[1].strip() for line in said.splitlines()}
+    assert (lines["complete"], lines["examples"]) == ("no", "10, 8 × 8, float32")
+    assert (lines["pdefm: complete"], lines["pdefm: examples"]) == ('"surely"', "1000")
+
+
 def test_inspect_refuses_what_is_no_such_file(tmp_path: Path) -> None:
     result = CliRunner().invoke(data, ["inspect", str(SHIPPED)])
     assert isinstance(result.exception, DataFileError)

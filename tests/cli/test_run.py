@@ -243,6 +243,27 @@ def test_a_reader_that_has_gone_is_no_traceback(arguments: tuple[str, ...], tmp_
     assert (ended.returncode, ended.stderr) == (1, "")
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+def test_a_stream_that_is_closed_leads_nowhere(tmp_path: Path, closed: str) -> None:
+    program, *rest = PDEFM
+    ended = subprocess.run(
+        ["sh", "-c", f'"$0" "$@" {closed}', program, *rest, "list", "models"],
+        capture_output=True, text=True, env=environment(), cwd=tmp_path,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ("fno-64k" in ended.stdout) == (closed == "2>&-")
+
+
+def test_text_that_a_stream_cannot_show_is_shown_by_its_number(tmp_path: Path) -> None:
+    suite = write_suite(tmp_path).rename(tmp_path / "ψ.yaml")
+    ended = subprocess.run(
+        [*PDEFM, "validate", suite],
+        capture_output=True, text=True, env=environment(PYTHONIOENCODING="iso-8859-1"), cwd=tmp_path,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "\\u03c8.yaml: valid\n" in ended.stdout
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_an_output_that_is_full_is_one_line(tmp_path: Path) -> None:
     with open("/dev/full", "w") as full:

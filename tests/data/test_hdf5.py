@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import torch
 
 from pdebench_fm.data import hdf5
 from pdebench_fm.data.hdf5 import HDF5Examples, content_hash, export, inspect
-from pdebench_fm.errors import DataFileError
+from pdebench_fm.errors import DataFileError, NotWrittenError, UsageError
 from pdebench_fm.problem import Channel, Fields, Grid, Problem
 
 ROOT = Path(__file__).parents[2]
@@ -136,6 +137,20 @@ def test_a_system_that_fails_on_the_columns_of_a_file_is_one_line(tmp_path: Path
         HDF5Examples(path, columns=lambda numbers: {"k11": numbers[:, 1]})
 
 
+def test_the_file_of_the_page_is_read_as_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    (program,) = (text for text in re.findall(r"^```python\n(.*?)^```", page, re.M | re.S) if "create_dataset" in text)
+    monkeypatch.chdir(tmp_path)
+    exec(program, {})
+    examples = HDF5Examples(tmp_path / "a.h5")
+    assert len(examples) == 64
+    assert examples.problem == Problem(
+        (Channel("permeability"), Channel("depth", "constant")),
+        (Channel("pressure"),),
+        Grid(32, length=1.0, periodic=False),
+    )
+
+
 def test_names_are_enough_where_pdefm_says_nothing(path: Path) -> None:
     with h5py.File(path, "r+") as file:
         del file.attrs["pdefm"]
@@ -218,6 +233,32 @@ def test_a_file_whose_parts_do_not_fit_is_refused(path: Path, spoil: Any, messag
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.parametrize("name", ["fields", "tensor"])
+@pytest.mark.parametrize("kind", ["virtual", "external link", "external storage"])
+def test_a_file_whose_data_lie_in_others_is_refused(path: Path, name: str, kind: str) -> None:
+    """Its hash would say nothing of them."""
+    joined = path.with_name("joined.h5")
+    with h5py.File(path) as file, h5py.File(joined, "w") as other:
+        for kept in {"fields", "tensor"} - {name}:
+            file.copy(kept, other)
+        data = file[name]
+        if kind == "virtual":
+            layout = h5py.VirtualLayout(data.shape, data.dtype)
+            layout[:] = h5py.VirtualSource(path.name, name, data.shape)
+            other.create_virtual_dataset(name, layout)
+        elif kind == "external link":
+            other[name] = h5py.ExternalLink(path.name, name)
+        else:
+            raw = path.with_name("raw")
+            raw.write_bytes(data[...].tobytes())
+            other.create_dataset(name, data.shape, data.dtype, external=[(str(raw), 0, h5py.h5f.UNLIMITED)])
+        if kind != "external link":
+            other[name].attrs.update(data.attrs)
+        other.attrs.update(file.attrs)
+    with pytest.raises(DataFileError, match=f"joined.h5: '{name}' lies in other files"):
+        HDF5Examples(joined)
+
+
 def test_missing_foreign_and_truncated_files_are_refused(path: Path, tmp_path: Path) -> None:
     for function in (HDF5Examples, inspect):
         with pytest.raises(DataFileError, match=r"b\.h5: no such file$"):
@@ -273,13 +314,34 @@ def test_whatever_interrupts_an_export_leaves_the_old_file(path: Path) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == ["a.h5"]
 
 
+def test_a_file_that_appears_meanwhile_is_kept(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = path.with_name("b.h5")
+
+    def slowly() -> Iterator[tuple[Fields, Fields]]:
+        yield from batches()
+        output.write_text("another export's")
+
+    for linkable in (True, False):
+        if not linkable:
+            monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(PermissionError()))
+        with pytest.raises(UsageError, match=r"b\.h5: exists; give --overwrite to replace it"):
+            export(output, PROBLEM, slowly(), N, {}, overwrite=False)
+        assert output.read_text() == "another export's"
+        output.unlink()
+        export(output, PROBLEM, batches(), N, {}, overwrite=False)
+        assert len(HDF5Examples(output)) == N
+        output.unlink()
+    assert [entry.name for entry in path.parent.iterdir()] == ["a.h5"]
+
+
 def test_a_full_disk_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(h5py.Dataset, "__setitem__", full)
-    with pytest.raises(DataFileError, match=r"a\.h5: cannot be written: No space left on device$"):
+    with pytest.raises(NotWrittenError, match=r"a\.h5: cannot be written: No space left on device$") as caught:
         export(tmp_path / "a.h5", PROBLEM, batches(), N, {})
+    assert caught.value.exit_code == 1
     assert list(tmp_path.iterdir()) == []
 
 
@@ -370,6 +432,16 @@ def test_a_content_hash_is_remembered_until_the_file_changes(
     with path.open("ab") as file:
         file.write(b"x")
     assert content_hash(path) == hashlib.sha256(path.read_bytes()).hexdigest() != expected
+
+
+def test_another_file_of_the_same_size_and_time_has_its_own_hash(path: Path) -> None:
+    before, status = content_hash(path), path.stat()
+    other = path.with_name("other.h5")
+    other.write_bytes(path.read_bytes()[:-1] + b"x")
+    os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
+    os.replace(other, path)
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+    assert content_hash(path) != before
 
 
 def test_a_cache_that_cannot_be_written_does_not_matter(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pdebench_fm.errors import RunError
 from pdebench_fm.figures.cases import draw_cases, make_cases
 from pdebench_fm.probes import SAMPLES
 from pdebench_fm.records import Record
@@ -77,6 +79,15 @@ def test_one_figure_a_task_and_model_from_its_largest_fine_tuning(
     ]
     assert sorted(path.suffix for path in written) == [".pdf", ".pdf", ".png", ".png"]
     assert all(path.stat().st_size > 1000 for path in written)
+
+
+@pytest.mark.parametrize("left", [0, 100, 3000])
+def test_damaged_test_cases_are_named(tmp_path: Path, left: int) -> None:
+    (found,) = run(tmp_path, make_record(examples=16))
+    kept = tmp_path / "jobs" / found[1].job_id / SAMPLES
+    kept.write_bytes(kept.read_bytes()[:left])
+    with pytest.raises(RunError, match=rf"^{re.escape(str(kept))}: cannot be read as test cases, delete it: "):
+        draw_cases([found], tmp_path / "figures")
 
 
 def test_records_without_their_jobs_have_no_such_figure(tmp_path: Path) -> None:
