@@ -28,7 +28,7 @@ from pdebench_fm.messages import named, printable, reason_of
 from pdebench_fm.plan import make_plan, model_spec
 from pdebench_fm.plugins import Registry, registry
 from pdebench_fm.records import Cell
-from pdebench_fm.runner import Reporter, RunResult, run_plan
+from pdebench_fm.runner import Reporter, RunResult, pending, run_plan
 from pdebench_fm.suite import Suite, load_suite
 from pdebench_fm.training.precision import PRECISIONS
 from pdebench_fm.work import Outcome, Perform
@@ -179,9 +179,10 @@ def execute(
         group: processes that fit every trial together, see `together`; there are then no workers.
 
     Raises:
-        UsageError: the precision does not exist on the device; nothing has been written.
+        UsageError: there is something to fit, and the precision does not exist on the device; nothing has been written.
     """
-    _check_precision(prepared.plan.precision, prepared.device)
+    if prepared.plan.precision == "tf32" and any(pending(prepared.plan, prepared.registry, prepared.output)):
+        _check_precision(prepared.plan.precision, prepared.device)
     from pdebench_fm.figures import draw
     from pdebench_fm.group import device_of
     from pdebench_fm.shift import RealisedShift
@@ -225,7 +226,8 @@ def together(prepared: Prepared, processes: int) -> Iterator[Group | None]:
     """
     from pdebench_fm.group import device_of, gathered, launched, launched_by_torchrun
 
-    _check_precision(prepared.plan.precision, prepared.device)
+    if processes > 1 or launched_by_torchrun():
+        _check_precision(prepared.plan.precision, prepared.device)
     follow = Perform(prepared.plan, prepared.registry, prepared.output, prepared.device).follow
     if launched_by_torchrun():
         with launched(prepared.device) as group:

@@ -7,6 +7,7 @@ can change a score and nothing that cannot; suites that ask for the same job sha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Annotated, Any
@@ -23,15 +24,14 @@ from pdebench_fm.jobs import PRETRAINING, SCORE, Job, ModelSpec, Pair, Plan, Row
 from pdebench_fm.messages import show
 from pdebench_fm.plugins import Registry
 from pdebench_fm.problem import Problem
-from pdebench_fm.suite import Name, Profile, Suite, Task
+from pdebench_fm.suite import Profile, Suite, Task
 
 TRAINING_VERSION = "1"
 """Version of `pdebench_fm.training` and of how jobs are carried out: bump it where a score could change."""
 
 _SEARCH_SPACE: TypeAdapter[list[dict[str, int | float]]] = TypeAdapter(
-    Annotated[list[dict[Name, Annotated[int, Field(ge=-(2**53), le=2**53)] | FiniteFloat]], Field(min_length=1)]
+    Annotated[list[dict[str, int | FiniteFloat]], Field(min_length=1)]
 )
-"""Names and numbers that a record can hold."""
 
 
 def model_spec(registry: Registry, name: str, overrides: Mapping[str, Any] | None = None) -> ModelSpec:
@@ -112,12 +112,14 @@ def check_sets(suite: Suite, profile_name: str, registry: Registry) -> None:
             missing: runs with the user's own weights need none.
     """
     sets = _Sets(suite, suite.profile(profile_name), registry)
+    arms = _arms(suite, suite.profile(profile_name), registry)
+    transfers = any(arm.starts_from == "pretrained" for arm in arms)
     read = {name: distribution.files for name, distribution in suite.distributions.items() if distribution.files}
     for task in suite.tasks:
         if task.downstream in read:
             sets.downstream(task)
         for name in suite.pretraining[task.pretraining]:
-            if name in read and not {PRETRAINING, "validation", "test"} - read[name].keys():
+            if name in read and transfers and not {PRETRAINING, "validation", "test"} - read[name].keys():
                 sets.pretraining([name])
 
 
@@ -350,6 +352,16 @@ class _Planner:
             raise PluginError(
                 f"{who} must return at least one mapping, of names to finite numbers, got {show(found)}"
             ) from None
+        for name, value in (item for tried in space for item in tried.items()):
+            if not (
+                0 < len(name) <= 200
+                and name.isprintable()
+                and abs(value) <= (2**53 if isinstance(value, int) else math.inf)
+            ):
+                raise PluginError(
+                    f"{who}: a record holds printable names of 1 to 200 characters and whole numbers up to 2**53, got "
+                    f"{show(name)}: {show(value)}"
+                )
         wrong = [tried["learning_rate"] for tried in space if not tried.get("learning_rate", 1) > 0]
         if wrong:
             raise PluginError(f"{who}: a learning_rate must be above 0, got {wrong[0]}")
@@ -367,7 +379,7 @@ class _Planner:
             fits: whether it is fitted to the task, and not only asked for predictions.
 
         Raises:
-            UsageError: the task has channels that its pre-training lacks; or, where it is fitted, lacks outputs of it.
+            UsageError: the task has channels that its pre-training lacks.
         """
         if not self.model.learns_from_pretraining or self.plan.weights is not None:
             return None
@@ -383,9 +395,9 @@ class _Planner:
             )
         lacking = [name for name in source.output_names if name not in problem.output_names]
         if fits and lacking:
-            raise UsageError(
-                f"task {task.name!r}: has no output {', '.join(lacking)}, which its pre-training "
-                f"{task.pretraining!r} has: a model is fitted to all outputs that it was made for"
+            return (
+                f"the task has no output {', '.join(lacking)}, which the pre-training {task.pretraining!r} has, and a "
+                "model is fitted to all outputs that it was made for"
             )
         return self._unsupported(source)
 

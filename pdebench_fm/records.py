@@ -386,6 +386,7 @@ def _mend_end(descriptor: int, path: Path) -> None:
 
 def _is_half(line: bytes) -> bool:
     """Whether a line may be what a killed writer left of a record: the beginning of an object, and not all of one."""
+    line = line.rstrip(b"\0")  # what some file systems leave of a write that a power cut met
     try:
         json.JSONDecoder().raw_decode(line.decode("ascii"))
     except json.JSONDecodeError as error:

@@ -186,6 +186,7 @@ def test_half_a_line_of_a_killed_writer_is_ignored_then_removed(tmp_path):
 def test_a_line_that_is_cut_anywhere_is_half_a_line():
     line = make_record(job={'é"m\\': [-1.5e-10, 1e20, True, False, None]}).line().encode()
     assert all(_is_half(line[:length]) for length in range(1, len(line)))
+    assert _is_half(line[:100] + b"\0" * 50)
     assert not _is_half(line)
 
 

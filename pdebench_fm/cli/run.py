@@ -116,14 +116,14 @@ def run(
         raise UsageError(
             f"--nproc {nproc} and --workers {workers}: a job has several processes, or several jobs have one"
         )
-    from pdebench_fm.group import launched_by_torchrun
-
-    if launched_by_torchrun() and (nproc > 1 or (workers or 1) > 1):
-        raise UsageError("torchrun has started the processes that fit each trial: leave out --nproc and --workers")
     # A table that was shown before may leave nothing to do, and in somebody else's process there may be anything.
     ours = click.get_current_context().obj is OWN_PROCESS
     shown_before = os.path.exists(output / Path(suite).stem / model / "table.md")
     with ended_at_once(ours):
+        from pdebench_fm.group import launched_by_torchrun
+
+        if launched_by_torchrun() and (nproc > 1 or (workers or 1) > 1):
+            raise UsageError("torchrun has started the processes that fit each trial: leave out --nproc and --workers")
         if ours and not (shown_before or dry_run or nproc > 1 or launched_by_torchrun()):
             _load_workers(device, workers)
         from pdebench_fm.api import prepare_all
@@ -165,6 +165,7 @@ def _load_workers(device: str, asked: int | None) -> None:
 
 def _load_for_later() -> None:
     """Import what the run itself needs here, while a signal still ends the process at once."""
+    from pdebench_fm import shift, tables  # noqa: F401
     from pdebench_fm.cli import progress  # noqa: F401
     from pdebench_fm.execution import is_loading
     from pdebench_fm.figures import load_matplotlib

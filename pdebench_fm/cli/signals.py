@@ -40,5 +40,7 @@ def ended_at_once(own_process: bool) -> Iterator[None]:
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:
     text, code = _ENDS[number]
-    os.write(2, f"pdefm: {text}\n".encode())  # no buffer, which the signal may have found half written
-    os._exit(code)
+    try:
+        os.write(2, f"pdefm: {text}\n".encode())  # no buffer, which the signal may have found half written
+    finally:  # the reader may have gone before
+        os._exit(code)

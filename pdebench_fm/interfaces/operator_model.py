@@ -176,6 +176,9 @@ class OperatorModel(ABC):
     ) -> FitReport:
         """Fit from where the model stands. ``validation`` may choose among epochs; it holds no test example.
 
+        Examples have every output that the model was initialised for. Of its inputs they may lack some, where it was
+        initialised for a mixture and is fitted to one of its parts.
+
         Where a fit was killed, the next call with the same workspace should continue it.
         """
 

@@ -89,9 +89,9 @@ def expect(holds: bool, text: str) -> None:
         raise ConformanceError(text)
 
 
-def expect_close(first: Fields, second: Fields, text: str) -> None:
-    """Fail with ``text`` where fields differ by more than 2e-4 of their largest value."""
+def expect_close(first: Fields, second: Fields, text: str, tolerance: float = _TOLERANCE) -> None:
+    """Fail with ``text`` where fields differ by more than a tolerance, 2e-4 by default, of their largest value."""
     for name, value in first.items():
         scale = max(float(value.detach().abs().max()), 1e-12)
         gap = float((value - second[name]).detach().abs().max()) / scale
-        expect(gap <= _TOLERANCE, f"{text}: {name} differs by {gap:.1e} of its largest value")
+        expect(gap <= tolerance, f"{text}: {name} differs by {gap:.1e} of its largest value")

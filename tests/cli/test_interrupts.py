@@ -124,6 +124,25 @@ def test_a_signal_while_modules_are_imported_is_not_lost(tmp_path: Path, name: s
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_signal_ends_the_run_where_nobody_hears_of_it(tmp_path: Path) -> None:
+    """As in ``pdefm run … 2>&1 | tee log``, whose reader Ctrl-C ends first."""
+    (tmp_path / "slow.py").write_text(SENDS.format("signal.SIGINT"))
+    reader, writer = os.pipe()
+    os.close(reader)
+    program = [sys.executable, "-c", "from slow import *"]
+    with os.fdopen(writer, "w") as broken:
+        ended = subprocess.run(program, stderr=broken, cwd=tmp_path, env=environment(), timeout=60, check=False)
+    assert ended.returncode == 130
+
+
+SENDS = """
+import os, signal
+from pdebench_fm.cli.signals import ended_at_once
+with ended_at_once(True):
+    os.kill(os.getpid(), {})
+"""
+
+
 def copies(session: int) -> list[int]:
     """Processes of a session that the fork server has started."""
     servers = {pid: parent for pid, parent in parents(session).items() if "forkserver" in command_line(pid)}
