@@ -37,6 +37,8 @@ from tests.support.command import (
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
 
 FOREVER = 10**6
+AS_USERS_HEAR = "error,ignore::ResourceWarning"
+"""A signal may find a file or socket open that the interpreter then closes; unless asked for, nobody is told."""
 LONG = 1200  # steps: longer than the 3 s between two writes of the resume state
 
 
@@ -54,7 +56,7 @@ def begin(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     runs: list[subprocess.Popen[str]] = []
 
     def run(*arguments: object) -> subprocess.Popen[str]:
-        runs.append(start("run", "tiny.yaml", *UNET, *arguments, folder=tmp_path))
+        runs.append(start("run", "tiny.yaml", *UNET, *arguments, folder=tmp_path, PYTHONWARNINGS=AS_USERS_HEAR))
         return runs[-1]
 
     yield run

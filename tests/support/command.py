@@ -80,12 +80,12 @@ def pdefm(*arguments: object, folder: Path, **more: str) -> subprocess.Completed
     )
 
 
-def start(*arguments: object, folder: Path) -> subprocess.Popen[str]:
+def start(*arguments: object, folder: Path, **more: str) -> subprocess.Popen[str]:
     """Start a command in a session of its own, on two cores at most, as in CI: two workers then have a thread each."""
     return subprocess.Popen(
         [*PDEFM, *map(str, arguments)],
         cwd=folder,
-        env=environment(),
+        env=environment(**more),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
