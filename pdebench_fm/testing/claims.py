@@ -13,7 +13,8 @@ from pdebench_fm.problem import Fields
 
 Check = Callable[[], None]
 Subject = TypeVar("Subject")
-_TOLERANCE = 2e-4
+TOLERANCE = 2e-4
+"""Share of their largest value by which fields that should be the same may differ."""
 
 
 class ConformanceError(PdefmError, AssertionError):
@@ -89,7 +90,7 @@ def expect(holds: bool, text: str) -> None:
         raise ConformanceError(text)
 
 
-def expect_close(first: Fields, second: Fields, text: str, tolerance: float = _TOLERANCE) -> None:
+def expect_close(first: Fields, second: Fields, text: str, tolerance: float = TOLERANCE) -> None:
     """Fail with ``text`` where fields differ by more than a tolerance, 2e-4 by default, of their largest value."""
     for name, value in first.items():
         scale = max(float(value.detach().abs().max()), 1e-12)

@@ -229,31 +229,32 @@ def hdf5(tmp_path: Path) -> Path:
     return tmp_path / "b.h5"
 
 
-def test_data_files_on_another_grid_are_refused_before_any_work(refused: Refused, hdf5: Path) -> None:
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        pytest.param(
+            "grid: 16",
+            "grid: 32",
+            "others.h5: must have the grid of profile 'tiny', 32 × 32, got 16 × 16",
+            id="on another grid",
+        ),
+        pytest.param("test: 8", "test: 9", "b.h5: the suite asks for 9 test examples, the file has 8", id="too short"),
+        pytest.param(
+            "{files: ",
+            "{system: helmholtz, files: ",
+            "others.h5: has channels source, k11, k22, k12 → solution; "
+            "helmholtz has source, k11, k22, k12, omega → solution",
+            id="of another system",
+        ),
+    ],
+)
+def test_data_files_that_do_not_fit_are_refused_before_any_work(
+    refused: Refused, hdf5: Path, old: str, new: str, said: str
+) -> None:
     suite = hdf5.with_name("tiny.yaml")
-    suite.write_text(suite.read_text().replace("grid: 16", "grid: 32"))
-    said = f"{hdf5.with_name('others.h5')}: must have the grid of profile 'tiny', 32 × 32, got 16 × 16"
-    assert refused(*UNET) == said
-    assert refused("validate", "tiny.yaml") == said
-
-
-def test_data_files_that_are_too_short_are_refused(refused: Refused, hdf5: Path) -> None:
-    suite = hdf5.with_name("tiny.yaml")
-    suite.write_text(suite.read_text().replace("test: 8", "test: 9"))
-    said = f"{hdf5}: the suite asks for 9 test examples, the file has 8"
-    assert refused(*UNET) == said
-    assert refused("validate", "tiny.yaml") == said
-
-
-def test_data_files_of_another_system_are_refused(refused: Refused, hdf5: Path) -> None:
-    suite = hdf5.with_name("tiny.yaml")
-    suite.write_text(suite.read_text().replace("{files: ", "{system: helmholtz, files: "))
-    train = hdf5.with_name("others.h5")
-    said = (
-        f"{train}: has channels source, k11, k22, k12 → solution; helmholtz has source, k11, k22, k12, omega → solution"
-    )
-    assert refused(*UNET) == said
-    assert refused("validate", "tiny.yaml") == said
+    suite.write_text(suite.read_text().replace(old, new))
+    for command in (UNET, ("validate", "tiny.yaml")):
+        assert refused(*command) == f"{hdf5.parent}/{said}"
 
 
 def test_data_files_that_go_the_other_way_are_not_of_the_system(refused: Refused, hdf5: Path) -> None:
