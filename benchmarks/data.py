@@ -32,9 +32,9 @@ from pdefm_spectral.helmholtz import Helmholtz, HelmholtzSampler
 from pdefm_spectral.poisson import Poisson, PoissonSampler
 from report import ratio, save
 
+from pdebench_fm._util.memory import keep_freed_memory
 from pdebench_fm.data.sampled import SampledExamples
 from pdebench_fm.interfaces import Parameters, PDESystem, Sampler
-from pdebench_fm.memory import keep_freed_memory
 from pdebench_fm.problem import Fields, Grid
 
 CHUNK = 16

@@ -50,7 +50,7 @@ def peak() -> int:
 
 def worker(size: str, kind: str, n: int, batch: int) -> dict[str, Any]:
     """Train two steps of ``batch`` examples."""
-    from pdebench_fm.memory import keep_freed_memory
+    from pdebench_fm._util.memory import keep_freed_memory
 
     keep_freed_memory()
     import torch
@@ -101,7 +101,7 @@ def worker(size: str, kind: str, n: int, batch: int) -> dict[str, Any]:
 
 def step(size: str, n: int, examples: int) -> dict[str, Any]:
     """Fit one step over ``examples`` with the model's own ``fit``, validate on 8, and predict them."""
-    from pdebench_fm.memory import keep_freed_memory
+    from pdebench_fm._util.memory import keep_freed_memory
 
     keep_freed_memory()
     import torch

@@ -36,7 +36,7 @@ from report import ratio, save
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pdebench_fm.memory import keep_freed_memory
+from pdebench_fm._util.memory import keep_freed_memory
 
 SIZES = {"64k": (16, 4, 8), "1m": (16, 16, 8), "16m": (32, 32, 8)}
 """Width, modes, batch."""

@@ -53,8 +53,8 @@ from pdefm_unet.model import UNet
 from report import RESULTS, environment
 from torch import Tensor, nn
 
+from pdebench_fm._util.files import replacing
 from pdebench_fm.data.sampled import SampledExamples
-from pdebench_fm.files import replacing
 from pdebench_fm.interfaces import Budget, FitContext, FitReport, OperatorModel, Trial
 from pdebench_fm.problem import Grid
 

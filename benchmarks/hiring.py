@@ -51,7 +51,7 @@ def our_step(job: Job, report: Callable[..., None]) -> None:
 
 
 def hire(way: str) -> None:
-    from pdebench_fm.execution import ProcessExecutor, begin_loading
+    from pdebench_fm.run.executors import ProcessExecutor, begin_loading
 
     if way == "copies":
         begin_loading()

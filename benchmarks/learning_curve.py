@@ -37,8 +37,8 @@ from report import save
 
 if TYPE_CHECKING:
     from pdebench_fm.interfaces import Progress
-    from pdebench_fm.jobs import Job
-    from pdebench_fm.work import Outcome
+    from pdebench_fm.plan.job import Job
+    from pdebench_fm.run.worker import Outcome
 
 BATCH = 128
 """The paper's."""
@@ -90,8 +90,8 @@ def _write_suite(settings: dict[str, Any], path: Path, sizes: list[int]) -> Path
 
 def write_files(settings: dict[str, Any], suite: Path, folder: Path) -> dict[str, Any]:
     """Write the plain side's examples; return how long they took, and the period of the pool."""
-    from pdebench_fm.api import open_distribution
     from pdebench_fm.data.hdf5 import export
+    from pdebench_fm.plan.sets import open_distribution
 
     wanted = {
         "pretraining": (SOURCE, "pretraining", settings["pretraining"]),
@@ -144,7 +144,7 @@ def _stage(kind: str, protocol: str) -> str:
 
 def run_ours(suite: Path, spawned: float, seeds: int = 1) -> dict[str, Any]:
     """Do what ``pdefm run`` does; what the suite shares with a run that lies beside it is taken from there."""
-    from pdebench_fm.execution import begin_loading, cpu_count
+    from pdebench_fm.run.executors import begin_loading, cpu_count
 
     workers = cpu_count()
     begin_loading()  # before this process imports torch
@@ -184,7 +184,7 @@ def run_plain(settings: dict[str, Any], folder: Path, spawned: float) -> dict[st
 
     from pdebench_fm.data.combine import Subset
     from pdebench_fm.data.hdf5 import HDF5Examples
-    from pdebench_fm.data.sources import few_shot_ids
+    from pdebench_fm.data.open import few_shot_ids
     from pdebench_fm.training import InputNormalisation
 
     torch.set_num_threads(settings["threads"])

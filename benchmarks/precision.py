@@ -21,13 +21,13 @@ import torch
 from pdefm_fno.model import FNO
 from report import save
 
-from pdebench_fm.api import open_distribution
+from pdebench_fm._util.memory import keep_freed_memory
 from pdebench_fm.data.combine import kept
-from pdebench_fm.data.sources import OpenSet
-from pdebench_fm.evaluation import per_sample
+from pdebench_fm.data.open import OpenSet
 from pdebench_fm.interfaces import Budget, Examples, FitContext, Trial
-from pdebench_fm.memory import keep_freed_memory
-from pdebench_fm.plugins import registry
+from pdebench_fm.plan.sets import open_distribution
+from pdebench_fm.registry import registry
+from pdebench_fm.scoring.point import per_sample
 from pdebench_fm.training.precision import PRECISIONS
 
 DISTRIBUTION = "ood_sys1:SYS-1(1,5)"

@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="write the raw figures to benchmarks/results/")
     options = parser.parse_args()
 
-    from pdebench_fm.memory import keep_freed_memory
+    from pdebench_fm._util.memory import keep_freed_memory
 
     keep_freed_memory()
     import torch

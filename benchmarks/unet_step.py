@@ -24,7 +24,7 @@ from report import ratio, save
 from torch import Tensor
 from torch.nn import functional
 
-from pdebench_fm.memory import keep_freed_memory
+from pdebench_fm._util.memory import keep_freed_memory
 
 CASES = ((64, 16), (64, 8), (32, 16), (128, 8))
 """Points a side and batch; the first is that of profile lite."""

@@ -26,11 +26,11 @@ from report import save
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from pdebench_fm.api import open_distribution
+from pdebench_fm._util.memory import keep_freed_memory
 from pdebench_fm.data.combine import Subset, kept
-from pdebench_fm.data.sources import few_shot_ids
+from pdebench_fm.data.open import few_shot_ids
 from pdebench_fm.interfaces import Budget, Examples, FitContext, Trial
-from pdebench_fm.memory import keep_freed_memory
+from pdebench_fm.plan.sets import open_distribution
 from pdebench_fm.problem import Fields
 from pdebench_fm.training import InputNormalisation, fit_network
 

@@ -20,7 +20,7 @@ SECONDS = 2.0
 
 def steps_a_second(arguments: argparse.Namespace, threads: int, keep: bool) -> float:
     """Train on noise for a while in a fresh process."""
-    from pdebench_fm.memory import keep_freed_memory
+    from pdebench_fm._util.memory import keep_freed_memory
 
     if keep:
         keep_freed_memory()

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,24 +11,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pdebench_fm.arguments import plain
-from pdebench_fm.data.sources import OpenSet, SetCache, check_files, hash_of, open_set, problem_of, specify
+from pdebench_fm._util.files import replacing
+from pdebench_fm._util.text import named, reason_of
+from pdebench_fm.data.open import SetCache, hash_of, problem_of
 from pdebench_fm.errors import FOREIGN, DataFileError, PdefmError, UnknownNameError, UnsupportedError, UsageError
-from pdebench_fm.execution import InProcessExecutor, ProcessExecutor, threads_of
-from pdebench_fm.files import replacing
-from pdebench_fm.foreign import asked
-from pdebench_fm.group import Group
 from pdebench_fm.hookspecs import ModelEntry
 from pdebench_fm.interfaces import Examples, Executor, OperatorModel, Split
-from pdebench_fm.jobs import Job, ModelSpec, Plan, Weights
-from pdebench_fm.messages import named, printable, reason_of
-from pdebench_fm.plan import make_plan, model_spec
-from pdebench_fm.plugins import Registry, registry
-from pdebench_fm.records import Cell
-from pdebench_fm.runner import Reporter, RunResult, pending, run_plan
-from pdebench_fm.suite import Suite, load_suite
+from pdebench_fm.plan.job import Job, Plan
+from pdebench_fm.plan.model import ModelSpec, Weights, entry_of, model_spec
+from pdebench_fm.plan.planner import make_plan
+from pdebench_fm.plan.sets import check_files, open_distribution, specify
+from pdebench_fm.records.record import Cell
+from pdebench_fm.registry import Registry, registry
+from pdebench_fm.registry.arguments import plain
+from pdebench_fm.registry.calling import asked
+from pdebench_fm.run.distributed import Group
+from pdebench_fm.run.executors import InProcessExecutor, ProcessExecutor, threads_of
+from pdebench_fm.run.runner import Reporter, RunResult, pending, run_plan
+from pdebench_fm.run.worker import Outcome, Perform
+from pdebench_fm.suite.reading import load_suite
+from pdebench_fm.suite.schema import Suite
 from pdebench_fm.training.precision import PRECISIONS
-from pdebench_fm.work import Outcome, Perform
 
 
 @dataclass(frozen=True)
@@ -184,8 +184,8 @@ def execute(
     if prepared.plan.precision == "tf32" and any(pending(prepared.plan, prepared.registry, prepared.output)):
         _check_precision(prepared.plan.precision, prepared.device)
     from pdebench_fm.figures import draw
-    from pdebench_fm.group import device_of
-    from pdebench_fm.shift import RealisedShift
+    from pdebench_fm.run.distributed import device_of
+    from pdebench_fm.scoring.shift import RealisedShift
     from pdebench_fm.tables import build_table, to_markdown
 
     executor: Executor[Job, Outcome] = InProcessExecutor()
@@ -224,7 +224,7 @@ def together(prepared: Prepared, processes: int) -> Iterator[Group | None]:
         the group, whose leader calls `execute` with it; None where this process works alone. Processes that torchrun
         started and that do not lead have done all their work when they get the group.
     """
-    from pdebench_fm.group import device_of, gathered, launched, launched_by_torchrun
+    from pdebench_fm.run.distributed import device_of, gathered, launched, launched_by_torchrun
 
     if processes > 1 or launched_by_torchrun():
         _check_precision(prepared.plan.precision, prepared.device)
@@ -318,58 +318,9 @@ def load_examples(
     return open_distribution(distribution, split=split, count=count, grid=grid, device=device).examples
 
 
-def open_distribution(distribution: str, *, split: Split, count: int, grid: int, device: str) -> OpenSet:
-    """Like `load_examples`, with the PDE behind the examples."""
-    found = registry()
-    suite, name = find_distribution(distribution)
-    return open_set(specify(suite.distributions[name], found, split, count, grid, suite.data_seed), found, device)
-
-
-def find_distribution(reference: str) -> tuple[Suite, str]:
-    """Split ``SUITE:NAME`` at the last colon that gives a suite with such a distribution; both parts may hold colons.
-
-    Raises:
-        UsageError: there is no colon.
-        SuiteError: the suite is invalid.
-        UnknownNameError: no such suite, or the suite has no distribution of that name.
-    """
-    colons = [i for i, character in enumerate(reference) if character == ":"]
-    first: Exception | None = None
-    for i in reversed(colons):
-        source, name = reference[:i], reference[i + 1 :]
-        try:
-            suite = load_suite(source)
-            if name not in suite.distributions:
-                raise UnknownNameError("distribution", printable(name), suite.distributions)
-            return suite, name
-        except UsageError as error:
-            found = (isinstance(error, UnknownNameError) and error.kind == "distribution") or Path(source).is_file()
-            if first is None or found:
-                first = error
-    if first is not None:
-        raise first
-    raise UsageError(f"a distribution is given as SUITE:NAME, e.g. ood_sys1:SYS-1(1,5), got {printable(reference)!r}")
-
-
 def planned_cells(plan: Plan) -> list[Cell]:
     """The cells that the plan's records fill, pre-trainings left out."""
     return [Cell(row.task, row.protocol, row.examples, row.seed) for row in plan.rows if row.kind == "point"]
-
-
-def entry_of(model: type[OperatorModel]) -> ModelEntry:
-    """An entry for a class that is registered nowhere."""
-    if not (inspect.isclass(model) and issubclass(model, OperatorModel)):
-        raise UsageError(f"a model is a name, a ModelEntry or a subclass of OperatorModel, got {model!r}")
-    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", model.__name__).lower().strip("_")
-    try:
-        source = inspect.getsource(sys.modules[model.__module__])
-    except (OSError, TypeError):
-        raise UsageError(
-            f"the source of {model.__name__} cannot be read, so that its results could not be told from those of older "
-            "code: define it in a module, or pass a ModelEntry with a version"
-        ) from None
-    version = "source-" + hashlib.sha256(source.encode()).hexdigest()[:16]
-    return ModelEntry(name, version, model, f"{model.__module__}:{model.__qualname__}")
 
 
 def resolve_device(device: str) -> str:

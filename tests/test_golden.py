@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 
 from pdebench_fm import records
-from pdebench_fm.jobs import Plan
-from pdebench_fm.plan import make_plan, model_spec
-from pdebench_fm.plugins import registry
-from pdebench_fm.suite import load_suite
-from pdebench_fm.work import Worker
+from pdebench_fm.plan.job import Plan
+from pdebench_fm.plan.model import model_spec
+from pdebench_fm.plan.planner import make_plan
+from pdebench_fm.registry.discovery import registry
+from pdebench_fm.run.worker import Worker
+from pdebench_fm.suite.reading import load_suite
 
 JOBS = Path(__file__).parent / "golden" / "jobs.json"
 RECORDS = Path(__file__).parents[1] / "leaderboard" / "records" / "smoke" / "smoke" / "fno-64k.jsonl"

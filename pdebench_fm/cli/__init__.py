@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 import click
 
 from pdebench_fm import __version__
+from pdebench_fm._util.text import named
 from pdebench_fm.cli.signals import INTERRUPTED, TERMINATED, ended_at_once
 from pdebench_fm.errors import PdefmError, Terminated, UsageError, suggestion
-from pdebench_fm.messages import named
 
 OWN_PROCESS = object()
 """What commands find in click's context where this process was started to carry them out."""

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from pdebench_fm.messages import printable
-from pdebench_fm.plugins import KINDS, Kind, registry
+from pdebench_fm._util.text import printable
+from pdebench_fm.registry import KINDS, Kind, registry
 
 
 @click.command("list")
@@ -80,13 +80,13 @@ def _say(text: str) -> None:
 
 
 def _about(kind: Kind, name: str) -> dict[str, Any]:
-    from pdebench_fm.arguments import bind, qualified_name
+    from pdebench_fm.registry.arguments import bind, qualified_name
 
     found = registry()
     entry = found.get(kind, name)
     about: dict[str, Any] = {"name": entry.name, "summary": entry.summary, "registered by": found.owner(kind, name)}
     if kind == "suites":
-        from pdebench_fm.suite import load_suite
+        from pdebench_fm.suite.reading import load_suite
 
         suite = load_suite(name)
         about |= {
@@ -104,13 +104,13 @@ def _about(kind: Kind, name: str) -> dict[str, Any]:
     if kind == "models":
         about |= {"family": entry.family or name, "arguments": bind(factory, entry.arguments)}
     elif kind == "systems":
-        from pdebench_fm.data.sources import make_system
+        from pdebench_fm.data.open import make_system
         from pdebench_fm.problem import Grid
 
         problem = make_system(name, found, Grid(64)).problem
         about |= {"inputs": list(problem.input_names), "outputs": list(problem.output_names), "sampler": entry.sampler}
     elif kind == "samplers":
-        from pdebench_fm.suite import RESERVED
+        from pdebench_fm.suite.schema import RESERVED
 
         about["settings"] = [str(p) for p in _parameters(factory) if p.name not in RESERVED]
     return about

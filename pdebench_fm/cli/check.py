@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
+from pdebench_fm._util.text import printable, quoted, reason_of
 from pdebench_fm.errors import FOREIGN
-from pdebench_fm.messages import printable, quoted, reason_of
 
 _as_json = click.option(
     "--json", "as_json", is_flag=True, help='Print JSON: of each claim null, what failed, or {"skipped": why}.'

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pdebench_fm.errors import PdefmError, UsageError
-from pdebench_fm.foreign import asked
 from pdebench_fm.interfaces.sampler import SPLITS, Split
+from pdebench_fm.registry.calling import asked
 
 if TYPE_CHECKING:
     from pdebench_fm.data.hdf5 import FileSummary
-    from pdebench_fm.data.sources import OpenSet
+    from pdebench_fm.data.open import OpenSet
     from pdebench_fm.problem import Fields
 
 _PLAIN_LINES = 10  # lines of progress where there is no terminal
@@ -55,11 +55,12 @@ def export(
     Example: pdefm data export "ood_sys1:SYS-1(1,5)" --examples 1024 --split train --output train.h5
     """
     from pdebench_fm import __version__
-    from pdebench_fm.api import find_distribution
     from pdebench_fm.data.hdf5 import export as write
     from pdebench_fm.data.hdf5 import inspect as look
-    from pdebench_fm.data.sources import open_set, specify
-    from pdebench_fm.plugins import registry
+    from pdebench_fm.data.open import open_set
+    from pdebench_fm.plan.sets import specify
+    from pdebench_fm.registry import registry
+    from pdebench_fm.suite.reading import find_distribution
 
     if output.exists() and not overwrite:
         raise UsageError(f"{output}: exists; give --overwrite to replace it")
@@ -91,8 +92,8 @@ def export(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def inspect_file(file: Path, as_json: bool) -> None:
     """Show what an HDF5 FILE holds: shapes, channels, origin, value ranges, and whether it is complete."""
+    from pdebench_fm._util.text import printable
     from pdebench_fm.data.hdf5 import inspect as look
-    from pdebench_fm.messages import printable
 
     summary = look(file)
     if as_json:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pdebench_fm.messages import printable
+from pdebench_fm._util.text import printable
 
 if TYPE_CHECKING:
     from pdebench_fm.api import Prepared
-    from pdebench_fm.estimate import Estimate, Part
+    from pdebench_fm.plan.estimate import Estimate, Part
 
 
 def show(every: Sequence[Prepared], workers: int, as_json: bool) -> None:
@@ -25,9 +25,9 @@ def show(every: Sequence[Prepared], workers: int, as_json: bool) -> None:
     """
     import torch
 
-    from pdebench_fm.estimate import estimate
-    from pdebench_fm.execution import threads_of
-    from pdebench_fm.runner import pending
+    from pdebench_fm.plan.estimate import estimate
+    from pdebench_fm.run.executors import threads_of
+    from pdebench_fm.run.runner import pending
 
     torch.set_num_threads(threads_of(workers))
     left = [{job.id: job for job in pending(one.plan, one.registry, one.output)} for one in every]
@@ -55,7 +55,7 @@ def _about(
     every: Sequence[Prepared], left: Sequence[dict[str, Any]], costs: Sequence[Estimate], workers: int
 ) -> dict[str, Any]:
     """The same for a program; a model's name stands in everything that belongs to it."""
-    from pdebench_fm.jobs import trained_examples
+    from pdebench_fm.plan.job import trained_examples
 
     several = len(every) > 1
     jobs: list[dict[str, Any]] = []

@@ -11,11 +11,12 @@ import click
 from pdebench_fm.cli.own_suites import load_suites, suites_option
 from pdebench_fm.errors import RunError
 from pdebench_fm.figures import KINDS, Realised, draw_kinds
-from pdebench_fm.records import Record, collect
+from pdebench_fm.records.file import collect
+from pdebench_fm.records.record import Record
 
 if TYPE_CHECKING:
-    from pdebench_fm.shift import Shifts
-    from pdebench_fm.suite import Suite
+    from pdebench_fm.scoring.shift import Shifts
+    from pdebench_fm.suite.schema import Suite
 
 _CASES = "cases"
 
@@ -84,10 +85,10 @@ def _realised(own: Sequence[Suite]) -> Realised:
     Args:
         own: more suites; these go before registered ones of the same name and version.
     """
-    from pdebench_fm.plan import sampled_pairs
-    from pdebench_fm.plugins import registry
-    from pdebench_fm.shift import UNKNOWN, RealisedShift
-    from pdebench_fm.suite import find_suite
+    from pdebench_fm.plan.sets import sampled_pairs
+    from pdebench_fm.registry import registry
+    from pdebench_fm.scoring.shift import UNKNOWN, RealisedShift
+    from pdebench_fm.suite.reading import find_suite
 
     found = registry()
     measure = RealisedShift(found)

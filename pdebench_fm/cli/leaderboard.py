@@ -13,8 +13,8 @@ from pdebench_fm.cli.own_suites import load_suites, suites_option
 from pdebench_fm.errors import UsageError
 
 if TYPE_CHECKING:
-    from pdebench_fm.records import Cell
-    from pdebench_fm.suite import Suite
+    from pdebench_fm.records.record import Cell
+    from pdebench_fm.suite.schema import Suite
 
 _directory = click.option(
     "--directory",
@@ -98,10 +98,10 @@ def check(context: click.Context, directory: Path, suites: tuple[Path, ...]) -> 
 
 def planned_cells(suite: str, version: int, profile: str, own: Sequence[Suite] = ()) -> Collection[Cell] | None:
     """Return every cell that a suite plans, registered or ``own``; None where this version of it is not at hand."""
-    from pdebench_fm.plan import expected_rows
-    from pdebench_fm.plugins import registry
-    from pdebench_fm.records import Cell
-    from pdebench_fm.suite import find_suite
+    from pdebench_fm.plan.sets import expected_rows
+    from pdebench_fm.records.record import Cell
+    from pdebench_fm.registry import registry
+    from pdebench_fm.suite.reading import find_suite
 
     found = find_suite(suite, version, registry(), own)
     if found is None:

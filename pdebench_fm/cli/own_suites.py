@@ -11,7 +11,7 @@ import click
 from pdebench_fm.errors import UsageError
 
 if TYPE_CHECKING:
-    from pdebench_fm.suite import Suite
+    from pdebench_fm.suite.schema import Suite
 
 _Command = TypeVar("_Command", bound=Callable[..., object])
 
@@ -41,7 +41,7 @@ def load_suites(files: Sequence[Path]) -> list[Suite]:
     """
     if not files:
         return []
-    from pdebench_fm.suite import load_suite
+    from pdebench_fm.suite.reading import load_suite
 
     found: dict[tuple[str, int], Suite] = {}
     for file in files:

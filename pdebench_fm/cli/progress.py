@@ -11,10 +11,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from pdebench_fm._util.text import printable
 from pdebench_fm.interfaces import Progress as FitProgress
-from pdebench_fm.jobs import SCORE, Job, Plan, trained_examples
-from pdebench_fm.messages import printable
-from pdebench_fm.work import Outcome
+from pdebench_fm.interfaces.metric import SCORE
+from pdebench_fm.plan.job import Job, Plan, trained_examples
+from pdebench_fm.run.worker import Outcome
 
 _PLAIN_INTERVAL = 10.0
 

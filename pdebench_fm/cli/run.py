@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pdebench_fm._util.text import printable, show
 from pdebench_fm.cli import OWN_PROCESS
 from pdebench_fm.cli.signals import ended_at_once
 from pdebench_fm.errors import UsageError
-from pdebench_fm.messages import printable, show
 
 if TYPE_CHECKING:
     from pdebench_fm.api import Prepared
-    from pdebench_fm.runner import RunResult
+    from pdebench_fm.run.runner import RunResult
 
 SOME_FAILED = 3
 _MOST_WORKERS = 8
-_MOST_SEEDS = 1000  # MOST_SEEDS of pdebench_fm.suite, which takes long to import
+_MOST_SEEDS = 1000  # MOST_SEEDS of pdebench_fm.suite.reading, which takes long to import
 _GPU_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """What drivers of GPUs show on Linux; torch would know for certain, but takes seconds to import."""
 _WIDE = 1000  # columns where there is no terminal: nothing is cut off
@@ -109,7 +109,7 @@ def run(
     143 SIGTERM.
     """
     if model is None:
-        from pdebench_fm.plugins import registry
+        from pdebench_fm.registry import registry
 
         raise UsageError(f"--model is missing; expected one of {', '.join(registry().names('models'))}")
     if nproc > 1 and workers is not None and workers > 1:
@@ -120,7 +120,7 @@ def run(
     ours = click.get_current_context().obj is OWN_PROCESS
     shown_before = os.path.exists(output / Path(suite).stem / model / "table.md")
     with ended_at_once(ours):
-        from pdebench_fm.group import launched_by_torchrun
+        from pdebench_fm.run.distributed import launched_by_torchrun
 
         if launched_by_torchrun() and (nproc > 1 or (workers or 1) > 1):
             raise UsageError("torchrun has started the processes that fit each trial: leave out --nproc and --workers")
@@ -143,7 +143,7 @@ def run(
             _load_for_later()
     if dry_run:
         from pdebench_fm.cli import dry_run as dry
-        from pdebench_fm.group import speaks
+        from pdebench_fm.run.distributed import speaks
 
         if speaks():
             dry.show(every, _times_faster(every[0], workers if nproc == 1 else 1), as_json)
@@ -155,7 +155,7 @@ def run(
 
 def _load_workers(device: str, asked: int | None) -> None:
     """Begin to load workers while this process imports and plans, unless they may have to use a GPU."""
-    from pdebench_fm.execution import begin_loading, threads_of
+    from pdebench_fm.run.executors import begin_loading, threads_of
 
     workers = _workers_on_a_cpu(asked)
     on_cpu = device == "cpu" or (device == "auto" and not any(map(os.path.exists, _GPU_DRIVERS)))
@@ -165,10 +165,11 @@ def _load_workers(device: str, asked: int | None) -> None:
 
 def _load_for_later() -> None:
     """Import what the run itself needs here, while a signal still ends the process at once."""
-    from pdebench_fm import shift, tables  # noqa: F401
+    from pdebench_fm import tables  # noqa: F401
     from pdebench_fm.cli import progress  # noqa: F401
-    from pdebench_fm.execution import is_loading
     from pdebench_fm.figures import load_matplotlib
+    from pdebench_fm.run.executors import is_loading
+    from pdebench_fm.scoring import shift  # noqa: F401
 
     if is_loading():  # needed at the end alone, but now there is a core to spare
         load_matplotlib()
@@ -180,7 +181,7 @@ def _worker_count(prepared: Prepared, asked: int | None) -> int:
 
 
 def _workers_on_a_cpu(asked: int | None) -> int:
-    from pdebench_fm.execution import cpu_count
+    from pdebench_fm.run.executors import cpu_count
 
     return asked or min(cpu_count(), _MOST_WORKERS)
 
@@ -225,7 +226,7 @@ def _run_one(prepared: Prepared, workers: int | None, nproc: int, title: str) ->
     """Run one model; None where this process only helped another to do so."""
     from pdebench_fm.api import execute, together
     from pdebench_fm.cli.progress import RunProgress
-    from pdebench_fm.runner import pending
+    from pdebench_fm.run.runner import pending
 
     todo = {job.id for job in pending(prepared.plan, prepared.registry, prepared.output)}
     most = _worker_count(prepared, workers)
@@ -251,7 +252,7 @@ def _print_table(prepared: Prepared, records: list[Any]) -> None:
 def _warn_of_coefficients(prepared: Prepared, records: list[Any]) -> None:
     """Say so where a model hardly uses its coefficients: its errors alone do not show it."""
     from pdebench_fm.api import planned_cells
-    from pdebench_fm.coefficient_use import change, coefficient_use
+    from pdebench_fm.records.coefficient_use import change, coefficient_use
 
     use = coefficient_use(records, frozenset(planned_cells(prepared.plan)))
     if use is None:

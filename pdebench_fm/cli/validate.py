@@ -10,7 +10,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pdebench_fm.suite import FineTuning, Profile, Training
+    from pdebench_fm.suite.schema import FineTuning, Profile, Training
 
 
 @click.command()
@@ -18,11 +18,10 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def validate(suite: str, as_json: bool) -> None:
     """Check SUITE, a YAML file or the name of a shipped suite, and the data files it names."""
-    from pdebench_fm.data.sources import check_files
-    from pdebench_fm.messages import printable
-    from pdebench_fm.plan import check_sets
-    from pdebench_fm.plugins import registry
-    from pdebench_fm.suite import load_suite
+    from pdebench_fm._util.text import printable
+    from pdebench_fm.plan.sets import check_files, check_sets
+    from pdebench_fm.registry import registry
+    from pdebench_fm.suite.reading import load_suite
 
     loaded = load_suite(suite)
     for name in loaded.profiles:

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from pdebench_fm._util.files import replacing
+from pdebench_fm._util.text import one_line, reason_of
 from pdebench_fm.errors import FOREIGN, DataFileError, NotWrittenError, PdefmError, UsageError
-from pdebench_fm.files import replacing
 from pdebench_fm.interfaces.examples import Examples, Ids
-from pdebench_fm.messages import one_line, reason_of
 from pdebench_fm.problem import Channel, Fields, Grid, Problem
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from pdebench_fm.figures import errors, mixtures, savings, seeds, sizes
 from pdebench_fm.figures.errors import make_figure
 from pdebench_fm.figures.style import COLOURS, digest, drawing, file_stem, load_matplotlib, save
-from pdebench_fm.records import Record
-from pdebench_fm.shift import UNKNOWN, Shifts
+from pdebench_fm.records.record import Record
+from pdebench_fm.scoring.shift import UNKNOWN, Shifts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,6 +1,7 @@
 """Fields of the best, the median and the worst test case: source, true solution, prediction, error.
 
-They are no part of a record: a run keeps them beside the job of each scored point (`pdebench_fm.probes.keep_samples`).
+They are no part of a record: a run keeps them beside the job of each scored point, see
+`pdebench_fm.scoring.probes.keep_samples`.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from pdebench_fm.curves import FINE_TUNE
+from pdebench_fm._util.text import named
 from pdebench_fm.errors import RunError
 from pdebench_fm.figures.around import add_headline
 from pdebench_fm.figures.style import drawing, file_stem, save
-from pdebench_fm.messages import named
-from pdebench_fm.probes import RANKS, SAMPLES
-from pdebench_fm.records import Record
+from pdebench_fm.records.curves import FINE_TUNE
+from pdebench_fm.records.record import Record
+from pdebench_fm.scoring.probes import RANKS, SAMPLES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +34,7 @@ def draw_cases(found: Iterable[tuple[str, Record]], folder: Path) -> list[Path]:
     """Draw one figure for each task and model: its fine-tuning at the largest N, or what else it was scored on.
 
     Args:
-        found: ``file:line`` and record, as `pdebench_fm.records.collect` returns them.
+        found: ``file:line`` and record, as `pdebench_fm.records.file.collect` returns them.
         folder: where the files go.
 
     Returns:
@@ -70,7 +71,7 @@ def make_cases(record: Record, arrays: Mapping[str, np.ndarray]) -> Figure:
 
     Args:
         record: the point.
-        arrays: what `pdebench_fm.probes.keep_samples` kept.
+        arrays: what `pdebench_fm.scoring.probes.keep_samples` kept.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

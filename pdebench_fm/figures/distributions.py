@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pdebench_fm.figures.around import Entry, text_width
 from pdebench_fm.figures.style import DARK, GREY
-from pdebench_fm.shift import Distributions, Shifts
+from pdebench_fm.scoring.shift import Distributions, Shifts
 from pdebench_fm.tables import Table
 
 if TYPE_CHECKING:

@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pdebench_fm.curves import METRIC
 from pdebench_fm.figures import around, panels
 from pdebench_fm.figures.distributions import distribution_entries
 from pdebench_fm.figures.style import Looks
-from pdebench_fm.records import Record
-from pdebench_fm.shift import UNKNOWN, Shifts
+from pdebench_fm.interfaces.metric import SCORE
+from pdebench_fm.records.record import Record
+from pdebench_fm.scoring.shift import UNKNOWN, Shifts
 from pdebench_fm.tables import Summary, Table, build_table
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ NEEDS = "a record with a score"
 
 def make(records: Sequence[Record], shifts: Shifts = UNKNOWN) -> list[tuple[str, list[str], Figure]]:
     """Return (detail, models, figure) for the points of one suite, version and profile."""
-    if not any(METRIC in record.metrics for record in records):
+    if not any(SCORE in record.metrics for record in records):
         return []
     return [("", sorted({record.model for record in records}), make_figure(build_table(records), shifts))]
 

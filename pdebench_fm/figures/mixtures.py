@@ -6,13 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pdebench_fm.curves import FINE_TUNE, METRIC, SCRATCH, ZERO_SHOT
+from pdebench_fm._util.identity import canonical_json
 from pdebench_fm.figures import around, panels
 from pdebench_fm.figures.distributions import distribution_entries
 from pdebench_fm.figures.style import COLOURS, DARK, distinct_colours, line_style
-from pdebench_fm.identity import canonical_json
-from pdebench_fm.records import Record
-from pdebench_fm.shift import UNKNOWN, Shifts
+from pdebench_fm.interfaces.metric import SCORE
+from pdebench_fm.records.curves import FINE_TUNE, SCRATCH, ZERO_SHOT
+from pdebench_fm.records.record import Record
+from pdebench_fm.scoring.shift import UNKNOWN, Shifts
 from pdebench_fm.tables import Row, Summary, Table, build_table, natural
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def _groups(points: Sequence[Record], names: Mapping[str, str]) -> list[dict[str
     downstream: dict[str, str] = {}
     for record in points:
         source = names.get(record.pretrain_job_id or "")
-        if source is not None and METRIC in record.metrics and record.examples > 0:
+        if source is not None and SCORE in record.metrics and record.examples > 0:
             sources[record.task] = source
         if (same := _downstream(record)) is not None:
             downstream[record.task] = same

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, cast
 from pdebench_fm.figures.around import fit_title
 from pdebench_fm.figures.distributions import HEIGHT, draw_distributions
 from pdebench_fm.figures.style import DARK, PALE, SMALLEST
-from pdebench_fm.shift import UNKNOWN, Shifts
+from pdebench_fm.scoring.shift import UNKNOWN, Shifts
 from pdebench_fm.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from pdebench_fm.curves import Curve
+    from pdebench_fm.records.curves import Curve
 
 ERROR_LABEL = "relative $L_2$ error"
 SIZE_LABEL = "downstream examples $N$"

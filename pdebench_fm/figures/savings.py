@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from pdebench_fm.curves import SCRATCH, Amount, Curve, Saving, make_curves, savings, transfer_curves
 from pdebench_fm.figures import around, panels
 from pdebench_fm.figures.distributions import distribution_entries
 from pdebench_fm.figures.style import DARK, GREY, distinct_colours, line_style
-from pdebench_fm.records import Record
-from pdebench_fm.shift import UNKNOWN, Shifts
+from pdebench_fm.records.curves import SCRATCH, Curve, make_curves, transfer_curves
+from pdebench_fm.records.record import Record
+from pdebench_fm.records.savings import Amount, Saving, savings
+from pdebench_fm.scoring.shift import UNKNOWN, Shifts
 from pdebench_fm.tables import arm_order, build_table, natural
 
 if TYPE_CHECKING:

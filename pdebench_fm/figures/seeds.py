@@ -6,12 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pdebench_fm.curves import METRIC, Curve, make_curves
 from pdebench_fm.figures import around, panels
 from pdebench_fm.figures.distributions import distribution_entries
 from pdebench_fm.figures.style import DARK, Looks
-from pdebench_fm.records import Record
-from pdebench_fm.shift import UNKNOWN, Shifts
+from pdebench_fm.interfaces.metric import SCORE
+from pdebench_fm.records.curves import Curve, make_curves
+from pdebench_fm.records.record import Record
+from pdebench_fm.scoring.shift import UNKNOWN, Shifts
 from pdebench_fm.tables import Row, Table, build_table, natural
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def make(records: Sequence[Record], shifts: Shifts = UNKNOWN) -> list[tuple[str,
 
 def _several(table: Table) -> bool:
     cells = (cell for row in table.rows for cell in row.cells.values())
-    return any(sum(METRIC in record.metrics for record in cell.records) > 1 for cell in cells)
+    return any(sum(SCORE in record.metrics for record in cell.records) > 1 for cell in cells)
 
 
 def _draw(tables: Sequence[Table], curves: Mapping[tuple[str, str, str], Curve], shifts: Shifts) -> Figure:
@@ -66,7 +67,7 @@ def _draw_arm(axes: Axes, row: Row, curve: Curve | None, sizes: Sequence[int], c
     by_seed: dict[int, dict[int, float]] = {}
     for size, cell in row.cells.items():
         for record in cell.records:
-            by_seed.setdefault(record.seed, {})[size] = record.metrics.get(METRIC, math.nan)
+            by_seed.setdefault(record.seed, {})[size] = record.metrics.get(SCORE, math.nan)
             if record.status == "diverged":
                 panels.mark_diverged(axes, size or zero, colour)
     thin = {"color": colour, "marker": "o", "markersize": 1.8, "markeredgewidth": 0, "linewidth": 0.5, "alpha": 0.55}

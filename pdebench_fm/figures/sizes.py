@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pdebench_fm.curves import METRIC, Curve, family, make_curves, transfer_curves
 from pdebench_fm.figures import around, panels
 from pdebench_fm.figures.distributions import distribution_entries
 from pdebench_fm.figures.style import line_style, ordered_colours
-from pdebench_fm.records import Record
-from pdebench_fm.shift import UNKNOWN, Shifts
+from pdebench_fm.interfaces.metric import SCORE
+from pdebench_fm.records.curves import Curve, family, make_curves, transfer_curves
+from pdebench_fm.records.record import Record
+from pdebench_fm.scoring.shift import UNKNOWN, Shifts
 from pdebench_fm.tables import Table, arm_order, build_table, natural
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def families(records: Sequence[Record]) -> Iterator[Family]:
     for record in records:
         members.setdefault(family(record), []).append(record)
     for name in sorted(members, key=natural):
-        scored = [r for r in members[name] if METRIC in r.metrics and r.parameters is not None]
+        scored = [r for r in members[name] if SCORE in r.metrics and r.parameters is not None]
         parameters = {r.model: r.parameters for r in sorted(scored, key=lambda r: r.parameters or 0)}
         if len(set(parameters.values())) < 2:
             continue

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pdebench_fm.curves import FINE_TUNE, SCRATCH, ZERO_SHOT
-from pdebench_fm.files import replacing
+from pdebench_fm._util.files import replacing
+from pdebench_fm.records.curves import FINE_TUNE, SCRATCH, ZERO_SHOT
 from pdebench_fm.tables import Row, Table, arm_order, natural
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from pdebench_fm.problem import Fields, Problem
 if TYPE_CHECKING:
     from torch import Tensor
 
-PRIMARY = "relative_l2"
+SCORE = "relative_l2"
 """The benchmark's own metric, by name: trials are chosen by it, and curves, tables and the leaderboard show it."""
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from pdebench_fm.curves import FINE_TUNE, METRIC, SCRATCH
-from pdebench_fm.identity import canonical_json
-from pdebench_fm.records import Record, start_of
+from pdebench_fm._util.identity import canonical_json
+from pdebench_fm.interfaces.metric import SCORE
+from pdebench_fm.records.curves import FINE_TUNE, SCRATCH
+from pdebench_fm.records.record import Record, start_of
 
 LARGEST = 1e6
 """Largest error that counts as a score. Predicting zero scores 1 and an untrained network perhaps hundreds; what is
@@ -29,8 +30,8 @@ Verify = Callable[[Sequence[Located]], Iterable[tuple[str, str]]]
 def problems(record: Record) -> Iterator[str]:
     """Yield what is wrong with a record by itself, one line each."""
     if record.status == "ok":
-        if METRIC not in record.metrics:
-            yield f"metrics has no {METRIC}"
+        if SCORE not in record.metrics:
+            yield f"metrics has no {SCORE}"
         else:
             yield from _score_problems(record)
         if record.test_examples == 0:
@@ -44,15 +45,15 @@ def problems(record: Record) -> Iterator[str]:
 
 
 def _score_problems(record: Record) -> Iterator[str]:
-    score = record.metrics[METRIC]
+    score = record.metrics[SCORE]
     if not 0 < score <= LARGEST:
-        yield f"{METRIC} is out of range: must be above 0 and at most {LARGEST:g}, got {score:g}"
-    if METRIC not in record.interval:
-        yield f"interval has no {METRIC}"
+        yield f"{SCORE} is out of range: must be above 0 and at most {LARGEST:g}, got {score:g}"
+    if SCORE not in record.interval:
+        yield f"interval has no {SCORE}"
         return
-    low, high = record.interval[METRIC]
+    low, high = record.interval[SCORE]
     if not low * (1 - 1e-6) <= score <= high * (1 + 1e-6):  # a bootstrap of equal values differs by rounding
-        yield f"{METRIC} {score:g} lies outside its own interval [{low:g}, {high:g}]"
+        yield f"{SCORE} {score:g} lies outside its own interval [{low:g}, {high:g}]"
 
 
 def _choice_problems(record: Record) -> Iterator[str]:

@@ -9,13 +9,14 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from pdebench_fm.coefficient_use import CoefficientUse, change
-from pdebench_fm.curves import SCORED, MeanFactor
 from pdebench_fm.errors import RecordError
 from pdebench_fm.leaderboard.audit import Verify, refusals
 from pdebench_fm.leaderboard.standing import Group, Planned, Standing, group, standings
 from pdebench_fm.leaderboard.store import RefusedError, load, located, order, relative_path, write_files
-from pdebench_fm.records import Record
+from pdebench_fm.records.coefficient_use import CoefficientUse, change
+from pdebench_fm.records.curves import SCORED
+from pdebench_fm.records.record import Record
+from pdebench_fm.records.savings import MeanFactor
 from pdebench_fm.tables import build_table, describe_parameters, escape_markdown, markdown_table, number, to_markdown
 
 _INTRODUCTION = f"""\

@@ -11,12 +11,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pdebench_fm.errors import PdefmError, UnsupportedError
-from pdebench_fm.jobs import ModelSpec, Row
 from pdebench_fm.leaderboard.audit import Located
-from pdebench_fm.plan import expected_rows, make_plan, model_spec
-from pdebench_fm.plugins import Registry, registry
-from pdebench_fm.records import Record, start_of
-from pdebench_fm.suite import MOST_SEEDS, Suite, find_suite
+from pdebench_fm.plan.job import Row
+from pdebench_fm.plan.model import ModelSpec, model_spec
+from pdebench_fm.plan.planner import make_plan
+from pdebench_fm.plan.sets import expected_rows
+from pdebench_fm.records.record import Record, start_of
+from pdebench_fm.registry import Registry, registry
+from pdebench_fm.suite.reading import find_suite
+from pdebench_fm.suite.schema import MOST_SEEDS, Suite
 
 _Place = tuple[str, str, str, int, int]
 

@@ -11,20 +11,11 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
-from pdebench_fm.coefficient_use import CoefficientUse, coefficient_use
-from pdebench_fm.curves import (
-    FINE_TUNE,
-    METRIC,
-    SCORED,
-    SCRATCH,
-    MeanFactor,
-    Saving,
-    geometric_mean,
-    make_curves,
-    mean_factor,
-    savings,
-)
-from pdebench_fm.records import Cell, Record, start_of
+from pdebench_fm.interfaces.metric import SCORE
+from pdebench_fm.records.coefficient_use import CoefficientUse, coefficient_use
+from pdebench_fm.records.curves import FINE_TUNE, SCORED, SCRATCH, make_curves
+from pdebench_fm.records.record import Cell, Record, start_of
+from pdebench_fm.records.savings import MeanFactor, Saving, geometric_mean, mean_factor, savings
 from pdebench_fm.tables import natural
 
 Planned = Callable[[str, int, str], Collection[Cell] | None]
@@ -169,7 +160,7 @@ def _medians(group: Group, model: str) -> dict[tuple[str, str, int], float]:
     values: dict[tuple[str, str, int], list[float]] = {}
     for record in group.points:
         if record.model == model and record.cell in group.planned:
-            values.setdefault(record.cell[:3], []).append(record.metrics[METRIC])
+            values.setdefault(record.cell[:3], []).append(record.metrics[SCORE])
     return {key: statistics.median(found) for key, found in values.items()}
 
 

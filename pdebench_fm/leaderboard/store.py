@@ -13,10 +13,11 @@ from typing import Any
 
 from filelock import FileLock
 
+from pdebench_fm._util.files import replacing
 from pdebench_fm.errors import RecordError
-from pdebench_fm.files import replacing
 from pdebench_fm.leaderboard.audit import Located, Verify, refusals, repeated
-from pdebench_fm.records import Record, collect, read_lines
+from pdebench_fm.records.file import collect, read_lines
+from pdebench_fm.records.record import Record
 from pdebench_fm.tables import arm_order, natural
 
 

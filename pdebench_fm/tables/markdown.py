@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from pdebench_fm.records import Record
+from pdebench_fm.records.record import Record
 from pdebench_fm.tables.scores import scores_of_curves
 from pdebench_fm.tables.table import Summary, Table
 from pdebench_fm.tables.wording import escape_markdown, markdown_table

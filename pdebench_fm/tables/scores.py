@@ -5,23 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from pdebench_fm.curves import (
-    SCRATCH,
+from pdebench_fm.records.curves import SCRATCH, Curve, family, make_curves, on_shared_seeds, transfer_curves
+from pdebench_fm.records.record import Record
+from pdebench_fm.records.savings import (
     Amount,
-    Curve,
     PowerLaw,
     Saving,
-    family,
     fit_curve,
     fit_power_law,
-    make_curves,
     needed,
-    on_shared_seeds,
     savings,
-    transfer_curves,
     transfer_gains,
 )
-from pdebench_fm.records import Record
 from pdebench_fm.tables.table import Table
 from pdebench_fm.tables.wording import arm_order, escape_markdown, markdown_table, natural, number
 

@@ -13,8 +13,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pdebench_fm.curves import METRIC, Point, point_of
-from pdebench_fm.records import Cell, Record, start_of
+from pdebench_fm.interfaces.metric import SCORE
+from pdebench_fm.records.curves import Point, point_of
+from pdebench_fm.records.record import Cell, Record, start_of
 from pdebench_fm.tables.wording import arm_order, describe_parameters, natural, number
 
 _OUTCOMES = ("ok", "diverged")
@@ -52,7 +53,7 @@ class Summary:
         """Return the cell as one line; ``detailed`` adds the spread."""
         if not self.records:
             return "missing" if self.expected else "–"
-        problems = Counter(record.status for record in self.records if METRIC not in record.metrics)
+        problems = Counter(record.status for record in self.records if SCORE not in record.metrics)
         whole = replace(self, records=tuple(record for record in self.records if record.status in _OUTCOMES))
         if whole.median is None or whole.median == math.inf:
             alone = problems.total() == len(self.records) and len(problems) == 1

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, Literal, TypeVar
 
+from pdebench_fm._util.text import named
 from pdebench_fm.errors import FOREIGN, PdefmError
-from pdebench_fm.messages import named
-from pdebench_fm.plugins import registry
 from pdebench_fm.problem import Fields
+from pdebench_fm.registry import registry
 
 Check = Callable[[], None]
 Subject = TypeVar("Subject")

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from pdebench_fm.data.hdf5 import inspect
-from pdebench_fm.data.sources import OpenSet, SetSpec, make_sampler, open_set, problem_of, specify
+from pdebench_fm.data.open import OpenSet, SetSpec, make_sampler, open_set, problem_of
 from pdebench_fm.interfaces import SPLITS, Ids, Sampler, Split
-from pdebench_fm.plugins import registry
+from pdebench_fm.plan.sets import specify
 from pdebench_fm.problem import Fields
+from pdebench_fm.registry import registry
 from pdebench_fm.testing.claims import TOLERANCE, Check, Skipped, claims, expect, expect_close, parametrised
 
 _COUNT = 8
@@ -45,7 +46,7 @@ class _Subject:
     """A distribution under test, at 32² where it is sampled."""
 
     def __init__(self, reference: str) -> None:
-        from pdebench_fm.api import find_distribution
+        from pdebench_fm.suite.reading import find_distribution
 
         suite, title = find_distribution(reference)
         self.distribution = suite.distributions[title]

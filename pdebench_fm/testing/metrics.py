@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pdebench_fm.evaluation import copied
 from pdebench_fm.interfaces import Metric, PDESystem
 from pdebench_fm.problem import Fields, Problem
+from pdebench_fm.scoring.point import copied
 from pdebench_fm.testing.claims import Check, claims, expect, parametrised, registered
 from pdebench_fm.testing.examples import plain_examples
 
@@ -54,7 +54,7 @@ def _examples(metric: Metric) -> _Solved:
     if not metric.needs_system:
         data = plain_examples()
         return _Solved(data.problem, *data.batch(range(_COUNT)), None)
-    from pdebench_fm.api import open_distribution
+    from pdebench_fm.plan.sets import open_distribution
 
     opened = open_distribution(WITH_A_PDE, split="test", count=_COUNT, grid=32, device="cpu")
     assert opened.system is not None

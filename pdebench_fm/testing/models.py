@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from pdebench_fm.data.sources import problem_of, specify
+from pdebench_fm._util.text import one_line
+from pdebench_fm.data.open import problem_of
 from pdebench_fm.errors import UnsupportedError
 from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, Ids, OperatorModel, Progress, Trial
-from pdebench_fm.jobs import ModelSpec
-from pdebench_fm.messages import one_line
-from pdebench_fm.plan import model_spec
-from pdebench_fm.plugins import Registry, registry
+from pdebench_fm.plan.model import ModelSpec, model_spec
+from pdebench_fm.plan.sets import specify
 from pdebench_fm.problem import Channel, Fields, Grid, Problem
+from pdebench_fm.registry import Registry, registry
 from pdebench_fm.testing.claims import Check, Skipped, claims, expect, expect_close, guarded, parametrised
 from pdebench_fm.testing.examples import SmoothExamples
 
@@ -93,7 +93,7 @@ def model_subject(
 
 def _problem_of(reference: str) -> Problem:
     """The problem of a distribution ``SUITE:NAME``."""
-    from pdebench_fm.api import find_distribution
+    from pdebench_fm.suite.reading import find_distribution
 
     suite, title = find_distribution(reference)
     distribution = suite.distributions[title]

@@ -9,11 +9,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Self
 
-from pdebench_fm.arms import sizes_of, start_of
 from pdebench_fm.errors import PluginError
-from pdebench_fm.foreign import reason_given
 from pdebench_fm.interfaces import Examples, FitReport, OperatorModel, TransferProtocol
+from pdebench_fm.plan.arms import sizes_of, start_of
 from pdebench_fm.problem import Fields, Problem
+from pdebench_fm.registry.calling import reason_given
 from pdebench_fm.testing.claims import Check, ConformanceError, claims, parametrised, registered
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pdebench_fm._util.memory import room_for_a_set
 from pdebench_fm.errors import UsageError
 from pdebench_fm.interfaces import Examples
-from pdebench_fm.memory import room_for_a_set
 from pdebench_fm.problem import Fields
 
 Encode = Callable[[Examples, Fields], tuple[Tensor, Tensor]]

@@ -15,11 +15,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pdebench_fm.arguments import call, plain
+from pdebench_fm._util.text import named, one_line
 from pdebench_fm.errors import DataFileError, UsageError
 from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, OperatorModel, Trial
-from pdebench_fm.messages import named, one_line
 from pdebench_fm.problem import Fields, Problem
+from pdebench_fm.registry.arguments import call, plain
 from pdebench_fm.training.loop import fit_network
 from pdebench_fm.training.normalisation import InputNormalisation
 

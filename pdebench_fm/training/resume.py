@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pdebench_fm.files import replacing
+from pdebench_fm._util.files import replacing
 
 _SHORTEST = 3.0
 _SHARE = 0.05

@@ -214,8 +214,8 @@ def test_weights_with_other_arguments_are_refused(refused: Refused, tmp_path: Pa
 @pytest.fixture
 def hdf5(tmp_path: Path) -> Path:
     """The 8 test examples of a suite read from files, on its grid and as pdefm data export makes them."""
-    from pdebench_fm.api import open_distribution
     from pdebench_fm.data.hdf5 import export
+    from pdebench_fm.plan.sets import open_distribution
 
     suite = write_suite(tmp_path)
     for split, name in (("test", "b.h5"), ("train", "others.h5")):

@@ -9,14 +9,14 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from pdebench_fm import plugins
-from pdebench_fm import suite as suite_module
-from pdebench_fm.api import find_distribution
+import pdebench_fm.registry as plugins
 from pdebench_fm.cli.data import data
 from pdebench_fm.data.hdf5 import HDF5Examples
 from pdebench_fm.errors import DataFileError, PdefmError, SuiteError, UnknownNameError, UsageError
 from pdebench_fm.interfaces.sampler import Parameters
 from pdebench_fm.problem import Fields
+from pdebench_fm.suite import reading as suite_module
+from pdebench_fm.suite.reading import find_distribution
 from tests.support.fake_plugin import Toy, ToySampler, fake_registry
 
 SHIPPED = Path(__file__).parents[1] / "support" / "shipped.yaml"

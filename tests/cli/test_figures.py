@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pdebench_fm.cli import figures as command
-from pdebench_fm.shift import Shifts
+from pdebench_fm.scoring.shift import Shifts
 
 COMMITTED = Path(__file__).parents[2] / "leaderboard" / "records" / "ood_sys3" / "lite" / "fno-64k.jsonl"
 

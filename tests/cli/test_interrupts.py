@@ -17,8 +17,8 @@ import torch
 
 from pdebench_fm.api import execute, prepare
 from pdebench_fm.interfaces import Progress
-from pdebench_fm.jobs import Job
-from pdebench_fm.runner import Silent
+from pdebench_fm.plan.job import Job
+from pdebench_fm.run.runner import Silent
 from tests.support.command import (
     PDEFM,
     UNET,

@@ -8,11 +8,13 @@ from pdebench_fm.cli.leaderboard import planned_cells
 from pdebench_fm.cli.run import run
 from pdebench_fm.errors import PluginError
 from pdebench_fm.leaderboard.store import write
-from pdebench_fm.plan import make_plan, model_spec
-from pdebench_fm.plugins import registry
-from pdebench_fm.records import append
-from pdebench_fm.runner import run_plan
-from pdebench_fm.suite import MOST_SEEDS, load_suite
+from pdebench_fm.plan.model import model_spec
+from pdebench_fm.plan.planner import make_plan
+from pdebench_fm.records.file import append
+from pdebench_fm.registry.discovery import registry
+from pdebench_fm.run.runner import run_plan
+from pdebench_fm.suite.reading import load_suite
+from pdebench_fm.suite.schema import MOST_SEEDS
 from tests.support.records import make_record, make_suite
 
 

@@ -18,8 +18,8 @@ def _two_cores_and_no_driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         raise UsageError("begun")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("pdebench_fm.execution.begin_loading", begin)
-    monkeypatch.setattr("pdebench_fm.execution.cpu_count", lambda: 2)
+    monkeypatch.setattr("pdebench_fm.run.executors.begin_loading", begin)
+    monkeypatch.setattr("pdebench_fm.run.executors.cpu_count", lambda: 2)
     monkeypatch.setattr("pdebench_fm.cli.run._GPU_DRIVERS", ("driver",))
 
 
@@ -51,7 +51,7 @@ def test_not_where_a_gpu_may_be_used(tmp_path: Path) -> None:
 def test_not_where_workers_have_more_threads_or_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not begins("run", "no-such-suite", "--model", "unet", "--workers", "1")
     assert not begins("run", "no-such-suite", "--model", "unet", "--nproc", "2")
-    monkeypatch.setattr("pdebench_fm.execution.cpu_count", lambda: 4)
+    monkeypatch.setattr("pdebench_fm.run.executors.cpu_count", lambda: 4)
     assert not begins(*RUN, "cpu")
 
 

@@ -18,7 +18,7 @@ import torch
 
 from pdebench_fm import records
 from pdebench_fm.api import evaluate
-from pdebench_fm.coefficient_use import CoefficientUse
+from pdebench_fm.records.coefficient_use import CoefficientUse
 from tests.support.command import PDEFM, REGRESSION, UNET, environment, pdefm, start, write_suite
 
 Call = Callable[..., tuple[int, str, str]]
@@ -225,7 +225,7 @@ def test_two_runs_at_once_share_the_work_and_spoil_nothing(tmp_path: Path) -> No
     assert text.endswith("\n")
     by_key: dict[object, set[str]] = {}
     for number, line in enumerate(text.splitlines()):
-        record = records.parse(line, str(number))
+        record = records.file.parse(line, str(number))
         by_key.setdefault(record.key, set()).add(str(record.metrics))
     assert len(by_key) == 7
     assert all(len(scores) == 1 for scores in by_key.values())

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from pdebench_fm import suite as suite_module
 from pdebench_fm.cli.validate import validate
 from pdebench_fm.errors import DataFileError, SuiteError
+from pdebench_fm.suite import reading as suite_module
 from tests.support.fake_plugin import fake_registry
 
 SHIPPED = Path(__file__).parents[1] / "support" / "shipped.yaml"

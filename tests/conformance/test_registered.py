@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pdebench_fm.plugins import KINDS, registry
-from pdebench_fm.suite import load_suite
+from pdebench_fm.registry.discovery import KINDS, registry
+from pdebench_fm.suite.reading import load_suite
 from pdebench_fm.testing import (
     DISTRIBUTION_CHECKS,
     METRIC_CHECKS,

@@ -19,14 +19,17 @@ from pdefm_spectral.poisson import Poisson
 
 from pdebench_fm.cli.data import inspect_file
 from pdebench_fm.data.hdf5 import HDF5Examples, content_hash, published_grid
-from pdebench_fm.data.sources import open_set, problem_of, specify
+from pdebench_fm.data.open import open_set, problem_of
 from pdebench_fm.errors import DataFileError, UsageError
 from pdebench_fm.interfaces import Examples, PDESystem
-from pdebench_fm.plan import make_plan, model_spec
-from pdebench_fm.plugins import Registry, registry
+from pdebench_fm.plan.model import model_spec
+from pdebench_fm.plan.planner import make_plan
+from pdebench_fm.plan.sets import specify
 from pdebench_fm.problem import Fields, Grid, Problem
-from pdebench_fm.runner import run_plan
-from pdebench_fm.suite import Distribution, load_suite
+from pdebench_fm.registry.discovery import Registry, registry
+from pdebench_fm.run.runner import run_plan
+from pdebench_fm.suite.reading import load_suite
+from pdebench_fm.suite.schema import Distribution
 from tests.support.toy import SUITE
 
 SIZE, COUNT = 16, 12

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from pdefm_spectral.poisson import Poisson, PoissonSampler
 
 from pdebench_fm.data.combine import size_in_memory
-from pdebench_fm.data.sources import SetCache, SetSpec, few_shot_ids, open_set, problem_of, specify
+from pdebench_fm.data.open import SetCache, SetSpec, few_shot_ids, open_set, problem_of
 from pdebench_fm.errors import PluginError, UsageError
-from pdebench_fm.plugins import registry
-from pdebench_fm.suite import Distribution
+from pdebench_fm.plan.sets import specify
+from pdebench_fm.registry.discovery import registry
+from pdebench_fm.suite.schema import Distribution
 
 
 @given(st.integers(4, 200), st.integers(0, 5))

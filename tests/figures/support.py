@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pdebench_fm.identity import job_id
-from pdebench_fm.records import Record
+from pdebench_fm._util.identity import job_id
+from pdebench_fm.records.record import Record
 from tests.support.records import make_record
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from pdebench_fm.figures import KINDS, around, cases, panels
 from pdebench_fm.figures.style import drawing
-from pdebench_fm.shift import UNKNOWN
+from pdebench_fm.scoring.shift import UNKNOWN
 from tests.figures.support import curve, with_job
 from tests.figures.support import panels as shown
 from tests.figures.test_cases import arrays

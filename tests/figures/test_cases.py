@@ -8,8 +8,8 @@ import pytest
 
 from pdebench_fm.errors import RunError
 from pdebench_fm.figures.cases import draw_cases, make_cases
-from pdebench_fm.probes import SAMPLES
-from pdebench_fm.records import Record
+from pdebench_fm.records.record import Record
+from pdebench_fm.scoring.probes import SAMPLES
 from tests.support.records import make_record
 
 

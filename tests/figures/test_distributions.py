@@ -11,7 +11,7 @@ from matplotlib.patches import PathPatch, Rectangle
 
 from pdebench_fm.figures import KINDS, draw
 from pdebench_fm.figures.style import drawing
-from pdebench_fm.shift import Distributions
+from pdebench_fm.scoring.shift import Distributions
 from tests.figures.support import curve, legend
 from tests.figures.support import panels as shown
 from tests.figures.test_mixtures import MIXED, OWN

@@ -7,10 +7,10 @@ from urllib.parse import unquote
 
 import pytest
 
-from pdebench_fm.identity import job_id
+from pdebench_fm._util.identity import job_id
 from pdebench_fm.leaderboard import RefusedError, add, build, check
 from pdebench_fm.leaderboard.standing import group, standings
-from pdebench_fm.records import append, parse
+from pdebench_fm.records.file import append, parse
 from pdebench_fm.tables import number
 from tests.support.records import make_pretraining, make_record, make_suite, make_trial
 

@@ -8,14 +8,15 @@ from pdefm_transfer.protocols import FineTune
 
 from pdebench_fm.errors import PluginError
 from pdebench_fm.hookspecs import SuiteEntry
-from pdebench_fm.jobs import Plan
 from pdebench_fm.leaderboard import plans
 from pdebench_fm.leaderboard.plans import against_plans
-from pdebench_fm.plan import make_plan, model_spec
-from pdebench_fm.plugins import Registry
-from pdebench_fm.records import Record
-from pdebench_fm.runner import run_plan
-from pdebench_fm.suite import load_suite
+from pdebench_fm.plan.job import Plan
+from pdebench_fm.plan.model import model_spec
+from pdebench_fm.plan.planner import make_plan
+from pdebench_fm.records.record import Record
+from pdebench_fm.registry.discovery import Registry
+from pdebench_fm.run.runner import run_plan
+from pdebench_fm.suite.reading import load_suite
 from tests.support.installed import with_toy
 from tests.support.toy import Toy, toy_suite
 

@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 
-from pdebench_fm.identity import job_id
+from pdebench_fm._util.identity import job_id
 from pdebench_fm.leaderboard import RefusedError, add, build, check
 from pdebench_fm.leaderboard.audit import mixed_settings
 from pdebench_fm.leaderboard.store import write
-from pdebench_fm.plan import make_plan, model_spec
-from pdebench_fm.records import Record, append
-from pdebench_fm.runner import run_plan
-from pdebench_fm.suite import load_suite
+from pdebench_fm.plan.model import model_spec
+from pdebench_fm.plan.planner import make_plan
+from pdebench_fm.records.file import append
+from pdebench_fm.records.record import Record
+from pdebench_fm.run.runner import run_plan
+from pdebench_fm.suite.reading import load_suite
 from tests.support.installed import with_toy
 from tests.support.records import make_record, make_suite, make_trial
 

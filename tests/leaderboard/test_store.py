@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from pdebench_fm._util.identity import job_id
 from pdebench_fm.errors import RecordError
-from pdebench_fm.identity import job_id
 from pdebench_fm.leaderboard import RefusedError, add, build, check, store
-from pdebench_fm.records import append, read
+from pdebench_fm.records.file import append, read
 from tests.support.records import make_pretraining, make_record, make_suite, make_trial
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from pdebench_fm.errors import SettingError
 from pdebench_fm.hookspecs import ProtocolEntry, SamplerEntry, SuiteEntry, SystemEntry, hookimpl
 from pdebench_fm.interfaces import Parameters, PDESystem, Sampler, Split
-from pdebench_fm.plugins import Registry
 from pdebench_fm.problem import Channel, Fields, Grid, Problem
+from pdebench_fm.registry.discovery import Registry
 
 
 class Toy(PDESystem):

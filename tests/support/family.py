@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from pdebench_fm.hookspecs import ModelEntry
-from pdebench_fm.plugins import Registry, registry
 from pdebench_fm.problem import Problem
+from pdebench_fm.registry.discovery import Registry, registry
 from tests.support.toy import Toy, toy_suite
 
 REASON = "needs a grid of at least 64 points a side"

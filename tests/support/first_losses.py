@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from torch import distributed
 
-from pdebench_fm.group import Group
-from pdebench_fm.plan import make_plan, model_spec
-from pdebench_fm.plugins import registry
-from pdebench_fm.suite import load_suite
+from pdebench_fm.plan.model import model_spec
+from pdebench_fm.plan.planner import make_plan
+from pdebench_fm.registry.discovery import registry
+from pdebench_fm.run.distributed import Group
+from pdebench_fm.run.worker import Worker
+from pdebench_fm.suite.reading import load_suite
 from pdebench_fm.training import loop
-from pdebench_fm.work import Worker
 
 COUNT = 50
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pdebench_fm.plugins import Registry, registry
+from pdebench_fm.registry.discovery import Registry, registry
 from tests.support.toy import TOY
 
 

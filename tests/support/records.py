@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pdebench_fm.identity import job_id
-from pdebench_fm.records import Record, TrialRecord
+from pdebench_fm._util.identity import job_id
+from pdebench_fm.records.record import Record, TrialRecord
 
 
 def make_trial(learning_rate: float = 1e-3, validation: float | None = 0.1, **changes: Any) -> TrialRecord:

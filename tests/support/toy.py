@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from pdebench_fm.hookspecs import ModelEntry
-from pdebench_fm.jobs import Plan
-from pdebench_fm.plan import make_plan, model_spec
-from pdebench_fm.plugins import Registry
+from pdebench_fm.plan.job import Plan
+from pdebench_fm.plan.model import model_spec
+from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.problem import Problem
-from pdebench_fm.suite import load_suite
+from pdebench_fm.registry.discovery import Registry
+from pdebench_fm.suite.reading import load_suite
 from pdebench_fm.training import NetworkModel, planes
 
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from pdebench_fm.identity import job_id
+from pdebench_fm._util.identity import job_id
 from pdebench_fm.tables import build_table, to_markdown
 from tests.support.records import make_pretraining, make_record, make_suite
 

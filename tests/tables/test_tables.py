@@ -3,7 +3,7 @@ import re
 
 from rich.console import Console
 
-from pdebench_fm.records import Cell
+from pdebench_fm.records.record import Cell
 from pdebench_fm.tables import build_table, natural, number, to_markdown, to_rich
 from pdebench_fm.tables.markdown import NOTE
 from tests.support.records import make_record, make_suite

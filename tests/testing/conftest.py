@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pdebench_fm.plugins import registry
+from pdebench_fm.registry.discovery import registry
 from tests.testing import broken_plugin
 
 TINY = """\

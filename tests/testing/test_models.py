@@ -18,8 +18,8 @@ from torch import Tensor
 from pdebench_fm.errors import PluginError, UnsupportedError
 from pdebench_fm.hookspecs import ModelEntry
 from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, OperatorModel, Progress, Trial
-from pdebench_fm.plugins import registry
 from pdebench_fm.problem import Channel, Fields, Grid, Problem
+from pdebench_fm.registry.discovery import registry
 from pdebench_fm.testing import MODEL_CHECKS, ConformanceError, checks_of_model, model_checks
 from tests.testing.outcomes import outcomes
 

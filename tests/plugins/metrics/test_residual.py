@@ -6,13 +6,13 @@ from pdefm_metrics.residual import PDEResidual
 from pdefm_spectral.poisson import Poisson
 from torch import Tensor
 
-from pdebench_fm.api import open_distribution
+from pdebench_fm.data.open import OpenSet
 from pdebench_fm.data.sampled import SampledExamples
-from pdebench_fm.data.sources import OpenSet
-from pdebench_fm.evaluation import per_sample
 from pdebench_fm.interfaces import PDESystem
-from pdebench_fm.plugins import registry
+from pdebench_fm.plan.sets import open_distribution
 from pdebench_fm.problem import Fields
+from pdebench_fm.registry.discovery import registry
+from pdebench_fm.scoring.point import per_sample
 from tests.support.toy import Toy
 
 

@@ -7,10 +7,12 @@ from functools import cache
 import pytest
 from pdefm_paper import pdefm_suites
 
-from pdebench_fm.jobs import Plan, trained_examples
-from pdebench_fm.plan import make_plan, model_spec
-from pdebench_fm.plugins import registry
-from pdebench_fm.suite import Suite, load_suite
+from pdebench_fm.plan.job import Plan, trained_examples
+from pdebench_fm.plan.model import model_spec
+from pdebench_fm.plan.planner import make_plan
+from pdebench_fm.registry.discovery import registry
+from pdebench_fm.suite.reading import load_suite
+from pdebench_fm.suite.schema import Suite
 
 STUDIES = ("ood_sys1", "ood_sys2", "ood_sys2_exact", "ood_sys3", "mixed", "scaling", "seeds")
 PROFILES = ("smoke", "lite", "paper")

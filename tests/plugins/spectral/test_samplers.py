@@ -13,10 +13,10 @@ from pdefm_spectral.advection_diffusion import AdvectionDiffusionSampler
 from pdefm_spectral.helmholtz import HelmholtzSampler
 from pdefm_spectral.poisson import PoissonSampler
 
-from pdebench_fm.arguments import bind
 from pdebench_fm.errors import RunError, SettingError
 from pdebench_fm.interfaces.sampler import SPLITS
 from pdebench_fm.problem import Grid
+from pdebench_fm.registry.arguments import bind
 
 from .helpers import CALIBRATED, CASES, EXACT, HELMHOLTZ, POISSON, Case, distance_from_uniform, examples
 

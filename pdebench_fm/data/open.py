@@ -1,0 +1,214 @@
+"""Between a distribution in a suite, its plain description in a job, and the examples themselves.
+
+A job names its data by what they are (system, settings, seed, split, count, grid, or the SHA-256 of a file), never by
+where they lie; where a file lies on this machine is carried beside the job.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pdebench_fm._util.identity import canonical_json
+from pdebench_fm._util.memory import room_for_a_set
+from pdebench_fm._util.text import printable
+from pdebench_fm.data.combine import InMemory, Mixture, Subset, kept, size_in_memory
+from pdebench_fm.data.hdf5 import HDF5Examples, content_hash, published_grid
+from pdebench_fm.data.sampled import SampledExamples
+from pdebench_fm.errors import DataFileError, PdefmError
+from pdebench_fm.interfaces import Examples, PDESystem, Sampler
+from pdebench_fm.problem import Grid, Problem
+from pdebench_fm.registry import Registry
+from pdebench_fm.registry.arguments import call
+from pdebench_fm.registry.calling import asked
+from pdebench_fm.streams import Stream
+
+_CACHE_BYTES = 2**31
+
+
+@dataclass(frozen=True)
+class SetSpec:
+    """Where one set of examples comes from: its identity and, for a file, its place.
+
+    Args:
+        description: plain data; part of a job's identity.
+        path: the file, for examples that are read; not part of the identity.
+    """
+
+    description: Mapping[str, Any]
+    path: Path | None = None
+
+
+@dataclass(frozen=True)
+class OpenSet:
+    """A set of examples, the PDE behind it where there is one, and what messages call it."""
+
+    examples: Examples
+    system: PDESystem | None
+    period: int = 1
+    name: str = "the examples"
+
+
+def make_sampler(description: Mapping[str, Any], registry: Registry) -> Sampler:
+    """Build the sampler of a described, sampled set."""
+    factory = registry.load("samplers", description["sampler"]["name"])
+    sampler: Sampler = call(
+        factory, description["settings"], data_seed=description["data_seed"], split=description["split"]
+    )
+    return sampler
+
+
+def make_system(name: str, registry: Registry, grid: Grid) -> PDESystem:
+    """Construct a described system, and its problem.
+
+    Raises:
+        PluginError: it cannot be imported, or raises.
+    """
+    factory = registry.load("systems", name)
+
+    def make() -> PDESystem:
+        system: PDESystem = factory(grid)
+        _ = system.problem  # what every caller needs next
+        return system
+
+    return asked(f"system {name!r} of plugin {registry.owner('systems', name)}", make, through=(PdefmError,))
+
+
+def problem_of(spec: SetSpec, registry: Registry) -> Problem:
+    """The problem of a described set."""
+    if spec.path is not None:
+        return _file_examples(spec.path, _system_name(spec.description), registry, "cpu")[0].problem
+    return make_system(spec.description["system"]["name"], registry, Grid(spec.description["grid"])).problem
+
+
+def open_set(spec: SetSpec, registry: Registry, device: str) -> OpenSet:
+    """Open a described set; nothing is drawn, solved or read yet."""
+    description = spec.description
+    if spec.path is not None:
+        if content_hash(spec.path) != description["file"]:
+            raise DataFileError(f"{spec.path}: the file has changed since the run was planned")
+        whole, system = _file_examples(spec.path, _system_name(description), registry, device)
+        ids = np.arange(description["count"])
+        if published_grid(spec.path) is not None:
+            # The authors' files hold their sparsities block by block: the first N examples would be the densest.
+            ids = ids * len(whole) // len(ids)
+        return OpenSet(Subset(whole, ids), system, name=printable(str(spec.path), 1000))
+    system = make_system(description["system"]["name"], registry, Grid(description["grid"]))
+    sampler = make_sampler(description, registry)
+    name = f"{description['split']} examples of sampler {description['sampler']['name']!r}"
+    return OpenSet(SampledExamples(sampler, system, description["count"], device), system, sampler.period, name)
+
+
+def few_shot_ids(pool: int, examples: int, seed: int, period: int) -> np.ndarray:
+    """Choose ``examples`` of a pool: nested in N for one seed, different between seeds, every stratum in each.
+
+    Whole periods of the pool are put in random order and taken from the front, so that any prefix covers the strata as
+    evenly as its length allows.
+
+    Returns:
+        distinct ids in [0, pool), (examples,).
+    """
+    blocks = -(-pool // period)
+    keys = Stream({"few_shot": seed, "pool": pool}, 1).uniform(range(blocks))[:, 0]
+    order = (np.argsort(keys, kind="stable")[:, None] * period + np.arange(period)).ravel()
+    chosen: np.ndarray = order[order < pool][:examples]
+    return chosen
+
+
+class SetCache:
+    """Sets that several jobs use, opened once and kept while they fit: their fields, or else what was drawn of them.
+
+    Args:
+        registry: where systems and samplers come from.
+        device: torch device of the examples.
+        limit: bytes to keep at most; by default what the device has room for.
+    """
+
+    def __init__(self, registry: Registry, device: str, limit: int | None = None) -> None:
+        import torch
+
+        self._registry = registry
+        self._device = device
+        self._limit = room_for_a_set(torch.device(device), _CACHE_BYTES) if limit is None else limit
+        self._sets: OrderedDict[str, OpenSet] = OrderedDict()
+
+    def open(self, spec: SetSpec) -> OpenSet:
+        """Return one set, from memory where it is there already."""
+        key = canonical_json(dict(spec.description))
+        if key in self._sets:
+            self._sets.move_to_end(key)
+            return self._sets[key]
+        opened = open_set(spec, self._registry, self._device)
+        self._sets[key] = opened = replace(opened, examples=kept(opened.examples, self._limit))
+        while len(self._sets) > 1 and sum(_bytes(each.examples) for each in self._sets.values()) > self._limit:
+            self._sets.popitem(last=False)
+        return opened
+
+    def joined(self, specs: Sequence[SetSpec]) -> Examples:
+        """Return one set, or the mixture of several."""
+        sets = [self.open(spec).examples for spec in specs]
+        return sets[0] if len(sets) == 1 else Mixture(sets)
+
+
+def _bytes(examples: Examples) -> int:
+    """Memory that a set takes as it is."""
+    if isinstance(examples, InMemory):
+        return size_in_memory(examples)
+    return examples.drawn_bytes if isinstance(examples, SampledExamples) else 0  # a file is read batch by batch
+
+
+def _file_examples(
+    path: Path, name: str | None, registry: Registry, device: str
+) -> tuple[HDF5Examples, PDESystem | None]:
+    """The examples of a file, and the PDE that the suite says they solve, if it does.
+
+    The PDE says what is linear in what, and reads the columns of a published file that does not name them.
+
+    Raises:
+        DataFileError: the file's channels are not those of the PDE.
+    """
+    if name is None:
+        return HDF5Examples(path, device=device), None
+    grid = published_grid(path)
+    if grid is None:
+        mine = HDF5Examples(path).problem
+        system = make_system(name, registry, mine.grid)
+    else:
+        system = make_system(name, registry, grid)
+        mine = HDF5Examples(path, columns=system.read_columns).problem
+    its = system.problem
+    if set(mine.inputs) != set(its.inputs) or set(mine.outputs) != set(its.outputs):
+        raise DataFileError(f"{path}: has channels {_channels(mine)}; {name} has {_channels(its)}")
+    return HDF5Examples(path, device=device, problem=its, columns=system.read_columns), system
+
+
+def _channels(problem: Problem) -> str:
+    return f"{', '.join(problem.input_names)} → {', '.join(problem.output_names)}"
+
+
+def hash_of(path: Path) -> str:
+    """SHA-256 of a file, or of a folder's files and their names."""
+    if path.is_file():
+        return content_hash(path)
+    digest = hashlib.sha256()
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        digest.update(f"{file.relative_to(path).as_posix()}\0{content_hash(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def _system_name(description: Mapping[str, Any]) -> str | None:
+    return description["system"]["name"] if "system" in description else None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What a task goes from and to: the sets whose physics are compared."""
+
+    source: tuple[SetSpec, ...]
+    target: tuple[SetSpec, ...]

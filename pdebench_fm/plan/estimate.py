@@ -1,0 +1,200 @@
+"""What a plan will cost: training examples, time and disk, from a few steps of the real model on noise."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from pdebench_fm._util.text import named
+from pdebench_fm.data.open import problem_of
+from pdebench_fm.errors import FOREIGN, RunError
+from pdebench_fm.interfaces import Budget, Examples, FitContext, Ids, OperatorModel, Trial
+from pdebench_fm.plan.job import PRETRAINING, Job, Plan, trained_examples, training_size, validation_size
+from pdebench_fm.problem import Fields, Problem
+from pdebench_fm.registry import Registry
+
+_MICRO_BATCH = 16
+_STEPS = 4
+_SLOW = 5.0  # seconds a step: a model that takes longer is judged by its first one
+
+
+@dataclass
+class Part:
+    """One part of a run: pre-training, or one arm. Every job counts once, however many rows share it.
+
+    Args:
+        jobs: all jobs of the part.
+        reused: those of them that are done.
+        trials: fits that are still to be done.
+        points: scores that are still to be taken.
+        examples: training examples that pass through the model, epochs counted.
+        seconds: rough time of what is left, one job after the other.
+    """
+
+    jobs: int = 0
+    reused: int = 0
+    trials: int = 0
+    points: int = 0
+    examples: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Estimate:
+    """Cost of what is left of a plan.
+
+    Args:
+        parts: by protocol, in the order of the plan; pre-training first.
+        bytes: rough disk space of the weights that are kept, resume state included.
+    """
+
+    parts: dict[str, Part] = field(default_factory=dict)
+    bytes: int = 0
+
+    @property
+    def examples(self) -> int:
+        """Training examples of all parts."""
+        return sum(part.examples for part in self.parts.values())
+
+    @property
+    def seconds(self) -> float:
+        """Rough time of all parts, one job after the other."""
+        return sum(part.seconds for part in self.parts.values())
+
+
+@dataclass(frozen=True)
+class _Rates:
+    """Seconds an example."""
+
+    direct: bool
+    train: float
+    predict: float
+    bytes: int
+
+
+class _Noise(Examples):
+    """Examples of the right shapes on a device, cheap to make."""
+
+    def __init__(self, problem: Problem, count: int, device: str) -> None:
+        self._problem = problem
+        self._count = count
+        self._device = device
+
+    @property
+    def problem(self) -> Problem:
+        return self._problem
+
+    def __len__(self) -> int:
+        return self._count
+
+    def batch(self, ids: Ids) -> tuple[Fields, Fields]:
+        import torch
+
+        size = self._problem.grid.size
+        noise = np.random.Generator(np.random.Philox(key=1)).standard_normal((len(ids), size, size), dtype=np.float32)
+        field = torch.from_numpy(noise).to(self._device)
+        constant = field[:, 0, 0].abs() + 0.5
+        inputs = {c.name: field if c.role == "field" else constant for c in self._problem.inputs}
+        return inputs, dict.fromkeys(self._problem.output_names, field)
+
+
+def estimate(plan: Plan, left: Mapping[str, Job], registry: Registry, device: str) -> Estimate:
+    """Estimate what is left of a plan; takes a few steps of the model for each kind of problem.
+
+    Validation is counted in full, every epoch; a loop that sees earlier which epoch has lost takes less. Making the
+    examples is not counted.
+
+    Args:
+        plan: its jobs are sorted into parts.
+        left: those of its jobs that still have to be done, by id.
+        registry: where the model comes from.
+        device: torch device.
+
+    Raises:
+        RunError: the model cannot be tried.
+    """
+    rates: dict[str, _Rates] = {}
+    cost = Estimate()
+    for job in sorted(plan.jobs.values(), key=lambda job: job.description["protocol"]["name"] != PRETRAINING):
+        part = cost.parts.setdefault(job.description["protocol"]["name"], Part())
+        part.jobs += 1
+        if job.id not in left:
+            part.reused += 1
+            continue
+        if job.kind == "trial":
+            part.trials += 1
+        else:
+            part.points += 1
+        problem = _problem(plan, job, registry)
+        key = str(problem.describe())
+        if key not in rates:
+            try:
+                rates[key] = _measure(plan.model.make(registry), problem, device)
+            except FOREIGN as error:  # somebody else's model, or no memory for one of this size
+                what = f"{plan.model.name} cannot be tried on a grid of {problem.grid.size}"
+                raise RunError(f"{what}: {named(error)}") from error
+        _count(job, part, rates[key])
+        if job.kind == "point" and job.description["trials"]:
+            cost.bytes += rates[key].bytes
+    if rates:
+        cost.bytes += 4 * max(rate.bytes for rate in rates.values())  # weights, best weights, Adam's two moments
+    return cost
+
+
+def _count(job: Job, part: Part, rate: _Rates) -> None:
+    """Add the cost of one job to its part."""
+    if job.kind == "point":
+        part.seconds += rate.predict * sum(entry["count"] for entry in job.description["test"]["sets"])
+        return
+    examples = training_size(job.description)
+    passes = examples if rate.direct else trained_examples(job)
+    epochs = 1 if rate.direct else -(-passes // max(examples, 1))
+    part.examples += passes
+    part.seconds += rate.train * passes + rate.predict * validation_size(job.description) * epochs
+
+
+def _problem(plan: Plan, job: Job, registry: Registry) -> Problem:
+    """The problem the job's model is built for; the task's own where only the user's weights know it."""
+    start = job.description["start"]
+    if "problem" in start:
+        return Problem.parse(start["problem"])
+    if "job" in start:
+        return _problem(plan, plan.jobs[start["job"]], registry)
+    return problem_of(job.sets["train"][0], registry)
+
+
+def _measure(model: OperatorModel, problem: Problem, device: str) -> _Rates:
+    data, one = _Noise(problem, _MICRO_BATCH, device), _Noise(problem, 1, device)
+    model.initialise(problem, data, 0)
+    with tempfile.TemporaryDirectory() as folder:
+        context = FitContext(Path(folder), device)
+        trial = Trial(model.search_space(Budget(None, 1, _MICRO_BATCH, (1e-4,)))[0], 0)
+        for steps in (1, _STEPS):  # the first one warms up
+            start = _now(device)
+            report = model.fit(data, one, Budget(None, steps, _MICRO_BATCH, (1e-4,)), trial, context)
+            seconds = _now(device) - start
+            if seconds > _SLOW:
+                break
+        train = seconds / (_MICRO_BATCH * max(report.steps, 1))
+        start = _now(device)
+        model.predict(problem, data.batch(range(_MICRO_BATCH))[0])
+        predict = (_now(device) - start) / _MICRO_BATCH
+        saved = Path(folder) / "saved"
+        saved.mkdir()
+        model.save(saved)
+        size = sum(file.stat().st_size for file in saved.rglob("*") if file.is_file())
+    return _Rates(report.steps == 0, train, predict, size)
+
+
+def _now(device: str) -> float:
+    """Seconds, once all that the device was asked to do is done."""
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

@@ -1,0 +1,244 @@
+"""The sets of a suite's profile, each described once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pdebench_fm._util.text import named, printable
+from pdebench_fm.data.hdf5 import HDF5Examples, content_hash, published_grid
+from pdebench_fm.data.open import OpenSet, Pair, SetSpec, _file_examples, make_sampler, make_system, open_set
+from pdebench_fm.errors import FOREIGN, DataFileError, PdefmError, PluginError, UsageError
+from pdebench_fm.interfaces import Split
+from pdebench_fm.plan.arms import Arm, make_arm
+from pdebench_fm.plan.job import PRETRAINING
+from pdebench_fm.problem import Grid
+from pdebench_fm.registry import Registry, registry
+from pdebench_fm.registry.arguments import bind
+from pdebench_fm.suite.reading import find_distribution
+from pdebench_fm.suite.schema import RESERVED, Distribution, Profile, Suite, Task
+
+
+def specify(
+    distribution: Distribution, registry: Registry, split: Split, count: int, grid: int, data_seed: int
+) -> SetSpec:
+    """Describe ``count`` examples of one split of a distribution.
+
+    Raises:
+        DataFileError: the distribution's file is missing, unreadable, or not of its system.
+        UsageError: it has no file for the split, or too few examples.
+    """
+    common = {"split": split, "count": count}
+    if distribution.files is not None:
+        path = _file(distribution.files, split)
+        available = len(_file_examples(path, distribution.system, registry, "cpu")[0])
+        if available < count:
+            pool = "; few-shot sets are drawn from examples.pool of the profile" if split == "train" else ""
+            raise UsageError(f"{path}: the suite asks for {count} {split} examples, the file has {available}{pool}")
+        description: dict[str, Any] = {**common, "file": content_hash(path)}
+        if distribution.system is not None:
+            description["system"] = _versioned(registry, "systems", distribution.system)
+        return SetSpec(description, path)
+    assert distribution.system is not None
+    name = distribution.sampler_name(registry)
+    settings = bind(registry.load("samplers", name), distribution.settings, reserved=RESERVED)
+    described = {
+        **common,
+        "system": _versioned(registry, "systems", distribution.system),
+        "sampler": _versioned(registry, "samplers", name),
+        "settings": settings,
+        "grid": grid,
+        "data_seed": data_seed,
+    }
+    if distribution.sampler is not None:  # otherwise it is the one that the system names
+        _check_inputs(described, registry)
+    return SetSpec(described)
+
+
+def _check_inputs(description: Mapping[str, Any], registry: Registry) -> None:
+    """Make one example: a sampler of another system would only be noticed job by job."""
+    import torch
+
+    system = make_system(description["system"]["name"], registry, Grid(description["grid"]))
+    try:
+        sampler = make_sampler(description, registry)
+        made = sampler.realise(sampler.draw([0]), system.problem.grid, "cpu", torch.float32)
+    except PdefmError:
+        raise
+    except FOREIGN as error:
+        raise PluginError(f"sampler {description['sampler']['name']!r}: {named(error)}") from error
+    missing = [name for name in system.problem.input_names if name not in made]
+    if missing:
+        raise UsageError(
+            f"sampler {description['sampler']['name']!r} does not go with system {description['system']['name']!r}: "
+            f"it makes {', '.join(made)} and not {', '.join(missing)}"
+        )
+
+
+def check_files(suite: Suite, profile: str | None = None) -> None:
+    """Open every file the suite names.
+
+    Args:
+        suite: its distributions may be read from files.
+        profile: the profile whose grid the files must have; the default one where None.
+
+    Raises:
+        DataFileError: one is missing, incomplete or of another shape, or examples to test on are also trained on or
+            chosen by; the text names it.
+        UnknownNameError: the suite has no profile of that name.
+    """
+    grid = suite.profile(profile).grid
+    uses: dict[str, dict[str, str]] = {}
+    for name, distribution in suite.distributions.items():
+        for split, path in (distribution.files or {}).items():
+            published = published_grid(path) if distribution.system is not None else None
+            if published is not None:  # its columns are checked when its system is at hand: when the run is planned
+                size = published.size
+            else:
+                with HDF5Examples(path) as examples:
+                    size = examples.problem.grid.size
+            if size != grid:
+                chosen = suite.default_profile if profile is None else profile
+                raise DataFileError(
+                    f"{printable(str(path), 1000)}: must have the grid of profile {chosen!r}, {grid} × {grid}, "
+                    f"got {size} × {size}"
+                )
+            uses.setdefault(content_hash(path), {}).setdefault(split, f"{name!r} ({printable(str(path), 1000)})")
+    for of_file in uses.values():
+        other = next((split for split in of_file if split != "test"), None)
+        if "test" in of_file and other is not None:
+            raise DataFileError(
+                f"the test examples of {of_file['test']} are also the {other} examples of {of_file[other]}: "
+                "a test set must be seen by nothing else"
+            )
+
+
+def _versioned(registry: Registry, kind: Any, name: str) -> dict[str, str]:
+    return {"name": name, "version": registry.get(kind, name).version}
+
+
+def _file(files: Mapping[Split, Path], split: Split) -> Path:
+    if split not in files:
+        raise UsageError(f"the distribution has no file for split {split!r}; it has {', '.join(files)}")
+    return files[split]
+
+
+def sampled_pairs(suite: Suite, profile_name: str, registry: Registry) -> dict[str, Pair]:
+    """What each task goes from and to, as `Plan.pairs` has it, but only what samplers draw: no file is opened.
+
+    Args:
+        suite: has the tasks.
+        profile_name: one of its profiles.
+        registry: has the samplers.
+
+    Returns:
+        the pairs by task. Of a mixture a part from files is left out; so is a task whose examples come from files, or
+        whose sets cannot be described.
+
+    Raises:
+        UnknownNameError: the suite has no such profile.
+    """
+    sets = _Sets(suite, suite.profile(profile_name), registry)
+    drawn = {name for name, distribution in suite.distributions.items() if distribution.files is None}
+    pairs: dict[str, Pair] = {}
+    for task in suite.tasks:
+        if task.downstream in drawn:
+            with suppress(*FOREIGN):  # somebody else's sampler
+                source = [name for name in suite.pretraining[task.pretraining] if name in drawn]
+                pairs[task.name] = sets.pair(task, source)
+    return pairs
+
+
+def check_sets(suite: Suite, profile_name: str, registry: Registry) -> None:
+    """Look whether the files of a suite hold the examples and channels that a plan on this profile asks for.
+
+    Raises:
+        DataFileError: a file's channels are not those of its system.
+        UsageError: a file has too few examples, or a task's distribution none for a split. Files to pre-train on may be
+            missing: runs with the user's own weights need none.
+    """
+    sets = _Sets(suite, suite.profile(profile_name), registry)
+    arms = _arms(suite, suite.profile(profile_name), registry)
+    transfers = any(arm.starts_from == "pretrained" for arm in arms)
+    read = {name: distribution.files for name, distribution in suite.distributions.items() if distribution.files}
+    for task in suite.tasks:
+        if task.downstream in read:
+            sets.downstream(task)
+        for name in suite.pretraining[task.pretraining]:
+            if name in read and transfers and not {PRETRAINING, "validation", "test"} - read[name].keys():
+                sets.pretraining([name])
+
+
+class _Sets:
+    """The sets of one profile, each described once: thousands of jobs share the same few."""
+
+    def __init__(self, suite: Suite, profile: Profile, registry: Registry) -> None:
+        self._suite = suite
+        self._profile = profile
+        self._registry = registry
+        self._specified: dict[tuple[str, Split, int], SetSpec] = {}
+
+    def pair(self, task: Task, source: Sequence[str]) -> Pair:
+        """Describe what a task goes from, the distributions ``source``, and to."""
+        counts = self._profile.examples
+        return Pair(
+            self.of(source, PRETRAINING, counts.pretraining),
+            self.of([task.downstream], "test", counts.test),
+        )
+
+    def downstream(self, task: Task) -> dict[str, tuple[SetSpec, ...]]:
+        """What a task is fitted to, judged by and scored on."""
+        counts, one = self._profile.examples, [task.downstream]
+        return {
+            "train": self.of(one, "train", counts.pool_size),
+            "validation": self.of(one, "validation", self._profile.downstream_validation),
+            "test": self.of(one, "test", counts.test),
+        }
+
+    def pretraining(self, distributions: Sequence[str]) -> dict[str, tuple[SetSpec, ...]]:
+        """What a pre-training is fitted to, judged by and scored on."""
+        counts = self._profile.examples
+        return {
+            "train": self.of(distributions, PRETRAINING, counts.pretraining),
+            "validation": self.of(distributions, "validation", counts.validation),
+            "test": self.of(distributions, "test", counts.test),
+        }
+
+    def of(self, distributions: Sequence[str], split: Split, count: int) -> tuple[SetSpec, ...]:
+        """Describe ``count`` examples of each distribution."""
+        return tuple(self._one(name, split, count) for name in distributions)
+
+    def _one(self, name: str, split: Split, count: int) -> SetSpec:
+        key = (name, split, count)
+        if key not in self._specified:
+            distribution, grid = self._suite.distributions[name], self._profile.grid
+            self._specified[key] = specify(distribution, self._registry, split, count, grid, self._suite.data_seed)
+        return self._specified[key]
+
+
+def expected_rows(suite: Suite, profile_name: str, registry: Registry) -> Iterator[tuple[str, str, int, int]]:
+    """Every (task, protocol, examples, seed) that a complete set of records has, whatever the model."""
+    profile = suite.profile(profile_name)
+    arms = _arms(suite, profile, registry)
+    for task in suite.tasks:
+        for arm in arms:
+            for examples, seed in arm.cells(profile.seeds):
+                yield task.name, arm.name, examples, seed
+
+
+def _arms(suite: Suite, profile: Profile, registry: Registry) -> list[Arm]:
+    counts = profile.examples
+    return [make_arm(name, counts.downstream, counts.pool_size, registry) for name in suite.protocols]
+
+
+def _described(sets: Sequence[SetSpec]) -> list[dict[str, Any]]:
+    return [dict(spec.description) for spec in sets]
+
+
+def open_distribution(distribution: str, *, split: Split, count: int, grid: int, device: str) -> OpenSet:
+    """Like `load_examples`, with the PDE behind the examples."""
+    found = registry()
+    suite, name = find_distribution(distribution)
+    return open_set(specify(suite.distributions[name], found, split, count, grid, suite.data_seed), found, device)

@@ -1,0 +1,242 @@
+"""The result record: one scored point, with everything needed to trust it, and the file it is kept in.
+
+A ``records.jsonl`` holds one JSON object a line; lines are only ever appended, and the last line of a job counts. A
+record is checked when it is made and again whenever it is read, by the same rules.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    StringConstraints,
+    model_validator,
+)
+
+from pdebench_fm._util.identity import canonical_json, job_id
+
+SCHEMA: Literal[1] = 1
+"""Version of the record's form; a reader refuses any other."""
+
+LONGEST_FILE_NAME = 200
+"""Bytes of UTF-8 that a name which becomes a file name may have: file systems take 255, and an ending is added."""
+
+_UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls, invisible formatting, half characters, line separators
+
+
+def _one_line(text: str) -> str:
+    if any(unicodedata.category(character) in _UNPRINTABLE for character in text):
+        raise ValueError("must be one line without control characters")
+    return text
+
+
+def _file_name(text: str) -> str:
+    if text.startswith(".") or text != text.strip() or "/" in text or "\\" in text:
+        raise ValueError("becomes a file name: no '/' or '\\', no '.' in front, no spaces around it")
+    if (size := len(text.encode("utf-8"))) > LONGEST_FILE_NAME:
+        raise ValueError(f"becomes a file name: must be at most {LONGEST_FILE_NAME} bytes of UTF-8, it has {size}")
+    return text
+
+
+def _plain(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        canonical_json(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"must be plain, finite data: {error}") from error
+    return value
+
+
+Text = Annotated[str, AfterValidator(_one_line)]
+Name = Annotated[Text, StringConstraints(min_length=1, max_length=200)]
+FileName = Annotated[Name, AfterValidator(_file_name)]
+JobId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+MOST = 2**53
+"""Largest whole number of a record: a float holds it exactly, and all readers of JSON agree on it."""
+Whole = Annotated[int, Field(ge=0, le=MOST)]
+PlainData = Annotated[dict[str, Any], AfterValidator(_plain)]
+Status = Literal["ok", "diverged", "failed", "unsupported"]
+
+
+class Cell(NamedTuple):
+    """One place in a suite's results: what is scored, whoever the model is."""
+
+    task: str
+    protocol: str
+    examples: int
+    seed: int
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, json_schema_serialization_defaults_required=True
+    )
+
+
+class TrialRecord(_Strict):
+    """One trial of a point: every value of the search space that was tried, whether it was chosen or not.
+
+    ``validation`` is the error the point chose by; there is one exactly where the status is ``ok``. ``best_epoch``
+    counts from 1 and is 0 where there are no epochs.
+    """
+
+    job_id: JobId
+    hyperparameters: dict[Name, float]
+    status: Status
+    reason: Text
+    validation: NonNegativeFloat | None
+    epochs: NonNegativeInt
+    steps: NonNegativeInt
+    best_epoch: NonNegativeInt
+    train_seconds: NonNegativeFloat
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.status == "ok") != (self.validation is not None):
+            raise ValueError(f"status {self.status!r} contradicts validation {self.validation}")
+        if self.status != "ok" and not self.reason:
+            raise ValueError(f"status {self.status!r} needs a reason")
+        return self
+
+
+class BudgetRecord(_Strict):
+    """What each trial of a point was given: a number of epochs or of steps, and the size of a batch."""
+
+    epochs: NonNegativeInt | None
+    steps: NonNegativeInt | None
+    batch_size: PositiveInt
+
+
+class Record(_Strict):
+    """One scored point (or pre-training), as one line of ``records.jsonl``.
+
+    Args:
+        schema_version: ``schema`` in the file; version of this form.
+        kind: ``point``, or ``pretraining`` (whose protocol is ``pretraining`` too, and whose task names its source).
+        job: the canonical description whose SHA-256 is ``job_id``.
+        parameters: number of fitted real numbers; None where the model never came to be.
+        examples: downstream training examples N; of a pre-training, its training examples.
+        learning_rate: of the chosen trial; None for zero-shot and for models tuned otherwise.
+        metrics: score by metric, smaller is better; empty exactly where the status is not ``ok``.
+        interval: 95% interval of each score, bootstrap over the test examples.
+        test_examples: how many examples were scored.
+        under_trained: the profile says that models are not trained to the end at its scale; tables repeat it.
+        train_seconds: seconds of the chosen trial's fit; those of the others stand in ``trials``.
+        data_seconds: of these, seconds spent on making or reading examples.
+        validation_examples: how many validation examples chose the trial, and its epoch; 0 where there was nothing to
+            choose (zero-shot, scratch at N = 0, unsupported). None in records older than this key.
+        budget: what each trial was given; None where there were none, and in records older than this key.
+        coefficient_rise: by how much the error rises, relative to itself, when test examples exchange coefficients;
+            near 0 the model does not use them. None where nothing could be exchanged or it was not measured.
+        overlap: of the physics parameter's distributions in pre-training and test examples, as drawn, 0 … 1; None where
+            they cannot be compared.
+        pretrain_job_id: the pre-training the point started from; None where it started from none.
+        trials: every trial, in the order of the search space.
+        notes: what a reader should know, e.g. the adapter of a released model.
+    """
+
+    schema_version: Literal[1] = Field(default=SCHEMA, alias="schema")
+    kind: Literal["point", "pretraining"]
+    job_id: JobId
+    job: PlainData
+    suite: FileName
+    suite_version: PositiveInt
+    profile: FileName
+    task: Name
+    shift: Text
+    model: FileName
+    model_args: PlainData
+    parameters: Whole | None
+    protocol: FileName
+    examples: Whole
+    data_seed: NonNegativeInt
+    seed: NonNegativeInt
+    learning_rate: PositiveFloat | None
+    metrics: dict[Name, NonNegativeFloat]
+    interval: dict[Name, tuple[float, float]]
+    test_examples: NonNegativeInt
+    status: Status
+    reason: Text
+    under_trained: bool
+    epochs: NonNegativeInt
+    steps: NonNegativeInt
+    train_seconds: NonNegativeFloat
+    data_seconds: NonNegativeFloat
+    device: Text
+    threads: NonNegativeInt
+    precision: Name
+    versions: dict[Name, Text]
+    commit: Text | None
+    validation_examples: NonNegativeInt | None = None
+    budget: BudgetRecord | None = None
+    coefficient_rise: float | None = None
+    overlap: Annotated[float, Field(ge=0, le=1)] | None = None
+    pretrain_job_id: JobId | None
+    trials: tuple[TrialRecord, ...]
+    notes: dict[Name, Text]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.kind == "pretraining") != (self.protocol == "pretraining"):
+            raise ValueError(f"kind {self.kind!r} contradicts protocol {self.protocol!r}")
+        if self.kind == "pretraining" and self.pretrain_job_id is not None:
+            raise ValueError("a pre-training has no pretrain_job_id")
+        if self.status == "ok" and not self.metrics:
+            raise ValueError("status 'ok' needs metrics")
+        if self.status != "ok" and (self.metrics or self.interval):
+            raise ValueError(f"status {self.status!r} must have empty metrics and interval")
+        if self.status != "ok" and not self.reason:
+            raise ValueError(f"status {self.status!r} needs a reason")
+        for name, (low, high) in self.interval.items():
+            if name not in self.metrics:
+                raise ValueError(f"interval.{name}: there is no metric of that name")
+            if low > high:
+                raise ValueError(f"interval.{name}: must be [low, high] with low <= high, got [{low}, {high}]")
+        expected = job_id(self.job)
+        if self.job_id != expected:
+            raise ValueError(f"job_id must be the SHA-256 of job, {expected[:12]}…, got {self.job_id[:12]}…")
+        return self
+
+    @property
+    def cell(self) -> Cell:
+        """The place of this record in its suite's results."""
+        return Cell(self.task, self.protocol, self.examples, self.seed)
+
+    @property
+    def place(self) -> tuple[str, int, str, str, str, Cell]:
+        """Which number of which table this is; two jobs at one place are two attempts at the same number."""
+        return (self.suite, self.suite_version, self.profile, self.kind, self.model, self.cell)
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What a later line must share to replace this one; a job alone does not, since suites and cells share jobs."""
+        return (*self.place, self.job_id)
+
+    def line(self) -> str:
+        """Return the record as one line of JSON, without the line ending."""
+        return json.dumps(self.model_dump(mode="json", by_alias=True), allow_nan=False)
+
+
+def start_of(record: Record) -> Mapping[str, Any]:
+    """Return what a record's job says it started from, e.g. ``{"from": "pretrained", "job": …}``.
+
+    A job is plain data of any form, as others may have written it; where its start is no mapping this is an empty one.
+    """
+    start = record.job.get("start")
+    return start if isinstance(start, dict) else {}
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of one line; ``record.schema.json`` beside this file is a copy."""
+    schema = Record.model_json_schema(by_alias=True, mode="serialization")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -1,0 +1,51 @@
+"""Which software, on which device: kept with every result when it is made, and copied to its records."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pdebench_fm import __version__
+
+
+def provenance(device: str) -> dict[str, Any]:
+    """Return device, threads, versions and commit of this process, as plain data."""
+    import torch
+
+    return {
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "versions": {
+            "pdebench_fm": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": version("numpy"),
+        },
+        "commit": source_commit(),
+    }
+
+
+def device_name(device: str) -> str:
+    """What a record says of the device: its kind, and a GPU's model."""
+    import torch
+
+    if device.startswith("cuda"):
+        return f"cuda ({torch.cuda.get_device_name(device)})"
+    return f"{device} ({platform.machine()})"
+
+
+@cache
+def source_commit() -> str | None:
+    """The commit of the checkout this runs from, with ``+`` where it has changes; None where it is installed."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        ask = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty=+"]
+        return subprocess.run(ask, capture_output=True, text=True, check=True, timeout=10).stdout.strip() or None
+    except (OSError, subprocess.SubprocessError):
+        return None

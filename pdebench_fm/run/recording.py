@@ -1,0 +1,181 @@
+"""From outcomes to records: one for every row of a plan, written as soon as its point is scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pdebench_fm import records
+from pdebench_fm._util.text import quoted
+from pdebench_fm.errors import FOREIGN
+from pdebench_fm.plan.job import Job, Plan, Row, validation_size
+from pdebench_fm.plan.planner import TRAINING_VERSION
+from pdebench_fm.records.record import Record, TrialRecord
+from pdebench_fm.registry import Registry
+from pdebench_fm.run.provenance import provenance
+from pdebench_fm.run.store import JobStore
+from pdebench_fm.run.worker import Outcome
+from pdebench_fm.scoring.shift import RealisedShift
+
+
+def _metric_versions(result: Mapping[str, Any]) -> dict[str, str]:
+    """Versions of the metrics that a point was scored with: older ones, where its weights are gone."""
+    scored_with = result.get("scored_with", {}).get("versions", {})
+    return {f"metric {name}": version for name, version in scored_with.items()}
+
+
+class _RecordLog:
+    """The records of a run: one for each row of the plan, written as soon as its point is scored.
+
+    Rows that the model does not support are written at once.
+
+    Args:
+        path: the file; may hold the records of earlier runs.
+        plan: whose rows they are.
+        maker: makes a record.
+    """
+
+    def __init__(self, path: Path, plan: Plan, maker: _RecordMaker) -> None:
+        read = records.read(path) if path.exists() else []
+        self._path = path
+        self._plan = plan
+        self._maker = maker
+        self._known = {record.key: record for record in read}
+        self._newest = {record.place: record for record in read}  # what tables and figures show
+        self._by_row: dict[int, Record] = {}
+        self.changed = False
+        """Whether anything was written."""
+        self._rows_of: dict[str, list[int]] = {}
+        for number, row in enumerate(plan.rows):
+            if row.unsupported:
+                self._write(number, None)
+            else:
+                self._rows_of.setdefault(row.job.id, []).append(number)
+
+    @property
+    def made(self) -> list[Record]:
+        """One per row, in the order of the plan, once every job has been entered."""
+        return [self._by_row[number] for number in range(len(self._plan.rows))]
+
+    def enter(self, job: Job, outcome: Outcome) -> None:
+        """Write the record of every row that a job fills: none for a trial, several where cells share a point."""
+        for number in self._rows_of.get(job.id, ()):
+            self._write(number, outcome)
+
+    def _write(self, number: int, outcome: Outcome | None) -> None:
+        record = self._maker.make(self._plan.rows[number], outcome)
+        earlier = self._known.get(record.key)
+        read_only = outcome is None or outcome.reused
+        if earlier is not None and read_only and _same_scores(earlier, record):
+            # It says what was measured, and where; this run only read it. What the suite says now is this run's.
+            record = earlier.model_copy(update={name: getattr(record, name) for name in _OF_THE_SUITE})
+        if self._newest.get(record.place) != record:
+            records.append(self._path, [record])
+            self.changed = True
+        self._by_row[number] = record
+
+
+_OF_THE_SUITE = ("shift", "under_trained")
+"""What a suite says of a point that is no part of its job: it may be corrected, and nothing is computed again."""
+
+
+def _same_scores(one: Record, other: Record) -> bool:
+    return (one.status, one.metrics, one.interval) == (other.status, other.metrics, other.interval)
+
+
+class _RecordMaker:
+    """Turns outcomes into records; what all records of a run share is gathered once."""
+
+    def __init__(self, plan: Plan, registry: Registry, store: JobStore, device: str) -> None:
+        self._plan = plan
+        self._store = store
+        self._now = provenance(device)
+        self._shift = RealisedShift(registry)
+        self._overlaps: dict[str, float | None] = {}
+        self._plugins = {
+            "training": TRAINING_VERSION,
+            f"model {plan.model.name}": plan.model.version,
+            **{f"metric {name}": registry.get("metrics", name).version for name in registry.names("metrics")},
+        }
+
+    def make(self, row: Row, outcome: Outcome | None) -> Record:
+        """The record of one row; ``outcome`` is None for a row the model does not support."""
+        description = row.job.description
+        trials = [self._trial(trial) for trial in description["trials"]] if outcome is not None else []
+        result: Mapping[str, Any] = outcome.result if outcome is not None else {}
+        chosen = next((trial for trial in trials if trial.job_id == result.get("chosen")), None)
+        fitted = self._store.result(chosen.job_id) if chosen is not None else None
+        measured = result if result else self._now  # a result knows what it was made with
+        status = outcome.status if outcome is not None else "unsupported"
+        return Record.model_validate(
+            {
+                "schema": records.SCHEMA,
+                "kind": row.kind,
+                "job_id": row.job.id,
+                "job": description,
+                "suite": self._plan.suite.name,
+                "suite_version": self._plan.suite.version,
+                "profile": self._plan.profile_name,
+                "task": row.task,
+                "shift": row.shift,
+                "model": self._plan.model.name,
+                "model_args": dict(self._plan.model.arguments),
+                "parameters": result.get("parameters"),
+                "protocol": row.protocol,
+                "examples": row.examples,
+                "data_seed": self._plan.suite.data_seed,
+                "seed": row.seed,
+                "learning_rate": chosen.hyperparameters.get("learning_rate") if chosen else None,
+                "metrics": result.get("metrics", {}),
+                "interval": result.get("interval", {}),
+                "test_examples": result.get("test_examples", 0),
+                "status": status,
+                "reason": quoted(row.unsupported if outcome is None else outcome.reason),
+                "under_trained": self._plan.profile.under_trained,
+                "epochs": chosen.epochs if chosen else 0,
+                "steps": chosen.steps if chosen else 0,
+                "train_seconds": chosen.train_seconds if chosen else 0.0,
+                "data_seconds": fitted["data_seconds"] if fitted else 0.0,
+                "device": (fitted or measured)["device"],
+                "threads": (fitted or measured)["threads"],
+                "precision": self._plan.precision,
+                "versions": {**measured["versions"], **self._plugins, **_metric_versions(result)},
+                "commit": measured["commit"],
+                "validation_examples": self._validation_examples(trials),
+                "budget": self._plan.jobs[trials[0].job_id].description["budget"] if trials else None,
+                "coefficient_rise": result.get("coefficient_rise"),
+                "overlap": self._overlap(row),
+                "pretrain_job_id": row.pretraining,
+                "trials": [trial.model_dump() for trial in trials],
+                "notes": result.get("notes", {}),
+            }
+        )
+
+    def _overlap(self, row: Row) -> float | None:
+        """How far the row's task really is from its pre-training."""
+        pair = self._plan.pairs.get(row.task) if row.kind == "point" else None
+        if pair is None:
+            return None
+        if row.task not in self._overlaps:
+            try:
+                self._overlaps[row.task] = self._shift.overlap(pair.source, pair.target)
+            except FOREIGN:  # somebody else's sampler; the scores are there and must not be lost
+                self._overlaps[row.task] = None
+        return self._overlaps[row.task]
+
+    def _validation_examples(self, trials: list[TrialRecord]) -> int:
+        """How many examples every trial of a point was judged by; 0 where there were no trials."""
+        return validation_size(self._plan.jobs[trials[0].job_id].description) if trials else 0
+
+    def _trial(self, job_id: str) -> TrialRecord:
+        job = self._plan.jobs[job_id]
+        result = self._store.result(job_id)
+        common = {"job_id": job_id, "hyperparameters": dict(job.description["hyperparameters"])}
+        if result is None:
+            empty = {"validation": None, "epochs": 0, "steps": 0, "best_epoch": 0, "train_seconds": 0.0}
+            return TrialRecord.model_validate(
+                {**common, **empty, "status": "failed", "reason": self._store.failure(job_id)}
+            )
+        taken = ("status", "reason", "validation", "epochs", "steps", "best_epoch", "train_seconds")
+        return TrialRecord.model_validate({**common, **{name: result[name] for name in taken}})

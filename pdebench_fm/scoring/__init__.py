@@ -1,0 +1,1 @@
+"""How a point is scored."""

@@ -1,0 +1,368 @@
+"""What a suite says: the models that every suite file is checked against."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from pdebench_fm._util.text import show
+from pdebench_fm.errors import UnknownNameError, UsageError, suggestion
+from pdebench_fm.interfaces.sampler import SPLITS, Split
+from pdebench_fm.registry import Registry
+from pdebench_fm.suite.positions import LocatedError
+
+_SUITE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+
+
+_PROFILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+_LARGEST_ID = 2**50  # what the random streams can address
+
+
+MOST_SEEDS = 1000
+"""Seeds that a profile may have, and ``pdefm run --seeds``."""
+
+
+_DISTRIBUTION_KEYS = ("system", "sampler", "files")
+
+
+RESERVED = ("data_seed", "split")
+"""Parameters of a sampler that are not settings of a suite: the plan fills them in."""
+
+
+def _name(name: str) -> str:
+    if not 1 <= len(name) <= 80 or not name.isprintable() or name != name.strip():
+        raise ValueError(f"a name is 1 to 80 printable characters without blanks at its ends, got {show(name)}")
+    return name
+
+
+def _profile_name(name: str) -> str:
+    if not _PROFILE_NAME.fullmatch(name):  # it becomes part of file names
+        raise ValueError(f"must be letters, digits, '.', '-', '_', at most 64 of them, got {show(name)}")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_name)]
+
+
+ProfileName = Annotated[str, AfterValidator(_profile_name)]
+
+
+Count = Annotated[int, Field(ge=1, le=_LARGEST_ID)]
+
+
+Rate = Annotated[float, Field(gt=0)]
+
+
+class _Model(BaseModel):
+    """Strict: nothing is converted, a bool is no number, a quoted number is text; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Distribution(_Model):
+    """Where the examples of one distribution come from: drawn by a sampler, or read from HDF5 files.
+
+    Args:
+        system: the PDE. Needed by a sampler; with files it gives the PDE's own residual and may be left out.
+        sampler: name of the sampler; the system's own where None.
+        settings: all other keys, for the sampler.
+        files: one HDF5 file per split; paths are relative to the suite file.
+    """
+
+    system: str | None = None
+    sampler: str | None = None
+    settings: dict[str, Any] = Field(default_factory=dict)
+    files: dict[Split, Path] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _collect_settings(cls, data: Any, info: ValidationInfo) -> Any:
+        folder = (info.context or {}).get("folder")
+        if not isinstance(data, dict) or folder is None:  # built in Python, not read from a suite
+            return data
+        known = {key: value for key, value in data.items() if key in _DISTRIBUTION_KEYS}
+        settings = {key: _lists(value) for key, value in data.items() if key not in known}
+        if "files" in known and known["files"] is None:  # no word of what was meant: not the same as no files
+            known["files"] = {}
+        if isinstance(known.get("files"), dict):
+            known["files"] = {key: _file(folder, key, value) for key, value in known["files"].items()}
+        return known | {"settings": settings}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.files is None:
+            if self.system is None:
+                for key in self.settings:  # most likely a slip of the pen
+                    if difflib.get_close_matches(key, _DISTRIBUTION_KEYS, n=1):
+                        raise LocatedError(f"unknown key{suggestion(key, _DISTRIBUTION_KEYS)}", key, at_key=True)
+                raise ValueError("needs a system, or files")
+            return self
+        if self.sampler is not None:
+            raise LocatedError("a distribution has a sampler or files, not both", "sampler")
+        for key in self.settings:
+            raise LocatedError(f"unknown key beside files{suggestion(key, ('files', 'system'))}", key, at_key=True)
+        if not self.files:
+            raise LocatedError(f"must name a file for some of {', '.join(SPLITS)}", "files")
+        return self
+
+    def sampler_name(self, registry: Registry) -> str:
+        """Return the name of the sampler: the one given, else the system's own.
+
+        Raises:
+            UsageError: the examples come from files, or the system has no sampler of its own.
+        """
+        if self.sampler is not None:
+            return self.sampler
+        if self.system is None or self.files is not None:
+            raise UsageError("the distribution is read from files; it has no sampler")
+        name: str = registry.get("systems", self.system).sampler
+        if not name:
+            raise UsageError(f"system {self.system!r} has no sampler of its own; name one with sampler: …")
+        return name
+
+
+class Task(_Model):
+    """One transfer: from a pre-training to a downstream distribution, and how far that is."""
+
+    name: Name
+    pretraining: str
+    downstream: str
+    shift: Literal["none", "mild", "med", "large"]
+
+
+class ExampleCounts(_Model):
+    """How many examples each split has.
+
+    Args:
+        pretraining: per source; a mixture has this many of each.
+        downstream: sizes of the few-shot training sets, increasing; drawn from the pool, nested.
+        pool: how many downstream training examples there are to draw from.
+    """
+
+    pretraining: Count
+    validation: Count
+    test: Count
+    downstream: Annotated[tuple[Count, ...], Field(min_length=1)]
+    pool: Count | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for i, (low, high) in enumerate(zip(self.downstream, self.downstream[1:], strict=False)):
+            if low >= high:
+                raise LocatedError(f"sizes must increase, got {high} after {low}", "downstream", i + 1)
+        if self.pool is not None:
+            for i, size in enumerate(self.downstream):
+                if size > self.pool:
+                    message = f"sizes beyond the split: {size} examples asked for, the pool has {self.pool}"
+                    raise LocatedError(message, "downstream", i)
+        return self
+
+    @property
+    def pool_size(self) -> int:
+        """How many downstream training examples there are to draw from."""
+        return self.pool if self.pool is not None else max(self.pretraining, self.downstream[-1])
+
+
+class _Search(_Model):
+    learning_rates: Annotated[tuple[Rate, ...], Field(min_length=1)]
+
+    @field_validator("learning_rates")
+    @classmethod
+    def _distinct(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
+        for i, rate in enumerate(rates):
+            if rate in rates[:i]:
+                raise LocatedError(f"must be distinct, got {rate} twice", i)
+        return rates
+
+
+class _Budget(_Search):
+    epochs: Count | None = None
+    steps: Count | None = None
+
+    @model_validator(mode="after")
+    def _one_unit(self) -> Self:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError(f"needs exactly one of epochs and steps, got {'none' if self.steps is None else 'both'}")
+        return self
+
+
+class Training(_Budget):
+    """The budget of pre-training: epochs or steps, batch size, learning rates to try."""
+
+    batch_size: Count = 128
+
+
+class FineTuning(_Budget):
+    """The budget of every downstream arm; ``learning_rates`` are fine-tuning's, see `Profile.scratch_rates`.
+
+    Args:
+        batch_size: training's where None.
+        validation: how many validation examples choose the trial and the epoch of every downstream point, the first of
+            the profile's; all of them where None. Pre-training is chosen on all of them whatever stands here.
+    """
+
+    batch_size: Count | None = None
+    validation: Count | None = None
+
+
+class Scratch(_Search):
+    """The learning rates of arms that start untrained; the rest of their budget is fine-tuning's."""
+
+
+class Profile(_Model):
+    """A scale at which a suite is run.
+
+    Args:
+        grid: points along each side.
+        scratch: the learning rates of arms that start untrained; those of ``training`` where None.
+        seeds: runs with different few-shot sets and initialisations.
+        under_trained: says that at this scale models are not trained to the end; tables repeat it.
+    """
+
+    grid: Annotated[int, Field(ge=8, le=8192)]
+    examples: ExampleCounts
+    training: Training
+    fine_tuning: FineTuning
+    scratch: Scratch | None = None
+    seeds: Annotated[int, Field(ge=1, le=MOST_SEEDS)] = 1
+    under_trained: bool = False
+
+    @property
+    def scratch_rates(self) -> tuple[float, ...]:
+        """Learning rates that an arm which starts untrained tries."""
+        return (self.scratch or self.training).learning_rates
+
+    @model_validator(mode="after")
+    def _same_tuning(self) -> Self:
+        source = "training" if self.scratch is None else "scratch"
+        wanted, got = len(self.scratch_rates), len(self.fine_tuning.learning_rates)
+        if wanted != got:
+            message = f"must be as many as {source} has, {wanted}, got {got}: every arm gets the same tuning budget"
+            if self.scratch is None:
+                message += " (scratch may list its own under 'scratch')"
+            raise LocatedError(message, "fine_tuning", "learning_rates")
+        return self
+
+    @model_validator(mode="after")
+    def _validation_within(self) -> Self:
+        wanted, available = self.fine_tuning.validation, self.examples.validation
+        if wanted is not None and wanted > available:
+            message = f"must be at most the profile's validation examples, {available}, got {wanted}"
+            raise LocatedError(message, "fine_tuning", "validation")
+        return self
+
+    @property
+    def downstream_validation(self) -> int:
+        """How many validation examples choose the trial and the epoch of a downstream point."""
+        return self.fine_tuning.validation or self.examples.validation
+
+
+class Suite(_Model):
+    """Everything a suite file says. ``source`` is the file it was read from.
+
+    Args:
+        family: ``--model FAMILY`` scores every registered model of that family, smallest first, each as a model of its
+            own. A member that can take none of the tasks, e.g. because its modes exceed the grid, then fills its rows
+            with ``unsupported`` instead of being refused. Where false, ``FAMILY`` is the one model of that name.
+    """
+
+    name: str
+    version: Annotated[int, Field(ge=1)]
+    description: Annotated[str, Field(min_length=1, max_length=4000)]
+    default_profile: str
+    data_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    distributions: Annotated[dict[Name, Distribution], Field(min_length=1)]
+    pretraining: Annotated[dict[Name, Annotated[tuple[str, ...], Field(min_length=1)]], Field(min_length=1)]
+    tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
+    protocols: Annotated[tuple[str, ...], Field(min_length=1)]
+    profiles: Annotated[dict[ProfileName, Profile], Field(min_length=1)]
+    family: bool = False
+    _source: Path = PrivateAttr(default=Path())
+
+    @field_validator("name")
+    @classmethod
+    def _folder_name(cls, name: str) -> str:
+        if not _SUITE_NAME.fullmatch(name):
+            raise ValueError(f"must be lower-case letters, digits, '-', '_', at most 64 of them, got {show(name)}")
+        if name == "jobs":
+            raise ValueError("must not be 'jobs', which is the folder of the jobs in every --output")
+        return name
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        _known("profile", self.default_profile, self.profiles, "default_profile")
+        for name, members in self.pretraining.items():
+            _distinct("distribution", members, "pretraining", name)
+            for i, member in enumerate(members):
+                _known("distribution", member, self.distributions, "pretraining", name, i)
+                self._needs_files(member, ("pretraining", "validation", "test"), "pretraining", name, i)
+        _distinct("task", tuple(task.name for task in self.tasks), "tasks", key="name")
+        for i, task in enumerate(self.tasks):
+            _known("pretraining", task.pretraining, self.pretraining, "tasks", i, "pretraining")
+            _known("distribution", task.downstream, self.distributions, "tasks", i, "downstream")
+            self._needs_files(task.downstream, ("train", "validation", "test"), "tasks", i, "downstream")
+        _distinct("protocol", self.protocols, "protocols")
+        return self
+
+    def _needs_files(self, name: str, splits: Collection[Split], *where: str | int) -> None:
+        files = self.distributions[name].files
+        missing = [] if files is None else [split for split in splits if split not in files]
+        if missing:
+            raise LocatedError(f"distribution {show(name)} has no file for {', '.join(missing)}", *where)
+
+    @property
+    def source(self) -> Path:
+        """The file the suite was read from."""
+        return self._source
+
+    def profile(self, name: str | None = None) -> Profile:
+        """Return a profile, the default one where no name is given.
+
+        Raises:
+            UnknownNameError: the suite has no profile of that name.
+        """
+        chosen = self.default_profile if name is None else name
+        if chosen not in self.profiles:
+            raise UnknownNameError("profile", chosen, self.profiles)
+        return self.profiles[chosen]
+
+
+def _known(kind: str, name: str, valid: Collection[str], *where: str | int) -> None:
+    if name not in valid:
+        raise LocatedError(f"unknown {kind} {show(name)}{suggestion(name, valid)}", *where)
+
+
+def _distinct(kind: str, names: tuple[str, ...], *where: str | int, key: str | None = None) -> None:
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            place = (*where, i) if key is None else (*where, i, key)
+            raise LocatedError(f"{kind} {show(name)} is already at [{names.index(name)}]", *place)
+
+
+def _lists(value: Any) -> Any:
+    """Return plain data as YAML has it: lists, not the tuples used for validation."""
+    if isinstance(value, dict):
+        return {key: _lists(item) for key, item in value.items()}
+    return [_lists(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _file(folder: Path, split: Any, value: Any) -> Path:
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise LocatedError(f"must be the path of an HDF5 file, got {show(value)}", "files", split)
+    return folder / value

@@ -1,0 +1,320 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+import pdebench_fm
+from pdebench_fm._util.identity import canonical_json, job_id
+from pdebench_fm.errors import RecordError
+from pdebench_fm.records.file import _is_half, append, collect, parse, read, read_lines
+from pdebench_fm.records.record import Record, json_schema, start_of
+from tests.support.records import make_record, make_suite, make_trial
+
+
+def test_job_id_does_not_depend_on_the_order_of_keys():
+    assert job_id({"a": 1, "b": [1.5, None]}) == job_id({"b": [1.5, None], "a": 1})
+
+
+def test_job_id_is_golden():
+    assert job_id({"b": [1, 2.5], "a": "Ψ"}) == "fc045ded10752e3ed9652596ba6169dd28ad5c61b4ccbec637df4fe5e5ee7caa"
+
+
+def test_canonical_json_refuses_what_has_no_single_text():
+    with pytest.raises(ValueError):
+        canonical_json({"a": float("nan")})
+    with pytest.raises(TypeError, match="key"):
+        canonical_json({"a": [{1: 2}]})
+
+
+_plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text(), _plain))
+def test_job_id_survives_a_file(description):
+    assert job_id(json.loads(json.dumps(description))) == job_id(description)
+
+
+def test_a_record_survives_its_line():
+    for record in [*make_suite(), make_record(status="diverged"), make_record(notes={"adapter": "zero-padded"})]:
+        assert parse(record.line(), "here:1") == record
+        assert "\n" not in record.line()
+
+
+def test_a_line_has_exactly_the_keys_of_the_schema():
+    line = json.loads(make_record().line())
+    schema = json_schema()
+    assert set(line) == set(schema["properties"]) == set(schema["required"])
+    assert line["schema"] == 1
+
+
+def test_the_shipped_schema_is_up_to_date():
+    shipped = Path(pdebench_fm.__file__).with_name("record.schema.json").read_text(encoding="utf-8")
+    assert json.loads(shipped) == json_schema()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"metrics": {}}, "needs metrics"),
+        ({"metrics": {"relative_l2": -0.1}}, "metrics.relative_l2: must be greater than or equal to 0, got -0.1"),
+        ({"status": "diverged"}, "must have empty metrics"),
+        ({"status": "diverged", "metrics": {}, "interval": {}}, "needs a reason"),
+        ({"status": "fine"}, "status: must be 'ok', 'diverged'"),
+        ({"interval": {"other": [0, 1]}}, "interval.other: there is no metric of that name"),
+        ({"interval": {"relative_l2": [2, 1]}}, "low <= high"),
+        ({"job": {"kind": "point"}}, "job_id must be the SHA-256 of job"),
+        ({"job_id": "abc"}, "job_id: "),
+        ({"kind": "pretraining"}, "contradicts protocol"),
+        ({"train_seconds": -1.0}, "train_seconds: must be greater"),
+        ({"seed": "0"}, "seed: must be a valid integer, got '0'"),
+        ({"seed": True}, "seed: must be a valid integer"),
+        ({"validation_examples": -1}, "validation_examples: must be greater than or equal to 0, got -1"),
+        ({"statu": "ok"}, "statu: unknown key; did you mean 'status'?"),
+        ({"schema_version": 1}, "schema_version: unknown key"),
+        ({"schema": 2}, "schema: must be 1, got 2"),
+        ({"schema": True}, "schema: must be 1, got True"),
+        ({"model": "../evil"}, "model: becomes a file name"),
+        ({"suite": "a\\b"}, "suite: becomes a file name"),
+        ({"protocol": ""}, "protocol: "),
+        ({"task": "a\u202eb"}, "task: must be one line without control characters"),
+        ({"reason": "two\nlines"}, "reason: must be one line"),
+        ({"trials": [{}]}, "trials.0.job_id: must be there"),
+    ],
+)
+def test_an_error_is_one_line_that_names_file_line_key_and_what_was_expected(change, message):
+    data = {**json.loads(make_record().line()), **change}
+    with pytest.raises(RecordError) as caught:
+        parse(json.dumps(data), "runs/records.jsonl:7")
+    assert str(caught.value).startswith("runs/records.jsonl:7: ")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+LATER = {"validation_examples", "budget", "coefficient_rise", "overlap"}  # keys that records made before them lack
+
+
+@pytest.mark.parametrize("key", sorted(json.loads(make_record().line()).keys() - LATER))
+def test_every_key_is_required(key):
+    data = json.loads(make_record().line())
+    del data[key]
+    with pytest.raises(RecordError, match=f"{key}: must be"):
+        parse(json.dumps(data), "here:1")
+
+
+@pytest.mark.parametrize("key", sorted(LATER))
+def test_a_record_older_than_a_key_is_read_and_says_that_it_is_not_known(key):
+    budget = {"epochs": 2, "steps": None, "batch_size": 8}
+    data = json.loads(make_record(validation_examples=128, budget=budget, coefficient_rise=1.5, overlap=0.5).line())
+    assert data.pop(key) is not None
+    assert getattr(parse(json.dumps(data), "here:1"), key) is None
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999"])
+@pytest.mark.parametrize("place", ['"train_seconds": 2.5', '"width": 16', '"relative_l2": 0.1'])
+def test_numbers_are_finite_everywhere(place, value):
+    line = make_record().line()
+    assert place in line
+    with pytest.raises(RecordError, match=r"finite|JSON compliant"):
+        parse(line.replace(place, f"{place.split(':')[0]}: {value}", 1), "here:1")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "null", '{"schema": 1, "schema": 1}', "[" * 100_000])
+def test_what_is_no_object_is_refused(text):
+    with pytest.raises(RecordError, match="here:1: "):
+        parse(text, "here:1")
+
+
+@pytest.mark.parametrize("key", ["suite", "profile", "model", "protocol"])
+def test_a_name_that_becomes_a_file_name_has_at_most_200_bytes(key):
+    data = json.loads(make_record().line())
+    data[key] = "é" * 100
+    with pytest.raises(RecordError, match=f"here:1: {key}: becomes a file name: must be at most 200 bytes.* has 202"):
+        parse(json.dumps({**data, key: "é" * 101}), "here:1")
+    assert getattr(parse(json.dumps(data), "here:1"), key) == "é" * 100
+
+
+@pytest.mark.parametrize("start", ["x", ["from"], 1, None])
+def test_a_start_of_another_form_is_an_empty_one(start):
+    forged = make_record(job={"start": start})
+    assert start_of(forged) == {} == start_of(make_record(job={}))
+    assert start_of(make_record())["from"] == "released"
+
+
+def test_a_record_cannot_be_changed():
+    with pytest.raises(ValidationError):
+        make_record().seed = 3
+
+
+def test_a_trial_has_a_validation_error_exactly_where_it_is_ok():
+    with pytest.raises(ValidationError, match="contradicts"):
+        make_trial(validation=0.1, status="failed", reason="x")
+    with pytest.raises(ValidationError, match="needs a reason"):
+        make_trial(validation=None, reason="")
+
+
+def test_the_last_line_of_a_job_counts(tmp_path):
+    path = tmp_path / "deep" / "records.jsonl"
+    first, again = make_record(error=0.5), make_record(error=0.4)
+    elsewhere = make_record(error=0.3, suite="lite", job=dict(first.job))
+    append(path, [first, elsewhere])
+    append(path, [again])
+    assert first.job_id == elsewhere.job_id
+    assert read(path) == [elsewhere, again]  # in the order of their lines: the newest last
+    assert [number for number, _ in read_lines(path)] == [1, 2, 3]
+
+
+def test_half_a_line_of_a_killed_writer_is_ignored_then_removed(tmp_path):
+    path = tmp_path / "records.jsonl"
+    one, two = make_record(seed=1), make_record(seed=2)
+    append(path, [one])
+    with path.open("a") as file:
+        file.write(two.line()[:200])
+    assert read(path) == [one]
+    append(path, [two])
+    assert read(path) == [one, two]
+    assert path.read_text().splitlines() == [one.line(), two.line()]
+
+
+def test_a_line_that_is_cut_anywhere_is_half_a_line():
+    line = make_record(job={'é"m\\': [-1.5e-10, 1e20, True, False, None]}).line().encode()
+    assert all(_is_half(line[:length]) for length in range(1, len(line)))
+    assert _is_half(line[:100] + b"\0" * 50)
+    assert not _is_half(line)
+
+
+@pytest.mark.parametrize("length", [1, 2, 15, 200, -1])
+def test_half_a_line_of_any_length_is_ignored_then_removed(tmp_path, length):
+    path = tmp_path / "records.jsonl"
+    path.write_text(make_record(seed=1).line() + "\n" + make_record(seed=2).line()[:length])
+    assert [record.seed for record in read(path)] == [1]
+    append(path, [make_record(seed=3)])
+    assert [record.seed for record in read(path)] == [1, 3]
+
+
+WHOLE = make_record(seed=2).line()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("hello", "not a record"),
+        ("[1, 2]", "a record must be a JSON object"),
+        ("[1, 2", "not a record"),
+        (WHOLE.replace('"schema": 1', '"schema": 2', 1), "schema: must be 1, got 2"),
+        (WHOLE.replace('"relative_l2": 0.1', '"relative_l2": NaN', 1), "not a record: numbers must be finite"),
+        (WHOLE.replace("{", '{"metrcs": 1, ', 1), "metrcs: unknown key"),
+        (WHOLE + " {", "not a record: Extra data"),
+        ("{ is no JSON", "not a record"),
+        ("{}", "schema: must be 1"),
+        (WHOLE[:60] + "é", "not a record"),
+        (" ", "not a record"),
+        (WHOLE.replace(", ", ",, ", 1), "not a record"),
+        (WHOLE.replace(": 1,", ": 1x,", 1), "not a record"),
+        (WHOLE[:-1] + ",}", "not a record"),
+    ],
+)
+def test_a_wrong_last_line_without_its_ending_is_no_half_record_and_never_removed(tmp_path, line, message):
+    path = tmp_path / "records.jsonl"
+    before = (make_record(seed=1).line() + "\n" + line).encode("utf-8")
+    path.write_bytes(before)
+    for use in (read, lambda path: append(path, [make_record(seed=3)])):
+        with pytest.raises(RecordError, match=rf"records\.jsonl:2: {message}"):
+            use(path)
+    assert path.read_bytes() == before
+
+
+def test_a_whole_line_without_its_ending_is_kept(tmp_path):
+    path = tmp_path / "records.jsonl"
+    one, two = make_record(seed=1), make_record(seed=2)
+    path.write_text(one.line())
+    assert read(path) == [one]
+    append(path, [two])
+    assert read(path) == [one, two]
+
+
+def test_any_other_malformed_line_is_an_error(tmp_path):
+    path = tmp_path / "records.jsonl"
+    path.write_text(make_record().line() + "\n\n" + make_record(seed=1).line() + "\n")
+    with pytest.raises(RecordError, match=r"records\.jsonl:2: not a record"):
+        read(path)
+    path.write_bytes(b"\xff\n")
+    with pytest.raises(RecordError, match=r"records\.jsonl:1: not a record"):
+        read(path)
+    with pytest.raises(RecordError, match="No such file"):
+        read(tmp_path / "none.jsonl")
+
+
+def test_an_empty_file_has_no_records(tmp_path):
+    path = tmp_path / "records.jsonl"
+    path.touch()
+    assert read(path) == []
+    append(path, [])
+    assert path.read_bytes() == b""
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from pdebench_fm.records.file import append
+from tests.support.records import make_record
+for seed in range(200):
+    append(Path(sys.argv[1]), [make_record(model=sys.argv[2], seed=seed)])
+"""
+
+
+def test_two_processes_appending_at_once_leave_every_line_intact(tmp_path):
+    path = tmp_path / "records.jsonl"
+    root = Path(__file__).parents[2]
+    writers = [
+        subprocess.Popen([sys.executable, "-c", _WRITER, str(path), model], cwd=root) for model in ("one", "two")
+    ]
+    assert [writer.wait(timeout=120) for writer in writers] == [0, 0]
+    found = read(path)
+    assert {(record.model, record.seed) for record in found} == {(m, s) for m in ("one", "two") for s in range(200)}
+    assert len(path.read_bytes().splitlines()) == 400
+
+
+def test_collect_searches_folders_and_takes_the_newest_of_each_place(tmp_path):
+    old = make_record(error=0.5, job={"code": "old"})
+    new = make_record(error=0.4, job={"code": "new"})
+    append(tmp_path / "smoke" / "conv" / "records.jsonl", [old, new])
+    assert [(where.rpartition("/")[2], record) for where, record in collect([tmp_path])] == [("records.jsonl:2", new)]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RecordError, match=r"holds no records\.jsonl"):
+        collect([tmp_path / "empty"])
+
+
+def test_collect_finds_the_records_of_a_leaderboard_and_not_the_histories_of_jobs(tmp_path):
+    folder = tmp_path / "smoke" / "lite"
+    append(folder / "one.jsonl", [make_record("one")])
+    append(folder / "two.jsonl", [make_record("two")])
+    assert [record.model for _, record in collect([tmp_path])] == ["one", "two"]
+    (tmp_path / "runs" / "jobs" / "ab").mkdir(parents=True)
+    (tmp_path / "runs" / "jobs" / "ab" / "history.jsonl").write_text("{}\n", encoding="utf-8")
+    for folder in (tmp_path / "runs", tmp_path / "runs" / "jobs", tmp_path / "runs" / "jobs" / "ab"):
+        with pytest.raises(RecordError, match=r"holds no records\.jsonl") as caught:
+            collect([folder])
+        assert caught.value.exit_code == 2
+
+
+def test_collect_leaves_out_folders_of_jobs_and_no_others_of_that_name(tmp_path):
+    append(tmp_path / "jobs" / "a" / "tiny" / "one" / "records.jsonl", [make_record("one")])
+    job = tmp_path / "jobs" / "a" / "jobs" / ("0" * 64)
+    append(job / "model" / "records.jsonl", [make_record("two")])
+    assert [record.model for _, record in collect([tmp_path])] == ["one"]
+
+
+def test_a_record_is_made_from_plain_values_of_numpy():
+    numpy = pytest.importorskip("numpy")
+    record = make_record(error=numpy.float64(0.25))
+    assert isinstance(record, Record)
+    assert json.loads(record.line())["metrics"] == {"relative_l2": 0.25}

@@ -1,0 +1,143 @@
+"""Arguments of a factory: plain data for the identity, Python values for the call."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+
+from pdebench_fm.data.open import make_sampler
+from pdebench_fm.errors import PluginError, SettingError
+from pdebench_fm.hookspecs import ModelEntry
+from pdebench_fm.interfaces import Split
+from pdebench_fm.plan.model import model_spec
+from pdebench_fm.registry.arguments import bind, call, plain
+from pdebench_fm.registry.discovery import Registry
+from tests.support.fake_plugin import ToySampler, fake_registry
+from tests.support.toy import Toy
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+
+class Typed:
+    """Keeps what it is called with."""
+
+    def __init__(
+        self,
+        ends: tuple[float, float],
+        sizes: tuple[int, ...] = (1, 2),
+        kind: Literal["a", "b"] = "a",
+        named: Mapping[str, tuple[int, int]] | None = None,
+        untyped=(1, 2),  # type: ignore[no-untyped-def]
+    ) -> None:
+        self.given = (ends, sizes, kind, named, untyped)
+
+
+def test_the_identity_is_plain_data_and_the_call_has_the_types_of_the_annotations() -> None:
+    bound = bind(Typed, {"ends": [1, 5], "named": {"x": [1, 2]}})
+    assert bound == {"ends": [1.0, 5.0], "sizes": [1, 2], "kind": "a", "named": {"x": [1, 2]}, "untyped": [1, 2]}
+    assert call(Typed, bound).given == ((1.0, 5.0), (1, 2), "a", {"x": (1, 2)}, [1, 2])
+    assert bind(Typed, bound) == bound
+
+
+def test_settings_of_a_sampler_arrive_as_annotated(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+    constructor = ToySampler.__init__
+
+    @functools.wraps(constructor)
+    def watched(self: ToySampler, level: tuple[float, float], *more: Any, **named: Any) -> None:
+        given.append(level)
+        constructor(self, level, *more, **named)
+
+    monkeypatch.setattr(ToySampler, "__init__", watched)
+    description = {"sampler": {"name": "toy"}, "settings": {"level": [1.0, 2.0], "steps": 3}, "data_seed": 0}
+    make_sampler({**description, "split": "test"}, fake_registry())
+    assert given == [(1.0, 2.0)]
+
+
+def test_arguments_of_a_model_arrive_as_annotated() -> None:
+    class Shaped(Toy):
+        def __init__(self, widths: tuple[int, ...] = (4, 4)) -> None:
+            super().__init__(hash(widths) and widths[0])
+
+    found = Registry([]).with_model(ModelEntry("shaped", "1", Shaped, ""))
+    spec = model_spec(found, "shaped", {"widths": [3, 5]})
+    assert spec.arguments == {"widths": [3, 5]}
+    made = spec.make(found)
+    assert isinstance(made, Shaped)
+    assert made.width == 3
+
+
+def of_decimals(step: Decimal, *, data_seed: int) -> None: ...
+def reserved_decimal(step: int, *, data_seed: Decimal) -> Decimal | None: ...
+def of_objects(step: Registry) -> None: ...
+def of_nonsense(step: int.nothing) -> None: ...  # type: ignore[name-defined]
+def of_splits(split: Split = "test") -> None: ...
+
+
+HERE = "tests.registry.test_arguments"
+
+
+@pytest.mark.parametrize(
+    ("factory", "line"),
+    [
+        (
+            of_decimals,
+            f"{HERE}:of_decimals: parameter 'step': annotation 'Decimal': 'Decimal' is not known when the program "
+            "runs: import it outside 'if TYPE_CHECKING'",
+        ),
+        (
+            functools.partial(of_decimals, data_seed=3),
+            "parameter 'step': annotation 'Decimal': 'Decimal' is not known when the program runs: "
+            "import it outside 'if TYPE_CHECKING'",
+        ),
+        (of_objects, f"{HERE}:of_objects: parameter 'step': annotation 'Registry': no such value can be written in a"),
+        (of_nonsense, "parameter 'step': annotation 'int.nothing': it cannot be evaluated, AttributeError: type obje"),
+    ],
+)
+def test_an_annotation_that_cannot_be_used_is_one_line(factory: Any, line: str) -> None:
+    with pytest.raises(PluginError) as refused:
+        bind(factory, {"step": 1}, reserved=("data_seed",))
+    assert line in str(refused.value)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def of_names(names: frozenset[str] = frozenset()) -> None: ...
+def of_sets(names: dict[str, list[set[int]]]) -> None: ...
+
+
+@pytest.mark.parametrize(("factory", "value"), [(of_names, ["a", "b"]), (of_sets, {"a": [[1, 2]]})])
+def test_a_set_is_refused_because_it_has_no_order(factory: Any, value: object) -> None:
+    with pytest.raises(PluginError, match=r"parameter 'names': a set has another order in every process"):
+        bind(factory, {"names": value})
+
+
+def test_only_annotations_of_settings_are_looked_at() -> None:
+    assert bind(reserved_decimal, {"step": 1}, reserved=("data_seed",)) == {"step": 1}
+
+
+def test_what_a_factory_was_called_with_is_plain_data_again() -> None:
+    def make(widths: tuple[int, ...], path: Path) -> None: ...
+
+    assert plain(make, {"widths": (4, 2), "path": Path("a/b")}) == {"widths": [4, 2], "path": "a/b"}
+
+
+def test_names_imported_by_the_module_are_found() -> None:
+    assert bind(of_splits, {}) == {"split": "test"}
+    with pytest.raises(SettingError, match="split: must be 'pretraining', 'train', 'validation' or 'test', got 'rest'"):
+        bind(of_splits, {"split": "rest"})
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), [1.0, float("-inf")]])
+def test_numbers_must_be_finite(number: object) -> None:
+    def make(rate: float = 0.1, rates: tuple[float, ...] = (), untyped=0.1) -> None:  # type: ignore[no-untyped-def]
+        pass
+
+    name = "rates" if isinstance(number, list) else "rate"
+    for argument in (name, "untyped"):
+        with pytest.raises(SettingError, match=f"{argument}: must be finite, got"):
+            bind(make, {argument: number})

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pdebench_fm.interfaces import OperatorModel
+from pdebench_fm.plan.job import Job
+from pdebench_fm.run.store import JobStore
+
+TRIAL = Job({"kind": "trial"})
+POINT = Job({"kind": "point", "trials": [TRIAL.id]})
+NOW = {"versions": {"relative_l2": "1"}, "evaluation": "2"}
+SCORED = {"status": "ok", "reason": "", "chosen": TRIAL.id, "scored_with": NOW}
+
+
+class Saved:
+    """Stands for a model: writes its one weight, or half of it."""
+
+    def __init__(self, weight: str, whole: bool = True) -> None:
+        self.weight = weight
+        self.whole = whole
+
+    def save(self, path: Path) -> None:
+        (path / "weight").write_text(self.weight)
+        if not self.whole:
+            raise OSError("disk full")
+
+
+def model(weight: str, whole: bool = True) -> OperatorModel:
+    return Saved(weight, whole)  # type: ignore[return-value]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> JobStore:
+    store = JobStore(tmp_path)
+    for job in (TRIAL, POINT):
+        with store.lock(job.id):
+            store.begin(job)
+    return store
+
+
+def test_a_job_that_was_begun_is_not_done(store: JobStore) -> None:
+    assert store.finished(TRIAL, NOW) is None
+    assert store.result(TRIAL.id) is None
+
+
+def test_the_end_of_a_job_clears_what_only_its_fit_needed(store: JobStore) -> None:
+    store.workspace(TRIAL.id).mkdir()
+    store.log_failure(TRIAL, ValueError("no room"))
+    assert store.failure(TRIAL.id) == "ValueError: no room"
+    assert "\n\nValueError: no room" in (store.folder(TRIAL.id) / "failure.log").read_text()
+    store.end(TRIAL, {"status": "ok", "reason": ""})
+    assert store.finished(TRIAL, NOW) == {"status": "ok", "reason": ""}
+    assert store.failure(TRIAL.id) == "failed, and left no log"
+    assert {path.name for path in store.folder(TRIAL.id).iterdir()} <= {"job.json", "result.json", "lock"}
+
+
+@pytest.mark.parametrize("left", ["", '{"status": "o', "{}", "[1]", '{"status": "ok"}'])
+def test_half_a_result_or_one_of_another_kind_is_none(store: JobStore, left: str) -> None:
+    (store.folder(TRIAL.id) / "result.json").write_text(left)
+    assert store.result(TRIAL.id) is None
+
+
+def test_a_point_is_scored_again_where_scores_have_changed_and_its_weights_are_there(store: JobStore) -> None:
+    store.end(POINT, SCORED)
+    later = {**NOW, "evaluation": "3"}
+    assert store.finished(POINT, NOW) == SCORED
+    assert store.finished(POINT, later) == SCORED  # there is nothing left to score
+    store.keep_model(TRIAL, model("1.0"))
+    assert store.finished(POINT, NOW) == SCORED
+    assert store.finished(POINT, later) is None
+
+
+def test_new_weights_take_the_place_of_old_ones_only_when_they_are_whole(store: JobStore) -> None:
+    store.keep_model(TRIAL, model("1.0"))
+    store.keep_model(TRIAL, model("2.0"))
+    assert (store.model(TRIAL.id) / "weight").read_text() == "2.0"
+    with pytest.raises(OSError, match="disk full"):
+        store.keep_model(TRIAL, model("3", whole=False))
+    assert not store.model(TRIAL.id).exists()
+    store.keep_model(TRIAL, model("3.0"))  # what was left of the attempt is in nobody's way
+    assert [path.name for path in store.model(TRIAL.id).iterdir()] == ["weight"]
