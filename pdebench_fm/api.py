@@ -14,7 +14,7 @@ from typing import Any
 from pdebench_fm._util.files import replacing
 from pdebench_fm._util.text import named, reason_of
 from pdebench_fm.data.open import SetCache, hash_of, problem_of
-from pdebench_fm.errors import FOREIGN, DataFileError, PdefmError, UnknownNameError, UnsupportedError, UsageError
+from pdebench_fm.errors import PLUGIN_ERRORS, DataFileError, PdefmError, UnknownNameError, UnsupportedError, UsageError
 from pdebench_fm.hookspecs import ModelEntry
 from pdebench_fm.interfaces import Examples, Executor, OperatorModel, Split
 from pdebench_fm.plan.job import Job, Plan
@@ -24,7 +24,7 @@ from pdebench_fm.plan.sets import check_files, open_distribution, specify
 from pdebench_fm.records.record import Cell
 from pdebench_fm.registry import Registry, registry
 from pdebench_fm.registry.arguments import plain
-from pdebench_fm.registry.calling import asked
+from pdebench_fm.registry.calling import call_plugin
 from pdebench_fm.run.distributed import Group
 from pdebench_fm.run.executors import InProcessExecutor, ProcessExecutor, threads_of
 from pdebench_fm.run.runner import Reporter, RunResult, pending, run_plan
@@ -160,7 +160,7 @@ def _members(found: Registry, family: str, suite: Suite, profile: str) -> list[s
         try:
             with torch.random.fork_rng(devices=[]), torch.device("meta"):
                 return sum(parameter.numel() for parameter in made.build(problem).parameters())
-        except FOREIGN:  # somebody else's network, that cannot be built here or in this way
+        except PLUGIN_ERRORS:  # somebody else's network, that cannot be built here or in this way
             return 0
 
     return sorted(names, key=size)
@@ -366,7 +366,7 @@ def _check_weights(
         model = type(untrained).load(path, device)
     except PdefmError:
         raise
-    except FOREIGN as error:  # a model of somebody else may raise anything
+    except PLUGIN_ERRORS as error:  # a model of somebody else may raise anything
         raise DataFileError(f"{path}: cannot be read as weights of {spec.name}: {named(error)}") from error
     given = {name: vars(model)[name] for name in spec.arguments if name in vars(model)}
     made_with = plain(found.load("models", spec.name), given)
@@ -380,10 +380,10 @@ def _check_weights(
     for task in suite.tasks:
         distribution = suite.distributions[task.downstream]
         one = specify(distribution, found, "validation", 1, profile.grid, suite.data_seed)
-        opened = asked(f"examples of {task.downstream!r}", partial(cache.open, one), through=(PdefmError,))
-        inputs, _ = asked(opened.name, partial(opened.examples.batch, [0]), through=(PdefmError,))
+        opened = call_plugin(f"examples of {task.downstream!r}", partial(cache.open, one))
+        inputs, _ = call_plugin(opened.name, partial(opened.examples.batch, [0]))
         try:
             model.predict(opened.examples.problem, inputs)
-        except FOREIGN as error:
+        except PLUGIN_ERRORS as error:
             raise UnsupportedError(f"{path}: cannot be used for task {task.name!r}: {reason_of(error)}") from error
     return Weights(str(path), hash_of(path))

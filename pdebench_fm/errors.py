@@ -18,12 +18,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-FOREIGN = (Exception, SystemExit)
+PLUGIN_ERRORS = (Exception, SystemExit)
 """What somebody else's code may raise: a plugin that calls ``sys.exit`` must not end the program that uses it."""
 
 
 class Terminated(BaseException):
-    """SIGTERM has arrived. No `SystemExit`, and so not in `FOREIGN`: this one does end the program."""
+    """SIGTERM has arrived. No `SystemExit`, and so not in `PLUGIN_ERRORS`: this one does end the program."""
 
 
 class PdefmError(Exception):

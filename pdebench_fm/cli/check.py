@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from pdebench_fm._util.text import printable, quoted, reason_of
-from pdebench_fm.errors import FOREIGN
+from pdebench_fm.errors import PLUGIN_ERRORS
 
 _as_json = click.option(
     "--json", "as_json", is_flag=True, help='Print JSON: of each claim null, what failed, or {"skipped": why}.'
@@ -84,7 +84,7 @@ def _report(claims: Iterator[tuple[str, Callable[[], None]]], as_json: bool) -> 
         except Skipped as skipped:
             found[claim] = {"skipped": str(skipped)}
             said = f"skipped: {skipped}"
-        except FOREIGN as error:  # what somebody else wrote may raise anything
+        except PLUGIN_ERRORS as error:  # what somebody else wrote may raise anything
             failed = True
             found[claim] = quoted(reason_of(error))
             said = f"failed: {found[claim]}"

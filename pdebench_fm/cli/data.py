@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pdebench_fm.errors import PdefmError, UsageError
+from pdebench_fm.errors import UsageError
 from pdebench_fm.interfaces.sampler import SPLITS, Split
-from pdebench_fm.registry.calling import asked
+from pdebench_fm.registry.calling import call_plugin
 
 if TYPE_CHECKING:
     from pdebench_fm.data.hdf5 import FileSummary
@@ -124,7 +124,7 @@ def _batches(made: OpenSet, size: int) -> Iterator[tuple[Fields, Fields]]:
         PluginError: they raise.
     """
     batches = made.examples.batches(size)
-    while (batch := asked(made.name, partial(next, batches, None), through=(PdefmError,))) is not None:
+    while (batch := call_plugin(made.name, partial(next, batches, None))) is not None:
         yield batch
 
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from pdebench_fm._util.files import replacing
 from pdebench_fm._util.text import one_line, reason_of
-from pdebench_fm.errors import FOREIGN, DataFileError, NotWrittenError, PdefmError, UsageError
+from pdebench_fm.errors import PLUGIN_ERRORS, DataFileError, NotWrittenError, PdefmError, UsageError
 from pdebench_fm.interfaces.examples import Examples, Ids
 from pdebench_fm.problem import Channel, Fields, Grid, Problem
 
@@ -343,7 +343,7 @@ def _read_columns(path: Path, read: ReadColumns, numbers: np.ndarray) -> Mapping
         named = read(numbers)
     except UsageError as error:
         raise DataFileError(f"{path}: 'tensor' does not name its columns: {error}") from None
-    except FOREIGN as error:
+    except PLUGIN_ERRORS as error:
         raise DataFileError(f"{path}: its system cannot read the columns of 'tensor': {reason_of(error)}") from error
     if named is None:
         raise DataFileError(f"{path}: 'tensor' does not name its columns, and the system knows no order for them")

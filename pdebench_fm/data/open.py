@@ -21,12 +21,12 @@ from pdebench_fm._util.text import printable
 from pdebench_fm.data.combine import InMemory, Mixture, Subset, kept, size_in_memory
 from pdebench_fm.data.hdf5 import HDF5Examples, content_hash, published_grid
 from pdebench_fm.data.sampled import SampledExamples
-from pdebench_fm.errors import DataFileError, PdefmError
+from pdebench_fm.errors import DataFileError
 from pdebench_fm.interfaces import Examples, PDESystem, Sampler
 from pdebench_fm.problem import Grid, Problem
 from pdebench_fm.registry import Registry
 from pdebench_fm.registry.arguments import call
-from pdebench_fm.registry.calling import asked
+from pdebench_fm.registry.calling import call_plugin
 from pdebench_fm.streams import Stream
 
 _CACHE_BYTES = 2**31
@@ -77,7 +77,7 @@ def make_system(name: str, registry: Registry, grid: Grid) -> PDESystem:
         _ = system.problem  # what every caller needs next
         return system
 
-    return asked(f"system {name!r} of plugin {registry.owner('systems', name)}", make, through=(PdefmError,))
+    return call_plugin(f"system {name!r} of plugin {registry.owner('systems', name)}", make)
 
 
 def problem_of(spec: SetSpec, registry: Registry) -> Problem:

@@ -11,7 +11,7 @@ from pdebench_fm._util.text import show
 from pdebench_fm.errors import PluginError
 from pdebench_fm.interfaces import OperatorModel, TransferProtocol
 from pdebench_fm.registry import Registry
-from pdebench_fm.registry.calling import asked, reason_given
+from pdebench_fm.registry.calling import call_plugin, refusal_reason
 
 Start = Literal["pretrained", "initialised"]
 
@@ -47,7 +47,7 @@ class Arm:
         Raises:
             PluginError: the protocol gives no answer.
         """
-        return reason_given(f"protocol {self.name!r}: refuses", lambda: self.protocol.refuses(model))
+        return refusal_reason(f"protocol {self.name!r}: refuses", lambda: self.protocol.refuses(model))
 
 
 def make_arm(name: str, downstream: Sequence[int], pool: int, registry: Registry) -> Arm:
@@ -65,7 +65,7 @@ def make_arm(name: str, downstream: Sequence[int], pool: int, registry: Registry
     """
     who = f"protocol {name!r}"
     version = registry.get("protocols", name).version
-    protocol: TransferProtocol = asked(f"{who}: cannot be made", registry.load("protocols", name))
+    protocol: TransferProtocol = call_plugin(f"{who}: cannot be made", registry.load("protocols", name))
     return Arm(name, version, start_of(who, protocol), sizes_of(who, protocol, downstream, pool), protocol)
 
 
@@ -75,7 +75,7 @@ def start_of(who: str, protocol: TransferProtocol) -> Start:
     Raises:
         PluginError: it is neither of the two.
     """
-    start = asked(f"{who}: starts_from", lambda: protocol.starts_from)
+    start = call_plugin(f"{who}: starts_from", lambda: protocol.starts_from)
     if start not in ("pretrained", "initialised"):
         raise PluginError(f"{who}: starts_from must be 'pretrained' or 'initialised', got {show(start)}")
     return start
@@ -87,7 +87,7 @@ def sizes_of(who: str, protocol: TransferProtocol, downstream: Sequence[int], po
     Raises:
         PluginError: there are none, they do not rise from 0 up, or there are not so many examples to draw from.
     """
-    said = asked(f"{who}: sizes", lambda: list(protocol.sizes(downstream)))
+    said = call_plugin(f"{who}: sizes", lambda: list(protocol.sizes(downstream)))
     sizes = tuple(int(size) for size in said if isinstance(size, Integral) and not isinstance(size, bool))
     if not said or len(sizes) < len(said) or list(sizes) != sorted({size for size in sizes if size >= 0}):
         raise PluginError(f"{who}: sizes must be rising whole numbers from 0 up, at least one, got {show(said)}")

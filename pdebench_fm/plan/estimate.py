@@ -12,7 +12,7 @@ import numpy as np
 
 from pdebench_fm._util.text import named
 from pdebench_fm.data.open import problem_of
-from pdebench_fm.errors import FOREIGN, RunError
+from pdebench_fm.errors import PLUGIN_ERRORS, RunError
 from pdebench_fm.interfaces import Budget, Examples, FitContext, Ids, OperatorModel, Trial
 from pdebench_fm.plan.job import PRETRAINING, Job, Plan, trained_examples, training_size, validation_size
 from pdebench_fm.problem import Fields, Problem
@@ -135,7 +135,7 @@ def estimate(plan: Plan, left: Mapping[str, Job], registry: Registry, device: st
         if key not in rates:
             try:
                 rates[key] = _measure(plan.model.make(registry), problem, device)
-            except FOREIGN as error:  # somebody else's model, or no memory for one of this size
+            except PLUGIN_ERRORS as error:  # somebody else's model, or no memory for one of this size
                 what = f"{plan.model.name} cannot be tried on a grid of {problem.grid.size}"
                 raise RunError(f"{what}: {named(error)}") from error
         _count(job, part, rates[key])

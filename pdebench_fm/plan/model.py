@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pdebench_fm.errors import PdefmError, SettingError, UsageError
+from pdebench_fm.errors import SettingError, UsageError
 from pdebench_fm.hookspecs import ModelEntry
 from pdebench_fm.interfaces import OperatorModel
 from pdebench_fm.registry import Registry
 from pdebench_fm.registry.arguments import bind, call
-from pdebench_fm.registry.calling import asked
+from pdebench_fm.registry.calling import call_plugin
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def model_spec(registry: Registry, name: str, overrides: Mapping[str, Any] | Non
     arguments = bind(factory, {**entry.arguments, **(overrides or {})})
     try:
         who = f"model {name!r} of plugin {registry.owner('models', name)}"
-        asked(who, lambda: call(factory, arguments), through=(PdefmError,))
+        call_plugin(who, lambda: call(factory, arguments))
     except SettingError as error:
         raise SettingError(f"model {name}: {error.setting}", error.message) from None
     return ModelSpec(name, entry.family or name, entry.version, arguments)

@@ -24,7 +24,7 @@ from pdebench_fm.plan.model import ModelSpec, Weights
 from pdebench_fm.plan.sets import _arms, _described, _Sets
 from pdebench_fm.problem import Problem
 from pdebench_fm.registry import Registry
-from pdebench_fm.registry.calling import asked, reason_given
+from pdebench_fm.registry.calling import call_plugin, refusal_reason
 from pdebench_fm.suite.schema import Suite, Task
 
 TRAINING_VERSION = "1"
@@ -230,11 +230,11 @@ class _Planner:
         return _budget(tuning.epochs, tuning.steps, tuning.batch_size or training.batch_size, rates)
 
     def _unsupported(self, problem: Problem) -> str | None:
-        return reason_given(f"model {self.plan.model.name!r}: supports", lambda: self.model.supports(problem))
+        return refusal_reason(f"model {self.plan.model.name!r}: supports", lambda: self.model.supports(problem))
 
     def _search_space(self, budget: Budget) -> list[dict[str, float]]:
         who = f"model {self.plan.model.name!r}: search_space"
-        found = asked(who, lambda: list(self.model.search_space(budget)))
+        found = call_plugin(who, lambda: list(self.model.search_space(budget)))
         try:
             space = _SEARCH_SPACE.validate_python([dict(tried) for tried in found], strict=True)
         except (TypeError, ValueError, ValidationError):

@@ -10,7 +10,7 @@ from typing import Any
 from pdebench_fm._util.text import named, printable
 from pdebench_fm.data.hdf5 import HDF5Examples, content_hash, published_grid
 from pdebench_fm.data.open import OpenSet, Pair, SetSpec, _file_examples, make_sampler, make_system, open_set
-from pdebench_fm.errors import FOREIGN, DataFileError, PdefmError, PluginError, UsageError
+from pdebench_fm.errors import PLUGIN_ERRORS, DataFileError, PdefmError, PluginError, UsageError
 from pdebench_fm.interfaces import Split
 from pdebench_fm.plan.arms import Arm, make_arm
 from pdebench_fm.plan.job import PRETRAINING
@@ -67,7 +67,7 @@ def _check_inputs(description: Mapping[str, Any], registry: Registry) -> None:
         made = sampler.realise(sampler.draw([0]), system.problem.grid, "cpu", torch.float32)
     except PdefmError:
         raise
-    except FOREIGN as error:
+    except PLUGIN_ERRORS as error:
         raise PluginError(f"sampler {description['sampler']['name']!r}: {named(error)}") from error
     missing = [name for name in system.problem.input_names if name not in made]
     if missing:
@@ -145,7 +145,7 @@ def sampled_pairs(suite: Suite, profile_name: str, registry: Registry) -> dict[s
     pairs: dict[str, Pair] = {}
     for task in suite.tasks:
         if task.downstream in drawn:
-            with suppress(*FOREIGN):  # somebody else's sampler
+            with suppress(*PLUGIN_ERRORS):  # somebody else's sampler
                 source = [name for name in suite.pretraining[task.pretraining] if name in drawn]
                 pairs[task.name] = sets.pair(task, source)
     return pairs

@@ -1,42 +1,42 @@
-"""Asking somebody else's code: whatever it raises or answers ends in one line that names who was asked."""
+"""Calls into plugins: whatever they raise becomes a `PluginError` that names the plugin."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
-from pdebench_fm._util.text import reason_of, show
-from pdebench_fm.errors import FOREIGN, PdefmError, PluginError
+from pdebench_fm._util.text import named, show
+from pdebench_fm.errors import PLUGIN_ERRORS, PdefmError, PluginError
 
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-def asked(who: str, ask: Callable[[], _T], through: tuple[type[PdefmError], ...] = ()) -> _T:
-    """Return what ``ask`` answers.
+def call_plugin(who: str, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """Call a plugin's function.
 
     Args:
-        who: begins the line, e.g. ``model 'unet': supports``.
-        ask: calls the code, and reads what is made only as it is read.
-        through: errors of ours that say all there is to say.
+        who: starts the message, e.g. ``model 'unet': supports``.
+        function: the plugin's code. Errors of ours pass through it unchanged.
 
     Raises:
-        PluginError: it raises anything but ``through``.
+        PluginError: it raised something else, which is kept as ``__cause__``.
     """
     try:
-        return ask()
-    except through:
+        return function(*args, **kwargs)
+    except PdefmError:
         raise
-    except FOREIGN as error:
-        raise PluginError(f"{who}: {reason_of(error)}") from error
+    except PLUGIN_ERRORS as error:
+        raise PluginError(f"{who}: {named(error)}") from error
 
 
-def reason_given(who: str, ask: Callable[[], object]) -> str | None:
-    """Return the reason that ``ask`` answers, None where there is none.
+def refusal_reason(who: str, function: Callable[[], object]) -> str | None:
+    """Call a plugin's function that returns None or the reason for a refusal.
 
     Raises:
-        PluginError: it raises, or the answer is neither None nor a text that says something.
+        PluginError: it raised an error, or returned neither None nor a non-empty text.
     """
-    reason = asked(who, ask)
+    reason = call_plugin(who, function)
     if reason is None:
         return None
     if not isinstance(reason, str) or not reason.strip():

@@ -19,7 +19,7 @@ from typing import Any, Literal, cast, get_args
 import pluggy
 
 from pdebench_fm._util.text import named, one_line, show
-from pdebench_fm.errors import FOREIGN, PluginError, UnknownNameError
+from pdebench_fm.errors import PLUGIN_ERRORS, PluginError, UnknownNameError
 from pdebench_fm.hookspecs import (
     PROJECT,
     Entry,
@@ -115,7 +115,7 @@ class Registry:
         entry: Entry = self.get(kind, name)
         try:
             return entry.load()
-        except FOREIGN as error:
+        except PLUGIN_ERRORS as error:
             owner = self._owners[kind, name]
             raise PluginError(f"{kind.removesuffix('s')} {name!r} of plugin {owner}: {_reason(error)}") from error
 
@@ -160,7 +160,7 @@ class Registry:
             if others:
                 raise PluginError(f"the entry point name {point.name!r} is already taken by {others[0].owner}")
             found = _collect(point)
-        except FOREIGN as error:  # isolation: whatever one plugin raises must not reach the others
+        except PLUGIN_ERRORS as error:  # isolation: whatever one plugin raises must not reach the others
             self.plugins.append(Plugin(point.name, point.value, distribution, failure=_reason(error)))
             return
         clashes: list[str] = []
@@ -202,7 +202,7 @@ class Registry:
                 continue
             from pdebench_fm.registry.arguments import bind  # not above: it takes a while, and this is rare
 
-            with suppress(*FOREIGN):  # what cannot be imported or called cannot be scored
+            with suppress(*PLUGIN_ERRORS):  # what cannot be imported or called cannot be scored
                 one, two = other.load(), entry.load()
                 if one is not two and bind(one, other.arguments) == bind(two, entry.arguments):
                     return cast(ModelEntry, other)

@@ -23,7 +23,7 @@ import numpy as np
 
 from pdebench_fm._util.memory import keep_freed_memory
 from pdebench_fm._util.text import named, one_line
-from pdebench_fm.errors import FOREIGN, RunError
+from pdebench_fm.errors import PLUGIN_ERRORS, RunError
 from pdebench_fm.interfaces import Progress
 from pdebench_fm.interfaces.executor import Executor, JobT, OutcomeT, Report
 
@@ -273,7 +273,7 @@ def _work(pipe: Connection, pickled: bytes, threads: int, environment: Mapping[s
             return
         try:
             outcome = perform(job, partial(send, "report"))
-        except FOREIGN as error:
+        except PLUGIN_ERRORS as error:
             send("error", RunError(named(error)))
         else:
             send("outcome", outcome)

@@ -8,7 +8,7 @@ from typing import Any
 
 from pdebench_fm import records
 from pdebench_fm._util.text import quoted
-from pdebench_fm.errors import FOREIGN
+from pdebench_fm.errors import PLUGIN_ERRORS
 from pdebench_fm.plan.job import Job, Plan, Row, validation_size
 from pdebench_fm.plan.planner import TRAINING_VERSION
 from pdebench_fm.records.record import Record, TrialRecord
@@ -160,7 +160,7 @@ class _RecordMaker:
         if row.task not in self._overlaps:
             try:
                 self._overlaps[row.task] = self._shift.overlap(pair.source, pair.target)
-            except FOREIGN:  # somebody else's sampler; the scores are there and must not be lost
+            except PLUGIN_ERRORS:  # somebody else's sampler; the scores are there and must not be lost
                 self._overlaps[row.task] = None
         return self._overlaps[row.task]
 

@@ -15,7 +15,7 @@ import torch
 from pdebench_fm._util.text import named, one_line, printable, quoted, show
 from pdebench_fm.data.combine import NoExamples, Subset
 from pdebench_fm.data.open import SetCache, few_shot_ids, hash_of
-from pdebench_fm.errors import FOREIGN, DataFileError, RunError
+from pdebench_fm.errors import PLUGIN_ERRORS, DataFileError, RunError
 from pdebench_fm.interfaces import Examples, FitContext, FitReport, OperatorModel, Progress, TransferProtocol, Trial
 from pdebench_fm.interfaces.executor import Report
 from pdebench_fm.interfaces.metric import SCORE
@@ -76,7 +76,7 @@ class Perform:
             job = self.plan.jobs[job_id]
             try:
                 worker.take_part(job)
-            except FOREIGN as error:
+            except PLUGIN_ERRORS as error:
                 worker.log_failure(job, error)
                 raise RunError(quoted(f"{job.label}: process {group.rank}: {named(error)}")) from error
 
@@ -135,7 +135,7 @@ class Worker:
             except _BrokenOffError as broken:
                 self._store.log_failure(job, broken.error)
                 raise RunError(quoted(f"{job.label}: {named(broken.error)}")) from broken.error
-            except FOREIGN as error:  # the other jobs go on
+            except PLUGIN_ERRORS as error:  # the other jobs go on
                 self._store.log_failure(job, error)
                 return Outcome("failed", reason=quoted(named(error)))
 
@@ -181,7 +181,7 @@ class Worker:
             try:
                 self._group.announce(job.id)  # not sooner: what the trial starts from may have had to be fitted again
                 report = self._fitted(job, model, progress)
-            except FOREIGN as error:
+            except PLUGIN_ERRORS as error:
                 raise _BrokenOffError(error) from error
         if not isinstance(report, FitReport):
             name = job.description["protocol"]["name"]
@@ -329,7 +329,7 @@ def _heard(report: Report, progress: Progress | None) -> None:
         progress = Progress(int(progress.done), int(progress.total), str(progress.unit), best)
     try:
         report(progress)
-    except FOREIGN as error:
+    except PLUGIN_ERRORS as error:
         raise _UnheardError(error) from error
 
 

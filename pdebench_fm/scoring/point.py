@@ -10,7 +10,7 @@ import numpy as np
 
 from pdebench_fm._util.text import named, quoted, reason_of
 from pdebench_fm.data.open import OpenSet
-from pdebench_fm.errors import FOREIGN, DataFileError, RunError
+from pdebench_fm.errors import PLUGIN_ERRORS, DataFileError, RunError
 from pdebench_fm.interfaces import Metric, OperatorModel
 from pdebench_fm.interfaces.examples import CHUNK
 from pdebench_fm.interfaces.metric import SCORE
@@ -39,7 +39,7 @@ def load_metrics(registry: Registry) -> tuple[dict[str, Metric], dict[str, str]]
     for name in registry.names("metrics"):
         try:
             metrics[name] = registry.load("metrics", name)()
-        except FOREIGN as error:
+        except PLUGIN_ERRORS as error:
             if name == SCORE:
                 raise
             left_out[f"metric {name}"] = quoted(f"left out: {reason_of(error)}")
@@ -110,7 +110,7 @@ def measure(model: OperatorModel, sets: Sequence[OpenSet], metrics: Mapping[str,
     for name, each in values.items():
         try:
             value, ends = float(metrics[name].summarise(each)), interval(metrics[name], each)
-        except FOREIGN as error:
+        except PLUGIN_ERRORS as error:
             failed[name] = error
             continue
         if np.isfinite([value, *ends]).all() and value >= 0:
@@ -179,7 +179,7 @@ def per_sample(
                     values[name].append(scores.detach().double().cpu().numpy())
                 except NoResidualError:
                     del usable[name], values[name]
-                except FOREIGN as error:
+                except PLUGIN_ERRORS as error:
                     if failed is None:
                         raise
                     failed[name] = error

@@ -12,7 +12,7 @@ from pdebench_fm._util.files import replacing
 from pdebench_fm._util.text import named, quoted
 from pdebench_fm.data.combine import Subset
 from pdebench_fm.data.open import OpenSet
-from pdebench_fm.errors import FOREIGN
+from pdebench_fm.errors import PLUGIN_ERRORS
 from pdebench_fm.interfaces import Metric, OperatorModel
 from pdebench_fm.problem import Fields
 from pdebench_fm.scoring.point import copied
@@ -128,5 +128,5 @@ def probe(
     try:
         keep_samples(model, sets, errors, folder)
         return coefficient_rise(model, sets, metric, errors), {}
-    except FOREIGN as error:
+    except PLUGIN_ERRORS as error:
         return None, {"probes": quoted(f"not taken: {named(error)}")}

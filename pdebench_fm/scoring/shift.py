@@ -16,7 +16,7 @@ import numpy as np
 
 from pdebench_fm._util.identity import canonical_json
 from pdebench_fm.data.open import SetSpec, make_sampler
-from pdebench_fm.errors import FOREIGN
+from pdebench_fm.errors import PLUGIN_ERRORS
 from pdebench_fm.registry import Registry
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class RealisedShift:
                 points.setdefault(record.task, []).append(record)
         found: dict[str, Distributions] = {}
         for task, pair in pairs.items():
-            with suppress(*FOREIGN):  # somebody else's sampler, or a job that does not say what its examples are
+            with suppress(*PLUGIN_ERRORS):  # somebody else's sampler, or a job that does not say what its examples are
                 shift = self._measured(points.get(task, ()), pair)
                 if shift is not None:
                     found[task] = shift.histograms()

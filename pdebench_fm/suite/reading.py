@@ -17,7 +17,7 @@ from pydantic import (
 
 from pdebench_fm._util.text import printable, reason_of
 from pdebench_fm.errors import (
-    FOREIGN,
+    PLUGIN_ERRORS,
     PdefmError,
     SettingError,
     SuiteError,
@@ -107,7 +107,7 @@ def _check_distribution(
         call(factory, settings, data_seed=data_seed, split="train")
     except SettingError as error:
         raise _setting_error(error, distribution, document, where) from error
-    except FOREIGN as error:
+    except PLUGIN_ERRORS as error:
         owner = registry.owner("samplers", sampler)
         raise document.error(source, f"sampler {sampler!r} of {owner} cannot be made: {reason_of(error)}") from error
 

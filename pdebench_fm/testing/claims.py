@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Literal, TypeVar
 
 from pdebench_fm._util.text import named
-from pdebench_fm.errors import FOREIGN, PdefmError
+from pdebench_fm.errors import PLUGIN_ERRORS, PdefmError
 from pdebench_fm.problem import Fields
 from pdebench_fm.registry import registry
 
@@ -69,7 +69,7 @@ def guarded(complaint: str, make: Callable[[], Subject]) -> Subject:
         return make()
     except PdefmError:
         raise
-    except FOREIGN as error:
+    except PLUGIN_ERRORS as error:
         raise ConformanceError(f"{complaint}: {named(error)}") from error
 
 

@@ -13,7 +13,7 @@ from pdebench_fm.errors import PluginError
 from pdebench_fm.interfaces import Examples, FitReport, OperatorModel, TransferProtocol
 from pdebench_fm.plan.arms import sizes_of, start_of
 from pdebench_fm.problem import Fields, Problem
-from pdebench_fm.registry.calling import reason_given
+from pdebench_fm.registry.calling import refusal_reason
 from pdebench_fm.testing.claims import Check, ConformanceError, claims, parametrised, registered
 
 
@@ -50,7 +50,7 @@ def check_refuses_says_why(protocol: TransferProtocol) -> None:
         declared = {"learns_from_pretraining": learns, "warm_starts": warm, "from_scratch": scratch}
         model = type("Unfitted", (_Unfitted,), declared)()
         with _as_in_a_run():
-            reason_given("the protocol: refuses", partial(protocol.refuses, model))
+            refusal_reason("the protocol: refuses", partial(protocol.refuses, model))
 
 
 class _Unfitted(OperatorModel):
