@@ -108,7 +108,7 @@ def step(size: str, n: int, examples: int) -> dict[str, Any]:
     from pdefm_fno.model import FNO
 
     from pdebench_fm.api import load_examples
-    from pdebench_fm.interfaces import Budget, FitContext, Trial
+    from pdebench_fm.interfaces import Budget, FitContext, TrialSettings
     from pdebench_fm.training.feed import Batch
     from pdebench_fm.training.micro_batches import micro_batch, saved_bytes
 
@@ -120,7 +120,7 @@ def step(size: str, n: int, examples: int) -> dict[str, Any]:
     sample = Batch(torch.zeros(1, 1, n, n), torch.zeros(1, CONSTANTS), torch.zeros(1, 1, n, n))
     parts, saved = micro_batch(model.module, sample), saved_bytes(model.module, sample)
     with tempfile.TemporaryDirectory() as folder:
-        budget, trial = Budget(None, 1, examples, ()), Trial({"learning_rate": 1e-4}, 0)
+        budget, trial = Budget(None, 1, examples), TrialSettings({"learning_rate": 1e-4}, 0)
         report = model.fit(train, validation, budget, trial, FitContext(Path(folder)))
     inputs, _ = validation.batch(range(8))
     clock = time.perf_counter()

@@ -55,7 +55,7 @@ from torch import Tensor, nn
 
 from pdebench_fm._util.files import replacing
 from pdebench_fm.data.sampled import SampledExamples
-from pdebench_fm.interfaces import Budget, FitContext, FitReport, OperatorModel, Trial
+from pdebench_fm.interfaces import Budget, FitContext, FitReport, OperatorModel, TrialSettings
 from pdebench_fm.problem import Grid
 
 Row = dict[str, Any]
@@ -259,7 +259,7 @@ def fit(model: OperatorModel, device: torch.device, n: int, examples: int, batch
     train, validation = (SampledExamples(sampler, system, count, device) for count in (examples, 8))
     model.initialise(system.problem, train, 0)
     with tempfile.TemporaryDirectory() as folder:
-        budget, trial = Budget(None, 50, batch, ()), Trial({"learning_rate": 1e-3}, 0)
+        budget, trial = Budget(None, 50, batch), TrialSettings({"learning_rate": 1e-3}, 0)
         report = model.fit(train, validation, budget, trial, FitContext(Path(folder), str(device)))
     if report.status != "ok":
         raise ArithmeticError(f"the fit {report.status}: {report.reason}")

@@ -24,7 +24,7 @@ from report import save
 from pdebench_fm._util.memory import keep_freed_memory
 from pdebench_fm.data.combine import kept
 from pdebench_fm.data.open import OpenSet
-from pdebench_fm.interfaces import Budget, Examples, FitContext, Trial
+from pdebench_fm.interfaces import Budget, Examples, FitContext, TrialSettings
 from pdebench_fm.plan.sets import open_distribution
 from pdebench_fm.registry import registry
 from pdebench_fm.scoring.point import per_sample
@@ -44,8 +44,8 @@ def train(
 ) -> dict[str, Any]:
     model = FNO(options.width, options.modes)
     model.initialise(examples.problem, examples, seed)
-    budget = Budget(None, options.steps, options.batch, ())
-    trial = Trial({"learning_rate": options.rate}, seed)
+    budget = Budget(None, options.steps, options.batch)
+    trial = TrialSettings({"learning_rate": options.rate}, seed)
     with tempfile.TemporaryDirectory() as folder:
         context = FitContext(Path(folder), options.device, precision)
         start = time.perf_counter()

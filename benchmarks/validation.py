@@ -29,7 +29,7 @@ from torch.utils.data import TensorDataset
 from pdebench_fm._util.memory import keep_freed_memory
 from pdebench_fm.data.combine import Subset, kept
 from pdebench_fm.data.open import few_shot_ids
-from pdebench_fm.interfaces import Budget, Examples, FitContext, Trial
+from pdebench_fm.interfaces import Budget, Examples, FitContext, TrialSettings
 from pdebench_fm.plan.sets import open_distribution
 from pdebench_fm.problem import Fields
 from pdebench_fm.training import InputNormalisation, fit_network
@@ -105,7 +105,7 @@ def by_plain_protocol(start: Start, train: Examples, validation: Examples, budge
 def by_loop(start: Start, train: Examples, validation: Examples, budget: Budget, rate: float) -> Measured:
     network = Counted(copy.deepcopy(start.network))
     with tempfile.TemporaryDirectory() as folder:
-        trial, context = Trial({"learning_rate": rate}, seed=0), FitContext(Path(folder))
+        trial, context = TrialSettings({"learning_rate": rate}, seed=0), FitContext(Path(folder))
         clock = time.perf_counter()
         report = fit_network(network, start.encode, ["solution"], train, validation, budget, trial, context)
         seconds = time.perf_counter() - clock
@@ -118,9 +118,9 @@ def pretrained(options: argparse.Namespace) -> Start:
     train = open_distribution(SOURCE, split="pretraining", count=512, grid=options.grid, device="cpu").examples
     validation = open_distribution(SOURCE, split="validation", count=64, grid=options.grid, device="cpu").examples
     start = untrained(train)
-    budget = Budget(None, options.steps, options.batch, ())
+    budget = Budget(None, options.steps, options.batch)
     with tempfile.TemporaryDirectory() as folder:
-        trial, context = Trial({"learning_rate": 1e-2}, seed=0), FitContext(Path(folder))
+        trial, context = TrialSettings({"learning_rate": 1e-2}, seed=0), FitContext(Path(folder))
         fit_network(start.network, start.encode, ["solution"], train, validation, budget, trial, context)
     return start
 
@@ -141,7 +141,7 @@ def main() -> None:
     judge = open_distribution(TARGET, split="validation", count=options.validation, grid=options.grid, device="cpu")
     validation = kept(judge.examples)
     tuned_from = pretrained(options)
-    budget = Budget(None, options.steps, options.batch, ())
+    budget = Budget(None, options.steps, options.batch)
     rows: list[dict[str, Any]] = []
     print(f"{'':16s}{'examples evaluated':>22s}{'share of the fits':>20s}{'seconds of the fits':>22s}  same")
     columns = "".join(f"{'plain':>12s}{'loop':>{width}s}" for width in (10, 8, 10))

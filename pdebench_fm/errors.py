@@ -10,7 +10,8 @@ PdefmError                    anything below; the command line prints it as one 
 ├── DataFileError             an HDF5 file is unreadable, truncated or of another shape (exit code 2)
 │   └── NotWrittenError       one could not be written (exit code 1)
 ├── RecordError               a result record is malformed or contradicts itself (exit code 2)
-└── RunError                  the run itself failed (exit code 1)
+├── RunError                  the run itself failed (exit code 1)
+└── DivergedError             a loss, weight or score is no longer finite: an outcome, not a failure
 """
 
 from __future__ import annotations
@@ -93,6 +94,10 @@ class RecordError(PdefmError):
 
 class RunError(PdefmError):
     """The run itself failed."""
+
+
+class DivergedError(PdefmError):
+    """A loss, weight or score is no longer finite, so there is nothing to fit or score."""
 
 
 def suggestion(name: str, valid: Iterable[str]) -> str:

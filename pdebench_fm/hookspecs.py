@@ -78,12 +78,29 @@ class ModelEntry(Entry):
 
 @dataclass(frozen=True)
 class ProtocolEntry(Entry):
-    """A transfer protocol; ``factory()`` returns a `TransferProtocol`."""
+    """A transfer protocol; ``factory(**arguments)`` returns a `TransferProtocol`.
+
+    Args:
+        arguments: arguments this name stands for, e.g. ``{"rank": 8}``; a suite may override them.
+    """
+
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class MetricEntry(Entry):
     """A metric; ``factory()`` returns a `Metric`."""
+
+
+@dataclass(frozen=True)
+class ExecutorEntry(Entry):
+    """Where jobs run; ``factory(**settings)`` returns a `concurrent.futures.Executor`.
+
+    The factory may take ``workers`` (how many jobs to run side by side) and ``device``, which the run command fills in;
+    users give all other parameters by ``--executor-set``. Jobs are submitted once everything they need is done, as a
+    function and arguments that can be pickled. If a run is broken off, ``shutdown(wait=False, cancel_futures=True)`` is
+    called.
+    """
 
 
 @dataclass(frozen=True)
@@ -147,6 +164,15 @@ class Hooks:
         >>> @hookimpl
         ... def pdefm_metrics():
         ...     return [MetricEntry("mass_error", "1", "my_package.mass:MassError", "error of the solution's mean")]
+        """
+
+    @hookspec
+    def pdefm_executors(self) -> Iterable[ExecutorEntry]:  # type: ignore[empty-body]
+        """Return executors.
+
+        >>> @hookimpl
+        ... def pdefm_executors():
+        ...     return [ExecutorEntry("threads", "1", "my_package.threads:make_pool", "a pool of threads")]
         """
 
     @hookspec

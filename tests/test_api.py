@@ -17,10 +17,10 @@ from pdebench_fm.interfaces import OperatorModel
 from pdebench_fm.plan.model import entry_of, model_spec
 from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.problem import Problem
-from pdebench_fm.run.runner import RunResult, run_plan
+from pdebench_fm.run.runner import RunResult
 from pdebench_fm.suite.reading import load_suite
 from tests.support.installed import with_toy
-from tests.support.toy import TOY, Toy, toy_suite
+from tests.support.toy import TOY, Toy, run_in, toy_suite
 
 
 class TinyNet(Toy):
@@ -41,7 +41,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     """The toy suite as the runner runs it."""
     folder, registry = tmp_path_factory.mktemp("reference"), with_toy()
     suite = load_suite(toy_suite(folder), registry)
-    return run_plan(make_plan(suite, "tiny", model_spec(registry, "toy"), registry), registry, folder / "runs")
+    return run_in(folder / "runs", make_plan(suite, "tiny", model_spec(registry, "toy"), registry))
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 
 from pdebench_fm import records
-from pdebench_fm.plan.job import Plan
 from pdebench_fm.plan.model import model_spec
+from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.planner import make_plan
+from pdebench_fm.plan.store import JobStore
 from pdebench_fm.registry.discovery import registry
-from pdebench_fm.run.worker import Worker
+from pdebench_fm.run.worker import Setting, Work, Worker
 from pdebench_fm.suite.reading import load_suite
 
 JOBS = Path(__file__).parent / "golden" / "jobs.json"
@@ -47,10 +48,10 @@ def test_the_committed_records_are_those_of_this_version() -> None:
 def test_one_smoke_score_is_the_committed_one(tmp_path: Path) -> None:
     plan = smoke_plan("fno-64k")
     row = next(row for row in plan.rows if (row.task, row.protocol, row.examples) == ("SYS-1(5,10)", "scratch", 16))
-    worker = Worker(plan, registry(), tmp_path, "cpu")
-    for trial in row.job.description["trials"]:
-        assert worker.perform(plan.jobs[trial], lambda progress: None).status == "ok"
-    measured = worker.perform(row.job, lambda progress: None).result["metrics"]
+    worker = Worker(Setting("golden", registry(), JobStore(tmp_path), "cpu"))
+    for trial in row.job.trials:
+        assert worker.do(Work(plan.jobs[trial], {})).status == "ok"
+    measured = worker.do(Work(row.job, plan.related(row.job), row.job.trials)).result["metrics"]
     committed = [record.metrics for record in records.read(RECORDS) if record.job_id == row.job.id]
     assert len(committed) == 2  # two tasks share the job: scratch does not depend on the pre-training
     assert all(measured == pytest.approx(metrics, rel=0.03) for metrics in committed)

@@ -11,11 +11,11 @@ import click
 from pdebench_fm._util.text import printable
 
 if TYPE_CHECKING:
-    from pdebench_fm.api import Prepared
     from pdebench_fm.plan.estimate import Estimate, Part
+    from pdebench_fm.plan.plan import Plan
 
 
-def show(every: Sequence[Prepared], workers: int, as_json: bool) -> None:
+def show(every: Sequence[Plan], workers: int, as_json: bool) -> None:
     """Print the plan of a model, or of each member of a family; compute and write nothing.
 
     Args:
@@ -30,15 +30,15 @@ def show(every: Sequence[Prepared], workers: int, as_json: bool) -> None:
     from pdebench_fm.run.runner import pending
 
     torch.set_num_threads(threads_of(workers))
-    left = [{job.id: job for job in pending(one.plan, one.registry, one.output)} for one in every]
-    costs = [estimate(one.plan, todo, one.registry, one.device) for one, todo in zip(every, left, strict=True)]
+    left = [{id: one.jobs[id] for id in pending(one)} for one in every]
+    costs = [estimate(one, todo, one.registry, one.device) for one, todo in zip(every, left, strict=True)]
     if as_json:
         click.echo(json.dumps(_about(every, left, costs, workers), indent=1))
         return
     several = len(every) > 1
     for one, todo, cost in zip(every, left, costs, strict=True):
-        model = f"{one.plan.model.name} · " if several else ""
-        for job in one.plan.jobs.values():
+        model = f"{one.model.name} · " if several else ""
+        for job in one.jobs.values():
             state = "to do" if job.id in todo else "done"
             click.echo(printable(f"{state:<6}{job.kind:<6} {job.id[:12]}  {model}{job.label}", 1000))
         for line in _unsupported(one):
@@ -52,17 +52,17 @@ def show(every: Sequence[Prepared], workers: int, as_json: bool) -> None:
 
 
 def _about(
-    every: Sequence[Prepared], left: Sequence[dict[str, Any]], costs: Sequence[Estimate], workers: int
+    every: Sequence[Plan], left: Sequence[dict[str, Any]], costs: Sequence[Estimate], workers: int
 ) -> dict[str, Any]:
     """The same for a program; a model's name stands in everything that belongs to it."""
-    from pdebench_fm.plan.job import trained_examples
+    from pdebench_fm.plan.job import Trial
 
     several = len(every) > 1
     jobs: list[dict[str, Any]] = []
     parts: list[dict[str, Any]] = []
     unsupported: list[str] = []
     for one, todo, cost in zip(every, left, costs, strict=True):
-        model = one.plan.model.name
+        model = one.model.name
         jobs += [
             {
                 "job_id": job.id,
@@ -70,9 +70,9 @@ def _about(
                 "model": model,
                 "label": job.label,
                 "done": job.id not in todo,
-                "training_examples": trained_examples(job),
+                "training_examples": job.passes if isinstance(job, Trial) else 0,
             }
-            for job in one.plan.jobs.values()
+            for job in one.jobs.values()
         ]
         parts += [
             {
@@ -96,10 +96,8 @@ def _about(
     return {"jobs": jobs, "unsupported": unsupported, "parts": parts, "left": totals}
 
 
-def _unsupported(one: Prepared) -> list[str]:
-    return [
-        f"{row.task} · {row.protocol} · N={row.examples}: {row.unsupported}" for row in one.plan.rows if row.unsupported
-    ]
+def _unsupported(one: Plan) -> list[str]:
+    return [f"{row.task} · {row.protocol} · N={row.examples}: {row.unsupported}" for row in one.rows if row.unsupported]
 
 
 def _sentence(parts: Sequence[Part], workers: int) -> str:

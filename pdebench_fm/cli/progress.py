@@ -14,7 +14,8 @@ from rich.text import Text
 from pdebench_fm._util.text import printable
 from pdebench_fm.interfaces import Progress as FitProgress
 from pdebench_fm.interfaces.metric import SCORE
-from pdebench_fm.plan.job import Job, Plan, trained_examples
+from pdebench_fm.plan.job import Job, Trial
+from pdebench_fm.plan.plan import Plan
 from pdebench_fm.run.worker import Outcome
 
 _PLAIN_INTERVAL = 10.0
@@ -32,7 +33,9 @@ class RunProgress:
     def __init__(self, plan: Plan, todo: set[str], title: str = "") -> None:
         self._title = title
         self._console = Console(file=sys.stderr)
-        self._work = {job.id: trained_examples(job) for job in plan.jobs.values() if job.id in todo}
+        self._work = {
+            job.id: job.passes if isinstance(job, Trial) else 0 for job in plan.jobs.values() if job.id in todo
+        }
         self._count = len(todo)
         self._number = 0
         self._started = time.monotonic()
@@ -65,16 +68,14 @@ class RunProgress:
         if self._all is not None:
             self._bars.stop()
 
-    def started(self, job: Job) -> None:
-        """Show the job's name and, for a fit, a bar of its own."""
-        if job.id not in self._work:
-            return
-        self._spoke = time.monotonic()
-        if self._live and job.kind == "trial":
-            self._fits[job.id] = self._bars.add_task(printable(self._title + job.label), total=None, note="")
-
     def progressed(self, job: Job, progress: FitProgress) -> None:
         """Move the fit's bar, or now and then print a line."""
+        if job.id not in self._work or not isinstance(job, Trial):
+            return
+        if self._live and job.id not in self._fits:
+            self._fits[job.id] = self._bars.add_task(printable(self._title + job.label), total=None, note="")
+        if progress.total == 0:  # it has only begun
+            return
         best = "" if progress.best is None else f"best loss {progress.best:.3g}, "
         self._earlier.setdefault(job.id, (progress.done - 1) / max(progress.total, 1))
         self._shares[job.id] = progress.done / max(progress.total, 1)

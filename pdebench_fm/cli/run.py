@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,19 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pdebench_fm._util.text import printable, show
-from pdebench_fm.cli import OWN_PROCESS
-from pdebench_fm.cli.signals import ended_at_once
 from pdebench_fm.errors import UsageError
 
 if TYPE_CHECKING:
-    from pdebench_fm.api import Prepared
+    from pdebench_fm.plan.plan import Plan
     from pdebench_fm.run.runner import RunResult
 
 SOME_FAILED = 3
-_MOST_WORKERS = 8
 _MOST_SEEDS = 1000  # MOST_SEEDS of pdebench_fm.suite.reading, which takes long to import
-_GPU_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
-"""What drivers of GPUs show on Linux; torch would know for certain, but takes seconds to import."""
 _WIDE = 1000  # columns where there is no terminal: nothing is cut off
 
 
@@ -43,6 +37,7 @@ _WIDE = 1000  # columns where there is no terminal: nothing is cut off
     help="Override an argument of the model, see pdefm show model NAME; may be repeated.",
 )
 @click.option("--profile", metavar="NAME", help="Scale of the suite, see pdefm validate SUITE; by default its own.")
+@click.option("--task", "tasks", multiple=True, metavar="NAME", help="Run only this task; may be repeated.")
 @click.option(
     "--seeds",
     type=click.IntRange(min=1, max=_MOST_SEEDS),
@@ -54,19 +49,33 @@ _WIDE = 1000  # columns where there is no terminal: nothing is cut off
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
-    "--nproc",
-    metavar="N",
-    type=click.IntRange(min=1),
-    default=1,
+    "--executor",
+    metavar="NAME",
+    default="local",
     show_default=True,
-    help="Processes that fit each trial together: gloo on a CPU, NCCL with one GPU each. Or start pdefm by torchrun.",
+    help="Where jobs run: local (processes on this machine), debug (this process), or one that a plugin registers.",
+)
+@click.option(
+    "--executor-set",
+    "executor_settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A setting of the executor, see pdefm show executor NAME; may be repeated.",
 )
 @click.option(
     "--workers",
     metavar="N",
     type=click.IntRange(min=1),
-    help="Jobs done side by side. On a CPU by default one per core, at most 8; on GPUs one: with --device cuda more "
-    "are dealt out over all that are visible, with cuda:N they share that one.",
+    help="Jobs done side by side. By default one per core on a CPU, at most 8, and one on GPUs. With --device cuda, "
+    "workers are dealt out over all visible GPUs; with cuda:N they share that one.",
+)
+@click.option(
+    "--nproc",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes that fit each trial together, started by torchrun: gloo on a CPU, NCCL with one GPU each.",
 )
 @click.option(
     "--precision",
@@ -89,11 +98,14 @@ def run(
     model: str | None,
     settings: tuple[str, ...],
     profile: str | None,
+    tasks: tuple[str, ...],
     seeds: int | None,
     pretrained: Path | None,
     device: str,
-    nproc: int,
+    executor: str,
+    executor_settings: tuple[str, ...],
     workers: int | None,
+    nproc: int,
     precision: str,
     output: Path,
     dry_run: bool,
@@ -101,9 +113,9 @@ def run(
 ) -> int:
     """Score a model on SUITE, a shipped suite's name or the path of a suite file.
 
-    The same command again continues where it stopped, and does nothing where all is done; jobs that failed are tried
-    again. A table goes to standard output; records, table and figures are kept in DIR/<suite>/<model>/. In a suite for
-    families, such as scaling, NAME may be a family: all its sizes are then run, each as a model of its own.
+    The same command again continues where it stopped, and does nothing if all is done; failed jobs are tried again. A
+    table goes to standard output. Records, table and figures are kept in DIR/<suite>/<model>/. In a suite for families,
+    such as scaling, NAME may be a family: all its sizes are then run, each as a model of its own.
 
     Exit codes: 0 all scored (or unsupported), 3 some points failed or diverged, 1 failure, 2 bad usage, 130 Ctrl-C,
     143 SIGTERM.
@@ -112,170 +124,161 @@ def run(
         from pdebench_fm.registry import registry
 
         raise UsageError(f"--model is missing; expected one of {', '.join(registry().names('models'))}")
-    if nproc > 1 and workers is not None and workers > 1:
-        raise UsageError(
-            f"--nproc {nproc} and --workers {workers}: a job has several processes, or several jobs have one"
-        )
-    # A table that was shown before may leave nothing to do, and in somebody else's process there may be anything.
-    ours = click.get_current_context().obj is OWN_PROCESS
-    shown_before = os.path.exists(output / Path(suite).stem / model / "table.md")
-    with ended_at_once(ours):
-        from pdebench_fm.run.distributed import launched_by_torchrun
+    from pdebench_fm.run import distributed
 
-        if launched_by_torchrun() and (nproc > 1 or (workers or 1) > 1):
-            raise UsageError("torchrun has started the processes that fit each trial: leave out --nproc and --workers")
-        if ours and not (shown_before or dry_run or nproc > 1 or launched_by_torchrun()):
-            _load_workers(device, workers)
-        from pdebench_fm.api import prepare_all
+    together = nproc > 1 or distributed.started_by_torchrun()
+    if together and (workers or 1) > 1:
+        raise UsageError("--workers runs jobs side by side, --nproc fits each job in several processes: choose one")
+    if nproc > 1 and distributed.started_by_torchrun():
+        raise UsageError("torchrun has started the processes that fit each trial: leave out --nproc")
 
-        every = prepare_all(
-            model,
-            suite,
-            profile,
-            arguments=parse_settings(settings),
-            seeds=seeds,
-            pretrained=pretrained,
-            device=device,
-            precision=precision,
-            output=output,
-        )
-        if not dry_run:
-            _load_for_later()
+    from pdebench_fm.run.executors import workers_by_default
+    from pdebench_fm.run.prepare import prepare
+
+    plans = prepare(
+        model,
+        suite,
+        profile,
+        arguments=parse_settings(settings),
+        tasks=tasks,
+        seeds=seeds,
+        pretrained=pretrained,
+        device=device,
+        precision=precision,
+        output=output,
+    )
+    if together and plans[0].precision == "tf32":
+        from pdebench_fm.run.devices import check_precision
+
+        check_precision("tf32", plans[0].device)
+    count = 1 if together else workers or workers_by_default(plans[0].device)
     if dry_run:
-        from pdebench_fm.cli import dry_run as dry
-        from pdebench_fm.run.distributed import speaks
+        if distributed.is_main_process():
+            from pdebench_fm.cli import dry_run as dry
 
-        if speaks():
-            dry.show(every, _times_faster(every[0], workers if nproc == 1 else 1), as_json)
-            if nproc > 1 or launched_by_torchrun():
-                click.echo("times are those of one process; several share the steps of every trial", err=True)
+            dry.show(plans, _times_faster(plans[0].device, count), as_json)
         return 0
-    return _run(every, workers, nproc, as_json)
+    if nproc > 1:
+        distributed.device_of_rank(plans[0].device, nproc - 1)  # fails if there are too few GPUs
+        return distributed.launch(nproc, ["-m", "pdebench_fm.cli", *_without_nproc(sys.argv[1:])])
+    if profile is None and distributed.is_main_process():
+        _name_profile(plans[0])
+    return _run(plans, executor, parse_settings(executor_settings, "--executor-set"), count, as_json)
 
 
-def _load_workers(device: str, asked: int | None) -> None:
-    """Begin to load workers while this process imports and plans, unless they may have to use a GPU."""
-    from pdebench_fm.run.executors import begin_loading, threads_of
-
-    workers = _workers_on_a_cpu(asked)
-    on_cpu = device == "cpu" or (device == "auto" and not any(map(os.path.exists, _GPU_DRIVERS)))
-    if workers > 1 and threads_of(workers) == 1 and on_cpu:
-        begin_loading()
+def _name_profile(plan: Plan) -> None:
+    """Say which profile was taken, and what the study's own scale is."""
+    others = [name for name in plan.suite.profiles if name != plan.profile_name]
+    paper = "; --profile paper is the scale of the study" if "paper" in others else ""
+    click.echo(printable(f"profile {plan.profile_name}{paper}", 1000), err=True)
 
 
-def _load_for_later() -> None:
-    """Import what the run itself needs here, while a signal still ends the process at once."""
-    from pdebench_fm import tables  # noqa: F401
-    from pdebench_fm.cli import progress  # noqa: F401
-    from pdebench_fm.figures import load_matplotlib
-    from pdebench_fm.run.executors import is_loading
-    from pdebench_fm.scoring import shift  # noqa: F401
-
-    if is_loading():  # needed at the end alone, but now there is a core to spare
-        load_matplotlib()
-
-
-def _worker_count(prepared: Prepared, asked: int | None) -> int:
-    """Processes side by side: as asked, else one per core on a CPU."""
-    return _workers_on_a_cpu(asked) if prepared.device == "cpu" else asked or 1
+def _without_nproc(arguments: Sequence[str]) -> list[str]:
+    """Return a command line without --nproc and its value."""
+    kept, skip = [], False
+    for argument in arguments:
+        if skip or argument == "--nproc":
+            skip = not skip
+        elif not argument.startswith("--nproc="):
+            kept.append(argument)
+    return kept
 
 
-def _workers_on_a_cpu(asked: int | None) -> int:
-    from pdebench_fm.run.executors import cpu_count
+def _times_faster(device: str, workers: int) -> int:
+    """Return by how much workers divide the time of a dry run: those that share a GPU count once."""
+    from pdebench_fm.run.executors import gpus_of
 
-    return asked or min(cpu_count(), _MOST_WORKERS)
-
-
-def _times_faster(prepared: Prepared, asked: int | None) -> int:
-    """By how many processes a dry run divides its times: those that share a GPU count once."""
-    from pdebench_fm.api import gpus_of
-
-    count = _worker_count(prepared, asked)
-    return count if prepared.device == "cpu" else min(count, len(gpus_of(prepared.device)) or 1)
+    return workers if device == "cpu" else min(workers, len(gpus_of(device)) or 1)
 
 
-def _run(every: Sequence[Prepared], workers: int | None, nproc: int, as_json: bool) -> int:
-    """Run one model, or the members of a family one after the other; the table of each is shown as it is done."""
+def _run(plans: Sequence[Plan], executor: str, settings: dict[str, Any], workers: int, as_json: bool) -> int:
+    """Run one model, or the members of a family one after the other; print each table as it is done."""
     results = []
-    for prepared in every:
-        title = f"{prepared.plan.model.name} · " if len(every) > 1 else ""
-        result = _run_one(prepared, workers, nproc, title)
+    for plan in plans:
+        result = _run_one(plan, executor, settings, workers, f"{plan.model.name} · " if len(plans) > 1 else "")
         if result is None:
             continue
         results.append(result)
         if not as_json:
-            _print_table(prepared, result.records)
-        _warn_of_coefficients(prepared, result.records)
-        if not as_json:
+            _print_table(plan, result.records)
             click.echo(f"records, table and figures: {printable(str(result.folder), 1000)}", err=True)
-    scored = [record for result in results for record in result.records]
-    if not results:  # this process helped another, which says what came of it
+        _warn_of_coefficients(plan, result.records)
+    if not results:  # another process speaks for all
         return 0
+    scored = [record for result in results for record in result.records]
     if as_json:
         click.echo(json.dumps([record.model_dump(mode="json", by_alias=True) for record in scored], indent=1))
     for record in scored:
         if record.status not in ("ok", "unsupported"):
-            model = f"{record.model} · " if len(every) > 1 else ""
+            model = f"{record.model} · " if len(plans) > 1 else ""
             seed = f" · seed {record.seed}" if record.seed else ""
             where = f"{model}{record.task} · {record.protocol} · N={record.examples}{seed}"
             click.echo(printable(f"{record.status}: {where}: {record.reason}", 1000), err=True)
     return 0 if all(result.complete for result in results) else SOME_FAILED
 
 
-def _run_one(prepared: Prepared, workers: int | None, nproc: int, title: str) -> RunResult | None:
-    """Run one model; None where this process only helped another to do so."""
-    from pdebench_fm.api import execute, together
+def _run_one(plan: Plan, executor: str, settings: dict[str, Any], workers: int, title: str) -> RunResult | None:
+    """Run one model; None in processes that only help rank 0."""
+    from pdebench_fm.api import score
     from pdebench_fm.cli.progress import RunProgress
+    from pdebench_fm.run.distributed import device_of_rank, join_world
     from pdebench_fm.run.runner import pending
 
-    todo = {job.id for job in pending(prepared.plan, prepared.registry, prepared.output)}
-    most = _worker_count(prepared, workers)
-    with together(prepared, nproc if todo else 1) as group:
-        if group is not None and not group.leads:
-            return None
-        with RunProgress(prepared.plan, todo, title) as progress:
-            # As many workers however little is left: the bits of a fit depend on how many threads it has.
-            return execute(prepared, progress, most if todo else 1, group)
+    world = join_world(plan.device)
+    if world.size > 1:
+        plan.device = device_of_rank(plan.device, world.local_rank)
+    if not world.is_main:
+        score(plan, world=world)
+        return None
+    todo = pending(plan)
+    with RunProgress(plan, todo, title) as progress:
+        # A run with nothing left to do starts no workers.
+        return score(
+            plan,
+            executor=executor if todo and world.size == 1 else "debug",
+            executor_settings=settings if todo and world.size == 1 else {},
+            workers=workers,
+            reporter=progress,
+            world=world,
+        )
 
 
-def _print_table(prepared: Prepared, records: list[Any]) -> None:
+def _print_table(plan: Plan, records: list[Any]) -> None:
     from rich.console import Console
 
-    from pdebench_fm.api import planned_cells
     from pdebench_fm.tables import build_table, to_rich
 
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDE)
-    for table in to_rich(build_table(records, planned_cells(prepared.plan))):
+    for table in to_rich(build_table(records, plan.cells)):
         console.print(table)
 
 
-def _warn_of_coefficients(prepared: Prepared, records: list[Any]) -> None:
+def _warn_of_coefficients(plan: Plan, records: list[Any]) -> None:
     """Say so where a model hardly uses its coefficients: its errors alone do not show it."""
-    from pdebench_fm.api import planned_cells
     from pdebench_fm.records.coefficient_use import change, coefficient_use
 
-    use = coefficient_use(records, frozenset(planned_cells(prepared.plan)))
+    use = coefficient_use(records, frozenset(plan.cells))
     if use is None:
         return
     places = {"": use.all} if use.ignored else {f" on {printable(task)}": use.rises[task] for task in use.ignored_on}
     for place, rises in places.items():
         points = "1 point" if len(rises) == 1 else f"{len(rises)} points"
         click.echo(
-            f"{printable(prepared.plan.model.name)} hardly uses its coefficients{place}: exchanging them among test "
+            f"{printable(plan.model.name)} hardly uses its coefficients{place}: exchanging them among test "
             f"examples changes its error by {change(rises):.1%} (median over {points}); see docs/scores.md",
             err=True,
         )
 
 
-def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
-    """Read ``key=value`` of every ``--set``; a value is JSON where it can be, otherwise text."""
+def parse_settings(texts: Iterable[str], option: str = "--set") -> dict[str, Any]:
+    """Read ``key=value`` of every ``--set``; a value is read as JSON, or else taken as text."""
     settings: dict[str, Any] = {}
     for text in texts:
         key, separator, value = text.partition("=")
         if not separator or not key:
-            raise UsageError(f"--set takes KEY=VALUE, got {show(text)}")
+            raise UsageError(f"{option} takes KEY=VALUE, got {show(text)}")
         if key in settings:
-            raise UsageError(f"--set {printable(key)}: given twice")
+            raise UsageError(f"{option} {printable(key)}: given twice")
         try:
             settings[key] = json.loads(value)
         except (ValueError, RecursionError):  # RecursionError: brackets without end

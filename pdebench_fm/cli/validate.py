@@ -34,7 +34,7 @@ def validate(suite: str, as_json: bool) -> None:
     click.echo(f"{printable(str(loaded.source), 1000)}: valid")
     click.echo(
         f"{loaded.name} version {loaded.version}: {_count(len(loaded.distributions), 'distribution')}, "
-        f"{_count(len(loaded.tasks), 'task')}, protocols {', '.join(loaded.protocols)}"
+        f"{_count(len(loaded.tasks), 'task')}, protocols {', '.join(map(str, loaded.protocols))}"
     )
     for name, profile in loaded.profiles.items():
         default = " (default)" if name == loaded.default_profile else ""

@@ -44,6 +44,11 @@ class SetSpec:
     description: Mapping[str, Any]
     path: Path | None = None
 
+    @property
+    def count(self) -> int:
+        """How many examples the set has."""
+        return int(self.description["count"])
+
 
 @dataclass(frozen=True)
 class OpenSet:

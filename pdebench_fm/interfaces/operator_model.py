@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 from pdebench_fm.interfaces.examples import Examples
 from pdebench_fm.problem import Fields, Problem
@@ -20,20 +20,17 @@ class Budget:
     Args:
         epochs: passes over the training examples; None where ``steps`` is given.
         steps: optimisation steps; None where ``epochs`` is given.
-        batch_size: examples a step (fewer where the training set is smaller).
-        learning_rates: the search space of models trained by gradient steps; empty in a fit, whose rate is among the
-            hyperparameters of its trial.
+        batch_size: examples a step (fewer if the training set is smaller).
     """
 
     epochs: int | None
     steps: int | None
     batch_size: int
-    learning_rates: tuple[float, ...]
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One point of the search space.
+class TrialSettings:
+    """What one trial of a search fixes: a value of the search space, and a seed.
 
     Args:
         hyperparameters: one of what `OperatorModel.search_space` returned, e.g. ``{"learning_rate": 1e-3}``.
@@ -150,9 +147,16 @@ class OperatorModel(ABC):
         """Return None where the model can take the problem, otherwise one line why not. Called before all work."""
         return None
 
-    def search_space(self, budget: Budget) -> Sequence[Mapping[str, float]]:
-        """Hyperparameters to try, one trial each; by default the suite's learning rates."""
-        return [{"learning_rate": rate} for rate in budget.learning_rates]
+    def fingerprint(self) -> str:
+        """Return what tells two models of equal arguments apart, e.g. the SHA-256 of a released checkpoint.
+
+        It becomes part of the model's identity, so two checkpoints never share a result. Empty by default.
+        """
+        return ""
+
+    def search_space(self, rates: Sequence[float]) -> Sequence[Mapping[str, float]]:
+        """Return the hyperparameters to try, one mapping a trial; by default the suite's learning ``rates``."""
+        return [{"learning_rate": rate} for rate in rates]
 
     def notes(self) -> Mapping[str, str]:
         """What a reader of the record should know, e.g. the adapter of a released model. Recorded as it is."""
@@ -172,7 +176,7 @@ class OperatorModel(ABC):
 
     @abstractmethod
     def fit(
-        self, train: Examples, validation: Examples, budget: Budget, trial: Trial, context: FitContext
+        self, train: Examples, validation: Examples, budget: Budget, trial: TrialSettings, context: FitContext
     ) -> FitReport:
         """Fit from where the model stands. ``validation`` may choose among epochs; it holds no test example.
 
@@ -199,7 +203,9 @@ class OperatorModel(ABC):
     def save(self, path: Path) -> None:
         """Write everything `load` needs into the existing empty folder ``path``."""
 
-    @classmethod
     @abstractmethod
-    def load(cls, path: Path, device: str = "cpu") -> Self:
-        """Read back what `save` wrote; the model predicts the same numbers."""
+    def load(self, path: Path, device: str = "cpu") -> None:
+        """Read back what `save` of a model with the same arguments wrote; it then predicts the same numbers.
+
+        Called on a model without weights, in place of `initialise`.
+        """

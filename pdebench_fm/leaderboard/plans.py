@@ -12,8 +12,8 @@ from typing import Any
 
 from pdebench_fm.errors import PdefmError, UnsupportedError
 from pdebench_fm.leaderboard.audit import Located
-from pdebench_fm.plan.job import Row
 from pdebench_fm.plan.model import ModelSpec, model_spec
+from pdebench_fm.plan.plan import PlannedRow
 from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.plan.sets import expected_rows
 from pdebench_fm.records.record import Record, start_of
@@ -22,6 +22,7 @@ from pdebench_fm.suite.reading import find_suite
 from pdebench_fm.suite.schema import MOST_SEEDS, Suite
 
 _Place = tuple[str, str, str, int, int]
+_Rows = Mapping[_Place, PlannedRow]
 
 
 def against_plans(
@@ -47,7 +48,7 @@ class _Checker:
         self._registry = found
         self._own = suites
         self._suites: dict[tuple[str, int], Suite | None] = {}
-        self._plans: dict[tuple[Any, ...], Mapping[_Place, Row] | None] = {}
+        self._plans: dict[tuple[Any, ...], Mapping[_Place, PlannedRow] | None] = {}
 
     def problems(self, record: Record, others: Iterable[Record]) -> Iterator[str]:
         suite = self._suite(record)
@@ -72,7 +73,7 @@ class _Checker:
         job = row.job
         if spec is not None and record.status == "ok" and row.unsupported:
             yield f"{record.model!r} as it is installed here cannot take this: {row.unsupported}"
-        elif _data(record.job) != _data(job.description):
+        elif _data(record.job) != _data(job.describe()):
             yield f"its data are not those of {record.suite} v{record.suite_version}, profile {record.profile}"
         elif spec is not None and start_of(record).get("from") != "weights" and record.job_id != job.id:
             yield f"its job is not what {record.suite} v{record.suite_version} plans with the versions installed here"
@@ -97,7 +98,7 @@ class _Checker:
                 return spec
         return None
 
-    def _jobs(self, suite: Suite, record: Record, spec: ModelSpec | None, seeds: int) -> Mapping[_Place, Row] | None:
+    def _jobs(self, suite: Suite, record: Record, spec: ModelSpec | None, seeds: int) -> _Rows | None:
         """What is planned; nothing for a model that cannot take the suite, None where no plan can be made here."""
         if spec is None:
             return None

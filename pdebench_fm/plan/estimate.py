@@ -13,8 +13,9 @@ import numpy as np
 from pdebench_fm._util.text import named
 from pdebench_fm.data.open import problem_of
 from pdebench_fm.errors import PLUGIN_ERRORS, RunError
-from pdebench_fm.interfaces import Budget, Examples, FitContext, Ids, OperatorModel, Trial
-from pdebench_fm.plan.job import PRETRAINING, Job, Plan, trained_examples, training_size, validation_size
+from pdebench_fm.interfaces import Budget, Examples, FitContext, Ids, OperatorModel, TrialSettings
+from pdebench_fm.plan.job import Job, Point, Trial, count
+from pdebench_fm.plan.plan import Plan
 from pdebench_fm.problem import Fields, Problem
 from pdebench_fm.registry import Registry
 
@@ -120,13 +121,13 @@ def estimate(plan: Plan, left: Mapping[str, Job], registry: Registry, device: st
     """
     rates: dict[str, _Rates] = {}
     cost = Estimate()
-    for job in sorted(plan.jobs.values(), key=lambda job: job.description["protocol"]["name"] != PRETRAINING):
-        part = cost.parts.setdefault(job.description["protocol"]["name"], Part())
+    for job in sorted(plan.jobs.values(), key=lambda job: job.protocol is not None):
+        part = cost.parts.setdefault(job.arm, Part())
         part.jobs += 1
         if job.id not in left:
             part.reused += 1
             continue
-        if job.kind == "trial":
+        if isinstance(job, Trial):
             part.trials += 1
         else:
             part.points += 1
@@ -139,7 +140,7 @@ def estimate(plan: Plan, left: Mapping[str, Job], registry: Registry, device: st
                 what = f"{plan.model.name} cannot be tried on a grid of {problem.grid.size}"
                 raise RunError(f"{what}: {named(error)}") from error
         _count(job, part, rates[key])
-        if job.kind == "point" and job.description["trials"]:
+        if isinstance(job, Point) and job.trials:
             cost.bytes += rates[key].bytes
     if rates:
         cost.bytes += 4 * max(rate.bytes for rate in rates.values())  # weights, best weights, Adam's two moments
@@ -148,24 +149,23 @@ def estimate(plan: Plan, left: Mapping[str, Job], registry: Registry, device: st
 
 def _count(job: Job, part: Part, rate: _Rates) -> None:
     """Add the cost of one job to its part."""
-    if job.kind == "point":
-        part.seconds += rate.predict * sum(entry["count"] for entry in job.description["test"]["sets"])
+    if isinstance(job, Point):
+        part.seconds += rate.predict * count(job.test)
         return
-    examples = training_size(job.description)
-    passes = examples if rate.direct else trained_examples(job)
-    epochs = 1 if rate.direct else -(-passes // max(examples, 1))
+    assert isinstance(job, Trial)
+    passes = job.examples if rate.direct else job.passes
+    epochs = 1 if rate.direct else -(-passes // max(job.examples, 1))
     part.examples += passes
-    part.seconds += rate.train * passes + rate.predict * validation_size(job.description) * epochs
+    part.seconds += rate.train * passes + rate.predict * count(job.validation) * epochs
 
 
 def _problem(plan: Plan, job: Job, registry: Registry) -> Problem:
     """The problem the job's model is built for; the task's own where only the user's weights know it."""
-    start = job.description["start"]
-    if "problem" in start:
-        return Problem.parse(start["problem"])
-    if "job" in start:
-        return _problem(plan, plan.jobs[start["job"]], registry)
-    return problem_of(job.sets["train"][0], registry)
+    if job.start.problem is not None:
+        return job.start.problem
+    if job.start.job is not None:
+        return _problem(plan, plan.jobs[job.start.job], registry)
+    return problem_of(job.train[0], registry)
 
 
 def _measure(model: OperatorModel, problem: Problem, device: str) -> _Rates:
@@ -173,10 +173,10 @@ def _measure(model: OperatorModel, problem: Problem, device: str) -> _Rates:
     model.initialise(problem, data, 0)
     with tempfile.TemporaryDirectory() as folder:
         context = FitContext(Path(folder), device)
-        trial = Trial(model.search_space(Budget(None, 1, _MICRO_BATCH, (1e-4,)))[0], 0)
+        trial = TrialSettings(model.search_space((1e-4,))[0], 0)
         for steps in (1, _STEPS):  # the first one warms up
             start = _now(device)
-            report = model.fit(data, one, Budget(None, steps, _MICRO_BATCH, (1e-4,)), trial, context)
+            report = model.fit(data, one, Budget(None, steps, _MICRO_BATCH), trial, context)
             seconds = _now(device) - start
             if seconds > _SLOW:
                 break

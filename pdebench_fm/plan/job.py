@@ -1,113 +1,204 @@
-"""What a plan consists of: jobs, each described by plain data, and the rows of results they fill."""
+"""Jobs: what a run computes, each described completely by plain data.
+
+A `Trial` fits one model once, with one value of its search space. A `Point` chooses among its trials by validation
+error and is scored once on the test set. The id of a job is the SHA-256 of its description. The description holds
+everything that can change a score and nothing that cannot, so suites that ask for the same job share it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from pdebench_fm._util.identity import job_id
-from pdebench_fm.data.open import Pair, SetSpec
+from pdebench_fm.data.open import SetSpec
 from pdebench_fm.interfaces import Budget
-from pdebench_fm.plan.model import ModelSpec, Weights
-from pdebench_fm.suite.schema import Profile, Suite
+from pdebench_fm.interfaces.metric import SCORE
+from pdebench_fm.plan.model import ModelSpec
+from pdebench_fm.plan.protocol import ProtocolSpec
+from pdebench_fm.problem import Problem
 
 PRETRAINING: Final = "pretraining"
+TRAINING_VERSION = "1"
+"""Version of `pdebench_fm.training` and of how jobs are carried out: bump it if a score could change."""
 
 
 @dataclass(frozen=True)
-class Job:
-    """One unit of work.
+class Start:
+    """What a fit starts from.
 
     Args:
-        description: plain data; its SHA-256 is the id.
-        parents: ids of the jobs it needs.
-        sets: for each described set that is read from a file, the set with its path.
-        label: what to show the user; not part of the identity.
+        source: ``initialised`` (fresh weights), ``released`` (a model that arrives trained), ``pretrained`` (another
+            job), or ``weights`` (a file of the user's).
+        problem: what an initialised or released model is built for.
+        job: id of the pre-training.
+        sha256: of the user's weights.
     """
 
-    description: Mapping[str, Any]
-    parents: tuple[str, ...] = ()
-    sets: Mapping[str, tuple[SetSpec, ...]] = field(default_factory=dict)
+    source: Literal["initialised", "released", "pretrained", "weights"]
+    problem: Problem | None = None
+    job: str | None = None
+    sha256: str | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """Return the start as plain data."""
+        problem = None if self.problem is None else self.problem.describe()
+        known = {"problem": problem, "job": self.job, "sha256": self.sha256}
+        return {"from": self.source, **{name: value for name, value in known.items() if value is not None}}
+
+
+@dataclass(frozen=True)
+class FewShot:
+    """Which examples of the downstream pool are used: how many, chosen by which seed."""
+
+    examples: int
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(ABC):
+    """One unit of work: what trials and points have in common.
+
+    Args:
+        model: what is fitted or scored.
+        protocol: how; None for a pre-training.
+        start: what fitting starts from.
+        train: sets to fit to; a downstream job draws its few-shot examples from the one set here.
+        few_shot: which of them; None for a pre-training, which uses all.
+        seed: fixes initialisation and data order.
+        precision: arithmetic of training.
+        selection: version of the metric that chooses among trials.
+        label: what to show the user; no part of the identity.
+    """
+
+    kind: ClassVar[Literal["trial", "point"]]
+
+    model: ModelSpec
+    protocol: ProtocolSpec | None
+    start: Start
+    train: tuple[SetSpec, ...]
+    few_shot: FewShot | None
+    seed: int
+    precision: str
+    selection: str
     label: str = ""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Return everything that can change the result, as plain data."""
+
+    @property
+    @abstractmethod
+    def parents(self) -> tuple[str, ...]:
+        """Ids of the jobs whose results this one needs."""
 
     @cached_property
     def id(self) -> str:
         """SHA-256 of the canonical description."""
-        return job_id(self.description)
+        return job_id(self.describe())
 
     @property
-    def kind(self) -> Literal["trial", "point"]:
-        """Whether it fits a model or scores one."""
-        kind: Literal["trial", "point"] = self.description["kind"]
-        return kind
+    def arm(self) -> str:
+        """Name of the protocol, or ``pretraining``."""
+        return PRETRAINING if self.protocol is None else self.protocol.label
+
+    @property
+    def examples(self) -> int:
+        """Number of training examples."""
+        return count(self.train) if self.few_shot is None else self.few_shot.examples
+
+    def _common(self) -> dict[str, Any]:
+        protocol = {"name": PRETRAINING, "version": "1"} if self.protocol is None else self.protocol.describe()
+        train: dict[str, Any] = {"sets": described(self.train) if self.examples else []}
+        if self.few_shot is not None:
+            train["few_shot"] = {"examples": self.few_shot.examples, "seed": self.few_shot.seed}
+        return {
+            "kind": self.kind,
+            "model": self.model.describe(),
+            "protocol": protocol,
+            "start": self.start.describe(),
+            "train": train,
+            "seed": self.seed,
+            "precision": self.precision,
+            "training": TRAINING_VERSION,
+            "selection": {"name": SCORE, "version": self.selection},
+        }
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of the suite's results: a point in the place where this suite asks for it."""
-
-    job: Job
-    kind: Literal["pretraining", "point"]
-    task: str
-    shift: str
-    protocol: str
-    examples: int
-    seed: int
-    pretraining: str | None
-    unsupported: str = ""
-
-
-@dataclass
-class Plan:
-    """All jobs of one model on one suite, parents first, and the rows they fill.
+@dataclass(frozen=True, kw_only=True)
+class Trial(Job):
+    """One fit of one model with one value of its search space.
 
     Args:
-        refusal: why the model can take none of the tasks, where that is so: every row is then unsupported.
-        pairs: of each task, by name; empty where the user's own weights replace the pre-training.
+        validation: sets that choose the epoch, and by which the point chooses the trial.
+        budget: how much fitting the trial may do.
+        hyperparameters: the value of the search space.
     """
 
-    suite: Suite
-    profile_name: str
-    profile: Profile
-    model: ModelSpec
-    precision: str
-    weights: Weights | None
-    jobs: dict[str, Job] = field(default_factory=dict)
-    rows: list[Row] = field(default_factory=list)
-    refusal: str = ""
-    pairs: dict[str, Pair] = field(default_factory=dict)
+    kind = "trial"
 
-    def add(self, job: Job) -> Job:
-        """Add a job once; return the one that is kept."""
-        return self.jobs.setdefault(job.id, job)
+    validation: tuple[SetSpec, ...]
+    budget: Budget
+    hyperparameters: Mapping[str, float]
 
+    def describe(self) -> dict[str, Any]:
+        """Return everything that can change the fit, as plain data."""
+        budget = {"epochs": self.budget.epochs, "steps": self.budget.steps, "batch_size": self.budget.batch_size}
+        return {
+            **self._common(),
+            "validation": {"sets": described(self.validation)},
+            "budget": budget,
+            "hyperparameters": dict(self.hyperparameters),
+        }
 
-def trained_examples(job: Job) -> int:
-    """Examples that pass forward and backward through the model in one trial: N × epochs; 0 for a point."""
-    if job.kind == "point":
-        return 0
-    examples = training_size(job.description)
-    budget = job.description["budget"]
-    if budget["epochs"] is not None:
-        return examples * int(budget["epochs"])
-    return int(budget["steps"]) * min(int(budget["batch_size"]), examples)
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """The pre-training, if the fit starts from one."""
+        return () if self.start.job is None else (self.start.job,)
 
-
-def training_size(description: Mapping[str, Any]) -> int:
-    """Number of training examples of a described job."""
-    train = description["train"]
-    if "few_shot" in train:
-        return int(train["few_shot"]["examples"])
-    return sum(int(part["count"]) for part in train["sets"])
+    @property
+    def passes(self) -> int:
+        """Examples that pass forward and backward through the model: N × epochs."""
+        if self.budget.epochs is not None:
+            return self.examples * self.budget.epochs
+        assert self.budget.steps is not None
+        return self.budget.steps * min(self.budget.batch_size, self.examples)
 
 
-def budget_of(description: Mapping[str, Any]) -> Budget:
-    """Read back the budget of a described trial; its one learning rate is a hyperparameter of the trial."""
-    return Budget(**description["budget"], learning_rates=())
+@dataclass(frozen=True, kw_only=True)
+class Point(Job):
+    """The chosen trial, scored once on the test set.
+
+    Args:
+        trials: ids of the trials to choose from; empty if there is nothing to fit (zero-shot, scratch at N = 0).
+        test: sets to score on.
+    """
+
+    kind = "point"
+
+    trials: tuple[str, ...]
+    test: tuple[SetSpec, ...]
+
+    def describe(self) -> dict[str, Any]:
+        """Return everything that can change the score, as plain data."""
+        return {**self._common(), "trials": list(self.trials), "test": {"sets": described(self.test)}}
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """The trials; without any, the pre-training."""
+        if self.trials or self.start.job is None:
+            return self.trials
+        return (self.start.job,)
 
 
-def validation_size(description: Mapping[str, Any]) -> int:
-    """Number of validation examples that a described trial is judged by."""
-    return sum(int(part["count"]) for part in description["validation"]["sets"])
+def count(sets: Sequence[SetSpec]) -> int:
+    """Return the number of examples in some sets."""
+    return sum(spec.count for spec in sets)
+
+
+def described(sets: Sequence[SetSpec]) -> list[dict[str, Any]]:
+    """Return the descriptions of some sets."""
+    return [dict(spec.description) for spec in sets]

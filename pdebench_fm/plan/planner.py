@@ -1,37 +1,31 @@
-"""From a suite and a model to jobs: what has to be computed, each job described completely by plain data.
-
-A **trial** fits one model once, with one value of its search space. A **point** chooses among its trials by validation
-score and is scored once on the test set. The id of a job is the SHA-256 of its description, which holds everything that
-can change a score and nothing that cannot; suites that ask for the same job share it.
-"""
+"""From a suite and a model to a plan: every job, and the rows of results they fill."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 
 from pdebench_fm._util.text import show
 from pdebench_fm.data.open import SetSpec, problem_of
-from pdebench_fm.errors import PluginError, UnsupportedError, UsageError
+from pdebench_fm.errors import PluginError, UnknownNameError, UnsupportedError, UsageError
 from pdebench_fm.interfaces import Budget
 from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.plan.arms import Arm
-from pdebench_fm.plan.job import PRETRAINING, Job, Plan, Row
+from pdebench_fm.plan.job import PRETRAINING, FewShot, Point, Start, Trial
 from pdebench_fm.plan.model import ModelSpec, Weights
-from pdebench_fm.plan.sets import _arms, _described, _Sets
+from pdebench_fm.plan.plan import Plan, PlannedRow
+from pdebench_fm.plan.sets import ProfileSets, arms_of
+from pdebench_fm.plan.store import JobStore
 from pdebench_fm.problem import Problem
 from pdebench_fm.registry import Registry
 from pdebench_fm.registry.calling import call_plugin, refusal_reason
 from pdebench_fm.suite.schema import Suite, Task
 
-TRAINING_VERSION = "1"
-"""Version of `pdebench_fm.training` and of how jobs are carried out: bump it where a score could change."""
-
 _SEARCH_SPACE: TypeAdapter[list[dict[str, int | float]]] = TypeAdapter(
-    Annotated[list[dict[str, int | FiniteFloat]], Field(min_length=1)]
+    Annotated[list[dict[Annotated[str, Field(min_length=1, max_length=200)], int | FiniteFloat]], Field(min_length=1)]
 )
 
 
@@ -41,45 +35,71 @@ def make_plan(
     model: ModelSpec,
     registry: Registry,
     *,
+    output: Path = Path("runs"),
     seeds: int | None = None,
+    device: str = "cpu",
     precision: str = "float32",
     weights: Weights | None = None,
+    tasks: Sequence[str] = (),
 ) -> Plan:
     """Plan every job of ``model`` on one profile of ``suite``.
 
-    In a suite for families a model that can take none of the tasks is planned too, see `Plan.refusal`.
+    In a suite for families, a model that can take none of the tasks is planned too; see `Plan.refusal`.
+
+    Args:
+        suite: what is asked.
+        profile_name: at which scale.
+        model: what is scored.
+        registry: provides what the suite names.
+        output: folder of results.
+        seeds: number of seeds; the profile's by default.
+        device: torch device of the run.
+        precision: arithmetic of training.
+        weights: the user's own weights in place of pre-training.
+        tasks: names of the tasks to plan; all by default.
 
     Raises:
         UnsupportedError: the model can take none of the tasks; carries its reasons.
         UsageError: a task has channels that its pre-training lacks.
+        UnknownNameError: the suite has no such task.
     """
     profile = suite.profile(profile_name)
-    plan = Plan(suite, profile_name, profile, model, precision, weights)
-    _Planner(plan, registry, profile.seeds if seeds is None else seeds).build()
+    plan = Plan(suite, profile_name, profile, model, registry, JobStore(output), device, precision, weights)
+    _Planner(plan, profile.seeds if seeds is None else seeds, _chosen_tasks(suite, tasks)).build()
     return plan
+
+
+def _chosen_tasks(suite: Suite, names: Sequence[str]) -> list[Task]:
+    known = [task.name for task in suite.tasks]
+    for name in names:
+        if name not in known:
+            raise UnknownNameError("task", name, known)
+    return [task for task in suite.tasks if not names or task.name in names]
 
 
 class _Planner:
     """Builds one plan; holds what every step of it needs."""
 
-    def __init__(self, plan: Plan, registry: Registry, seeds: int) -> None:
+    def __init__(self, plan: Plan, seeds: int, tasks: Sequence[Task]) -> None:
         self.plan = plan
-        self.registry = registry
+        self.registry = plan.registry
         self.seeds = seeds
+        self.tasks = tasks
         self.suite, self.profile = plan.suite, plan.profile
-        self.model = plan.model.make(registry)
-        self.pretrained: dict[str, Job] = {}
-        self.sets = _Sets(plan.suite, plan.profile, registry)
+        self.model = plan.model.make(plan.registry)
+        self.pretrained: dict[str, Point] = {}
+        self.sets = ProfileSets(plan.suite, plan.profile, plan.registry)
 
     def build(self) -> None:
-        direct = {task.name: self._refusal_of(task) for task in self.suite.tasks}
+        """Fill the plan."""
+        direct = {task.name: self._refusal_of(task) for task in self.tasks}
         reasons = [reason for reason in direct.values() if reason]
-        if len(reasons) == len(self.suite.tasks):
+        if len(reasons) == len(self.tasks):
             self.plan.refusal = f"{self.plan.model.name} cannot take this suite: {reasons[0]}"
             if not self.suite.family:
                 raise UnsupportedError(self.plan.refusal)
-        arms = _arms(self.suite, self.profile, self.registry)
-        for task in self.suite.tasks:
+        arms = arms_of(self.suite, self.profile, self.registry)
+        for task in self.tasks:
             if self.plan.weights is None:
                 self.plan.pairs[task.name] = self.sets.pair(task, self.suite.pretraining[task.pretraining])
             for arm in arms:
@@ -88,11 +108,11 @@ class _Planner:
     def _add_arm(self, task: Task, arm: Arm, refusal: str | None) -> None:
         """Add the rows of one protocol on one task."""
         refusal = refusal or arm.refusal_of(self.model)
-        if arm.starts_from == "pretrained":
-            refusal = refusal or self._refusal_of_pretraining(task, fits=arm.sizes[-1] > 0)
+        if arm.pretrained:
+            refusal = refusal or self._refusal_of_pretraining(task)
         for examples, seed in arm.cells(self.seeds):
             self.plan.rows.append(
-                Row(
+                PlannedRow(
                     job=self._point(task, arm, examples, seed, refusal),
                     kind="point",
                     task=task.name,
@@ -105,167 +125,130 @@ class _Planner:
                 )
             )
 
-    def _point(
-        self,
-        task: Task,
-        arm: Arm,
-        examples: int,
-        seed: int,
-        refusal: str | None,
-    ) -> Job:
-        """Describe one downstream point and its trials, and add them to the plan unless the model refuses."""
+    def _point(self, task: Task, arm: Arm, examples: int, seed: int, refusal: str | None) -> Point:
+        """Describe one downstream point and its trials; add them to the plan unless the model refuses."""
         sets = self.sets.downstream(task)
-        start, parents = self._start(task, arm, sets["train"], refusal)
-        own = {
-            "protocol": {"name": arm.name, "version": arm.version},
-            "start": start,
-            "train": {
-                "sets": _described(sets["train"]) if examples else [],
-                "few_shot": {"examples": examples, "seed": seed},
-            },
-            "seed": seed,
-        }
-        budget = self._downstream_budget(arm) if examples else None
-        label = f"{task.name} · {arm.name} · N={examples}" + (f" · seed {seed}" if self.seeds > 1 else "")
-        return self._tuned(own, sets, budget, label, parents, add=refusal is None)
-
-    def _tuned(
-        self,
-        own: Mapping[str, Any],
-        sets: Mapping[str, tuple[SetSpec, ...]],
-        budget: Budget | None,
-        label: str,
-        parents: tuple[str, ...] = (),
-        *,
-        add: bool,
-    ) -> Job:
-        """Describe a point and the trials among which it chooses, one for each value of the model's search space.
-
-        Args:
-            own: what only this point's description has.
-            sets: ``train``, ``validation`` and ``test``.
-            budget: of each trial; None where there is nothing to fit, and so no trials.
-            label: what to show the user.
-            parents: what the fits start from.
-            add: whether the jobs join the plan.
-        """
         common = {
-            "model": self.plan.model.describe(),
-            **own,
-            "precision": self.plan.precision,
-            "training": TRAINING_VERSION,
-            "selection": {"name": SCORE, "version": self.registry.get("metrics", SCORE).version},
+            **self._common(),
+            "protocol": arm.spec,
+            "start": self._start(task, arm, sets["train"], refusal),
+            "train": sets["train"],
+            "few_shot": FewShot(examples, seed),
+            "seed": seed,
+            "label": f"{task.name} · {arm.name} · N={examples}" + (f" · seed {seed}" if self.seeds > 1 else ""),
         }
-        trials: list[Job] = []
-        if budget is not None:
-            tried = {
-                "kind": "trial",
-                **common,
-                "validation": {"sets": _described(sets["validation"])},
-                "budget": _describe_budget(budget),
-            }
-            read = {"train": sets["train"], "validation": sets["validation"]}
-            for hyperparameters in self._search_space(budget):
-                description = {**tried, "hyperparameters": dict(hyperparameters)}
-                trials.append(Job(description, parents, read, f"{label} · {_short(hyperparameters)}"))
-        ids = [trial.id for trial in trials]
-        point = Job(
-            {"kind": "point", **common, "trials": ids, "test": {"sets": _described(sets["test"])}},
-            tuple(ids) or parents,
-            {"train": sets["train"], "test": sets["test"]},
-            label,
-        )
-        if add:
-            for job in (*trials, point):
-                self.plan.add(job)
-        return point
+        trials: list[Trial] = []
+        if examples:
+            # Every arm has fine-tuning's budget; one that starts untrained may search other rates.
+            training, tuning = self.profile.training, self.profile.fine_tuning
+            budget = Budget(tuning.epochs, tuning.steps, tuning.batch_size or training.batch_size)
+            rates = tuning.learning_rates if arm.pretrained else self.profile.scratch_rates
+            space = self._search_space(f"protocol {arm.name!r}", lambda: arm.protocol.search_space(self.model, rates))
+            trials = self._trials(common, sets["validation"], budget, space)
+        return self._add(common, trials, sets["test"], add=refusal is None)
 
-    def _start(
-        self, task: Task, arm: Arm, pool: Sequence[SetSpec], refusal: str | None
-    ) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """Describe what a downstream fit starts from, and the job it waits for."""
-        problem = self._problem(pool)
-        if arm.starts_from == "initialised":
-            return {"from": "initialised", "problem": problem.describe()}, ()
-        if not self.model.learns_from_pretraining:
-            return {"from": "released", "problem": problem.describe()}, ()
-        if self.plan.weights is not None:
-            return {"from": "weights", "sha256": self.plan.weights.sha256}, ()
-        pretraining = self._pretraining(task.pretraining, add=refusal is None)
-        return {"from": "pretrained", "job": pretraining.id}, (pretraining.id,)
-
-    def _pretraining(self, name: str, add: bool) -> Job:
+    def _pretraining(self, name: str, add: bool) -> Point:
         """Describe a pre-training: tuned like any point, once per model and source, shared by all seeds."""
         if name in self.pretrained:
             return self.pretrained[name]
         distributions = self.suite.pretraining[name]
         sets = self.sets.pretraining(distributions)
-        own = {
-            "protocol": {"name": PRETRAINING, "version": "1"},
-            "start": {"from": "initialised", "problem": self._problem(sets["train"]).describe()},
-            "train": {"sets": _described(sets["train"])},
+        common = {
+            **self._common(),
+            "protocol": None,
+            "start": Start("initialised", problem=self._problem(sets["train"])),
+            "train": sets["train"],
+            "few_shot": None,
             "seed": 0,
+            "label": f"pre-training {name}",
         }
         training = self.profile.training
-        budget = _budget(training.epochs, training.steps, training.batch_size, training.learning_rates)
-        point = self._tuned(own, sets, budget, f"pre-training {name}", add=add)
+        budget = Budget(training.epochs, training.steps, training.batch_size)
+        space = self._search_space(
+            f"model {self.plan.model.name!r}", lambda: self.model.search_space(training.learning_rates)
+        )
+        point = self._add(common, self._trials(common, sets["validation"], budget, space), sets["test"], add=add)
         if add:
             examples = self.profile.examples.pretraining * len(distributions)
-            self.plan.rows.append(Row(point, "pretraining", name, "none", PRETRAINING, examples, 0, None))
+            self.plan.rows.append(PlannedRow(point, "pretraining", name, "none", PRETRAINING, examples, 0, None))
             self.pretrained[name] = point
         return point
 
+    def _common(self) -> dict[str, Any]:
+        """What all jobs of the plan share."""
+        selection = self.registry.get("metrics", SCORE).version
+        return {"model": self.plan.model, "precision": self.plan.precision, "selection": selection}
+
+    def _trials(
+        self,
+        common: Mapping[str, Any],
+        validation: tuple[SetSpec, ...],
+        budget: Budget,
+        space: Sequence[Mapping[str, float]],
+    ) -> list[Trial]:
+        """Describe one trial for each value of a search space."""
+        return [
+            Trial(
+                **{**common, "label": f"{common['label']} · {_short(tried)}"},
+                validation=validation,
+                budget=budget,
+                hyperparameters=dict(tried),
+            )
+            for tried in space
+        ]
+
+    def _add(
+        self, common: Mapping[str, Any], trials: Sequence[Trial], test: tuple[SetSpec, ...], *, add: bool
+    ) -> Point:
+        """Describe the point that chooses among ``trials``; add all of them to the plan if ``add``."""
+        point = Point(**common, trials=tuple(trial.id for trial in trials), test=test)
+        for job in (*trials, point) if add else ():
+            self.plan.add(job)
+        return point
+
+    def _start(self, task: Task, arm: Arm, pool: Sequence[SetSpec], refusal: str | None) -> Start:
+        """Describe what a downstream fit starts from."""
+        if not arm.pretrained:
+            return Start("initialised", problem=self._problem(pool))
+        if not self.model.learns_from_pretraining:
+            return Start("released", problem=self._problem(pool))
+        if self.plan.weights is not None:
+            return Start("weights", sha256=self.plan.weights.sha256)
+        return Start("pretrained", job=self._pretraining(task.pretraining, add=refusal is None).id)
+
     def _pretraining_id(self, task: Task, arm: Arm) -> str | None:
-        if arm.starts_from != "pretrained" or task.pretraining not in self.pretrained:
+        if not arm.pretrained or task.pretraining not in self.pretrained:
             return None
         return self.pretrained[task.pretraining].id
 
     def _problem(self, sets: Sequence[SetSpec]) -> Problem:
         return Problem.union(problem_of(spec, self.registry) for spec in sets)
 
-    def _downstream_budget(self, arm: Arm) -> Budget:
-        """Epochs of fine-tuning for every arm; one that starts untrained may search other rates."""
-        training, tuning = self.profile.training, self.profile.fine_tuning
-        rates = tuning.learning_rates if arm.starts_from == "pretrained" else self.profile.scratch_rates
-        return _budget(tuning.epochs, tuning.steps, tuning.batch_size or training.batch_size, rates)
-
     def _unsupported(self, problem: Problem) -> str | None:
         return refusal_reason(f"model {self.plan.model.name!r}: supports", lambda: self.model.supports(problem))
 
-    def _search_space(self, budget: Budget) -> list[dict[str, float]]:
-        who = f"model {self.plan.model.name!r}: search_space"
-        found = call_plugin(who, lambda: list(self.model.search_space(budget)))
+    def _search_space(
+        self, who: str, search: Callable[[], Sequence[Mapping[str, float]]]
+    ) -> list[dict[str, int | float]]:
+        """Return the search space of a model or protocol.
+
+        Raises:
+            PluginError: it is empty, or holds something else than names with finite numbers.
+        """
+        found = call_plugin(f"{who}: search_space", lambda: [dict(tried) for tried in search()])
         try:
-            space = _SEARCH_SPACE.validate_python([dict(tried) for tried in found], strict=True)
-        except (TypeError, ValueError, ValidationError):
+            return _SEARCH_SPACE.validate_python(found, strict=True)
+        except ValidationError:
             raise PluginError(
-                f"{who} must return at least one mapping, of names to finite numbers, got {show(found)}"
+                f"{who}: search_space must return at least one mapping, of names to finite numbers, got {show(found)}"
             ) from None
-        for name, value in (item for tried in space for item in tried.items()):
-            if not (
-                0 < len(name) <= 200
-                and name.isprintable()
-                and abs(value) <= (2**53 if isinstance(value, int) else math.inf)
-            ):
-                raise PluginError(
-                    f"{who}: a record holds printable names of 1 to 200 characters and whole numbers up to 2**53, got "
-                    f"{show(name)}: {show(value)}"
-                )
-        wrong = [tried["learning_rate"] for tried in space if not tried.get("learning_rate", 1) > 0]
-        if wrong:
-            raise PluginError(f"{who}: a learning_rate must be above 0, got {wrong[0]}")
-        return space
 
     def _refusal_of(self, task: Task) -> str | None:
-        """Why the model cannot take a task itself, if it cannot."""
+        """Return why the model cannot take a task itself, None if it can."""
         return self._unsupported(self._downstream_problem(task))
 
-    def _refusal_of_pretraining(self, task: Task, fits: bool) -> str | None:
-        """Why the model cannot be pre-trained for a task, if it cannot.
-
-        Args:
-            task: what it is pre-trained for.
-            fits: whether it is fitted to the task, and not only asked for predictions.
+    def _refusal_of_pretraining(self, task: Task) -> str | None:
+        """Return why the model cannot be pre-trained for a task, None if it can.
 
         Raises:
             UsageError: the task has channels that its pre-training lacks.
@@ -282,24 +265,10 @@ class _Planner:
                 f"task {task.name!r}: its pre-training {task.pretraining!r} has no channel {', '.join(missing)}; "
                 "mix in a distribution that has it"
             )
-        lacking = [name for name in source.output_names if name not in problem.output_names]
-        if fits and lacking:
-            return (
-                f"the task has no output {', '.join(lacking)}, which the pre-training {task.pretraining!r} has, and a "
-                "model is fitted to all outputs that it was made for"
-            )
         return self._unsupported(source)
 
     def _downstream_problem(self, task: Task) -> Problem:
         return self._problem(self.sets.of([task.downstream], "train", self.profile.examples.pool_size))
-
-
-def _budget(epochs: int | None, steps: int | None, batch_size: int, rates: Sequence[float]) -> Budget:
-    return Budget(epochs, steps, batch_size, tuple(rates))
-
-
-def _describe_budget(budget: Budget) -> dict[str, Any]:
-    return {"epochs": budget.epochs, "steps": budget.steps, "batch_size": budget.batch_size}
 
 
 def _short(hyperparameters: Mapping[str, float]) -> str:

@@ -14,6 +14,7 @@ from pdebench_fm.errors import PLUGIN_ERRORS, DataFileError, PdefmError, PluginE
 from pdebench_fm.interfaces import Split
 from pdebench_fm.plan.arms import Arm, make_arm
 from pdebench_fm.plan.job import PRETRAINING
+from pdebench_fm.plan.protocol import protocol_spec
 from pdebench_fm.problem import Grid
 from pdebench_fm.registry import Registry, registry
 from pdebench_fm.registry.arguments import bind
@@ -140,7 +141,7 @@ def sampled_pairs(suite: Suite, profile_name: str, registry: Registry) -> dict[s
     Raises:
         UnknownNameError: the suite has no such profile.
     """
-    sets = _Sets(suite, suite.profile(profile_name), registry)
+    sets = ProfileSets(suite, suite.profile(profile_name), registry)
     drawn = {name for name, distribution in suite.distributions.items() if distribution.files is None}
     pairs: dict[str, Pair] = {}
     for task in suite.tasks:
@@ -159,9 +160,9 @@ def check_sets(suite: Suite, profile_name: str, registry: Registry) -> None:
         UsageError: a file has too few examples, or a task's distribution none for a split. Files to pre-train on may be
             missing: runs with the user's own weights need none.
     """
-    sets = _Sets(suite, suite.profile(profile_name), registry)
-    arms = _arms(suite, suite.profile(profile_name), registry)
-    transfers = any(arm.starts_from == "pretrained" for arm in arms)
+    sets = ProfileSets(suite, suite.profile(profile_name), registry)
+    arms = arms_of(suite, suite.profile(profile_name), registry)
+    transfers = any(arm.pretrained for arm in arms)
     read = {name: distribution.files for name, distribution in suite.distributions.items() if distribution.files}
     for task in suite.tasks:
         if task.downstream in read:
@@ -171,7 +172,7 @@ def check_sets(suite: Suite, profile_name: str, registry: Registry) -> None:
                 sets.pretraining([name])
 
 
-class _Sets:
+class ProfileSets:
     """The sets of one profile, each described once: thousands of jobs share the same few."""
 
     def __init__(self, suite: Suite, profile: Profile, registry: Registry) -> None:
@@ -221,20 +222,18 @@ class _Sets:
 def expected_rows(suite: Suite, profile_name: str, registry: Registry) -> Iterator[tuple[str, str, int, int]]:
     """Every (task, protocol, examples, seed) that a complete set of records has, whatever the model."""
     profile = suite.profile(profile_name)
-    arms = _arms(suite, profile, registry)
+    arms = arms_of(suite, profile, registry)
     for task in suite.tasks:
         for arm in arms:
             for examples, seed in arm.cells(profile.seeds):
                 yield task.name, arm.name, examples, seed
 
 
-def _arms(suite: Suite, profile: Profile, registry: Registry) -> list[Arm]:
+def arms_of(suite: Suite, profile: Profile, registry: Registry) -> list[Arm]:
+    """Return the arms of a suite at the sizes of a profile."""
     counts = profile.examples
-    return [make_arm(name, counts.downstream, counts.pool_size, registry) for name in suite.protocols]
-
-
-def _described(sets: Sequence[SetSpec]) -> list[dict[str, Any]]:
-    return [dict(spec.description) for spec in sets]
+    specs = [protocol_spec(registry, used.name, used.arguments) for used in suite.protocols]
+    return [make_arm(spec, counts.downstream, counts.pool_size, registry) for spec in specs]
 
 
 def open_distribution(distribution: str, *, split: Split, count: int, grid: int, device: str) -> OpenSet:

@@ -74,6 +74,11 @@ def call(factory: Callable[..., Made], bound: Mapping[str, Any], /, **reserved: 
     return factory(**typed, **reserved)
 
 
+def parameters_of(factory: Callable[..., Any]) -> set[str]:
+    """Return the names of a factory's parameters."""
+    return set(inspect.signature(factory).parameters)
+
+
 def qualified_name(factory: Callable[..., Any]) -> str:
     """Return ``module:name`` of a factory; of a `functools.partial`, which has no name, what it holds."""
     return f"{factory.__module__}:{factory.__qualname__}" if hasattr(factory, "__qualname__") else repr(factory)

@@ -23,6 +23,7 @@ from pdebench_fm.errors import PLUGIN_ERRORS, PluginError, UnknownNameError
 from pdebench_fm.hookspecs import (
     PROJECT,
     Entry,
+    ExecutorEntry,
     Hooks,
     MetricEntry,
     ModelEntry,
@@ -32,7 +33,7 @@ from pdebench_fm.hookspecs import (
     SystemEntry,
 )
 
-Kind = Literal["systems", "samplers", "models", "protocols", "metrics", "suites"]
+Kind = Literal["systems", "samplers", "models", "protocols", "metrics", "executors", "suites"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _ENTRY_TYPES: dict[Kind, type[Any]] = {
@@ -41,6 +42,7 @@ _ENTRY_TYPES: dict[Kind, type[Any]] = {
     "models": ModelEntry,
     "protocols": ProtocolEntry,
     "metrics": MetricEntry,
+    "executors": ExecutorEntry,
     "suites": SuiteEntry,
 }
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")

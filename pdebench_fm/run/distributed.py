@@ -1,165 +1,85 @@
-"""Several processes that fit every trial of a run together: each computes a part of every batch.
+"""Several processes that fit every trial together, started by torchrun.
 
-One process leads: it runs the plan, evaluates, and writes. The others follow: they hear which trial comes next and take
-part in its fit. Leader and followers are started by ``pdefm run --nproc N`` on one machine, or by torchrun on one or
-several; gradients travel by gloo between CPUs and by NCCL between GPUs.
+Every rank walks the same plan in the same order. Rank 0 decides what is left to do, evaluates and writes. Gradients
+travel by gloo between CPUs and by NCCL between GPUs.
 """
 
 from __future__ import annotations
 
 import atexit
-import multiprocessing
 import os
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
-from pdebench_fm._util.memory import keep_freed_memory
-from pdebench_fm._util.text import one_line
-from pdebench_fm.errors import PdefmError, RunError, UsageError
-from pdebench_fm.run.executors import end_with_parent, interrupts_held_back, thread_variables
+from pdebench_fm.errors import UsageError
 
-_PATIENCE = timedelta(days=30)  # a leader may wait that long for another run on the same folder
-_POLL = 0.05
-_PARTING = 5.0
-"""Seconds that followers are given to end when all is done. With torch 2.4 one may wait for ever as it leaves."""
+_PATIENCE = timedelta(days=30)  # ranks may wait that long for another run on the same folder
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class Group:
-    """The processes of a run, joined by torch's default process group.
+class World:
+    """The processes of a run.
 
     Args:
-        rank: this process; 0 leads.
-        count: how many there are.
-        local_rank: this process among those on its machine; says which GPU it uses.
+        rank: this process; 0 writes.
+        size: how many there are.
+        local_rank: this process among those on its machine; it says which GPU it uses.
     """
 
-    rank: int
-    count: int
+    rank: int = 0
+    size: int = 1
     local_rank: int = 0
 
     @property
-    def leads(self) -> bool:
-        """Whether this process runs the plan and writes."""
+    def is_main(self) -> bool:
+        """Whether this process decides, evaluates and writes."""
         return self.rank == 0
 
-    def announce(self, job_id: str | None) -> None:
-        """Tell the followers which trial comes next, or with None that no more will come. For the leader."""
+    def from_main(self, value: _T) -> _T:
+        """Return rank 0's value in every process; waits until all have asked."""
+        if self.size == 1:
+            return value
         from torch import distributed
 
-        distributed.broadcast_object_list([job_id], src=0)
-
-    def dismiss(self) -> None:
-        """Tell the followers that no more trials will come. For the leader.
-
-        Raises:
-            RunError: one of them is gone.
-        """
-        try:
-            self.announce(None)
-        except RuntimeError as error:
-            raise RunError(f"a process of the group is gone: {one_line(error)}") from error
-
-    def hear(self) -> str | None:
-        """Wait for the leader's next announcement. For followers."""
-        from torch import distributed
-
-        said: list[str | None] = [None]
-        distributed.broadcast_object_list(said, src=0)
-        return said[0]
+        shared = [value]
+        distributed.broadcast_object_list(shared, src=0)
+        return shared[0]
 
 
-Follow = Callable[[Group, str], None]
-"""(group, device) → takes part in every trial announced, until there are no more."""
+def is_main_process() -> bool:
+    """Whether this process prints results: rank 0, or a process that torchrun did not start."""
+    return os.environ.get("RANK", "0") == "0" or not started_by_torchrun()
 
 
-@contextmanager
-def gathered(count: int, device: str, threads: int, follow: Follow) -> Iterator[Group]:
-    """Start ``count`` − 1 followers on this machine and lead them.
-
-    Args:
-        count: number of processes, at least 2.
-        device: ``cpu``, or ``cuda``: then rank r uses device r.
-        threads: threads of each process.
-        follow: what a follower does; it is pickled.
-
-    Raises:
-        RunError: a follower ended before the group was complete.
-    """
-    import torch
-    from torch import distributed
-
-    store = distributed.TCPStore("127.0.0.1", 0, count, True, wait_for_workers=False)  # type: ignore[attr-defined]
-    context = multiprocessing.get_context("spawn")
-    followers = []
-    before = torch.get_num_threads()
-    try:
-        for rank in range(1, count):
-            process = context.Process(
-                target=_follower, args=(follow, store.port, rank, count, device, threads), daemon=True
-            )
-            with interrupts_held_back(), thread_variables(threads):
-                process.start()
-            followers.append(process)
-        keep_freed_memory()
-        torch.set_num_threads(threads)
-        while not store.check([f"ready {rank}" for rank in range(1, count)]):
-            for process in followers:
-                if process.exitcode is not None:
-                    raise RunError(f"a process of the group ended with exit code {process.exitcode}")
-            time.sleep(_POLL)
-        distributed.init_process_group(
-            _backend(device), store=store, rank=0, world_size=count, timeout=_PATIENCE, device_id=_bound(device, 0)
-        )
-        group = Group(0, count)
-        yield group
-        group.dismiss()
-        if device.startswith("cuda"):
-            distributed.destroy_process_group()  # before it waits for them: NCCL is left by all together
-        deadline = time.monotonic() + _PARTING
-        for process in followers:
-            process.join(max(0.0, deadline - time.monotonic()))
-    finally:
-        for process in followers:
-            process.kill()
-            process.join()
-        if distributed.is_initialized():
-            distributed.destroy_process_group()
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def launched(device: str) -> Iterator[Group]:
-    """Join the group that torchrun started this process for; see `launched_by_torchrun`."""
-    from torch import distributed
-
-    rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    local = int(os.environ.get("LOCAL_RANK", "0"))
-    if not distributed.is_initialized():  # once a process: the models of a family use it one after the other
-        keep_freed_memory()
-        distributed.init_process_group(_backend(device), timeout=_PATIENCE, device_id=_bound(device, local))
-        atexit.register(distributed.destroy_process_group)
-    group = Group(rank, count, local)
-    yield group
-    if group.leads:
-        group.dismiss()
-
-
-def launched_by_torchrun() -> bool:
+def started_by_torchrun() -> bool:
     """Whether this process is one of several that torchrun started."""
     return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def speaks() -> bool:
-    """Whether this process may print results: of those that torchrun started, the first alone."""
-    return not launched_by_torchrun() or os.environ["RANK"] == "0"
+def join_world(device: str) -> World:
+    """Join the processes that torchrun started with this one; a world of one if there are none."""
+    if not started_by_torchrun():
+        return World()
+    import torch
+    from torch import distributed
+
+    rank, size, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    if not distributed.is_initialized():  # once a process: the models of a family share it
+        on_gpu = device.startswith("cuda")
+        distributed.init_process_group(
+            # Python objects travel between CPUs, gradients from where the network is.
+            "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
+            timeout=_PATIENCE,
+            device_id=torch.device(device_of_rank(device, local)) if on_gpu else None,
+        )
+        atexit.register(distributed.destroy_process_group)
+    return World(rank, size, local)
 
 
-def device_of(device: str, local_rank: int) -> str:
+def device_of_rank(device: str, local_rank: int) -> str:
     """Return the device of one process: GPUs are dealt out in order.
 
     Raises:
@@ -176,32 +96,36 @@ def device_of(device: str, local_rank: int) -> str:
     return f"cuda:{local_rank}"
 
 
-def _follower(follow: Follow, port: int, rank: int, count: int, device: str, threads: int) -> None:
-    """The life of a follower."""
-    end_with_parent()
-    keep_freed_memory()
-    import torch
-    from torch import distributed
+def launch(processes: int, arguments: Sequence[str]) -> int:
+    """Run ``python ARGUMENTS`` in several processes under torchrun's own agent; return the exit code.
 
-    torch.set_num_threads(threads)
-    store = distributed.TCPStore("127.0.0.1", port, count, False)  # type: ignore[attr-defined]
-    store.set(f"ready {rank}", "yes")
-    distributed.init_process_group(
-        _backend(device), store=store, rank=rank, world_size=count, timeout=_PATIENCE, device_id=_bound(device, rank)
+    Args:
+        processes: how many to start on this machine.
+        arguments: of the Python interpreter, e.g. ``["-m", "pdebench_fm.cli", "run", …]``.
+    """
+    import logging
+    import sys
+
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # ranks say what went wrong
+    configuration = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        rdzv_backend="c10d",
+        rdzv_endpoint="127.0.0.1:0",
+        run_id="pdefm",
+        max_restarts=0,
+        monitor_interval=0.1,
     )
     try:
-        follow(Group(rank, count, rank), device_of(device, rank))
-    except PdefmError as error:
-        sys.exit(f"pdefm: {error}")  # a line on standard error; the leader ends the run
-    distributed.destroy_process_group()
-
-
-def _backend(device: str) -> str:
-    # Announcements are tensors on the CPU, gradients are where the network is.
-    return "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
-
-
-def _bound(device: str, local_rank: int):  # type: ignore[no-untyped-def]
-    import torch
-
-    return torch.device(device_of(device, local_rank)) if device.startswith("cuda") else None
+        elastic_launch(configuration, sys.executable)(*arguments)
+    except ChildFailedError as error:
+        _, failure = error.get_first_failure()
+        return int(failure.exitcode) if failure.exitcode > 0 else 1
+    except SignalException as error:
+        return 128 + int(error.sigval)
+    return 0

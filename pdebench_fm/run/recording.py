@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pdebench_fm import records
 from pdebench_fm._util.text import quoted
 from pdebench_fm.errors import PLUGIN_ERRORS
-from pdebench_fm.plan.job import Job, Plan, Row, validation_size
-from pdebench_fm.plan.planner import TRAINING_VERSION
+from pdebench_fm.plan.job import TRAINING_VERSION, Job, Trial, count
+from pdebench_fm.plan.plan import Plan, PlannedRow
 from pdebench_fm.records.record import Record, TrialRecord
-from pdebench_fm.registry import Registry
 from pdebench_fm.run.provenance import provenance
-from pdebench_fm.run.store import JobStore
 from pdebench_fm.run.worker import Outcome
 from pdebench_fm.scoring.shift import RealisedShift
 
@@ -25,7 +24,7 @@ def _metric_versions(result: Mapping[str, Any]) -> dict[str, str]:
     return {f"metric {name}": version for name, version in scored_with.items()}
 
 
-class _RecordLog:
+class RecordLog:
     """The records of a run: one for each row of the plan, written as soon as its point is scored.
 
     Rows that the model does not support are written at once.
@@ -36,7 +35,7 @@ class _RecordLog:
         maker: makes a record.
     """
 
-    def __init__(self, path: Path, plan: Plan, maker: _RecordMaker) -> None:
+    def __init__(self, path: Path, plan: Plan, maker: RecordMaker) -> None:
         read = records.read(path) if path.exists() else []
         self._path = path
         self._plan = plan
@@ -84,36 +83,37 @@ def _same_scores(one: Record, other: Record) -> bool:
     return (one.status, one.metrics, one.interval) == (other.status, other.metrics, other.interval)
 
 
-class _RecordMaker:
+class RecordMaker:
     """Turns outcomes into records; what all records of a run share is gathered once."""
 
-    def __init__(self, plan: Plan, registry: Registry, store: JobStore, device: str) -> None:
+    def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._store = store
-        self._now = provenance(device)
-        self._shift = RealisedShift(registry)
+        self._store = plan.store
+        self._now = provenance(plan.device)
+        self._shift = RealisedShift(plan.registry)
         self._overlaps: dict[str, float | None] = {}
         self._plugins = {
             "training": TRAINING_VERSION,
             f"model {plan.model.name}": plan.model.version,
-            **{f"metric {name}": registry.get("metrics", name).version for name in registry.names("metrics")},
+            **{f"metric {name}": plan.registry.get("metrics", name).version for name in plan.registry.names("metrics")},
         }
 
-    def make(self, row: Row, outcome: Outcome | None) -> Record:
-        """The record of one row; ``outcome`` is None for a row the model does not support."""
-        description = row.job.description
-        trials = [self._trial(trial) for trial in description["trials"]] if outcome is not None else []
+    def make(self, row: PlannedRow, outcome: Outcome | None) -> Record:
+        """Return the record of one row; ``outcome`` is None if the model does not support it."""
         result: Mapping[str, Any] = outcome.result if outcome is not None else {}
+        tried = result.get("trials", row.job.trials) if outcome is not None else ()
+        jobs = [self._plan.trial(id) for id in tried]
+        trials = [self._trial(trial) for trial in jobs]
         chosen = next((trial for trial in trials if trial.job_id == result.get("chosen")), None)
         fitted = self._store.result(chosen.job_id) if chosen is not None else None
         measured = result if result else self._now  # a result knows what it was made with
-        status = outcome.status if outcome is not None else "unsupported"
         return Record.model_validate(
             {
+                # where in the results
                 "schema": records.SCHEMA,
                 "kind": row.kind,
                 "job_id": row.job.id,
-                "job": description,
+                "job": row.job.describe(),
                 "suite": self._plan.suite.name,
                 "suite_version": self._plan.suite.version,
                 "profile": self._plan.profile_name,
@@ -121,61 +121,62 @@ class _RecordMaker:
                 "shift": row.shift,
                 "model": self._plan.model.name,
                 "model_args": dict(self._plan.model.arguments),
-                "parameters": result.get("parameters"),
                 "protocol": row.protocol,
                 "examples": row.examples,
                 "data_seed": self._plan.suite.data_seed,
                 "seed": row.seed,
-                "learning_rate": chosen.hyperparameters.get("learning_rate") if chosen else None,
+                "pretrain_job_id": row.pretraining,
+                "overlap": self._overlap(row),
+                "under_trained": self._plan.profile.under_trained,
+                # what came of it
+                "status": outcome.status if outcome is not None else "unsupported",
+                "reason": quoted(row.unsupported if outcome is None else outcome.reason),
                 "metrics": result.get("metrics", {}),
                 "interval": result.get("interval", {}),
                 "test_examples": result.get("test_examples", 0),
-                "status": status,
-                "reason": quoted(row.unsupported if outcome is None else outcome.reason),
-                "under_trained": self._plan.profile.under_trained,
+                "coefficient_rise": result.get("coefficient_rise"),
+                "parameters": result.get("parameters"),
+                "notes": result.get("notes", {}),
+                # how it was tuned
+                "learning_rate": chosen.hyperparameters.get("learning_rate") if chosen else None,
                 "epochs": chosen.epochs if chosen else 0,
                 "steps": chosen.steps if chosen else 0,
                 "train_seconds": chosen.train_seconds if chosen else 0.0,
                 "data_seconds": fitted["data_seconds"] if fitted else 0.0,
+                "validation_examples": count(jobs[0].validation) if jobs else 0,
+                "budget": asdict(jobs[0].budget) if jobs else None,
+                "trials": [trial.model_dump() for trial in trials],
+                # with what
                 "device": (fitted or measured)["device"],
                 "threads": (fitted or measured)["threads"],
                 "precision": self._plan.precision,
                 "versions": {**measured["versions"], **self._plugins, **_metric_versions(result)},
                 "commit": measured["commit"],
-                "validation_examples": self._validation_examples(trials),
-                "budget": self._plan.jobs[trials[0].job_id].description["budget"] if trials else None,
-                "coefficient_rise": result.get("coefficient_rise"),
-                "overlap": self._overlap(row),
-                "pretrain_job_id": row.pretraining,
-                "trials": [trial.model_dump() for trial in trials],
-                "notes": result.get("notes", {}),
             }
         )
 
-    def _overlap(self, row: Row) -> float | None:
-        """How far the row's task really is from its pre-training."""
+    def _overlap(self, row: PlannedRow) -> float | None:
+        """Return how far the row's task really is from its pre-training."""
         pair = self._plan.pairs.get(row.task) if row.kind == "point" else None
         if pair is None:
             return None
         if row.task not in self._overlaps:
             try:
                 self._overlaps[row.task] = self._shift.overlap(pair.source, pair.target)
-            except PLUGIN_ERRORS:  # somebody else's sampler; the scores are there and must not be lost
+            except PLUGIN_ERRORS:  # of a sampler; the scores are there and must not be lost
                 self._overlaps[row.task] = None
         return self._overlaps[row.task]
 
-    def _validation_examples(self, trials: list[TrialRecord]) -> int:
-        """How many examples every trial of a point was judged by; 0 where there were no trials."""
-        return validation_size(self._plan.jobs[trials[0].job_id].description) if trials else 0
-
-    def _trial(self, job_id: str) -> TrialRecord:
-        job = self._plan.jobs[job_id]
-        result = self._store.result(job_id)
-        common = {"job_id": job_id, "hyperparameters": dict(job.description["hyperparameters"])}
+    def _trial(self, trial: Trial) -> TrialRecord:
+        result = self._store.result(trial.id)
         if result is None:
-            empty = {"validation": None, "epochs": 0, "steps": 0, "best_epoch": 0, "train_seconds": 0.0}
-            return TrialRecord.model_validate(
-                {**common, **empty, "status": "failed", "reason": self._store.failure(job_id)}
-            )
+            result = {"validation": None, "epochs": 0, "steps": 0, "best_epoch": 0, "train_seconds": 0.0}
+            result |= {"status": "failed", "reason": self._store.failure(trial.id)}
         taken = ("status", "reason", "validation", "epochs", "steps", "best_epoch", "train_seconds")
-        return TrialRecord.model_validate({**common, **{name: result[name] for name in taken}})
+        return TrialRecord.model_validate(
+            {
+                "job_id": trial.id,
+                "hyperparameters": dict(trial.hyperparameters),
+                **{name: result[name] for name in taken},
+            }
+        )

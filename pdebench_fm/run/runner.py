@@ -1,49 +1,54 @@
 """Runs a plan: every job once, a record for every row as soon as its point is scored.
 
-Running the same plan again continues where it stopped: finished jobs are reused, failed ones tried again, and where
-nothing is left to do nothing is trained or written.
+Running the same plan again continues where it stopped. Finished jobs are reused and failed ones tried again; a run with
+nothing left to do trains and writes nothing.
 """
 
 from __future__ import annotations
 
 import errno
+import heapq
+import itertools
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+from uuid import uuid4
 
-from pdebench_fm.errors import UsageError
-from pdebench_fm.interfaces import Executor, Progress
-from pdebench_fm.plan.job import Job, Plan, trained_examples
+from pdebench_fm.errors import RunError, UsageError
+from pdebench_fm.interfaces import Progress
+from pdebench_fm.plan.job import Job, Point, Trial
+from pdebench_fm.plan.plan import Plan
 from pdebench_fm.records.record import Record
-from pdebench_fm.registry import Registry
-from pdebench_fm.run.distributed import Group
-from pdebench_fm.run.executors import InProcessExecutor
-from pdebench_fm.run.recording import _RecordLog, _RecordMaker
-from pdebench_fm.run.store import JobStore
-from pdebench_fm.run.worker import Outcome, Perform
-from pdebench_fm.scoring.point import load_metrics, scored_with
+from pdebench_fm.run.distributed import World
+from pdebench_fm.run.executors import DebugExecutor
+from pdebench_fm.run.progress import read_progress
+from pdebench_fm.run.recording import RecordLog, RecordMaker
+from pdebench_fm.run.worker import Outcome, Setting, Work, carry_out
+from pdebench_fm.scoring.point import load_metrics
+
+_POLL = 0.5  # seconds
+
+Extend = Callable[[Point, Sequence[Trial]], Sequence[Trial]]
+"""(point, its trials so far) → trials to add before the point chooses; none ends its search."""
 
 
 class Reporter(Protocol):
-    """Hears how a run goes; shows it or ignores it."""
-
-    def started(self, job: Job) -> None:
-        """A job begins."""
+    """Hears how a run goes; shows it or ignores it. `progressed` is called from a thread of its own."""
 
     def progressed(self, job: Job, progress: Progress) -> None:
-        """A fit has got further."""
+        """Show that a job runs, and how far it has got; ``progress.total`` is 0 before its first report."""
 
     def finished(self, job: Job, outcome: Outcome) -> None:
-        """A job has ended, or had been done before."""
+        """Show that a job has ended, or had been done before."""
 
 
 class Silent:
     """A reporter that ignores everything."""
-
-    def started(self, job: Job) -> None:
-        """Ignore it."""
 
     def progressed(self, job: Job, progress: Progress) -> None:
         """Ignore it."""
@@ -59,7 +64,7 @@ class RunResult:
     Args:
         records: one per row, in the order of the plan.
         folder: where they were written.
-        changed: whether this run wrote any record; where not, all had been done before.
+        changed: whether this run wrote any record.
     """
 
     records: list[Record]
@@ -68,57 +73,166 @@ class RunResult:
 
     @property
     def complete(self) -> bool:
-        """Whether every row was scored or is unsupported by declaration."""
+        """Whether every row was scored, or is unsupported by declaration."""
         return all(record.status in ("ok", "unsupported") for record in self.records)
-
-
-def results_folder(plan: Plan, output: Path) -> Path:
-    """Where the records, table and figures of a plan go: ``OUTPUT/<suite>/<model>``."""
-    return output / plan.suite.name / plan.model.name
 
 
 def run_plan(
     plan: Plan,
-    registry: Registry,
-    output: Path,
     *,
-    device: str = "cpu",
+    executor: Executor | None = None,
     reporter: Reporter | None = None,
-    executor: Executor[Job, Outcome] | None = None,
-    group: Group | None = None,
+    world: World | None = None,
+    extend: Extend = lambda point, trials: (),
 ) -> RunResult:
     """Run every job of a plan and write its records.
 
     Args:
-        plan: what to do.
-        registry: where plugins come from.
-        output: folder for jobs and results; may hold those of earlier runs, and other runs may use it at the same time.
-        device: torch device.
-        reporter: hears of progress; nobody by default.
+        plan: what to do. Its output folder may hold results of other runs, and other runs may use it at the same time.
         executor: where jobs run; in this process by default.
-        group: processes that fit every trial together, of which this one leads; the executor is then the default.
+        reporter: hears of progress.
+        world: the processes that fit every trial together; all of them call this, and rank 0 writes.
+        extend: asked before a point chooses among its trials; may add some.
+
+    Raises:
+        UsageError: the output folder cannot be written.
+        RunError: a worker process died.
     """
-    reporter = reporter or Silent()
-    executor = executor or InProcessExecutor()
-    load_metrics(registry)  # without the main score nothing is to be computed or written
-    folder = results_folder(plan, output)
-    _check_writable(output, output / "jobs", folder)
+    reporter, executor, world = reporter or Silent(), executor or DebugExecutor(), world or World()
+    load_metrics(plan.registry)  # fails before any work if the main score cannot be loaded
+    setting = Setting(uuid4().hex, plan.registry, plan.store, plan.device, plan.weights, world)
+    if not world.is_main:
+        for _ in _jobs_as_they_finish(plan, setting, executor, extend, set()):
+            pass
+        return RunResult([], plan.folder, False)
+    _check_writable(plan.store.output, plan.store.output / "jobs", plan.folder)
 
-    def hear(job: Job, progress: Progress | None) -> None:
-        if progress is None:
-            reporter.started(job)
-        else:
-            reporter.progressed(job, progress)
+    log = RecordLog(plan.folder / "records.jsonl", plan, RecordMaker(plan))
+    running: set[str] = set()
+    with _polled(plan, running, reporter):
+        for job, outcome in _jobs_as_they_finish(plan, setting, executor, extend, running):
+            reporter.finished(job, outcome)
+            log.enter(job, outcome)
+    return RunResult(log.made, plan.folder, log.changed)
 
-    log = _RecordLog(folder / "records.jsonl", plan, _RecordMaker(plan, registry, JobStore(output), device))
-    for job, outcome in executor.run(_largest_first(plan), Perform(plan, registry, output, device, group), hear):
-        reporter.finished(job, outcome)
-        log.enter(job, outcome)
-    return RunResult(log.made, folder, log.changed)
+
+class _Order:
+    """Which jobs may run next: those whose parents are done, long pre-trainings first, then as planned."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._ready: list[tuple[int, int, Job]] = []
+        self._pushed = itertools.count()
+        self._position = {job.id: number for number, job in enumerate(sorted(jobs, key=_priority))}
+        self._waits = {job.id: {parent for parent in job.parents if parent in self._position} for job in jobs}
+        self._children: dict[str, list[Job]] = {}
+        for job in jobs:
+            for parent in self._waits[job.id]:
+                self._children.setdefault(parent, []).append(job)
+            if not self._waits[job.id]:
+                self._push(job)
+
+    def pop(self) -> Job | None:
+        """Return the next job that may run."""
+        return heapq.heappop(self._ready)[-1] if self._ready else None
+
+    def done(self, job: Job) -> None:
+        """Let the jobs that waited for this one run, unless they wait for others."""
+        for child in self._children.pop(job.id, ()):
+            self._waits[child.id].discard(job.id)
+            if not self._waits[child.id]:
+                self._push(child)
+
+    def put_back(self, job: Job, until: Sequence[Job]) -> None:
+        """Let a job that was popped wait for other jobs, which are new and may run at once."""
+        for other in until:
+            self._position[other.id] = self._position[job.id]
+            self._children[other.id] = [job]
+            self._push(other)
+        self._waits[job.id] = {other.id for other in until}
+
+    def _push(self, job: Job) -> None:
+        heapq.heappush(self._ready, (self._position[job.id], next(self._pushed), job))
+
+
+def _priority(job: Job) -> int:
+    return -job.passes if isinstance(job, Trial) and job.protocol is None else 0
+
+
+def _jobs_as_they_finish(
+    plan: Plan, setting: Setting, executor: Executor, extend: Extend, running: set[str]
+) -> Iterator[tuple[Job, Outcome]]:
+    """Submit each job once its parents are done, and yield it with its outcome when it has ended.
+
+    Args:
+        plan: the jobs.
+        setting: what they share.
+        executor: takes them.
+        extend: may add trials to a point.
+        running: is kept up to date with the ids of submitted jobs.
+    """
+    order = _Order(list(plan.jobs.values()))
+    futures: dict[Future[Outcome], Job] = {}
+    trials = {job.id: job.trials for job in plan.jobs.values() if isinstance(job, Point)}
+    try:
+        while (job := order.pop()) is not None or futures:
+            if isinstance(job, Point) and (more := extend(job, [plan.trial(id) for id in trials[job.id]])):
+                for trial in more:
+                    plan.add(trial)
+                trials[job.id] += tuple(trial.id for trial in more)
+                order.put_back(job, more)
+            elif job is not None:
+                tried = trials.get(job.id, ())
+                related = plan.related(job) | {id: plan.jobs[id] for id in tried}
+                running.add(job.id)
+                futures[executor.submit(carry_out, setting, Work(job, related, tried))] = job
+            # Wait only if there is nothing to submit; an executor may also have done the job at once.
+            ended = [future for future in futures if future.done()] if job is not None else list(_wait(futures))
+            for future in ended:
+                finished = futures.pop(future)
+                outcome = future.result()
+                running.discard(finished.id)
+                order.done(finished)
+                yield finished, outcome
+    except BrokenExecutor as error:
+        raise RunError("a worker process died (out of memory?); the same command continues the run") from error
+    except BaseException:
+        executor.shutdown(wait=False, cancel_futures=True)
+        raise
+
+
+def _wait(futures: Mapping[Future[Outcome], Job]) -> set[Future[Outcome]]:
+    return wait(futures, return_when=FIRST_COMPLETED).done
+
+
+def pending(plan: Plan) -> set[str]:
+    """Return the ids of the jobs that still have to be done."""
+    wanted = load_metrics(plan.registry).scored_with()
+    return {job.id for job in plan.jobs.values() if plan.store.finished(job, wanted) is None}
+
+
+@contextmanager
+def _polled(plan: Plan, running: set[str], reporter: Reporter) -> Iterator[None]:
+    """Tell a reporter how far running jobs have got, as their progress files say."""
+    over = threading.Event()
+
+    def poll() -> None:
+        while not over.wait(_POLL):
+            for job_id in tuple(running):
+                found = read_progress(plan.store.folder(job_id))
+                if found is not None:
+                    reporter.progressed(plan.jobs[job_id], Progress(found.done, found.total, found.unit, found.best))
+
+    thread = threading.Thread(target=poll, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _check_writable(*folders: Path) -> None:
-    """Make the folders where they are missing.
+    """Make the folders if they are missing.
 
     Raises:
         UsageError: one cannot be made or written to; nothing has been computed then.
@@ -130,21 +244,3 @@ def _check_writable(*folders: Path) -> None:
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         except OSError as error:
             raise UsageError(f"{folder}: results cannot be written there: {error.strerror or error}") from error
-
-
-def _largest_first(plan: Plan) -> list[Job]:
-    """Jobs so that long pre-trainings start early and nobody waits for the last of them; parents stay in front."""
-    jobs = list(plan.jobs.values())
-    first = [
-        job for job in jobs if job.kind == "trial" and not job.parents and "few_shot" not in job.description["train"]
-    ]
-    first.sort(key=trained_examples, reverse=True)
-    early = {job.id for job in first}
-    return [*first, *(job for job in jobs if job.id not in early)]
-
-
-def pending(plan: Plan, registry: Registry, output: Path) -> Iterator[Job]:
-    """Jobs that still have to be done."""
-    metrics, _ = load_metrics(registry)
-    store, wanted = JobStore(output), scored_with(registry, metrics)
-    return (job for job in plan.jobs.values() if store.finished(job, wanted) is None)

@@ -1,16 +1,16 @@
-"""How a point is scored: choose among its trials, measure the chosen model, and ask what lies beyond the score."""
+"""How a point is scored: choose among its trials, then measure the chosen model on the test set."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from pdebench_fm._util.text import named, quoted, reason_of
+from pdebench_fm._util.text import quoted, reason_of
 from pdebench_fm.data.open import OpenSet
-from pdebench_fm.errors import PLUGIN_ERRORS, DataFileError, RunError
+from pdebench_fm.errors import PLUGIN_ERRORS, DataFileError, DivergedError, RunError
 from pdebench_fm.interfaces import Metric, OperatorModel
 from pdebench_fm.interfaces.examples import CHUNK
 from pdebench_fm.interfaces.metric import SCORE
@@ -20,45 +20,44 @@ from pdebench_fm.registry import Registry
 from pdebench_fm.scoring.bootstrap import interval
 from pdebench_fm.training.precision import matmul_precision
 
+EVALUATION_VERSION = "2"
+"""Version of this file: if it changes, points are scored again from the weights that were kept."""
 
-class DivergedError(Exception):
-    """Training diverged, and so there is nothing to fit or score."""
 
+@dataclass(frozen=True)
+class Metrics:
+    """The metrics of a run.
 
-def load_metrics(registry: Registry) -> tuple[dict[str, Metric], dict[str, str]]:
-    """Make every registered metric.
-
-    Returns:
-        those that can be made, by name, and notes of a record on those that cannot.
-
-    Raises:
-        PluginError: the main score cannot be loaded.
-        Exception: what its constructor raises.
+    Args:
+        made: by name.
+        versions: of each.
+        left_out: why others could not be made, as notes of a record.
     """
-    metrics, left_out = {}, {}
+
+    made: Mapping[str, Metric]
+    versions: Mapping[str, str]
+    left_out: Mapping[str, str]
+
+    def scored_with(self) -> dict[str, Any]:
+        """Return the versions of everything that decides the scores of a given model, as plain data."""
+        return {"versions": dict(self.versions), "evaluation": EVALUATION_VERSION}
+
+
+def load_metrics(registry: Registry) -> Metrics:
+    """Make every registered metric; one that cannot be made is left out, unless it is the main score."""
+    made, left_out = {}, {}
     for name in registry.names("metrics"):
         try:
-            metrics[name] = registry.load("metrics", name)()
+            made[name] = registry.load("metrics", name)()
         except PLUGIN_ERRORS as error:
             if name == SCORE:
                 raise
             left_out[f"metric {name}"] = quoted(f"left out: {reason_of(error)}")
-    return metrics, left_out
-
-
-def scored_with(registry: Registry, metrics: Collection[str]) -> dict[str, Any]:
-    """Versions of all that decides what a given model's scores are, as plain data.
-
-    Args:
-        registry: where the metrics come from.
-        metrics: the names of those that can be made: once another one can, points are scored again.
-    """
-    versions = {name: registry.get("metrics", name).version for name in sorted(metrics)}
-    return {"versions": versions, "evaluation": EVALUATION_VERSION}
+    return Metrics(made, {name: registry.get("metrics", name).version for name in made}, left_out)
 
 
 def choose(trials: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """Return the id of the trial with the lowest validation error; None where there are no trials to choose from.
+    """Return the id of the trial with the lowest validation error; None without trials.
 
     Args:
         trials: the result of each, by id.
@@ -79,120 +78,99 @@ class Measured:
 
     Args:
         errors: the main score of each example, (examples,).
-        metrics: score by metric.
+        scores: by metric.
         intervals: 95% interval of each.
         left_out: why other metrics have no score, as notes of a record.
     """
 
     errors: np.ndarray
-    metrics: dict[str, float]
+    scores: dict[str, float]
     intervals: dict[str, tuple[float, float]]
     left_out: dict[str, str]
 
 
-def validation_error(model: OperatorModel, sets: Sequence[OpenSet], metrics: Mapping[str, Metric]) -> float:
+def validation_error(model: OperatorModel, sets: Sequence[OpenSet], metrics: Metrics) -> float:
     """Return the error by which trials are chosen."""
-    return float(metrics[SCORE].summarise(per_sample(model, sets, {SCORE: metrics[SCORE]})[SCORE]))
+    metric = metrics.made[SCORE]
+    return float(metric.summarise(per_sample(model, sets, {SCORE: metric})[SCORE]))
 
 
-def measure(model: OperatorModel, sets: Sequence[OpenSet], metrics: Mapping[str, Metric]) -> Measured:
-    """Score a model on its test set. A metric of somebody else's cannot decide what becomes of the point.
+def measure(model: OperatorModel, sets: Sequence[OpenSet], metrics: Metrics) -> Measured:
+    """Score a model on its test set.
 
     Raises:
         DivergedError: the main score is not finite.
-        Exception: what the main metric raises.
     """
-    failed: dict[str, BaseException] = {}
-    values = per_sample(model, sets, metrics, failed)
+    values = per_sample(model, sets, metrics.made)
     scores: dict[str, float] = {}
     intervals: dict[str, tuple[float, float]] = {}
     left_out: dict[str, str] = {}
     for name, each in values.items():
-        try:
-            value, ends = float(metrics[name].summarise(each)), interval(metrics[name], each)
-        except PLUGIN_ERRORS as error:
-            failed[name] = error
-            continue
-        if np.isfinite([value, *ends]).all() and value >= 0:
-            scores[name], intervals[name] = value, ends
+        metric = metrics.made[name]
+        value, (low, high) = float(metric.summarise(each)), interval(metric, each)
+        if np.isfinite([value, low, high]).all():
+            scores[name], intervals[name] = value, (low, high)
         else:
-            left_out[f"metric {name}"] = f"left out: its value is {value}, its interval {ends[0]} to {ends[1]}"
-    if SCORE in failed:
-        raise failed[SCORE]
+            left_out[f"metric {name}"] = f"left out: its value is {value}, its interval {low} to {high}"
     if SCORE not in scores:
         raise DivergedError(f"test {SCORE} is not finite")
-    left_out |= {f"metric {name}": quoted(f"left out: {named(error)}") for name, error in failed.items()}
     return Measured(values[SCORE], scores, intervals, left_out)
 
 
-EVALUATION_VERSION = "2"
-
-
-def per_sample(
-    model: OperatorModel,
-    sets: Sequence[OpenSet],
-    metrics: Mapping[str, Metric],
-    failed: dict[str, BaseException] | None = None,
-) -> dict[str, np.ndarray]:
+def per_sample(model: OperatorModel, sets: Sequence[OpenSet], metrics: Mapping[str, Metric]) -> dict[str, np.ndarray]:
     """Score every example of ``sets``.
 
-    A metric that needs the PDE, or its residual, is left out where a set comes without one.
+    A metric that needs the PDE, or its residual, is left out if a set comes without one.
 
     Args:
         model: what predicts.
         sets: examples with their PDE, if they have one.
         metrics: by name.
-        failed: takes what metrics raise, by name, and these are left out; where None, it is raised.
 
     Returns:
         metric name → float64 (examples,), in the order of the sets.
 
     Raises:
-        DataFileError: a reference solution is zero everywhere, or not finite: no relative error is defined.
-        RunError: the model returned something else than the outputs asked for.
+        DataFileError: a reference solution is zero everywhere, or not finite: it has no relative error.
+        RunError: the model or a metric returned another shape than it was asked for.
     """
-    usable = {
-        name: metric
-        for name, metric in metrics.items()
-        if not metric.needs_system or all(opened.system is not None for opened in sets)
+    with_system = all(opened.system is not None for opened in sets)
+    values: dict[str, list[np.ndarray]] = {
+        name: [] for name, metric in metrics.items() if with_system or not metric.needs_system
     }
-    values: dict[str, list[np.ndarray]] = {name: [] for name in usable}
     for opened in sets:
-        examples, problem = opened.examples, opened.examples.problem
-        for number, (inputs, target) in enumerate(examples.batches()):
-            _check(opened.name, problem, target, number * CHUNK)
-            with matmul_precision(tf32=False):
-                prediction = model.predict(problem, copied(inputs))
-            for name in problem.output_names:
-                if name not in prediction or prediction[name].shape != target[name].shape:
-                    got = tuple(prediction[name].shape) if name in prediction else "nothing"
-                    raise RunError(f"predict must return {name!r} of shape {tuple(target[name].shape)}, got {got}")
-                if not isinstance(prediction[name], type(target[name])):
-                    raise RunError(f"predict must return {name!r} as a tensor, got {type(prediction[name]).__name__}")
-            prediction = {name: prediction[name] for name in problem.output_names}
-            for name, metric in list(usable.items()):
-                mine = copied(inputs), copied(prediction), copied(target)
+        problem = opened.examples.problem
+        for number, (inputs, target) in enumerate(opened.examples.batches()):
+            _check_target(opened.name, problem, target, number * CHUNK)
+            prediction = predict(model, problem, inputs, target)
+            for name in list(values):
                 try:
-                    scores = metric.per_sample(problem, *mine, opened.system)
-                    if tuple(scores.shape) != (len(inputs[problem.input_fields[0]]),):
-                        raise RunError(f"per_sample must return (batch,), got {tuple(scores.shape)}")
-                    values[name].append(scores.detach().double().cpu().numpy())
+                    scores = metrics[name].per_sample(problem, inputs, prediction, target, opened.system)
                 except NoResidualError:
-                    del usable[name], values[name]
-                except PLUGIN_ERRORS as error:
-                    if failed is None:
-                        raise
-                    failed[name] = error
-                    del usable[name], values[name]
+                    del values[name]
+                    continue
+                if scores.ndim != 1 or len(scores) != len(target[problem.output_names[0]]):
+                    raise RunError(f"metric {name!r}: per_sample must return (batch,), got {tuple(scores.shape)}")
+                values[name].append(scores.detach().double().cpu().numpy())
     return {name: np.concatenate(parts) for name, parts in values.items()}
 
 
-def copied(fields: Fields) -> Fields:
-    """Return a copy for somebody else's code, which may work in place."""
-    return {name: values.clone() for name, values in fields.items()}
+def predict(model: OperatorModel, problem: Problem, inputs: Fields, target: Fields) -> Fields:
+    """Return a model's outputs in float32 arithmetic, in the order of the problem.
+
+    Raises:
+        RunError: an output is missing or has another shape than ``target``; broadcasting would give wrong scores.
+    """
+    with matmul_precision(tf32=False):
+        prediction = model.predict(problem, inputs)
+    for name in problem.output_names:
+        if name not in prediction or prediction[name].shape != target[name].shape:
+            got = tuple(prediction[name].shape) if name in prediction else "nothing"
+            raise RunError(f"predict must return {name!r} of shape {tuple(target[name].shape)}, got {got}")
+    return {name: prediction[name] for name in problem.output_names}
 
 
-def _check(name: str, problem: Problem, target: Fields, start: int) -> None:
+def _check_target(name: str, problem: Problem, target: Fields, start: int) -> None:
     """Blame the data for what would otherwise look like a model that diverged."""
     largest = np.max([target[name].abs().amax(dim=(-2, -1)).cpu().numpy() for name in problem.output_names], axis=0)
     usable = np.isfinite(largest) & (largest > 0)

@@ -15,9 +15,8 @@ from pdebench_fm.data.open import OpenSet
 from pdebench_fm.errors import PLUGIN_ERRORS
 from pdebench_fm.interfaces import Metric, OperatorModel
 from pdebench_fm.problem import Fields
-from pdebench_fm.scoring.point import copied
+from pdebench_fm.scoring.point import predict
 from pdebench_fm.streams import Stream
-from pdebench_fm.training.precision import matmul_precision
 
 SAMPLES = "samples.npz"
 RANKS = ("best", "median", "worst")
@@ -49,8 +48,7 @@ def coefficient_rise(model: OperatorModel, sets: Sequence[OpenSet], metric: Metr
             given = {name: others[name] for name in problem.constants}
             differ = differ or _differ(inputs, given)
             changed = {**inputs, **given}
-            with matmul_precision(tf32=False):
-                prediction = model.predict(problem, copied(changed))
+            prediction = predict(model, problem, changed, target)
             scores = metric.per_sample(problem, inputs, prediction, target, opened.system)
             exchanged.append(scores.detach().double().cpu().numpy())
     if not differ:  # every example has the same ones
@@ -77,8 +75,7 @@ def keep_samples(model: OperatorModel, sets: Sequence[OpenSet], values: np.ndarr
         examples = sets[number].examples
         problem = examples.problem
         inputs, target = examples.batch([int(example - starts[number])])
-        with matmul_precision(tf32=False):
-            prediction = model.predict(problem, copied(inputs))
+        prediction = predict(model, problem, inputs, target)
         output = problem.output_names[0]
         for name, field in (
             ("source", inputs[problem.input_fields[0]]),

@@ -50,7 +50,11 @@ def load_suite(reference: str | Path, registry: Registry | None = None) -> Suite
     except ValidationError as error:
         raise explain(error, document, Suite) from None
     for i, protocol in enumerate(suite.protocols):
-        _registered(registry, "protocols", protocol, document, "protocols", i)
+        _registered(registry, "protocols", protocol.name, document, "protocols", i)
+        try:
+            bind(registry.load("protocols", protocol.name), protocol.arguments)
+        except PdefmError as error:
+            raise document.error(("protocols", i), f"{protocol.name}: {error}") from error
     for name, distribution in suite.distributions.items():
         _check_distribution(name, distribution, suite.data_seed, registry, document)
     suite._source = document.path

@@ -146,6 +146,27 @@ class Task(_Model):
     shift: Literal["none", "mild", "med", "large"]
 
 
+class ProtocolUse(_Model):
+    """One arm of a suite: a protocol's name, or ``{name: {argument: value}}``."""
+
+    name: str
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_yaml(cls, data: Any) -> Any:
+        if isinstance(data, str):
+            return {"name": data}
+        if isinstance(data, dict) and len(data) == 1 and "name" not in data:
+            ((name, arguments),) = data.items()
+            return {"name": name, "arguments": _lists(arguments)}
+        return data
+
+    def __str__(self) -> str:
+        shown = ", ".join(f"{name}={value}" for name, value in self.arguments.items())
+        return f"{self.name}({shown})" if shown else self.name
+
+
 class ExampleCounts(_Model):
     """How many examples each split has.
 
@@ -290,7 +311,7 @@ class Suite(_Model):
     distributions: Annotated[dict[Name, Distribution], Field(min_length=1)]
     pretraining: Annotated[dict[Name, Annotated[tuple[str, ...], Field(min_length=1)]], Field(min_length=1)]
     tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
-    protocols: Annotated[tuple[str, ...], Field(min_length=1)]
+    protocols: Annotated[tuple[ProtocolUse, ...], Field(min_length=1)]
     profiles: Annotated[dict[ProfileName, Profile], Field(min_length=1)]
     family: bool = False
     _source: Path = PrivateAttr(default=Path())
@@ -317,7 +338,7 @@ class Suite(_Model):
             _known("pretraining", task.pretraining, self.pretraining, "tasks", i, "pretraining")
             _known("distribution", task.downstream, self.distributions, "tasks", i, "downstream")
             self._needs_files(task.downstream, ("train", "validation", "test"), "tasks", i, "downstream")
-        _distinct("protocol", self.protocols, "protocols")
+        _distinct("protocol", tuple(map(str, self.protocols)), "protocols")
         return self
 
     def _needs_files(self, name: str, splits: Collection[Split], *where: str | int) -> None:

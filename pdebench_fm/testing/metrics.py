@@ -9,7 +9,6 @@ import numpy as np
 
 from pdebench_fm.interfaces import Metric, PDESystem
 from pdebench_fm.problem import Fields, Problem
-from pdebench_fm.scoring.point import copied
 from pdebench_fm.testing.claims import Check, claims, expect, parametrised, registered
 from pdebench_fm.testing.examples import plain_examples
 
@@ -63,6 +62,10 @@ def _examples(metric: Metric) -> _Solved:
     return _Solved(opened.examples.problem, exact, opened.system.solve(exact), opened.system)
 
 
+def _copied(fields: Fields) -> Fields:
+    return {name: values.clone() for name, values in fields.items()}
+
+
 def check_truth_scores_zero(metric: Metric) -> None:
     """The truth itself scores zero (of a PDE: zero to rounding), and one number comes back per example."""
     data = _examples(metric)
@@ -75,7 +78,7 @@ def check_truth_scores_zero(metric: Metric) -> None:
 def check_nan_stays_nan(metric: Metric) -> None:
     """A prediction that is not finite makes the summary NaN instead of being left out."""
     data = _examples(metric)
-    broken = copied(data.target)
+    broken = _copied(data.target)
     for value in broken.values():
         value[2] = float("nan")  # whole: a metric may leave a border out
     values = data.scores(metric, broken)
@@ -111,7 +114,7 @@ def check_fields_are_left_alone(metric: Metric) -> None:
     data = _examples(metric)
     prediction = {name: value * 1.1 for name, value in data.target.items()}
     given = {"inputs": data.inputs, "prediction": prediction, "target": data.target}
-    before = {part: copied(fields) for part, fields in given.items()}
+    before = {part: _copied(fields) for part, fields in given.items()}
     data.scores(metric, prediction)
     for part, fields in given.items():
         for name, value in fields.items():

@@ -13,7 +13,7 @@ import numpy as np
 from pdebench_fm._util.text import one_line
 from pdebench_fm.data.open import problem_of
 from pdebench_fm.errors import UnsupportedError
-from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, Ids, OperatorModel, Progress, Trial
+from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, Ids, OperatorModel, Progress, TrialSettings
 from pdebench_fm.plan.model import ModelSpec, model_spec
 from pdebench_fm.plan.sets import specify
 from pdebench_fm.problem import Channel, Fields, Grid, Problem
@@ -26,8 +26,7 @@ _K = tuple(Channel(name, "constant") for name in ("k11", "k22", "k12"))
 _ONE_MORE = Channel("one_more", "constant")
 _SIZES = (16, 32, 64, 128, 256)
 _RATES = (1e-3, 3e-3)
-_EPOCHS, _STEPS = Budget(2, None, 4, ()), Budget(None, 3, 4, ())
-"""What a fit is given: the rates are those of the search space alone, as in a run."""
+_EPOCHS, _STEPS = Budget(2, None, 4), Budget(None, 3, 4)
 _ROUNDING = 1e-5
 """Relative change of predictions below which they are taken for the same."""
 _USUAL = tuple(
@@ -145,7 +144,9 @@ class _Subject:
         """The model after saving it into a new folder and loading it from there."""
         folder.mkdir()
         model.save(folder)
-        return type(model).load(folder)
+        again = self.new()
+        again.load(folder)
+        return again
 
     def fit(
         self,
@@ -155,7 +156,7 @@ class _Subject:
         progress: Callable[[Progress], None] = lambda p: None,
         budget: Budget = _EPOCHS,
     ) -> FitReport:
-        trial = Trial(model.search_space(replace(budget, learning_rates=_RATES))[0], 7)
+        trial = TrialSettings(model.search_space(_RATES)[0], 7)
         folder.mkdir(parents=True, exist_ok=True)
         validation = SmoothExamples(data.problem, 4, seed=1)
         return model.fit(data, validation, budget, trial, FitContext(folder, progress=progress))
@@ -175,7 +176,7 @@ def check_declares_what_it_can(subject: _Subject) -> None:
 
 def check_search_space_is_plain_numbers(subject: _Subject) -> None:
     """There is at least one trial, and each is a mapping of names to finite numbers."""
-    space = list(subject.new().search_space(Budget(1, None, 4, _RATES)))
+    space = list(subject.new().search_space(_RATES))
     expect(len(space) > 0, "search_space must return at least one trial")
     for trial in space:
         finite = isinstance(trial, Mapping) and all(

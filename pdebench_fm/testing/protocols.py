@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import product
+from numbers import Integral
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from pdebench_fm.errors import PluginError
 from pdebench_fm.interfaces import Examples, FitReport, OperatorModel, TransferProtocol
-from pdebench_fm.plan.arms import sizes_of, start_of
 from pdebench_fm.problem import Fields, Problem
 from pdebench_fm.registry.calling import refusal_reason
-from pdebench_fm.testing.claims import Check, ConformanceError, claims, parametrised, registered
+from pdebench_fm.testing.claims import Check, ConformanceError, claims, expect, parametrised, registered
 
 
 def protocol_checks(name: str) -> Callable[[Callable[..., Any]], Any]:
@@ -34,14 +34,17 @@ def checks_of_protocol(name: str) -> Iterator[tuple[str, Check]]:
 
 def check_sizes_are_counts(protocol: TransferProtocol) -> None:
     """Sizes are counts, at least one, that rise from 0 up."""
-    with _as_in_a_run():
-        sizes_of("the protocol", protocol, (8, 32), pool=2**20)
+    sizes = list(protocol.sizes((8, 32)))
+    counts = all(isinstance(size, Integral) and not isinstance(size, bool) and size >= 0 for size in sizes)
+    rising = counts and sizes == sorted(set(sizes))
+    expect(bool(sizes) and rising, f"sizes must be rising whole numbers from 0 up, at least one, got {sizes}")
 
 
 def check_start_is_known(protocol: TransferProtocol) -> None:
     """It starts from the pre-trained or from an initialised model."""
-    with _as_in_a_run():
-        start_of("the protocol", protocol)
+    start = protocol.starts_from
+    known = ("pretrained", "initialised")
+    expect(start in known, f"starts_from must be 'pretrained' or 'initialised', got {start!r}")
 
 
 def check_refuses_says_why(protocol: TransferProtocol) -> None:
@@ -74,8 +77,7 @@ class _Unfitted(OperatorModel):
     def save(self, path: Path) -> None:
         raise NotImplementedError
 
-    @classmethod
-    def load(cls, path: Path, device: str = "cpu") -> Self:
+    def load(self, path: Path, device: str = "cpu") -> None:
         raise NotImplementedError
 
 

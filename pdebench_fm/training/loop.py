@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from pdebench_fm.errors import RunError
-from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, Progress, Trial
+from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, Progress, TrialSettings
 from pdebench_fm.streams import Stream
 from pdebench_fm.training.adam import Adam
 from pdebench_fm.training.feed import Batch, Encode, Feed
@@ -51,7 +51,7 @@ def fit_network(
     train: Examples,
     validation: Examples,
     budget: Budget,
-    trial: Trial,
+    trial: TrialSettings,
     context: FitContext,
 ) -> FitReport:
     """Train ``module`` in place and leave it with the weights of its best epoch.
@@ -88,7 +88,7 @@ class _Fit:
         train: Examples,
         validation: Examples,
         budget: Budget,
-        trial: Trial,
+        trial: TrialSettings,
         context: FitContext,
         cast: Cast,
     ) -> None:

@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, final
+from typing import Any, final
 
 import torch
 from safetensors import safe_open
@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from pdebench_fm._util.text import named, one_line
 from pdebench_fm.errors import DataFileError, UsageError
-from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, OperatorModel, Trial
+from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, OperatorModel, TrialSettings
 from pdebench_fm.problem import Fields, Problem
-from pdebench_fm.registry.arguments import call, plain
+from pdebench_fm.registry.arguments import plain
 from pdebench_fm.training.loop import fit_network
 from pdebench_fm.training.normalisation import InputNormalisation
 
@@ -98,7 +98,7 @@ class NetworkModel(OperatorModel):
 
     @final
     def fit(
-        self, train: Examples, validation: Examples, budget: Budget, trial: Trial, context: FitContext
+        self, train: Examples, validation: Examples, budget: Budget, trial: TrialSettings, context: FitContext
     ) -> FitReport:
         """Train with the shared loop, see `pdebench_fm.training.loop`."""
         built = self._ready()
@@ -125,34 +125,44 @@ class NetworkModel(OperatorModel):
         # Copies, since one weight may have two names, and a file of safetensors shares nothing.
         state = built.module.state_dict()
         weights = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()}
-        arguments = {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
         about = {
-            "arguments": plain(type(self), arguments),
+            "arguments": self._arguments(),
             "problem": built.problem.describe(),
             "normalisation": built.normalisation.state(),
         }
         save_file(weights, path / _FILE, metadata={_KEY: json.dumps(about)})
 
-    @classmethod
     @final
-    def load(cls, path: Path, device: str = "cpu") -> Self:
+    def load(self, path: Path, device: str = "cpu") -> None:
         """Read back what `save` wrote; ``path`` may also be the safetensors file itself.
 
         Raises:
-            DataFileError: it is missing, or not of this architecture.
+            DataFileError: the file is missing or damaged, or its weights are not those of this model.
         """
         file = path / _FILE if path.is_dir() else path
         try:
             with safe_open(file, "pt") as opened:
                 about = json.loads(opened.metadata()[_KEY])
-            model = call(cls, about["arguments"])
+            theirs, mine = about["arguments"], self._arguments()
+            differing = next((name for name in mine if theirs.get(name) != mine[name]), None)
+            if differing is not None:
+                raise UsageError(
+                    f"its weights were made with {differing}={theirs.get(differing)}, this model has "
+                    f"{differing}={mine[differing]}"
+                )
             normalisation = InputNormalisation.from_state(about["normalisation"])
-            model.assemble(Problem.parse(about["problem"]), normalisation, load_file(file))
-        except Exception as error:  # corrupt weights surface as many different exceptions
-            what = f"cannot be read as {cls.__name__} weights, expected a model.safetensors of a run"
+            self.assemble(Problem.parse(about["problem"]), normalisation, load_file(file))
+        except UsageError as error:
+            raise DataFileError(f"{file}: {error}") from error
+        except Exception as error:  # damaged weights surface as many different exceptions
+            what = f"cannot be read as {type(self).__name__} weights, expected a model.safetensors of a run"
             raise DataFileError(f"{file}: {what}: {named(error)}") from error
-        model.module.to(device)
-        return model
+        self.module.to(device)
+
+    def _arguments(self) -> dict[str, Any]:
+        """The arguments this model was made with, as plain data."""
+        names = inspect.signature(type(self)).parameters
+        return plain(type(self), {name: getattr(self, name) for name in names})
 
     def _ready(self) -> _Built:
         if self._built is None:

@@ -17,13 +17,12 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import torch
 
-from pdebench_fm.errors import SettingError
-from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, OperatorModel, Progress, Trial
+from pdebench_fm.errors import DataFileError, SettingError
+from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, OperatorModel, Progress, TrialSettings
 from pdebench_fm.problem import Fields, Problem
 from pdebench_fm.training import InputNormalisation
 from pdefm_baselines import files
@@ -66,9 +65,9 @@ class ModeRegression(OperatorModel):
             return f"wavenumbers up to {self.modes} need a grid of at least {least} points a side, got {n}"
         return None
 
-    def search_space(self, budget: Budget) -> Sequence[Mapping[str, float]]:
+    def search_space(self, rates: Sequence[float]) -> Sequence[Mapping[str, float]]:
         """Return as many ridge strengths as a network may try learning rates (at most five), the most useful first."""
-        return [{"ridge": ridge} for ridge in _RIDGES[: len(budget.learning_rates)]]
+        return [{"ridge": ridge} for ridge in _RIDGES[: len(rates)]]
 
     @property
     def parameters(self) -> int:
@@ -85,7 +84,7 @@ class ModeRegression(OperatorModel):
         )
 
     def fit(
-        self, train: Examples, validation: Examples, budget: Budget, trial: Trial, context: FitContext
+        self, train: Examples, validation: Examples, budget: Budget, trial: TrialSettings, context: FitContext
     ) -> FitReport:
         """Solve the regression once, directly.
 
@@ -144,15 +143,15 @@ class ModeRegression(OperatorModel):
         }
         files.write(path, about, {"weights": self._weights})
 
-    @classmethod
-    def load(cls, path: Path, device: str = "cpu") -> Self:
+    def load(self, path: Path, device: str = "cpu") -> None:
         """Read back what `save` wrote; it computes on the CPU, whatever ``device``."""
         about, arrays = files.read(path)
-        model = cls(**about["arguments"])
-        model._problem = Problem.parse(about["problem"])
-        model._normalisation = InputNormalisation.from_state(about["normalisation"])
-        model._weights = arrays["weights"]
-        return model
+        for name, theirs in about["arguments"].items():
+            if theirs != getattr(self, name):
+                raise DataFileError(f"{path}: made with {name}={theirs}, this model has {name}={getattr(self, name)}")
+        self._problem = Problem.parse(about["problem"])
+        self._normalisation = InputNormalisation.from_state(about["normalisation"])
+        self._weights = arrays["weights"]
 
     def _ready(self) -> Problem:
         if self._problem is None:

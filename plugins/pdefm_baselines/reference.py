@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 import torch
 
 from pdebench_fm.errors import UnsupportedError
-from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, OperatorModel, Trial
+from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, OperatorModel, TrialSettings
 from pdebench_fm.problem import Fields, Problem
 from pdefm_baselines import files
 from pdefm_baselines.modes import coefficients, evaluate
@@ -26,7 +26,7 @@ class Zero(OperatorModel):
     learns_from_pretraining: ClassVar[bool] = False
     warm_starts: ClassVar[bool] = False
 
-    def search_space(self, budget: Budget) -> Sequence[Mapping[str, float]]:
+    def search_space(self, rates: Sequence[float]) -> Sequence[Mapping[str, float]]:
         """There is nothing to search: one trial."""
         return [{}]
 
@@ -39,7 +39,7 @@ class Zero(OperatorModel):
         """Nothing to do."""
 
     def fit(
-        self, train: Examples, validation: Examples, budget: Budget, trial: Trial, context: FitContext
+        self, train: Examples, validation: Examples, budget: Budget, trial: TrialSettings, context: FitContext
     ) -> FitReport:
         """Nothing to do."""
         return FitReport()
@@ -52,11 +52,9 @@ class Zero(OperatorModel):
         """Write a file that says so."""
         files.write(path, {"model": "zero"}, {})
 
-    @classmethod
-    def load(cls, path: Path, device: str = "cpu") -> Self:
+    def load(self, path: Path, device: str = "cpu") -> None:
         """Read back what `save` wrote."""
         files.read(path)
-        return cls()
 
 
 class Mean(OperatorModel):
@@ -68,7 +66,7 @@ class Mean(OperatorModel):
         self._names: tuple[str, ...] = ()
         self._mean = np.zeros((0, 0, 0))  # (outputs, n, n), float64
 
-    def search_space(self, budget: Budget) -> Sequence[Mapping[str, float]]:
+    def search_space(self, rates: Sequence[float]) -> Sequence[Mapping[str, float]]:
         """There is nothing to search: one trial."""
         return [{}]
 
@@ -83,7 +81,7 @@ class Mean(OperatorModel):
         self._mean = np.zeros((len(self._names), problem.grid.size, problem.grid.size))
 
     def fit(
-        self, train: Examples, validation: Examples, budget: Budget, trial: Trial, context: FitContext
+        self, train: Examples, validation: Examples, budget: Budget, trial: TrialSettings, context: FitContext
     ) -> FitReport:
         """Average the training solutions, in float64."""
         start = time.perf_counter()
@@ -118,10 +116,7 @@ class Mean(OperatorModel):
         """Write the mean field."""
         files.write(path, {"model": "mean", "outputs": list(self._names)}, {"mean": self._mean})
 
-    @classmethod
-    def load(cls, path: Path, device: str = "cpu") -> Self:
+    def load(self, path: Path, device: str = "cpu") -> None:
         """Read back what `save` wrote."""
         about, arrays = files.read(path)
-        model = cls()
-        model._names, model._mean = tuple(about["outputs"]), arrays["mean"]
-        return model
+        self._names, self._mean = tuple(about["outputs"]), arrays["mean"]

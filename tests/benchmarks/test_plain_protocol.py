@@ -16,7 +16,7 @@ from pdefm_fno.reference import ReferenceNetwork
 
 from pdebench_fm.data.combine import Subset
 from pdebench_fm.data.hdf5 import export
-from pdebench_fm.interfaces import Budget, FitContext, Trial
+from pdebench_fm.interfaces import Budget, FitContext, TrialSettings
 from pdebench_fm.problem import Channel, Grid, Problem
 from pdebench_fm.testing import SmoothExamples
 from pdebench_fm.training import InputNormalisation
@@ -59,7 +59,7 @@ def test_it_trains_as_the_loop_does(
     validation = plain.loader(plain.FileExamples(files["validation"]), 4, workers=0)
 
     report = plain.fit(network, decode, train, validation, steps=steps, rate=rate)
-    trial, budget = Trial({"learning_rate": rate}, seed=3), Budget(None, steps, 4, ())
+    trial, budget = TrialSettings({"learning_rate": rate}, seed=3), Budget(None, steps, 4)
     ours = model.fit(Subset(POOL, IDS), VALIDATION, budget, trial, FitContext(tmp_path))
 
     epochs = -(-steps // 3)  # of three steps each, the last of which may be shorter

@@ -12,7 +12,6 @@ from typing import Any, cast
 
 import pytest
 
-from pdebench_fm import api
 from pdebench_fm.api import evaluate
 from pdebench_fm.cli.run import _times_faster
 from tests.support.command import UNET, write_suite
@@ -96,7 +95,7 @@ def test_jobs_that_several_rows_share_are_counted_once(tmp_path: Path, call: Cal
 
 
 def test_of_a_family_every_size_has_its_own_parts(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "registry", with_family)
+    monkeypatch.setattr("pdebench_fm.run.prepare.registry", with_family)
     suite = family_suite(tmp_path)
     arguments = ("run", suite, "--model", "toys", "--output", tmp_path / "runs", "--dry-run")
     code, out, err = call(*arguments)

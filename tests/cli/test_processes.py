@@ -102,7 +102,7 @@ def test_torchrun_starts_them_on_two_nodes_too_and_one_of_them_speaks(folder: Pa
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1",
                "--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-id", "two",
-               "-m", "pdebench_fm", "run", "tiny.yaml", *UNET, "--output", "nodes"]  # fmt: skip
+               "-m", "pdebench_fm.cli", "run", "tiny.yaml", *UNET, "--output", "nodes"]  # fmt: skip
     nodes = [
         subprocess.Popen(
             command, cwd=folder, env=environment(PYTHONWARNINGS="ignore"), stdout=subprocess.PIPE,
@@ -125,7 +125,7 @@ def test_torchrun_starts_them_on_two_nodes_too_and_one_of_them_speaks(folder: Pa
 def test_processes_are_asked_for_once(folder: Path) -> None:
     started = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "TORCHELASTIC_RUN_ID": "x"}
     for asked in ("--nproc", "--workers"):
-        command = [sys.executable, "-m", "pdebench_fm", "run", "tiny.yaml", *UNET, asked, "2"]
+        command = [sys.executable, "-m", "pdebench_fm.cli", "run", "tiny.yaml", *UNET, asked, "2"]
         done = subprocess.run(
             command, cwd=folder, env=environment(**started), capture_output=True, text=True, timeout=100, check=False
         )
@@ -137,7 +137,7 @@ def test_torchrun_goes_through_a_family_and_prints_one_list(tmp_path: Path) -> N
     arguments = ["run", "tiny.yaml", "--model", "fno", "--set", "layers=1"]
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-         "-m", "pdebench_fm", *arguments, "--json"],
+         "-m", "pdebench_fm.cli", *arguments, "--json"],
         cwd=tmp_path, env=environment(PYTHONWARNINGS="ignore"), capture_output=True, text=True, timeout=200,
         check=False,
     )  # fmt: skip

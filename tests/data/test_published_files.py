@@ -27,10 +27,9 @@ from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.plan.sets import specify
 from pdebench_fm.problem import Fields, Grid, Problem
 from pdebench_fm.registry.discovery import Registry, registry
-from pdebench_fm.run.runner import run_plan
 from pdebench_fm.suite.reading import load_suite
 from pdebench_fm.suite.schema import Distribution
-from tests.support.toy import SUITE
+from tests.support.toy import SUITE, run_in
 
 SIZE, COUNT = 16, 12
 
@@ -241,7 +240,7 @@ def test_a_suite_of_published_files_runs_from_pretraining_to_scores(tmp_path: Pa
     path.write_text(text, encoding="utf-8")
     suite = load_suite(path, plugins)
     plan = make_plan(suite, "tiny", model_spec(plugins, "fno", {"width": 4, "modes": 3}), plugins)
-    result = run_plan(plan, plugins, tmp_path / "runs")
+    result = run_in(tmp_path / "runs", plan)
     assert {record.status for record in result.records} == {"ok"}
     mixed = next(record for record in result.records if record.kind == "pretraining" and "mixed" in record.task)
     assert mixed.metrics

@@ -10,15 +10,14 @@ from pdebench_fm.errors import PluginError
 from pdebench_fm.hookspecs import SuiteEntry
 from pdebench_fm.leaderboard import plans
 from pdebench_fm.leaderboard.plans import against_plans
-from pdebench_fm.plan.job import Plan
 from pdebench_fm.plan.model import model_spec
+from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.records.record import Record
 from pdebench_fm.registry.discovery import Registry
-from pdebench_fm.run.runner import run_plan
 from pdebench_fm.suite.reading import load_suite
 from tests.support.installed import with_toy
-from tests.support.toy import Toy, toy_suite
+from tests.support.toy import Toy, run_in, toy_suite
 
 
 @pytest.fixture
@@ -37,7 +36,7 @@ def records_of(folder: Path, registry: Registry, model: str = "zero", old: str =
     assert old in text
     path.write_text(text.replace(old, new), encoding="utf-8")
     plan = make_plan(load_suite(path, registry), "tiny", model_spec(registry, model), registry)
-    return run_plan(plan, registry, folder / "runs").records
+    return run_in(folder / "runs", plan).records
 
 
 def found(records: list[Record], registry: Registry) -> set[str]:
@@ -78,7 +77,7 @@ def test_another_configuration_does_not_pass_under_the_registered_name(tmp_path:
     (tmp_path / "run").mkdir()
     suite = load_suite(toy_suite(tmp_path / "run"), registry)
     spec = model_spec(registry, "toy", {"width": 2})
-    records = run_plan(make_plan(suite, "tiny", spec, registry), registry, tmp_path / "run" / "runs").records
+    records = run_in(tmp_path / "run" / "runs", make_plan(suite, "tiny", spec, registry)).records
     assert found(records, registry) == {
         "model_args are not those of 'toy'; a --set variant needs a registered name of its own"
     }

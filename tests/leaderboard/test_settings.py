@@ -16,10 +16,10 @@ from pdebench_fm.plan.model import model_spec
 from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.records.file import append
 from pdebench_fm.records.record import Record
-from pdebench_fm.run.runner import run_plan
 from pdebench_fm.suite.reading import load_suite
 from tests.support.installed import with_toy
 from tests.support.records import make_record, make_suite, make_trial
+from tests.support.toy import run_in
 
 
 def found(records: Iterable[Record]) -> list[str]:
@@ -76,7 +76,7 @@ def records_of(folder: Path, old: str = "", new: str = "", precision: str = "flo
     assert old in SUITE
     path.write_text(SUITE.replace(old, new, 1), encoding="utf-8")
     plan = make_plan(load_suite(path, registry), "tiny", model_spec(registry, "toy"), registry, precision=precision)
-    return run_plan(plan, registry, folder / "runs").records
+    return run_in(folder / "runs", plan).records
 
 
 def second_seed_of(after: list[Record], before: list[Record]) -> list[Record]:

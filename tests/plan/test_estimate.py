@@ -9,8 +9,9 @@ import pytest
 from pdebench_fm.errors import RunError
 from pdebench_fm.plan import estimate as module
 from pdebench_fm.plan.estimate import estimate
-from pdebench_fm.plan.job import Plan, trained_examples
+from pdebench_fm.plan.job import Trial
 from pdebench_fm.plan.model import Weights, model_spec
+from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.suite.reading import load_suite
 from tests.plugins.baselines.synthetic import screened_poisson
@@ -30,14 +31,14 @@ def test_parts_hold_every_job_once_and_add_up(tmp_path: Path) -> None:
     assert list(cost.parts) == ["pretraining", "zero-shot", "fine-tune", "scratch"]
     assert sum(part.jobs for part in cost.parts.values()) == len(plan.jobs)
     assert sum(part.trials + part.points for part in cost.parts.values()) == len(plan.jobs)
-    assert cost.examples == sum(map(trained_examples, plan.jobs.values())) > 0
+    assert cost.examples == sum(job.passes for job in plan.jobs.values() if isinstance(job, Trial)) > 0
     assert cost.seconds == pytest.approx(sum(part.seconds for part in cost.parts.values()))
     assert all(part.seconds > 0 for part in cost.parts.values())
 
 
 def test_what_is_done_costs_nothing(tmp_path: Path) -> None:
     plan = toy_plan(tmp_path)
-    left = {id: job for id, job in plan.jobs.items() if job.description["protocol"]["name"] == "scratch"}
+    left = {id: job for id, job in plan.jobs.items() if job.arm == "scratch"}
     cost = estimate(plan, left, REGISTRY, "cpu")
     for name, part in cost.parts.items():
         assert (part.seconds > 0) == (part.examples > 0) == (name == "scratch")

@@ -19,9 +19,9 @@ from pdebench_fm.interfaces import FitContext, FitReport, Progress
 from pdebench_fm.plan.job import Job
 from pdebench_fm.plan.sets import expected_rows
 from pdebench_fm.registry.discovery import Registry
-from pdebench_fm.run.runner import RunResult, Silent, run_plan
+from pdebench_fm.run.runner import RunResult, Silent
 from tests.support.installed import with_toy
-from tests.support.toy import Toy, plan_of
+from tests.support.toy import Toy, plan_of, run_in
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_a_metric_of_somebody_elses_does_not_decide_what_becomes_of_a_point(
             return 0 * values.sum(axis=-1) + value
 
     monkeypatch.setitem(registry._entries["metrics"], "odd", MetricEntry("odd", "1", Odd, ""))
-    result = run_plan(plan_of(tmp_path, registry, "zero"), registry, tmp_path / "runs")
+    result = run_in(tmp_path / "runs", plan_of(tmp_path, registry, "zero"))
     scored = [record for record in result.records if record.status != "unsupported"]
     assert {record.status for record in scored} == {"ok"}
     assert all("odd" not in record.metrics for record in scored)
@@ -57,7 +57,7 @@ def test_a_metric_that_raises_is_left_out_and_named(
             raise ValueError("not today")
 
     monkeypatch.setitem(registry._entries["metrics"], "broken", MetricEntry("broken", "1", Broken, ""))
-    result = run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs")
+    result = run_in(tmp_path / "runs", plan_of(tmp_path, registry))
     assert {record.status for record in result.records} == {"ok"}
     assert {record.notes["metric broken"] for record in result.records} == {"left out: ValueError: not today"}
 
@@ -81,7 +81,7 @@ def test_nothing_that_another_metric_does_costs_a_point(
 
     odd = type("Odd", (RelativeL2,), {method: value})
     monkeypatch.setitem(registry._entries["metrics"], "odd", MetricEntry("odd", "1", odd, ""))
-    result = run_plan(plan_of(tmp_path, registry, "zero"), registry, tmp_path / "runs")
+    result = run_in(tmp_path / "runs", plan_of(tmp_path, registry, "zero"))
     scored = [record for record in result.records if record.status != "unsupported"]
     assert {record.status for record in scored} == {"ok"}
     assert all(note in record.notes["metric odd"] for record in scored)
@@ -94,7 +94,7 @@ def test_a_metric_that_cannot_be_loaded_is_left_out_until_it_can(
         entry = MetricEntry("lately", "1", factory, "")
         monkeypatch.setitem(registry._entries["metrics"], "lately", entry)
         monkeypatch.setitem(registry._owners, ("metrics", "lately"), "somebody")
-        return run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs")
+        return run_in(tmp_path / "runs", plan_of(tmp_path, registry))
 
     without = entered("no_such_module:Metric")
     assert {record.status for record in without.records} == {"ok"}
@@ -111,7 +111,7 @@ def test_without_the_main_score_nothing_is_done(
     entry = MetricEntry("relative_l2", "1", "no_such_module:Metric", "")
     monkeypatch.setitem(registry._entries["metrics"], "relative_l2", entry)
     with pytest.raises(PluginError, match="relative_l2"):
-        run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs")
+        run_in(tmp_path / "runs", plan_of(tmp_path, registry))
     assert not (tmp_path / "runs").exists()
 
 
@@ -129,7 +129,7 @@ def test_what_no_record_could_take_fails_the_job_and_says_why(
     tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch, left: Callable[[], FitReport], says: str
 ) -> None:
     monkeypatch.setattr(Toy, "fit", lambda *_: left())
-    result = run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs")
+    result = run_in(tmp_path / "runs", plan_of(tmp_path, registry))
     (first, *_) = result.records
     assert first.status == "failed"
     assert f"2 of 2 trials failed: pre-training poisson · learning_rate=0.001: {says}" in first.reason
@@ -138,7 +138,7 @@ def test_what_no_record_could_take_fails_the_job_and_says_why(
 
 def test_notes_are_made_fit_for_a_record(tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Toy, "notes", lambda _: {"upsampling": 2, "made\nby": "us\nall", "": "x", "n" * 300: "y"})
-    result = run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs")
+    result = run_in(tmp_path / "runs", plan_of(tmp_path, registry))
     assert result.complete
     wanted = {"upsampling": "2", "made by": "us all", "note": "x", "n" * 199 + "…": "y"}
     assert all(record.notes == wanted for record in result.records)
@@ -149,7 +149,7 @@ def test_parameters_that_no_record_could_take_fail_the_job(
     tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch, said: float
 ) -> None:
     monkeypatch.setattr(Toy, "parameters", said)
-    result = run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs")
+    result = run_in(tmp_path / "runs", plan_of(tmp_path, registry))
     assert {record.status for record in result.records} == {"failed"}
     assert f"parameters must be a whole number from 0 to 2**53, got {said}" in result.records[0].reason
 
@@ -198,7 +198,7 @@ def test_a_protocol_whose_adapt_returns_nothing_fails_its_points_and_is_named(
     tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(FineTune, "adapt", lambda *_: None)
-    result = run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs")
+    result = run_in(tmp_path / "runs", plan_of(tmp_path, registry))
     failed = [record for record in result.records if record.status != "ok"]
     assert {record.protocol for record in failed} == {"fine-tune"}
     assert "TypeError: adapt of protocol 'fine-tune' must return a FitReport, got nothing" in failed[0].reason
@@ -222,7 +222,7 @@ def test_progress_that_says_nothing_fails_the_job_of_who_reports_it(
         return FitReport()
 
     monkeypatch.setattr(Toy, "fit", fit)
-    result = run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs")
+    result = run_in(tmp_path / "runs", plan_of(tmp_path, registry))
     assert result.records[0].status == "failed"
     assert all(says in trial.reason for trial in result.records[0].trials)
 
@@ -243,7 +243,7 @@ def test_progress_is_heard_as_plain_numbers(
             heard.append(progress)
 
     monkeypatch.setattr(Toy, "fit", fit)
-    run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs", reporter=Hears())
+    run_in(tmp_path / "runs", plan_of(tmp_path, registry), reporter=Hears())
     assert heard[0] == Progress(1, 2, "epoch", 2.0)
     assert [type(value) for value in vars(heard[0]).values()] == [int, int, str, float]
 
@@ -251,10 +251,10 @@ def test_progress_is_heard_as_plain_numbers(
 def test_a_model_may_be_registered_by_a_function_that_makes_it(
     tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = run_plan(plan_of(tmp_path, registry), registry, tmp_path / "by_class")
+    expected = run_in(tmp_path / "by_class", plan_of(tmp_path, registry))
     entry = registry.get("models", "toy")
     monkeypatch.setitem(registry._entries["models"], "toy", replace(entry, factory=_made))
-    result = run_plan(plan_of(tmp_path, registry), registry, tmp_path / "by_function")
+    result = run_in(tmp_path / "by_function", plan_of(tmp_path, registry))
     assert result.complete
     assert [r.metrics for r in result.records] == [r.metrics for r in expected.records]
 

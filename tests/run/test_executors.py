@@ -1,120 +1,92 @@
-"""Workers as copies of a process that has loaded their modules (Linux), each test in a program of its own."""
+"""Every registered executor: order, isolation, one process that dies, Ctrl-C."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from collections.abc import Callable
+import os
+import signal
+import time
+from concurrent.futures import Executor, Future
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="workers are copies on Linux alone")
-
-PERFORM = """
-import os, sys, time
-import numpy as np
-import torch
-
-WORD = os.environ.get("PDEFM_TEST_WORD")  # as it is when this module is imported
-
-
-def perform(job, report):
-    time.sleep(0.5)  # so that the other worker takes the other job
-    copy = "pdebench_fm.run.loaded" in sys.modules
-    return {"copy": copy, "word": WORD, "draw": [float(np.random.random()), float(torch.rand(()))], "pid": os.getpid()}
-"""
-SCRIPT = """
-import json, os, sys
-from dataclasses import dataclass
-from multiprocessing import forkserver, get_context
-
-from pdebench_fm.run.executors import ProcessExecutor, begin_loading, is_loading
+from pdebench_fm.api import make_executor
+from pdebench_fm.errors import RunError, SettingError, UnknownNameError
+from pdebench_fm.plan.job import Job
+from pdebench_fm.registry import registry
+from pdebench_fm.run.executors import LocalPool
+from pdebench_fm.run.runner import RunResult, Silent
+from pdebench_fm.run.worker import Outcome
+from tests.support.installed import with_toy
+from tests.support.toy import plan_of, run_in
 
 
-@dataclass(frozen=True)
-class Job:
-    id: str
-    parents: tuple[str, ...] = ()
+def scores(result: RunResult) -> list[tuple[str, str, int, int, float]]:
+    return [(r.task, r.protocol, r.examples, r.seed, r.metrics["relative_l2"]) for r in result.records]
 
 
-def no_place():
-    raise OSError("AF_UNIX path too long")
+@pytest.mark.parametrize("name", registry().names("executors"))
+def test_each_gives_the_same_scores_and_respects_parents(tmp_path: Path, name: str) -> None:
+    plan = plan_of(tmp_path, with_toy())
+    finished: list[str] = []
+
+    class Order(Silent):
+        def finished(self, job: Job, outcome: Outcome) -> None:
+            assert all(parent in finished for parent in job.parents)
+            finished.append(job.id)
+
+    with make_executor(registry(), name, {}, workers=2) as executor:
+        result = run_in(tmp_path / "runs", plan, executor=executor, reporter=Order())
+    assert len(finished) == len(plan.jobs)
+    reference = run_in(tmp_path / "other", plan_of(tmp_path, with_toy()))
+    for mine, theirs in zip(scores(result), scores(reference), strict=True):
+        assert mine[:4] == theirs[:4]
+        assert mine[4] == pytest.approx(theirs[4], rel=1e-3)
 
 
-def told(**options):
-    from jobs_of_a_test import perform  # not above: what a program imports there, its workers do before they begin
-
-    jobs = [Job("a"), Job("b")]
-    executor = ProcessExecutor(2, **options)
-    return [outcome for _, outcome in executor.run(jobs, perform, lambda job, progress: None)]
-
-
-if __name__ == "__main__":
-    for name, value in json.loads(sys.argv[1]).items():
-        os.environ[name] = value
-    print(json.dumps([{BODY}]))
-"""
-Ask = Callable[..., list[Any]]
+def test_unknown_names_and_settings_get_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'local'"):
+        make_executor(registry(), "locl", {})
+    with pytest.raises(SettingError, match="partition"):
+        make_executor(registry(), "debug", {"partition": "gpu"})
 
 
-@pytest.fixture
-def ask(tmp_path: Path) -> Ask:
-    """Evaluate expressions in a fresh program, in the folder ``here``."""
-    (tmp_path / "program").mkdir()
-    (tmp_path / "here").mkdir()
-    (tmp_path / "program" / "jobs_of_a_test.py").write_text(PERFORM)
-
-    def evaluate(*expressions: str, **environment: str) -> list[Any]:
-        program = tmp_path / "program" / "program.py"
-        program.write_text(SCRIPT.replace("{BODY}", ", ".join(expressions)))
-        command = [sys.executable, str(program), json.dumps(environment)]
-        done = subprocess.run(command, cwd=tmp_path / "here", capture_output=True, text=True, timeout=120, check=False)
-        assert (done.returncode, done.stderr) == (0, "")
-        found: list[Any] = json.loads(done.stdout)
-        return found
-
-    return evaluate
+def test_workers_have_the_threads_and_gpus_they_are_given() -> None:
+    before = {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")}
+    with LocalPool(2, threads=3, gpus=["4", "GPU-f00"]) as pool:
+        found = {future.result() for future in [pool.submit(_seen, 1.0) for _ in range(2)]}
+    assert {gpu for _, gpu, _ in found} == {"4", "GPU-f00"}
+    assert {threads for _, _, threads in found} == {"3"}
+    assert {name: os.environ.get(name) for name in before} == before
 
 
-def is_copy(told: list[dict[str, Any]]) -> list[bool]:
-    return [one["copy"] for one in told]
+def _seen(seconds: float) -> tuple[int, str | None, str | None]:
+    time.sleep(seconds)
+    return os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("OMP_NUM_THREADS")
 
 
-def test_they_are_copies_with_their_own_environment_and_numbers(ask: Ask) -> None:
-    run = "told(copies=True)"
-    _, first, _, second = ask("begin_loading()", run, "os.environ.pop('PDEFM_TEST_WORD')", run, PDEFM_TEST_WORD="now")
-    assert is_copy(first + second) == [True] * 4
-    assert [one["word"] for one in first + second] == ["now", "now", None, None]
-    assert len({draw for one in first + second for draw in one["draw"]}) == 8
-    assert len({one["pid"] for one in first + second}) == 4
+def test_a_worker_that_dies_ends_the_run_with_a_line(tmp_path: Path) -> None:
+    class Kills(Executor):
+        def submit(self, fn, /, *args, **kwargs):  # type: ignore[no-untyped-def]
+            return pool.submit(_die)
+
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            pool.shutdown(wait, cancel_futures=cancel_futures)
+
+    with LocalPool(1) as pool, pytest.raises(RunError, match="a worker process died"):
+        run_in(tmp_path / "runs", plan_of(tmp_path, with_toy()), executor=Kills())
 
 
-@pytest.mark.parametrize("options", ["", "copies=True, threads=2"])
-def test_otherwise_they_are_fresh(ask: Ask, options: str) -> None:
-    assert is_copy(ask("begin_loading()", f"told({options})")[1]) == [False, False]
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_nobody_else_starts_such_a_process(ask: Ask) -> None:
-    assert is_copy(ask("told(copies=True)")[0]) == [False, False]
-
-
-def test_a_fork_server_of_somebody_elses_is_not_used(ask: Ask) -> None:
-    use = ["process := get_context('forkserver').Process(target=os.getpid)", "process.start()", "process.join()"]
-    *_, found = ask(f"[{', '.join(use)}] and None", "begin_loading()", "told(copies=True)")
-    assert is_copy(found) == [False, False]
-
-
-def test_where_there_is_no_place_for_its_socket_they_are_fresh(ask: Ask) -> None:
-    broken = "setattr(forkserver, 'ensure_running', no_place)"
-    _, _, begun, found = ask(broken, "begin_loading()", "is_loading()", "told(copies=True)")
-    assert not begun
-    assert is_copy(found) == [False, False]
-
-
-def test_modules_come_from_where_the_program_has_them(ask: Ask, tmp_path: Path) -> None:
-    for name in ("numpy", "torch", "pdebench_fm"):
-        (tmp_path / "here" / f"{name}.py").write_text("raise SystemExit('the wrong one')")
-    assert is_copy(ask("begin_loading()", "told(copies=True)")[1]) == [True, True]
+def test_a_pool_that_is_broken_off_kills_what_runs() -> None:
+    pool = LocalPool(1)
+    running: Future[object] = pool.submit(_seen, 60.0)
+    while not running.running():
+        time.sleep(0.05)
+    began = time.monotonic()
+    pool.shutdown(wait=False, cancel_futures=True)
+    assert time.monotonic() - began < 30
+    assert not running.done() or running.exception() is not None

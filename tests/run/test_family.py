@@ -7,20 +7,20 @@ from pathlib import Path
 import pytest
 
 import pdebench_fm
-from pdebench_fm import api, leaderboard, records
-from pdebench_fm.api import prepare, prepare_all
+from pdebench_fm import leaderboard, records
 from pdebench_fm.errors import UnknownNameError, UnsupportedError, UsageError
+from pdebench_fm.run.prepare import prepare
 from tests.support.family import REASON, family_suite, with_family
 from tests.support.toy import toy_suite
 
 
 @pytest.fixture(autouse=True)
 def _family(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "registry", with_family)
+    monkeypatch.setattr("pdebench_fm.run.prepare.registry", with_family)
 
 
 def names(model: str, suite: Path | str, **options: object) -> list[str]:
-    return [one.plan.model.name for one in prepare_all(model, suite, device="cpu", **options)]  # type: ignore[arg-type]
+    return [one.model.name for one in prepare(model, suite, device="cpu", **options)]  # type: ignore[arg-type]
 
 
 def test_a_family_is_its_registered_sizes_smallest_first(tmp_path: Path) -> None:
@@ -42,14 +42,14 @@ def test_where_the_suite_scores_no_families_the_name_is_one_model(tmp_path: Path
 
 def test_every_member_is_the_model_it_is_alone(tmp_path: Path) -> None:
     suite = family_suite(tmp_path)
-    middle = next(one for one in prepare_all("toys", suite, device="cpu") if one.plan.model.name == "toys-a")
-    alone = prepare("toys-a", suite, device="cpu")
-    assert list(middle.plan.jobs) == list(alone.plan.jobs)
+    middle = next(one for one in prepare("toys", suite, device="cpu") if one.model.name == "toys-a")
+    (alone,) = prepare("toys-a", suite, device="cpu")
+    assert list(middle.jobs) == list(alone.jobs)
 
 
 def test_arguments_that_make_two_sizes_the_same_model_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="toys-a and toys-b of the family toys are the same model"):
-        prepare_all("toys", family_suite(tmp_path), arguments={"width": 7}, device="cpu")
+        prepare("toys", family_suite(tmp_path), arguments={"width": 7}, device="cpu")
 
 
 def test_a_size_that_the_grid_cannot_hold_is_unsupported_rows_and_the_others_are_scored(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_size_that_the_grid_cannot_hold_is_unsupported_rows_and_the_others_are
 
 
 def test_a_size_asked_for_alone_is_refused_before_any_work(tmp_path: Path) -> None:
-    for call in (prepare, prepare_all):
+    for call in (prepare,):
         with pytest.raises(UnsupportedError, match=f"^toys-c cannot take this suite: {REASON}$"):
             call("toys-c", family_suite(tmp_path), device="cpu")
 
@@ -80,14 +80,12 @@ def test_a_family_none_of_whose_sizes_fits_is_refused(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(Toy, "supports", lambda self, problem: REASON)
     with pytest.raises(UnsupportedError, match=f"^toys-b cannot take this suite: {REASON}$"):
-        prepare_all("toys", family_suite(tmp_path), device="cpu")
+        prepare("toys", family_suite(tmp_path), device="cpu")
 
 
 def test_what_makes_no_sense_for_a_family_is_refused(tmp_path: Path) -> None:
     suite = family_suite(tmp_path)
     with pytest.raises(UsageError, match=r"toys is a family; name one of toys-b, toys-a, toys-c$"):
-        prepare_all("toys", suite, pretrained="weights.safetensors")
-    with pytest.raises(UsageError, match=r"^toys is a family of 3 models here; name one"):
-        prepare("toys", suite, device="cpu")
+        prepare("toys", suite, pretrained="weights.safetensors")
     with pytest.raises(UnknownNameError, match="did you mean 'toys'"):
-        prepare_all("toyz", suite, device="cpu")
+        prepare("toyz", suite, device="cpu")

@@ -20,7 +20,7 @@ from pdebench_fm.registry.discovery import Registry
 from pdebench_fm.run.runner import RunResult
 from pdebench_fm.testing import SmoothExamples
 from tests.support.installed import with_toy
-from tests.support.toy import Toy, toy_suite
+from tests.support.toy import Toy, run_in, toy_suite
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -33,7 +33,7 @@ def toys() -> Registry:
 @pytest.fixture
 def pdefm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], toys: Registry) -> Call:
     """Run a command where the toy model is registered; returns exit code, standard output and standard error."""
-    monkeypatch.setattr("pdebench_fm.api.registry", lambda: toys)
+    monkeypatch.setattr("pdebench_fm.run.prepare.registry", lambda: toys)
 
     def call(*arguments: object) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as caught:
@@ -65,12 +65,11 @@ def run(pdefm: Call, suite: Path, output: Path, *options: object) -> list[Record
 def original(tmp_path_factory: pytest.TempPathFactory, toys: Registry) -> tuple[RunResult, Path]:
     """A run with its own pre-training, and the file of the weights that it chose."""
     from pdebench_fm.plan.planner import make_plan
-    from pdebench_fm.run.runner import run_plan
     from pdebench_fm.suite.reading import load_suite
 
     folder = tmp_path_factory.mktemp("original")
     suite = load_suite(suite_of_one_task(folder), toys)
-    result = run_plan(make_plan(suite, "tiny", model_spec(toys, "toy"), toys), toys, folder / "runs")
+    result = run_in(folder / "runs", make_plan(suite, "tiny", model_spec(toys, "toy"), toys))
     (pretraining,) = (record for record in result.records if record.kind == "pretraining")
     job = folder / "runs" / "jobs" / pretraining.job_id
     chosen = json.loads((job / "result.json").read_text())["chosen"]
@@ -158,7 +157,7 @@ def test_weights_of_a_model_with_a_list_of_widths_are_its_own(
             self.widths = widths
 
     found = with_toy().with_model(ModelEntry("wide", "1", Wide, ""))
-    monkeypatch.setattr("pdebench_fm.api.registry", lambda: found)
+    monkeypatch.setattr("pdebench_fm.run.prepare.registry", lambda: found)
     suite = suite_of_one_task(tmp_path)
     examples = open_distribution(f"{suite}:B", split="train", count=4, grid=16, device="cpu").examples
     model = Wide()

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Sequence
 from dataclasses import replace
-from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +12,18 @@ import pytest
 from pdefm_transfer.protocols import FineTune
 
 from pdebench_fm import records
-from pdebench_fm.errors import DataFileError, RunError
-from pdebench_fm.interfaces import Executor, FitReport, Progress
-from pdebench_fm.interfaces.executor import Report
-from pdebench_fm.plan.job import Job, Plan
+from pdebench_fm.errors import DataFileError
+from pdebench_fm.interfaces import FitReport, Progress
+from pdebench_fm.plan.job import Job, Point, Trial
 from pdebench_fm.plan.model import model_spec
+from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.registry.discovery import Registry
-from pdebench_fm.run.executors import InProcessExecutor, ProcessExecutor
-from pdebench_fm.run.runner import RunResult, Silent, run_plan
+from pdebench_fm.run.runner import RunResult, Silent
 from pdebench_fm.run.worker import Outcome
 from pdebench_fm.suite.reading import load_suite
 from tests.support.installed import with_toy
-from tests.support.toy import Toy, plan_of, toy_suite
+from tests.support.toy import Toy, plan_of, run_in, toy_suite
 
 
 @pytest.fixture
@@ -50,7 +48,7 @@ def scores(result: RunResult) -> list[tuple[str, str, int, int, float]]:
 
 def test_every_row_gets_a_record_that_can_be_read_back(tmp_path: Path, registry: Registry) -> None:
     plan = plan_of(tmp_path, registry)
-    result = run_plan(plan, registry, tmp_path / "runs")
+    result = run_in(tmp_path / "runs", plan)
     assert result.complete
     assert len(result.records) == len(plan.rows) == 2 + 2 * (1 + 2 + 3)
     assert result.folder == tmp_path / "runs" / "toy" / "toy"
@@ -67,7 +65,7 @@ def test_every_row_gets_a_record_that_can_be_read_back(tmp_path: Path, registry:
 
 
 def test_the_chosen_trial_is_the_best_on_validation(tmp_path: Path, registry: Registry) -> None:
-    result = run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs")
+    result = run_in(tmp_path / "runs", plan_of(tmp_path, registry))
     for record in result.records:
         if record.trials:
             best = min(record.trials, key=lambda trial: trial.validation or 0)
@@ -75,10 +73,10 @@ def test_the_chosen_trial_is_the_best_on_validation(tmp_path: Path, registry: Re
 
 
 def test_the_same_run_again_does_and_writes_nothing(tmp_path: Path, registry: Registry) -> None:
-    first = run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs")
+    first = run_in(tmp_path / "runs", plan_of(tmp_path, registry))
     text = (first.folder / "records.jsonl").read_text()
     counting = Counting()
-    second = run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs", reporter=counting)
+    second = run_in(tmp_path / "runs", plan_of(tmp_path, registry), reporter=counting)
     assert counting.done == []
     assert not second.changed
     assert second.records == first.records
@@ -87,7 +85,7 @@ def test_the_same_run_again_does_and_writes_nothing(tmp_path: Path, registry: Re
 
 def test_a_corrected_label_is_written_and_what_was_measured_stays(tmp_path: Path, registry: Registry) -> None:
     plan = plan_of(tmp_path, registry)
-    first = run_plan(plan, registry, tmp_path / "runs")
+    first = run_in(tmp_path / "runs", plan)
     path = toy_suite(tmp_path)
     text = (
         path.read_text().replace("shift: med", "shift: large").replace("grid: 16", "grid: 16\n    under_trained: true")
@@ -95,7 +93,7 @@ def test_a_corrected_label_is_written_and_what_was_measured_stays(tmp_path: Path
     path.write_text(text)
     counting = Counting()
     corrected = make_plan(load_suite(path, registry), "tiny", plan.model, registry)
-    second = run_plan(corrected, registry, tmp_path / "runs", reporter=counting)
+    second = run_in(tmp_path / "runs", corrected, reporter=counting)
     assert (counting.done, second.changed) == ([], True)
     kept = {r.place: r for r in records.read(second.folder / "records.jsonl")}
     for before, after in zip(first.records, second.records, strict=True):
@@ -103,7 +101,7 @@ def test_a_corrected_label_is_written_and_what_was_measured_stays(tmp_path: Path
         assert after.shift == before.shift.replace("med", "large")
         assert after.under_trained
         assert after == before.model_copy(update={"shift": after.shift, "under_trained": True})
-    assert not run_plan(corrected, registry, tmp_path / "runs").changed
+    assert not run_in(tmp_path / "runs", corrected).changed
 
 
 def test_a_run_that_was_stopped_continues(tmp_path: Path, registry: Registry) -> None:
@@ -115,74 +113,44 @@ def test_a_run_that_was_stopped_continues(tmp_path: Path, registry: Registry) ->
 
     stopped, rest = Stops(), Counting()
     with pytest.raises(KeyboardInterrupt):
-        run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs", reporter=stopped)
+        run_in(tmp_path / "runs", plan_of(tmp_path, registry), reporter=stopped)
     plan = plan_of(tmp_path, registry)
-    result = run_plan(plan, registry, tmp_path / "runs", reporter=rest)
+    result = run_in(tmp_path / "runs", plan, reporter=rest)
     assert result.complete
     assert sorted([*stopped.done, *rest.done]) == sorted(plan.jobs)
-    undisturbed = run_plan(plan_of(tmp_path, registry), registry, tmp_path / "other")
+    undisturbed = run_in(tmp_path / "other", plan_of(tmp_path, registry))
     assert scores(result) == scores(undisturbed)
 
 
-@pytest.mark.parametrize("executor", [InProcessExecutor(), ProcessExecutor(2)])
-def test_executors_give_the_same_scores_and_respect_parents(
-    tmp_path: Path, registry: Registry, executor: Executor[Job, Outcome]
-) -> None:
-    plan = plan_of(tmp_path, registry)
-    finished: list[str] = []
-
-    class Order(Silent):
-        def finished(self, job: Job, outcome: Outcome) -> None:
-            assert all(parent in finished for parent in job.parents)
-            finished.append(job.id)
-
-    result = run_plan(plan, registry, tmp_path / "runs", executor=executor, reporter=Order())
-    assert len(finished) == len(plan.jobs)
-    reference = run_plan(plan_of(tmp_path, registry), registry, tmp_path / "other")
-    for mine, theirs in zip(scores(result), scores(reference), strict=True):
-        assert mine[:4] == theirs[:4]
-        assert mine[4] == pytest.approx(theirs[4], rel=1e-3)
-
-
-def test_workers_are_dealt_the_gpus_in_turn_and_see_no_other(tmp_path: Path, registry: Registry) -> None:
-    jobs = [replace(job, parents=()) for job in plan_of(tmp_path, registry).jobs.values()][:3]
-    executor: ProcessExecutor[Job, str | None] = ProcessExecutor(3, gpus=["4", "GPU-f00"])  # one job a worker
-    before = os.environ.get("CUDA_VISIBLE_DEVICES")
-    seen = [outcome for _, outcome in executor.run(jobs, _gpu_of, lambda job, progress: None)]
-    assert sorted(map(str, seen)) == ["4", "4", "GPU-f00"]
-    assert os.environ.get("CUDA_VISIBLE_DEVICES") == before
-
-
-class _Killed(ProcessExecutor[Job, str | None]):
-    """Its workers die before they are given anything."""
-
-    def _hire(self, context: BaseContext, perform: Callable[[Job, Report], str | None], number: int) -> Any:
-        hand = super()._hire(context, perform, number)
-        hand.process.kill()
-        hand.process.join()
-        return hand
-
-
-def test_a_worker_that_dies_while_it_waits_ends_the_run_with_a_line(tmp_path: Path, registry: Registry) -> None:
-    jobs = [*plan_of(tmp_path, registry).jobs.values()]
-    with pytest.raises(RunError, match="a worker process ended with exit code -9"):
-        list(_Killed(2).run(jobs, _gpu_of, lambda job, progress: None))
-
-
-def _gpu_of(job: Job, report: Report) -> str | None:
-    return os.environ.get("CUDA_VISIBLE_DEVICES")
-
-
-def test_progress_reaches_the_reporter(tmp_path: Path, registry: Registry) -> None:
-    heard: list[Progress] = []
+def test_progress_reaches_the_reporter(tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = threading.Event()
 
     class Hears(Silent):
         def progressed(self, job: Job, progress: Progress) -> None:
-            heard.append(progress)
+            heard.set()
 
-    plan = plan_of(tmp_path, registry)
-    run_plan(plan, registry, tmp_path / "runs", reporter=Hears())
-    assert len(heard) == 2 * sum(job.kind == "trial" for job in plan.jobs.values())
+    fit = Toy.fit
+
+    def waits(self: Toy, *arguments: Any) -> FitReport:
+        heard.wait(10)
+        return fit(self, *arguments)
+
+    monkeypatch.setattr(Toy, "fit", waits)
+    run_in(tmp_path / "runs", plan_of(tmp_path, registry), reporter=Hears())
+    assert heard.is_set()
+
+
+def test_trials_may_be_added_to_a_point_while_the_run_goes_on(tmp_path: Path, registry: Registry) -> None:
+    def extend(point: Point, trials: Sequence[Trial]) -> list[Trial]:
+        rates = [trial.hyperparameters["learning_rate"] for trial in trials]
+        if point.arm != "scratch" or len(rates) == 3 or not rates:
+            return []
+        return [replace(trials[0], hyperparameters={"learning_rate": 10 * max(rates)})]
+
+    result = run_in(tmp_path / "runs", plan_of(tmp_path, registry), extend=extend)
+    assert result.complete
+    tried = {(r.protocol, len(r.trials)) for r in result.records}
+    assert tried == {("pretraining", 2), ("zero-shot", 0), ("fine-tune", 2), ("scratch", 3), ("scratch", 0)}
 
 
 def test_a_failed_job_is_tried_again_and_its_point_says_so(
@@ -197,7 +165,7 @@ def test_a_failed_job_is_tried_again_and_its_point_says_so(
         return original(self, model, train, *rest)
 
     monkeypatch.setattr(FineTune, "adapt", fails)
-    result = run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs")
+    result = run_in(tmp_path / "runs", plan_of(tmp_path, registry))
     failed = [r for r in result.records if r.status == "failed"]
     assert [(r.protocol, r.examples) for r in failed] == [("fine-tune", 8)] * 2
     assert "trials failed" in failed[0].reason
@@ -205,7 +173,7 @@ def test_a_failed_job_is_tried_again_and_its_point_says_so(
     logs = list((tmp_path / "runs" / "jobs").glob("*/failure.log"))
     assert any("disk" in log.read_text() for log in logs)
     monkeypatch.undo()
-    again = run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs")
+    again = run_in(tmp_path / "runs", plan_of(tmp_path, registry))
     assert again.complete
     assert all(r.status == "ok" for r in records.read(again.folder / "records.jsonl"))
     assert not list((tmp_path / "runs" / "jobs").glob("*/failure.log"))
@@ -217,18 +185,18 @@ def test_what_diverges_is_recorded_as_such_and_not_tried_again(
     from pdefm_transfer.protocols import Scratch
 
     monkeypatch.setattr(Scratch, "adapt", lambda *_: FitReport("diverged", "training loss nan at step 3"))
-    first = run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs")
+    first = run_in(tmp_path / "runs", plan_of(tmp_path, registry))
     diverged = [r for r in first.records if r.status == "diverged"]
     assert [(r.protocol, r.examples) for r in diverged] == [("scratch", 4), ("scratch", 8)] * 2
     assert all("training loss nan at step 3" in r.reason and r.metrics == {} for r in diverged)
     assert all(trial.status == "diverged" for r in diverged for trial in r.trials)
     counting = Counting()
-    run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs", reporter=counting)
+    run_in(tmp_path / "runs", plan_of(tmp_path, registry), reporter=counting)
     assert counting.done == []
 
 
 def test_a_model_that_cannot_be_tuned_further_has_unsupported_rows(tmp_path: Path, registry: Registry) -> None:
-    result = run_plan(plan_of(tmp_path, registry, "zero"), registry, tmp_path / "runs")
+    result = run_in(tmp_path / "runs", plan_of(tmp_path, registry, "zero"))
     found = {(r.protocol, r.status) for r in result.records}
     assert found == {("zero-shot", "ok"), ("fine-tune", "unsupported"), ("scratch", "ok")}
     assert all(r.metrics["relative_l2"] == pytest.approx(1.0) for r in result.records if r.status == "ok")
@@ -247,12 +215,10 @@ def capped_plan(folder: Path, registry: Registry, validation: str) -> Plan:
 def test_a_suite_may_cap_the_validation_examples_of_every_downstream_arm(tmp_path: Path, registry: Registry) -> None:
     plan = capped_plan(tmp_path, registry, "validation: 3, ")
     counts = {
-        (job.description["protocol"]["name"], *(part["count"] for part in job.description["validation"]["sets"]))
-        for job in plan.jobs.values()
-        if job.kind == "trial"
+        (job.arm, *(spec.count for spec in job.validation)) for job in plan.jobs.values() if isinstance(job, Trial)
     }
     assert counts == {("pretraining", 8), ("pretraining", 8, 8), ("fine-tune", 3), ("scratch", 3)}
-    result = run_plan(plan, registry, tmp_path / "runs")
+    result = run_in(tmp_path / "runs", plan)
     found = {(r.protocol, r.task, r.examples > 0, r.validation_examples) for r in result.records}
     assert found == {
         ("pretraining", "poisson", True, 8),
@@ -275,20 +241,20 @@ def test_a_cap_that_caps_nothing_leaves_every_job_what_it_was(tmp_path: Path, re
 
 
 def test_an_unsupported_row_was_chosen_by_no_validation_example(tmp_path: Path, registry: Registry) -> None:
-    result = run_plan(plan_of(tmp_path, registry, "zero"), registry, tmp_path / "runs")
+    result = run_in(tmp_path / "runs", plan_of(tmp_path, registry, "zero"))
     assert {r.validation_examples for r in result.records if r.status == "unsupported"} == {0}
 
 
 def test_a_new_metric_is_computed_without_training(
     tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs")
+    run_in(tmp_path / "runs", plan_of(tmp_path, registry))
     wider = with_toy()
     entry = wider.get("metrics", "max_error")
     monkeypatch.setitem(wider._entries["metrics"], "another", type(entry)("another", "1", entry.factory, ""))
     counting = Counting()
     plan = plan_of(tmp_path, wider)
-    result = run_plan(plan, wider, tmp_path / "runs", reporter=counting)
+    result = run_in(tmp_path / "runs", plan, reporter=counting)
     assert all(record.metrics["another"] == record.metrics["max_error"] for record in result.records)
     assert all(plan.jobs[id].kind == "point" for id in counting.done)
 
@@ -296,13 +262,13 @@ def test_a_new_metric_is_computed_without_training(
 def test_a_score_that_cannot_be_made_anew_says_which_version_of_a_metric_made_it(
     tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs")
+    run_in(tmp_path / "runs", plan_of(tmp_path, registry))
     for weights in (tmp_path / "runs" / "jobs").glob("*/model"):
         shutil.rmtree(weights)
     newer = with_toy()
     entry = newer.get("metrics", "max_error")
     monkeypatch.setitem(newer._entries["metrics"], "max_error", replace(entry, version="2"))
-    result = run_plan(plan_of(tmp_path, newer), newer, tmp_path / "runs")
+    result = run_in(tmp_path / "runs", plan_of(tmp_path, newer))
     old = [r for r in result.records if r.metrics and (r.protocol, r.examples) != ("scratch", 0)]  # needs no training
     assert {r.versions["metric max_error"] for r in old} == {entry.version}
     assert {r.protocol for r in old if not r.trials} == {"zero-shot"}
@@ -311,7 +277,7 @@ def test_a_score_that_cannot_be_made_anew_says_which_version_of_a_metric_made_it
 
 def test_only_the_chosen_trials_keep_their_weights(tmp_path: Path, registry: Registry) -> None:
     plan = plan_of(tmp_path, registry)
-    run_plan(plan, registry, tmp_path / "runs")
+    run_in(tmp_path / "runs", plan)
     kept = {path.parent.name for path in (tmp_path / "runs" / "jobs").glob("*/model")}
     chosen = {
         json.loads((tmp_path / "runs" / "jobs" / job.id / "result.json").read_text())["chosen"]
@@ -337,7 +303,7 @@ def test_weights_that_are_not_there_any_more_are_fitted_again(
     if damaged == "RuntimeError":
         monkeypatch.setattr(Toy, "load", classmethod(as_somebody_elses))
     plan = plan_of(tmp_path, registry)
-    first = run_plan(plan, registry, tmp_path / "runs")
+    first = run_in(tmp_path / "runs", plan)
     jobs = tmp_path / "runs" / "jobs"
     pretraining = next(row.job for row in plan.rows if row.kind == "pretraining")
     chosen = json.loads((jobs / pretraining.id / "result.json").read_text())["chosen"]
@@ -347,9 +313,9 @@ def test_weights_that_are_not_there_any_more_are_fitted_again(
     else:
         shutil.rmtree(jobs / chosen / "model")  # as a point of another suite does that chooses another trial
     fine_tuned = next(row.job for row in plan.rows if row.protocol == "fine-tune")
-    for id in (fine_tuned.id, *fine_tuned.description["trials"]):
+    for id in (fine_tuned.id, *fine_tuned.trials):
         (jobs / id / "result.json").unlink()
-    again = run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs")
+    again = run_in(tmp_path / "runs", plan_of(tmp_path, registry))
     assert again.complete
     assert scores(again) == scores(first)
 
@@ -360,7 +326,7 @@ def test_what_listens_to_progress_ends_the_run_and_not_a_job(tmp_path: Path, reg
             raise SystemExit(1)  # as rich does where the reader has gone
 
     with pytest.raises(SystemExit):
-        run_plan(plan_of(tmp_path, registry), registry, tmp_path / "runs", reporter=Gone())
+        run_in(tmp_path / "runs", plan_of(tmp_path, registry), reporter=Gone())
     assert not list((tmp_path / "runs").rglob("failure.log"))
     assert not list((tmp_path / "runs").rglob("records.jsonl"))
 
@@ -372,7 +338,7 @@ def test_the_newest_run_is_what_the_file_shows_even_where_it_only_reused_jobs(
 
     def run(width: int) -> RunResult:
         plan = make_plan(suite, "tiny", model_spec(registry, "toy", {"width": width}), registry)
-        return run_plan(plan, registry, tmp_path / "runs")
+        return run_in(tmp_path / "runs", plan)
 
     first, _, third = run(4), run(2), run(4)
     assert third.records == first.records

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-PDEFM = (sys.executable, "-m", "pdebench_fm")
+PDEFM = (sys.executable, "-m", "pdebench_fm.cli")
 UNET = ("--model", "unet", "--set", "width=4", "--set", "levels=1")
 REGRESSION = ("--model", "mode-regression", "--set", "modes=4")
 

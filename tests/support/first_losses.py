@@ -7,19 +7,20 @@ torchrun --standalone --nproc-per-node 2 -m tests.support.first_losses
 from __future__ import annotations
 
 import json
-import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import distributed
 
+from pdebench_fm.errors import RunError
 from pdebench_fm.plan.model import model_spec
 from pdebench_fm.plan.planner import make_plan
+from pdebench_fm.plan.store import JobStore
 from pdebench_fm.registry.discovery import registry
-from pdebench_fm.run.distributed import Group
-from pdebench_fm.run.worker import Worker
+from pdebench_fm.run.distributed import World, join_world
+from pdebench_fm.run.worker import Setting, Work, Worker
 from pdebench_fm.suite.reading import load_suite
 from pdebench_fm.training import loop
 
@@ -30,7 +31,7 @@ class _EnoughError(Exception):
     pass
 
 
-def first_losses(group: Group | None) -> list[float]:
+def first_losses(world: World) -> list[float]:
     """Begin the pre-training as a run does, and break it off."""
     found = registry()
     plan = make_plan(load_suite("mixed", found), "smoke", model_spec(found, "fno-64k"), found)
@@ -46,24 +47,17 @@ def first_losses(group: Group | None) -> list[float]:
 
     loop._Fit._step = recorded  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as folder:
-        worker = Worker(plan, found, Path(folder), "cpu", group)
-        worker._store.workspace(trial.id).mkdir(parents=True)
-        try:
-            worker.take_part(trial)
-        except _EnoughError:
+        worker = Worker(Setting("losses", found, JobStore(Path(folder)), "cpu", world=world))
+        with suppress(RunError):
+            worker.do(Work(trial, {}))
+        if len(losses) == COUNT:
             return losses
     raise AssertionError("the pre-training ended before")
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    ranks = int(os.environ.get("WORLD_SIZE", "1"))
-    group = None
-    if ranks > 1:
-        distributed.init_process_group("gloo")
-        group = Group(distributed.get_rank(), ranks)
-    found = first_losses(group)
-    if group is None or group.leads:
+    world = join_world("cpu")
+    found = first_losses(world)
+    if world.is_main:
         print(json.dumps(found))
-    if group is not None:
-        distributed.destroy_process_group()

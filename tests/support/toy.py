@@ -8,11 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from pdebench_fm.hookspecs import ModelEntry
-from pdebench_fm.plan.job import Plan
 from pdebench_fm.plan.model import model_spec
+from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.planner import make_plan
+from pdebench_fm.plan.store import JobStore
 from pdebench_fm.problem import Problem
 from pdebench_fm.registry.discovery import Registry
+from pdebench_fm.run.runner import RunResult, run_plan
 from pdebench_fm.suite.reading import load_suite
 from pdebench_fm.training import NetworkModel, planes
 
@@ -75,3 +77,9 @@ def plan_of(folder: Path, registry: Registry, model: str = "toy", **options: obj
     """Write the suite into ``folder`` and plan a run of it."""
     suite = load_suite(toy_suite(folder), registry)
     return make_plan(suite, "tiny", model_spec(registry, model), registry, **options)  # type: ignore[arg-type]
+
+
+def run_in(output: Path, plan: Plan, **options: object) -> RunResult:
+    """Run a plan with its results in a folder."""
+    plan.store = JobStore(output)
+    return run_plan(plan, **options)  # type: ignore[arg-type]

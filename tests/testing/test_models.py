@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pdebench_fm.errors import PluginError, UnsupportedError
 from pdebench_fm.hookspecs import ModelEntry
-from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, OperatorModel, Progress, Trial
+from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, OperatorModel, Progress, TrialSettings
 from pdebench_fm.problem import Channel, Fields, Grid, Problem
 from pdebench_fm.registry.discovery import registry
 from pdebench_fm.testing import MODEL_CHECKS, ConformanceError, checks_of_model, model_checks
@@ -39,7 +39,7 @@ class Good(OperatorModel):
         self.weights = np.random.default_rng(seed).standard_normal((len(problem.outputs), 2))
 
     def fit(
-        self, train: Examples, validation: Examples, budget: Budget, trial: Trial, context: FitContext
+        self, train: Examples, validation: Examples, budget: Budget, trial: TrialSettings, context: FitContext
     ) -> FitReport:
         inputs, outputs = train.batch(range(len(train)))
         source = self.known(train.problem, inputs).double().numpy().ravel()
@@ -67,12 +67,9 @@ class Good(OperatorModel):
     def save(self, path: Path) -> None:
         (path / "weights.json").write_text(json.dumps(self.weights.tolist()))
 
-    @classmethod
-    def load(cls, path: Path, device: str = "cpu") -> Self:
-        model = cls()
-        model.weights = np.asarray(json.loads((path / "weights.json").read_text()))
-        model.loaded = True
-        return model
+    def load(self, path: Path, device: str = "cpu") -> None:
+        self.weights = np.asarray(json.loads((path / "weights.json").read_text()))
+        self.loaded = True
 
 
 class DeclaresNumbers(Good):
@@ -85,7 +82,7 @@ class RefusesWithoutReason(Good):
 
 
 class SearchesNaN(Good):
-    def search_space(self, budget: Budget) -> Sequence[Mapping[str, float]]:
+    def search_space(self, rates: Sequence[float]) -> Sequence[Mapping[str, float]]:
         return [{"learning_rate": 1e-3}, {"learning_rate": math.nan}]
 
 
@@ -158,7 +155,7 @@ class StartsAfresh(Good):
 
 class CountsInEpochs(Good):
     def fit(
-        self, train: Examples, validation: Examples, budget: Budget, trial: Trial, context: FitContext
+        self, train: Examples, validation: Examples, budget: Budget, trial: TrialSettings, context: FitContext
     ) -> FitReport:
         if budget.epochs is None:
             return FitReport("diverged", "for ever")
@@ -178,7 +175,7 @@ class WantsAllItsInputs(Good):
 
 class BelievesItHasFinished(Good):
     def fit(
-        self, train: Examples, validation: Examples, budget: Budget, trial: Trial, context: FitContext
+        self, train: Examples, validation: Examples, budget: Budget, trial: TrialSettings, context: FitContext
     ) -> FitReport:
         started = context.workspace / "started"
         if started.exists():
@@ -215,11 +212,9 @@ class LosesItsOtherOutput(Good):
         self.weights[1:] = self.weights[:1]
         super().save(path)
 
-    @classmethod
-    def load(cls, path: Path, device: str = "cpu") -> Self:
-        model = super().load(path)
-        model.weights[1:] = 0.0
-        return model
+    def load(self, path: Path, device: str = "cpu") -> None:
+        super().load(path)
+        self.weights[1:] = 0.0
 
 
 # What fails with each; that a fit is random shows wherever two fits are compared, NaN wherever predictions are.

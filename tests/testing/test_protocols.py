@@ -7,7 +7,15 @@ from typing import Any, Literal
 
 import pytest
 
-from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, OperatorModel, TransferProtocol, Trial
+from pdebench_fm.interfaces import (
+    Budget,
+    Examples,
+    FitContext,
+    FitReport,
+    OperatorModel,
+    TransferProtocol,
+    TrialSettings,
+)
 from pdebench_fm.testing import PROTOCOL_CHECKS
 from pdebench_fm.testing.claims import claims
 from tests.testing.outcomes import outcomes
@@ -27,7 +35,7 @@ class Head(TransferProtocol):
         train: Examples,
         validation: Examples,
         budget: Budget,
-        trial: Trial,
+        trial: TrialSettings,
         context: FitContext,
     ) -> FitReport:
         return FitReport()

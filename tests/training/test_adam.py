@@ -78,7 +78,7 @@ def test_without_gradients_nothing_happens() -> None:
 FIT = """
 import sys
 from pathlib import Path
-from pdebench_fm.interfaces import Budget, FitContext, Trial
+from pdebench_fm.interfaces import Budget, FitContext, TrialSettings
 from pdebench_fm.problem import Channel, Grid, Problem
 from pdebench_fm.testing import SmoothExamples
 from tests.support.toy import Toy
@@ -86,8 +86,8 @@ from tests.support.toy import Toy
 problem = Problem((Channel("source"),), (Channel("solution"),), Grid(8))
 examples, model = SmoothExamples(problem, 4), Toy()
 model.initialise(problem, examples, 0)
-trial, context = Trial({"learning_rate": 1e-3}, seed=0), FitContext(Path(sys.argv[1]))
-print(model.fit(examples, examples, Budget(2, None, 2, ()), trial, context).status, "torch._dynamo" in sys.modules)
+trial, context = TrialSettings({"learning_rate": 1e-3}, seed=0), FitContext(Path(sys.argv[1]))
+print(model.fit(examples, examples, Budget(2, None, 2), trial, context).status, "torch._dynamo" in sys.modules)
 """
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pdebench_fm.errors import UsageError
-from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, Progress, Trial
+from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, Progress, TrialSettings
 from pdebench_fm.problem import Channel, Grid, Problem
 from pdebench_fm.streams import Stream
 from pdebench_fm.testing import SmoothExamples
@@ -17,7 +17,7 @@ from tests.support.toy import Toy
 
 PROBLEM = Problem((Channel("source"), Channel("k11", "constant")), (Channel("solution"),), Grid(8))
 TRAIN, VALIDATION = SmoothExamples(PROBLEM, 10), SmoothExamples(PROBLEM, 6, seed=1)
-TRIAL = Trial({"learning_rate": 1e-2}, seed=3)
+TRIAL = TrialSettings({"learning_rate": 1e-2}, seed=3)
 
 
 def fitted(folder: Path, budget: Budget, **context: object) -> tuple[Toy, FitReport]:
@@ -66,7 +66,7 @@ def plain_training(epochs: int, batch_size: int) -> tuple[Tensor, list[float], i
 
 @pytest.mark.parametrize("batch_size", [4, 16])
 def test_the_loop_is_the_papers_protocol(tmp_path: Path, batch_size: int) -> None:
-    model, report = fitted(tmp_path / "a", Budget(6, None, batch_size, ()))
+    model, report = fitted(tmp_path / "a", Budget(6, None, batch_size))
     expected, losses, best_epoch = plain_training(6, batch_size)
     torch.testing.assert_close(weights(model), expected, rtol=1e-4, atol=1e-6)
     assert report.best_epoch == best_epoch
@@ -90,7 +90,7 @@ def test_the_weights_kept_are_those_of_the_best_epoch_and_not_the_last(tmp_path:
         model.initialise(PROBLEM, TRAIN, 0)
         snapshots: list[Tensor] = []
         context = FitContext(folder, progress=lambda _: snapshots.append(weights(model).clone()))
-        report = model.fit(TRAIN, Contrary(PROBLEM, 6), Budget(epochs, None, 4, ()), TRIAL, context)
+        report = model.fit(TRAIN, Contrary(PROBLEM, 6), Budget(epochs, None, 4), TRIAL, context)
         assert not torch.equal(snapshots[-1], snapshots[report.best_epoch - 1])
         torch.testing.assert_close(weights(model), snapshots[report.best_epoch - 1], rtol=0, atol=0)
         return model, report
@@ -104,7 +104,7 @@ def test_the_loss_is_summed_over_the_grid_and_averaged_over_the_batch(tmp_path: 
     model.initialise(PROBLEM, TRAIN, 0)
     inputs, outputs = TRAIN.batch(range(10))
     errors = (model.predict(PROBLEM, inputs)["solution"] - outputs["solution"]).square().sum(dim=(1, 2))
-    _, report = fitted(tmp_path / "a", Budget(1, None, 10, ()))
+    _, report = fitted(tmp_path / "a", Budget(1, None, 10))
     assert report.history[0]["train_loss"] == pytest.approx(float(errors.mean()), rel=1e-5)
 
 
@@ -126,7 +126,7 @@ def test_outputs_are_matched_by_name_and_not_by_position(tmp_path: Path) -> None
         (tmp_path / name).mkdir()
         model = Toy()
         model.initialise(two, kind(two, 6), 0)
-        model.fit(kind(two, 6), kind(two, 4, 1), Budget(2, None, 4, ()), TRIAL, FitContext(tmp_path / name))
+        model.fit(kind(two, 6), kind(two, 4, 1), Budget(2, None, 4), TRIAL, FitContext(tmp_path / name))
         models.append(weights(model))
     assert torch.equal(*models)
 
@@ -151,7 +151,7 @@ def test_randomness_in_the_network_depends_on_the_seed_alone(tmp_path: Path) -> 
             ("solution",),
             TRAIN,
             VALIDATION,
-            Budget(2, None, 4, ()),
+            Budget(2, None, 4),
             TRIAL,
             FitContext(tmp_path / str(count)),
         )
@@ -172,25 +172,25 @@ def test_seeds_ranks_and_steps_draw_numbers_of_their_own() -> None:
 def test_how_many_epochs_wait_to_be_judged_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
-    expected, whole = fitted(tmp_path / "a", Budget(9, None, 4, ()))
+    expected, whole = fitted(tmp_path / "a", Budget(9, None, 4))
     monkeypatch.setattr(race.EpochRace.__init__, "__defaults__", (None, room))
-    model, report = fitted(tmp_path / "b", Budget(9, None, 4, ()))
+    model, report = fitted(tmp_path / "b", Budget(9, None, 4))
     assert torch.equal(weights(model), weights(expected))
     assert report.best_epoch == whole.best_epoch
     assert report.history[report.best_epoch - 1] == whole.history[whole.best_epoch - 1]
 
 
 def test_a_batch_in_parts_trains_as_a_whole_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, report = fitted(tmp_path / "a", Budget(4, None, 10, ()))
+    whole, report = fitted(tmp_path / "a", Budget(4, None, 10))
     monkeypatch.setattr(loop, "micro_batch", lambda module, sample: 3)
-    parts, other = fitted(tmp_path / "b", Budget(4, None, 10, ()))
+    parts, other = fitted(tmp_path / "b", Budget(4, None, 10))
     torch.testing.assert_close(weights(parts), weights(whole), rtol=1e-4, atol=1e-6)
     for mine, theirs in zip(other.history, report.history, strict=True):
         assert mine["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-5)
 
 
 def test_a_budget_of_steps_is_kept_exactly(tmp_path: Path) -> None:
-    _, report = fitted(tmp_path / "a", Budget(None, 7, 4, ()))
+    _, report = fitted(tmp_path / "a", Budget(None, 7, 4))
     assert (report.steps, report.epochs) == (7, 3)
 
 
@@ -198,7 +198,7 @@ def test_a_budget_of_steps_is_kept_exactly(tmp_path: Path) -> None:
 def test_a_killed_fit_ends_where_an_undisturbed_one_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
 ) -> None:
-    budget = Budget(5, None, 4, ())
+    budget = Budget(5, None, 4)
     undisturbed, whole = fitted(tmp_path / "a", budget)
     monkeypatch.setattr(resume, "_SHORTEST", 0.0)
     monkeypatch.setattr(resume, "_SHARE", 1e9)  # write after every step
@@ -226,8 +226,8 @@ def test_a_resumed_fit_does_not_start_again(tmp_path: Path, monkeypatch: pytest.
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fitted(tmp_path / "a", Budget(5, None, 10, ()), progress=stop)
-    fitted(tmp_path / "a", Budget(5, None, 10, ()), progress=lambda progress: seen.append(progress.done))
+        fitted(tmp_path / "a", Budget(5, None, 10), progress=stop)
+    fitted(tmp_path / "a", Budget(5, None, 10), progress=lambda progress: seen.append(progress.done))
     assert seen[0] >= 3
 
 
@@ -236,7 +236,7 @@ def test_several_fits_of_a_trial_do_not_go_on_from_each_others_states(
 ) -> None:
     monkeypatch.setattr(resume, "_SHORTEST", 0.0)
     monkeypatch.setattr(resume, "_SHARE", 1e9)
-    budgets = [Budget(3, None, 4, ()), Budget(2, None, 5, ())]
+    budgets = [Budget(3, None, 4), Budget(2, None, 5)]
 
     def both(folder: Path, context: FitContext | None = None) -> Toy:
         folder.mkdir(exist_ok=True)
@@ -260,22 +260,22 @@ def test_several_fits_of_a_trial_do_not_go_on_from_each_others_states(
     with pytest.raises(KeyboardInterrupt):
         both(tmp_path / "c", FitContext(tmp_path / "c", progress=stop))
     assert torch.equal(weights(both(tmp_path / "c", FitContext(tmp_path / "c"))), expected)
-    model, _ = fitted(tmp_path / "c", Budget(2, None, 5, ()))  # one that comes first now, and was not there before
-    other, _ = fitted(tmp_path / "d", Budget(2, None, 5, ()))
+    model, _ = fitted(tmp_path / "c", Budget(2, None, 5))  # one that comes first now, and was not there before
+    other, _ = fitted(tmp_path / "d", Budget(2, None, 5))
     assert torch.equal(weights(model), weights(other))
 
 
 def test_a_torn_resume_file_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "resume.pt").write_bytes(b"PK\x03\x04 not a checkpoint")
-    model, _ = fitted(tmp_path, Budget(2, None, 4, ()))
-    other, _ = fitted(tmp_path / "b", Budget(2, None, 4, ()))
+    model, _ = fitted(tmp_path, Budget(2, None, 4))
+    other, _ = fitted(tmp_path / "b", Budget(2, None, 4))
     assert torch.equal(weights(model), weights(other))
 
 
 def test_a_resume_file_of_another_version_is_ignored(tmp_path: Path) -> None:
     torch.save({"state": {"step": 3}, "weights": [], "best": []}, tmp_path / "resume.pt")
-    model, report = fitted(tmp_path, Budget(2, None, 4, ()))
-    other, expected = fitted(tmp_path / "b", Budget(2, None, 4, ()))
+    model, report = fitted(tmp_path, Budget(2, None, 4))
+    other, expected = fitted(tmp_path / "b", Budget(2, None, 4))
     assert torch.equal(weights(model), weights(other))
     assert report.steps == expected.steps
 
@@ -299,7 +299,7 @@ def three_steps(network: nn.Module, folder: Path) -> FitReport:
         ("solution",),
         TRAIN,
         VALIDATION,
-        Budget(3, None, 10, ()),
+        Budget(3, None, 10),
         TRIAL,
         FitContext(folder),
     )
@@ -323,11 +323,11 @@ def test_a_fit_that_diverges_in_validation_alone_has_no_epoch_more_than_it_was_g
 
 
 def test_the_precision_of_training_is_named_and_evaluation_stays_float32(tmp_path: Path) -> None:
-    plain, _ = fitted(tmp_path / "a", Budget(3, None, 4, ()))
-    exact, _ = fitted(tmp_path / "b", Budget(3, None, 4, ()), precision="float64")
-    rough, _ = fitted(tmp_path / "c", Budget(3, None, 4, ()), precision="bfloat16")
+    plain, _ = fitted(tmp_path / "a", Budget(3, None, 4))
+    exact, _ = fitted(tmp_path / "b", Budget(3, None, 4), precision="float64")
+    rough, _ = fitted(tmp_path / "c", Budget(3, None, 4), precision="bfloat16")
     assert next(exact.module.parameters()).dtype == torch.float32
     torch.testing.assert_close(weights(exact), weights(plain), rtol=1e-3, atol=1e-5)
     assert not torch.equal(weights(rough), weights(plain))
     with pytest.raises(UsageError, match="precision must be one of"):
-        fitted(tmp_path / "d", Budget(1, None, 4, ()), precision="int8")
+        fitted(tmp_path / "d", Budget(1, None, 4), precision="int8")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pdebench_fm.errors import DataFileError
-from pdebench_fm.interfaces import Budget, FitContext, Trial
+from pdebench_fm.interfaces import Budget, FitContext, TrialSettings
 from pdebench_fm.problem import Channel, Grid, Problem
 from pdebench_fm.testing import SmoothExamples
 from pdebench_fm.training import NetworkModel
@@ -94,7 +94,7 @@ def test_complex_weights_are_trained_and_kept(made: type[NetworkModel], precisio
     model = made()
     model.initialise(PROBLEM, DATA, 0)
     context = FitContext(tmp_path, precision=precision)
-    report = model.fit(DATA, DATA, Budget(30, None, 4, ()), Trial({"learning_rate": 0.03}, 0), context)
+    report = model.fit(DATA, DATA, Budget(30, None, 4), TrialSettings({"learning_rate": 0.03}, 0), context)
     losses = [entry["train_loss"] for entry in report.history]
     assert report.status == "ok"
     assert losses[-1] < 0.5 * losses[0]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from pdebench_fm.interfaces import Budget, Examples, FitContext, Trial
+from pdebench_fm.interfaces import Budget, Examples, FitContext, TrialSettings
 from pdebench_fm.problem import Channel, Fields, Grid, Problem
 
 
@@ -59,7 +59,7 @@ def budget(epochs: int = 1, rates: tuple[float, ...] = (1e-3,)) -> Budget:
 
 
 def fit(model, train, path, epochs: int = 1, **hyperparameters: float):
-    return model.fit(train, train, budget(epochs), Trial(hyperparameters, 0), FitContext(path))
+    return model.fit(train, train, budget(epochs), TrialSettings(hyperparameters, 0), FitContext(path))
 
 
 def error(model, examples) -> float:

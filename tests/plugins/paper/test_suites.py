@@ -7,8 +7,9 @@ from functools import cache
 import pytest
 from pdefm_paper import pdefm_suites
 
-from pdebench_fm.plan.job import Plan, trained_examples
+from pdebench_fm.plan.job import Trial
 from pdebench_fm.plan.model import model_spec
+from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.registry.discovery import registry
 from pdebench_fm.suite.reading import load_suite
@@ -98,10 +99,7 @@ def test_both_arms_try_the_same_learning_rates(name: str) -> None:
 
 def test_scratch_has_rates_of_its_own_where_a_suite_says_so() -> None:
     planned = plan("ood_sys1", "smoke")
-    tried = {
-        row.protocol: [planned.jobs[id].description["hyperparameters"] for id in row.job.description["trials"]]
-        for row in planned.rows
-    }
+    tried = {row.protocol: [planned.trial(id).hyperparameters for id in row.job.trials] for row in planned.rows}
     assert [trial["learning_rate"] for trial in tried["pretraining"]] == [5e-3, 1e-2]
     assert [trial["learning_rate"] for trial in tried["scratch"]] == [2e-3, 1e-2]
     assert [trial["learning_rate"] for trial in tried["fine-tune"]] == [2e-3, 1e-2]
@@ -146,7 +144,7 @@ def test_the_smoke_suites_share_their_common_jobs_with_smoke() -> None:
 @pytest.mark.parametrize("profile", PROFILES)
 def test_each_system_of_the_mixture_is_seen_as_often_as_alone(profile: str) -> None:
     seen = {
-        row.task: {trained_examples(plan("mixed", profile).jobs[id]) for id in row.job.description["trials"]}
+        row.task: {plan("mixed", profile).trial(id).passes for id in row.job.trials}
         for row in plan("mixed", profile).rows
         if row.kind == "pretraining"
     }
@@ -159,12 +157,12 @@ def test_each_system_of_the_mixture_is_seen_as_often_as_alone(profile: str) -> N
 def test_few_shot_points_of_lite_take_500_steps_or_more() -> None:
     for name in STUDIES:
         budgets = [
-            job.description["budget"]
+            job.budget
             for job in plan(name, "lite").jobs.values()
-            if job.kind == "trial" and "few_shot" in job.description["train"]
+            if isinstance(job, Trial) and job.few_shot is not None
         ]
         assert budgets
-        assert all(budget["steps"] is not None and budget["steps"] >= 500 for budget in budgets)
+        assert all(budget.steps is not None and budget.steps >= 500 for budget in budgets)
 
 
 def test_five_seeds_where_the_question_is_seeds() -> None:

@@ -10,12 +10,12 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from pdebench_fm.hookspecs import ModelEntry, hookimpl
-from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, OperatorModel, Trial
+from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, OperatorModel, TrialSettings
 from pdebench_fm.problem import Fields, Problem
 
 
@@ -40,9 +40,9 @@ class RidgeOperator(OperatorModel):
         least = 2 * self.modes + 1
         return None if problem.grid.size >= least else f"needs at least {least} points a side, got {problem.grid.size}"
 
-    def search_space(self, budget: Budget) -> Sequence[Mapping[str, float]]:
+    def search_space(self, rates: Sequence[float]) -> Sequence[Mapping[str, float]]:
         """Return as many ridge strengths as networks try learning rates."""
-        return [{"ridge": ridge} for ridge in np.geomspace(1e-6, 1e-1, len(budget.learning_rates)).tolist()]
+        return [{"ridge": ridge} for ridge in np.geomspace(1e-6, 1e-1, len(rates)).tolist()]
 
     @property
     def parameters(self) -> int:
@@ -57,7 +57,7 @@ class RidgeOperator(OperatorModel):
         self.weights = np.zeros((inputs, len(problem.outputs) * modes))
 
     def fit(
-        self, train: Examples, validation: Examples, budget: Budget, trial: Trial, context: FitContext
+        self, train: Examples, validation: Examples, budget: Budget, trial: TrialSettings, context: FitContext
     ) -> FitReport:
         """Solve the regression directly."""
         start = time.perf_counter()
@@ -84,14 +84,11 @@ class RidgeOperator(OperatorModel):
         about = json.dumps({"modes": self.modes, "problem": self.problem.describe()})
         np.savez(path / "ridge.npz", weights=self.weights, about=about)
 
-    @classmethod
-    def load(cls, path: Path, device: str = "cpu") -> Self:
+    def load(self, path: Path, device: str = "cpu") -> None:
         """Read ``ridge.npz``."""
         with np.load(path / "ridge.npz") as saved:
             about, weights = json.loads(saved["about"].item()), saved["weights"]
-        model = cls(about["modes"])
-        model.problem, model.weights = Problem.parse(about["problem"]), weights
-        return model
+        self.problem, self.weights = Problem.parse(about["problem"]), weights
 
     def _features(self, inputs: Fields) -> np.ndarray:
         """Modes of the input fields, the constants and 1, (batch, features)."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, OperatorModel, Trial
+from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, OperatorModel, TrialSettings
 from pdebench_fm.problem import Channel, Fields, Problem
 from pdebench_fm.training import fit_network
 from released_model.network import RESOLUTION, released
@@ -69,7 +69,7 @@ class ReleasedPoisson(OperatorModel):
         """It is ready as it is."""
 
     def fit(
-        self, train: Examples, validation: Examples, budget: Budget, trial: Trial, context: FitContext
+        self, train: Examples, validation: Examples, budget: Budget, trial: TrialSettings, context: FitContext
     ) -> FitReport:
         """Fine-tune all weights with the benchmark's loop."""
         return fit_network(
@@ -86,13 +86,10 @@ class ReleasedPoisson(OperatorModel):
         """Write the weights as they are now."""
         save_file({name: t.detach().cpu() for name, t in self._module.state_dict().items()}, path / "weights")
 
-    @classmethod
-    def load(cls, path: Path, device: str = "cpu") -> Self:
+    def load(self, path: Path, device: str = "cpu") -> None:
         """Read what `save` wrote."""
-        model = cls()
-        model._module.load_state_dict(load_file(path / "weights"))
-        model._module.to(device)
-        return model
+        self._module.load_state_dict(load_file(path / "weights"))
+        self._module.to(device)
 
 
 def _arrange(inputs: Fields) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,7 @@ from filelock import FileLock
 from pdebench_fm._util.files import replacing
 from pdebench_fm._util.text import named, quoted
 from pdebench_fm.interfaces import OperatorModel
-from pdebench_fm.plan.job import Job
+from pdebench_fm.plan.job import Job, Point
 
 
 class JobStore:
@@ -35,6 +35,7 @@ class JobStore:
     """
 
     def __init__(self, output: Path) -> None:
+        self.output = output
         self._jobs = output / "jobs"
 
     def folder(self, job_id: str) -> Path:
@@ -74,22 +75,22 @@ class JobStore:
                 be scored again, which needs no training, where the chosen weights are still there.
         """
         result = self.result(job.id)
-        if result is None or job.kind != "point" or result["status"] != "ok":
+        if result is None or not isinstance(job, Point) or result["status"] != "ok":
             return result
         again = not _covers(result.get("scored_with"), scored_with) and self._has_weights(job, result)
         return None if again else result
 
-    def _has_weights(self, job: Job, result: Mapping[str, Any]) -> bool:
+    def _has_weights(self, job: Point, result: Mapping[str, Any]) -> bool:
         """Whether a point can be scored again without any training."""
         chosen = result.get("chosen")
-        if chosen is None and "job" in job.description["start"]:  # zero-shot: what its pre-training chose
-            parent = self.result(job.description["start"]["job"])
+        if chosen is None and job.start.job is not None:  # zero-shot: what its pre-training chose
+            parent = self.result(job.start.job)
             chosen = (parent or {}).get("chosen")
         return chosen is None or self.model(chosen).exists()
 
     def begin(self, job: Job) -> None:
         """Write down what the job is."""
-        _write_json(self.folder(job.id) / "job.json", job.description)
+        _write_json(self.folder(job.id) / "job.json", job.describe())
 
     def end(self, job: Job, result: Mapping[str, Any]) -> None:
         """Keep the result: from now on the job is done."""

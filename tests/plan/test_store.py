@@ -6,7 +6,7 @@ import pytest
 
 from pdebench_fm.interfaces import OperatorModel
 from pdebench_fm.plan.job import Job
-from pdebench_fm.run.store import JobStore
+from pdebench_fm.plan.store import JobStore
 
 TRIAL = Job({"kind": "trial"})
 POINT = Job({"kind": "point", "trials": [TRIAL.id]})

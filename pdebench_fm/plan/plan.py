@@ -1,0 +1,111 @@
+"""A plan: all jobs of one model on one suite, and the rows of results they fill."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pdebench_fm.data.open import Pair
+from pdebench_fm.plan.job import Job, Point, Trial
+from pdebench_fm.plan.model import ModelSpec, Weights
+from pdebench_fm.plan.store import JobStore
+from pdebench_fm.records.record import Cell
+from pdebench_fm.registry import Registry
+from pdebench_fm.suite.schema import Profile, Suite
+
+
+@dataclass(frozen=True)
+class PlannedRow:
+    """One line of the suite's results: a point in the place where this suite asks for it.
+
+    Args:
+        job: the point that fills it.
+        kind: whether it is a pre-training or a downstream point.
+        task: name of the task, or of the pre-training.
+        shift: how far the task is from its pre-training.
+        protocol: name of the arm.
+        examples: training examples N.
+        seed: which of the seeds.
+        pretraining: id of the pre-training's point, if the row starts from one.
+        unsupported: why the model cannot fill it; empty if it can.
+    """
+
+    job: Point
+    kind: Literal["pretraining", "point"]
+    task: str
+    shift: str
+    protocol: str
+    examples: int
+    seed: int
+    pretraining: str | None
+    unsupported: str = ""
+
+
+@dataclass
+class Plan:
+    """All jobs of one model on one suite, parents first, and the rows they fill.
+
+    Args:
+        suite: what is asked.
+        profile_name: at which scale.
+        profile: the same, resolved.
+        model: what is scored.
+        registry: provides systems, samplers, models, protocols and metrics.
+        store: the folders of jobs.
+        device: torch device of this run; no part of any identity.
+        precision: arithmetic of training.
+        weights: the user's own weights, which replace the pre-training.
+        jobs: by id.
+        rows: in the order of the suite.
+        refusal: why the model can take none of the tasks; every row is then unsupported. Empty if it can.
+        pairs: the distributions of each task; empty if the user's own weights replace the pre-training.
+    """
+
+    suite: Suite
+    profile_name: str
+    profile: Profile
+    model: ModelSpec
+    registry: Registry
+    store: JobStore
+    device: str = "cpu"
+    precision: str = "float32"
+    weights: Weights | None = None
+    jobs: dict[str, Job] = field(default_factory=dict)
+    rows: list[PlannedRow] = field(default_factory=list)
+    refusal: str = ""
+    pairs: dict[str, Pair] = field(default_factory=dict)
+
+    def add(self, job: Job) -> None:
+        """Add a job unless the plan has it."""
+        self.jobs.setdefault(job.id, job)
+
+    @property
+    def folder(self) -> Path:
+        """Where records, table and figures go: ``OUTPUT/<suite>/<model>``."""
+        return self.store.output / self.suite.name / self.model.name
+
+    @property
+    def cells(self) -> list[Cell]:
+        """The cells that the plan's records fill, without pre-trainings."""
+        return [Cell(row.task, row.protocol, row.examples, row.seed) for row in self.rows if row.kind == "point"]
+
+    def related(self, job: Job) -> dict[str, Job]:
+        """Return the jobs whose results a job reads, and those that they read, by id."""
+        found: dict[str, Job] = {}
+        for parent in job.parents:
+            if parent in self.jobs:
+                found |= {parent: self.jobs[parent], **self.related(self.jobs[parent])}
+        return found
+
+    def trial(self, job_id: str) -> Trial:
+        """Return the trial of an id."""
+        job = self.jobs[job_id]
+        assert isinstance(job, Trial)
+        return job
+
+    def point(self, job_id: str) -> Point:
+        """Return the point of an id."""
+        job = self.jobs[job_id]
+        assert isinstance(job, Point)
+        return job

@@ -1,0 +1,151 @@
+"""Checks before any work, and the plans of a run: one for a model, several for a family."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pdebench_fm._util.text import named
+from pdebench_fm.data.open import SetCache, hash_of, problem_of
+from pdebench_fm.errors import PLUGIN_ERRORS, DataFileError, PdefmError, UnsupportedError, UsageError
+from pdebench_fm.hookspecs import ModelEntry
+from pdebench_fm.interfaces import OperatorModel
+from pdebench_fm.plan.model import ModelSpec, Weights, entry_of, model_spec
+from pdebench_fm.plan.plan import Plan
+from pdebench_fm.plan.planner import make_plan
+from pdebench_fm.plan.sets import check_files, specify
+from pdebench_fm.registry import Registry, registry
+from pdebench_fm.registry.calling import call_plugin
+from pdebench_fm.run.devices import check_precision, resolve_device
+from pdebench_fm.suite.reading import load_suite
+from pdebench_fm.suite.schema import Suite
+
+
+def prepare(
+    model: str | ModelEntry | type[OperatorModel],
+    suite: str | Path,
+    profile: str | None = None,
+    *,
+    arguments: Mapping[str, Any] | None = None,
+    tasks: Sequence[str] = (),
+    seeds: int | None = None,
+    pretrained: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "float32",
+    output: str | Path = "runs",
+    installed: Registry | None = None,
+) -> list[Plan]:
+    """Check all that can be checked before any work, and plan the jobs.
+
+    Nothing is computed or written. Arguments are those of `pdebench_fm.evaluate`; ``installed`` replaces the registry
+    of installed plugins.
+
+    Returns:
+        one plan; for a family, one for each of its sizes.
+
+    Raises:
+        UnsupportedError: the model, or every member of the family, can take none of the tasks.
+        UsageError: anything wrong with the arguments, the suite, or the model for it.
+    """
+    found = registry() if installed is None else installed
+    if not isinstance(model, str):
+        entry = model if isinstance(model, ModelEntry) else entry_of(model)
+        found = found.with_model(entry)
+        model = entry.name
+    check_precision(precision, device)
+    if seeds is not None and seeds < 1:
+        raise UsageError(f"seeds must be at least 1, got {seeds}")
+    loaded = load_suite(suite, found)
+    chosen = loaded.default_profile if profile is None else profile
+    loaded.profile(chosen)
+    check_files(loaded, chosen)
+
+    members = _members(found, model, loaded, chosen) if loaded.family else []
+    if members and pretrained is not None:
+        raise UsageError(f"weights belong to one model, {model} is a family; name one of {', '.join(members)}")
+    where = resolve_device(device)
+    plans: list[Plan] = []
+    for name in members or [model]:
+        spec = model_spec(found, name, arguments)
+        weights = None
+        if pretrained is not None:
+            weights = _check_weights(Path(pretrained), spec, loaded, chosen, found, where)
+        plan = make_plan(
+            loaded,
+            chosen,
+            spec,
+            found,
+            output=Path(output),
+            seeds=seeds,
+            device=where,
+            precision=precision,
+            weights=weights,
+            tasks=tasks,
+        )
+        same = next((other.model.name for other in plans if other.model.describe() == spec.describe()), None)
+        if same is not None:
+            raise UsageError(f"with these arguments {name} and {same} of the family {model} are the same model")
+        plans.append(plan)
+    if all(plan.refusal for plan in plans):
+        raise UnsupportedError(plans[0].refusal)
+    return plans
+
+
+def _members(found: Registry, family: str, suite: Suite, profile: str) -> list[str]:
+    """Return the names of a family's registered sizes, smallest first, without the family's own name.
+
+    Networks are built without memory to count their weights for the first task; other models come first, by name.
+    """
+    import torch
+
+    from pdebench_fm.training import NetworkModel
+
+    models = found.entries("models") if family else ()
+    names = [entry.name for entry in models if entry.family == family and entry.name != family]
+    if not names:
+        return []
+    grid = suite.profile(profile).grid
+    distribution = suite.distributions[suite.tasks[0].downstream]
+    problem = problem_of(specify(distribution, found, "train", 1, grid, suite.data_seed), found)
+
+    def size(name: str) -> int:
+        made = model_spec(found, name).make(found)
+        if not isinstance(made, NetworkModel):
+            return 0
+        try:
+            with torch.random.fork_rng(devices=[]), torch.device("meta"):
+                return sum(parameter.numel() for parameter in made.build(problem).parameters())
+        except PLUGIN_ERRORS:  # a network that cannot be built here or in this way
+            return 0
+
+    return sorted(names, key=size)
+
+
+def _check_weights(
+    path: Path, spec: ModelSpec, suite: Suite, profile_name: str, found: Registry, device: str
+) -> Weights:
+    """Load the user's weights once, and predict one validation example of every task with them."""
+    if not path.exists():
+        raise DataFileError(f"{path}: there are no such weights")
+    model = spec.make(found)
+    if not model.learns_from_pretraining:
+        raise UsageError(f"{spec.name} does not learn from pre-training, so no weights can replace it")
+    try:
+        model.load(path, device)
+    except PdefmError:
+        raise
+    except PLUGIN_ERRORS as error:
+        raise DataFileError(f"{path}: cannot be read as weights of {spec.name}: {named(error)}") from error
+    profile = suite.profile(profile_name)
+    cache = SetCache(found, device)
+    for task in suite.tasks:
+        distribution = suite.distributions[task.downstream]
+        one = specify(distribution, found, "validation", 1, profile.grid, suite.data_seed)
+        opened = call_plugin(f"examples of {task.downstream!r}", cache.open, one)
+        inputs, _ = call_plugin(opened.name, opened.examples.batch, [0])
+        try:
+            model.predict(opened.examples.problem, inputs)
+        except PLUGIN_ERRORS as error:
+            raise UnsupportedError(f"{path}: cannot be used for task {task.name!r}: {named(error)}") from error
+    return Weights(str(path), hash_of(path))

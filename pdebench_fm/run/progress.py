@@ -1,0 +1,90 @@
+"""How far a job has got: a small file in its folder, which anybody may poll.
+
+``OUTPUT/jobs/<id>/progress.json`` is there while the job runs. A file whose ``updated`` is old, and whose process is
+gone, is what a killed run left behind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pdebench_fm._util.files import replacing
+from pdebench_fm.interfaces import Progress
+
+FILE = "progress.json"
+_INTERVAL = 1.0  # seconds between two writes
+
+
+@dataclass(frozen=True)
+class JobProgress:
+    """What the file holds.
+
+    Args:
+        done: units of work done.
+        total: units of work of the whole job; 0 before the first report.
+        unit: what is counted.
+        best: lowest validation loss so far.
+        started: when the job began, in seconds since 1970.
+        updated: when the file was written, likewise.
+        host: where the job runs.
+        pid: the process that runs it.
+    """
+
+    done: int
+    total: int
+    unit: str
+    best: float | None
+    started: float
+    updated: float
+    host: str
+    pid: int
+
+
+def read_progress(folder: Path) -> JobProgress | None:
+    """Return the progress of the job in a folder, None if it does not run."""
+    try:
+        return JobProgress(**json.loads((folder / FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+class ProgressFile:
+    """Writes the progress of one job, at most once a second."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / FILE
+        self._started = time.time()
+        self._written = 0.0
+
+    def begin(self) -> None:
+        """Say that the job runs."""
+        self._write(Progress(0, 0))
+
+    def report(self, progress: Progress) -> None:
+        """Write the progress, unless that was done a moment ago."""
+        if time.monotonic() - self._written >= _INTERVAL:
+            self._write(progress)
+
+    def end(self) -> None:
+        """Say that the job does not run any more."""
+        self._path.unlink(missing_ok=True)
+
+    def _write(self, progress: Progress) -> None:
+        self._written = time.monotonic()
+        said = JobProgress(
+            done=int(progress.done),
+            total=int(progress.total),
+            unit=str(progress.unit),
+            best=None if progress.best is None else float(progress.best),
+            started=self._started,
+            updated=time.time(),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+        )
+        with replacing(self._path) as temporary:
+            temporary.write_text(json.dumps(asdict(said)), encoding="utf-8")
