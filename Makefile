@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 
 STUDIES := ood_sys1 ood_sys2 ood_sys2_exact ood_sys3 mixed scaling seeds
 
-.PHONY: install smoke studies test check bench leaderboard clean
+.PHONY: install smoke studies test check docs bench leaderboard clean
 
 install: $(STAMP)
 
@@ -35,6 +35,12 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# The documentation site, in site/. Warnings are errors, those about docstrings included.
+docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]' --constraint constraints.txt
+	$(BIN)/zensical build --strict --clean > $(VENV)/docs.log 2>&1 || { cat $(VENV)/docs.log; exit 1; }
+	! grep '^griffe:' $(VENV)/docs.log
+
 # Raw figures go to benchmarks/results/, the tables to docs/performance.md. Without neuraloperator its rows are left out.
 bench: $(STAMP)
 	-$(BIN)/python -m pip install --quiet --editable '.[peers]' --constraint constraints.txt
@@ -59,4 +65,4 @@ leaderboard: $(STAMP)
 	$(BIN)/pdefm leaderboard check
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs site
