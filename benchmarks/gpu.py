@@ -42,7 +42,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from fno_step import differences
 from pdefm_fno.model import FNO
 from pdefm_fno.network import FourierNetwork
 from pdefm_fno.reference import ReferenceNetwork
@@ -51,6 +50,7 @@ from pdefm_spectral.helmholtz import Helmholtz, HelmholtzSampler
 from pdefm_spectral.poisson import Poisson, PoissonSampler
 from pdefm_unet.model import UNet
 from report import RESULTS, environment
+from step import differences
 from torch import Tensor, nn
 
 from pdebench_fm._util.files import replacing
@@ -217,7 +217,7 @@ def correctness(device: torch.device) -> dict[str, Any]:
 def network_differences(size: str, device: torch.device) -> dict[str, float]:
     """Outputs and gradients of the FNO."""
     torch.manual_seed(0)
-    return differences(argparse.Namespace(n=N, device=device), *SIZES[size])["ours"]
+    return differences(*SIZES[size], N, device)
 
 
 def data_differences(name: str, device: torch.device) -> dict[str, float]:

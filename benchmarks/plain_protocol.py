@@ -1,4 +1,4 @@
-"""The protocol of a learning curve, carried out plainly: what `learning_curve.py` and `validation.py` compare with.
+"""The protocol of a learning curve, carried out plainly: what `learning_curve.py` compares with.
 
 Examples are read from HDF5 files, one by one, by a torch `DataLoader` with one worker process; the network is called as
 it comes; Adam is torch's own, not fused; after every epoch the whole validation set is evaluated, and the weights of
@@ -95,12 +95,6 @@ def decoder(problem: Problem, normalisation: InputNormalisation) -> Decode:
         return *normalisation(problem, inputs), planes[:, len(problem.input_fields) :]
 
     return decode
-
-
-def as_it_is(batch: Sequence[Tensor]) -> Batch:
-    """Take batches that are normalised already."""
-    fields, constants, target = batch
-    return fields, constants, target
 
 
 @dataclass(frozen=True)

@@ -106,20 +106,7 @@ def test_a_fit_that_diverges_says_so(plain: ModuleType, files: dict[str, Path]) 
     assert report.validation == float("inf")
 
 
-SCRIPTS = [
-    "data",
-    "fno_memory",
-    "fno_step",
-    "gpu",
-    "hiring",
-    "learning_curve",
-    "precision",
-    "stacked",
-    "startup",
-    "unet_step",
-    "validation",
-    "workers",
-]
+SCRIPTS = ["data", "gpu", "learning_curve", "precision", "scale", "startup", "step"]
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
