@@ -10,6 +10,7 @@ PdefmError                    anything below; the command line prints it as one 
 ├── DataFileError             an HDF5 file is unreadable, truncated or of another shape (exit code 2)
 │   └── NotWrittenError       one could not be written (exit code 1)
 ├── RecordError               a result record is malformed or contradicts itself (exit code 2)
+├── DivergedError             a fit or score is not finite: a result, recorded as ``diverged``
 └── RunError                  the run itself failed (exit code 1)
 """
 
@@ -89,6 +90,10 @@ class RecordError(PdefmError):
     """A result record is malformed or contradicts itself."""
 
     exit_code = 2
+
+
+class DivergedError(PdefmError):
+    """A loss or score is not finite. The job is recorded as diverged, not as failed."""
 
 
 class RunError(PdefmError):

@@ -15,7 +15,7 @@ import torch
 from pdebench_fm._util.text import named, one_line, printable, quoted, show
 from pdebench_fm.data.combine import NoExamples, Subset
 from pdebench_fm.data.open import SetCache, few_shot_ids, hash_of
-from pdebench_fm.errors import PLUGIN_ERRORS, DataFileError, RunError
+from pdebench_fm.errors import PLUGIN_ERRORS, DataFileError, DivergedError, RunError
 from pdebench_fm.interfaces import Examples, FitContext, FitReport, OperatorModel, Progress, TransferProtocol, Trial
 from pdebench_fm.interfaces.executor import Report
 from pdebench_fm.interfaces.metric import SCORE
@@ -26,7 +26,7 @@ from pdebench_fm.registry import Registry
 from pdebench_fm.run.distributed import Group
 from pdebench_fm.run.provenance import provenance, source_commit
 from pdebench_fm.run.store import JobStore
-from pdebench_fm.scoring.point import DivergedError, choose, load_metrics, measure, scored_with, validation_error
+from pdebench_fm.scoring.point import choose, load_metrics, measure, scored_with, validation_error
 from pdebench_fm.scoring.probes import probe
 
 _DAMAGED = (OSError, RuntimeError, ValueError, LookupError, EOFError, pickle.UnpicklingError)

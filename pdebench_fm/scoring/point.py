@@ -10,7 +10,7 @@ import numpy as np
 
 from pdebench_fm._util.text import named, quoted, reason_of
 from pdebench_fm.data.open import OpenSet
-from pdebench_fm.errors import PLUGIN_ERRORS, DataFileError, RunError
+from pdebench_fm.errors import PLUGIN_ERRORS, DataFileError, DivergedError, RunError
 from pdebench_fm.interfaces import Metric, OperatorModel
 from pdebench_fm.interfaces.examples import CHUNK
 from pdebench_fm.interfaces.metric import SCORE
@@ -19,10 +19,6 @@ from pdebench_fm.problem import Fields, Problem
 from pdebench_fm.registry import Registry
 from pdebench_fm.scoring.bootstrap import interval
 from pdebench_fm.training.precision import matmul_precision
-
-
-class DivergedError(Exception):
-    """Training diverged, and so there is nothing to fit or score."""
 
 
 def load_metrics(registry: Registry) -> tuple[dict[str, Metric], dict[str, str]]:
