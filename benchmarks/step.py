@@ -87,7 +87,7 @@ def fourier_networks(size: str) -> dict[str, tuple[nn.Module, Call]]:
 
 
 def u_networks() -> dict[str, tuple[nn.Module, Call]]:
-    """Return one U-Net, called plainly and as it is."""
+    """Return one U-Net, called plainly and as usual."""
     unet = UNetwork(1 + CONSTANTS, 1, 8, 3)
 
     def joined(layer: PeriodicConvolution, x: Tensor, coarse: Tensor | None = None) -> Tensor:

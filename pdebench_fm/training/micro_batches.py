@@ -1,7 +1,7 @@
 """How many examples may pass through a network at once. Larger batches are accumulated in parts.
 
-The gradient of a batch is the sum of the gradients of its parts, so the result is the same to rounding, except with
-batch normalisation. The size depends only on the network, the grid and the kind of device: a fit can be repeated.
+The gradient of a batch is the sum over its parts, so the result is the same to rounding (except with batch
+normalisation). The size depends only on the network, the grid and the kind of device, so a fit can be repeated.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Several processes that train one trial together: each computes a part of every batch.
 
 Weights, moments and decisions are the same in all of them, because each is computed from sums over all ranks. Only
-buffers that a network changes as it trains, such as running statistics, differ; at the end of every epoch all take
-those of the last rank.
+running statistics and other buffers differ. At the end of every epoch all ranks take those of the last one.
 """
 
 from __future__ import annotations
