@@ -74,10 +74,23 @@ def fit_network(
         dtype, passes = _real_dtype(module), schedule.epochs
         trained = Feed(train, encode, outputs, dtype, passes)
         validated = Feed(validation, encode, outputs, dtype, passes)
-        adam = _adam(parameter_groups or [(list(module.parameters()), 1.0)], device)
-        resume = ResumeFile(context.next_resume_file(), save_interval)
-        fit = _Fit(module, cast, trained, validated, schedule, adam, trial.seed, context, resume, micro_batch, clock)
-        report = fit.run()
+        state = _State(data_seconds=time.perf_counter() - clock)
+        first = trained.batch(np.arange(1))
+        report = _Fit(
+            module,
+            cast,
+            trained,
+            validated,
+            schedule,
+            trial.seed,
+            context,
+            _adam(parameter_groups or [(list(module.parameters()), 1.0)], device),
+            micro_batch or micro_batch_size(module, first),
+            ResumeFile(context.next_resume_file(), save_interval),
+            _digest((schedule, trial.seed, len(train)), [*lasting_tensors(module), *first]),
+            state,
+            clock,
+        ).run()
     single_precision(module).eval()
     return report
 
@@ -121,52 +134,40 @@ class _State:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
+@dataclass
 class _Fit:
-    """One fit of one network."""
+    """One fit of one network; ``identity`` tells it apart from others with the same workspace."""
 
-    def __init__(
-        self,
-        module: nn.Module,
-        cast: Cast,
-        train: Feed,
-        validation: Feed,
-        schedule: _Schedule,
-        adam: torch.optim.Adam,
-        seed: int,
-        context: FitContext,
-        resume: ResumeFile,
-        micro_batch: int | None,
-        clock: float,
-    ) -> None:
-        self._module = module
-        self._cast = cast
-        self._train = train
-        self._validation = validation
-        self._schedule = schedule
-        self._adam = adam
-        self._seed = seed
-        self._context = context
-        self._resume = resume
-        self._clock = clock
-        self._state = _State(data_seconds=time.perf_counter() - clock)
-        self._ranks = Ranks(context.rank, context.ranks)
-        self._orders = Stream({"order": seed, "examples": len(train)}, len(train))
-        first = train.batch(np.arange(1))
-        self._micro_batch = micro_batch or micro_batch_size(module, first)
-        self._identity = _digest((schedule, seed, len(train)), [*lasting_tensors(module), *first])
+    module: nn.Module
+    cast: Cast
+    train: Feed
+    validation: Feed
+    schedule: _Schedule
+    seed: int
+    context: FitContext
+    adam: torch.optim.Adam
+    micro_batch: int
+    resume: ResumeFile
+    identity: str
+    state: _State
+    clock: float
+
+    def __post_init__(self) -> None:
+        self.ranks = Ranks(self.context.rank, self.context.ranks)
+        self.orders = Stream({"order": self.seed, "examples": len(self.train)}, len(self.train))
 
     def run(self) -> FitReport:
         """Train to the last step; the network ends with the weights of the best epoch."""
         self._restore()
-        state, schedule = self._state, self._schedule
+        state, schedule = self.state, self.schedule
         try:
             while state.step < schedule.steps:
                 epoch, position = divmod(state.step, schedule.steps_per_epoch)
                 # The order is a function of seed and epoch, so a resumed fit sees the same batches.
-                order = np.argsort(self._orders.uniform([epoch])[0], kind="stable")
+                order = np.argsort(self.orders.uniform([epoch])[0], kind="stable")
                 for ids in self._batches(order, position):
                     # Save before a step, so that the end of an epoch is never separated from its validation.
-                    if self._ranks.is_main and self._resume.due():
+                    if self.ranks.is_main and self.resume.due():
                         self._save()
                     state.epoch_loss += self._step(ids) * len(ids)
                     state.step += 1
@@ -174,45 +175,45 @@ class _Fit:
             if state.best_epoch == 0:
                 raise DivergedError("validation loss is not finite in any epoch")
         except DivergedError as error:
-            self._resume.remove()
+            self.resume.remove()
             return self._report("diverged", str(error))
-        copy_into(self._module, state.best_weights)
+        copy_into(self.module, state.best_weights)
         return self._report("ok")
 
     def _batches(self, order: np.ndarray, position: int) -> Iterator[np.ndarray]:
         """Yield the examples of each step of an epoch, from step ``position`` on, until the budget is spent."""
-        schedule = self._schedule
-        self._module.train()
-        for number in range(position, min(schedule.steps_per_epoch, position + schedule.steps - self._state.step)):
+        schedule = self.schedule
+        self.module.train()
+        for number in range(position, min(schedule.steps_per_epoch, position + schedule.steps - self.state.step)):
             yield order[number * schedule.batch_size : (number + 1) * schedule.batch_size]
 
     def _step(self, ids: np.ndarray) -> float:
         """Take one step of Adam on the examples ``ids``; return the loss before it."""
-        state = self._state
+        state = self.state
         # Each rank computes its share of the batch.
         clock = time.perf_counter()
-        start, stop = self._ranks.share(len(ids))
-        batch = self._train.batch(ids[start:stop]) if stop > start else None
+        start, stop = self.ranks.share(len(ids))
+        batch = self.train.batch(ids[start:stop]) if stop > start else None
         state.data_seconds += time.perf_counter() - clock
         # Dropout and the like depend on seed, rank and step, not on what was drawn before.
-        torch.manual_seed(mixed_seed(self._seed, self._ranks.rank, state.step))
+        torch.manual_seed(mixed_seed(self.seed, self.ranks.rank, state.step))
         # A batch that does not fit in memory is accumulated in parts.
-        self._module.zero_grad()
-        loss = torch.zeros((), dtype=_real_dtype(self._module), device=self._context.device)
-        for part in batch.parts(self._micro_batch) if batch is not None else ():
+        self.module.zero_grad()
+        loss = torch.zeros((), dtype=_real_dtype(self.module), device=self.context.device)
+        for part in batch.parts(self.micro_batch) if batch is not None else ():
             loss += self._backward(part, len(ids))
-        self._ranks.add_gradients(self._module, loss)
+        self.ranks.add_gradients(self.module, loss)
         if not math.isfinite(value := loss.item()):
             raise DivergedError(f"training loss {value} at step {state.step + 1}")
-        for group in self._adam.param_groups:
-            group["lr"] = group["factor"] * self._schedule.learning_rate(state.step)
-        self._adam.step()
+        for group in self.adam.param_groups:
+            group["lr"] = group["factor"] * self.schedule.learning_rate(state.step)
+        self.adam.step()
         return value
 
     def _backward(self, part: Batch, batch_size: int) -> Tensor:
         """Add the gradient of a part of a batch; return its share of the loss."""
-        with self._cast():
-            prediction = self._module(part.fields, part.constants)
+        with self.cast():
+            prediction = self.module(part.fields, part.constants)
         if prediction.shape != part.target.shape:
             raise RunError(f"the network must return {tuple(part.target.shape)}, got {tuple(prediction.shape)}")
         loss: Tensor = (prediction - part.target).square().sum() / batch_size
@@ -221,68 +222,68 @@ class _Fit:
 
     def _end_epoch(self, number: int) -> None:
         """Validate an epoch, and keep its weights if they are the best so far."""
-        state, schedule = self._state, self._schedule
-        self._ranks.take_last(lasting_buffers(self._module))  # running statistics of each rank's own examples
+        state, schedule = self.state, self.schedule
+        self.ranks.take_last(lasting_buffers(self.module))  # running statistics of each rank's own examples
         loss = self._validation_loss()
         if loss < state.best_loss:  # never true of NaN or infinity; of two equal epochs the first is kept
             state.best_epoch, state.best_loss = number, loss
-            state.best_weights = [tensor.clone() for tensor in lasting_tensors(self._module)]
-        seen = min(len(self._train), (state.step - (number - 1) * schedule.steps_per_epoch) * schedule.batch_size)
+            state.best_weights = [tensor.clone() for tensor in lasting_tensors(self.module)]
+        seen = min(len(self.train), (state.step - (number - 1) * schedule.steps_per_epoch) * schedule.batch_size)
         known = loss if math.isfinite(loss) else None
         state.history.append({"epoch": number, "train_loss": state.epoch_loss / seen, "validation_loss": known})
         state.epoch_loss = 0.0
         best = state.best_loss if state.best_epoch else None
-        self._context.progress(Progress(number, schedule.epochs, "epoch", best))
+        self.context.progress(Progress(number, schedule.epochs, "epoch", best))
 
     @torch.no_grad()
     def _validation_loss(self) -> float:
         """Return the mean loss over all validation examples, in float32 and summed in float64."""
-        self._module.eval()
-        losses = torch.zeros(len(self._validation), dtype=torch.float64, device=self._context.device)
-        start, stop = self._ranks.share(len(losses))
-        size = min(VALIDATION_CHUNK, self._micro_batch)
+        self.module.eval()
+        losses = torch.zeros(len(self.validation), dtype=torch.float64, device=self.context.device)
+        start, stop = self.ranks.share(len(losses))
+        size = min(VALIDATION_CHUNK, self.micro_batch)
         with matmul_precision(tf32=False):
             for first in range(start, stop, size):
                 ids = np.arange(first, min(first + size, stop))
-                fields, constants, target = self._validation.batch(ids)
-                errors = self._module(fields, constants) - target
+                fields, constants, target = self.validation.batch(ids)
+                errors = self.module(fields, constants) - target
                 losses[first : first + len(ids)] = errors.square().flatten(1).sum(dim=1)
-        self._ranks.add([losses])
+        self.ranks.add([losses])
         return losses.mean().item()
 
     def _save(self) -> None:
         """Write all that a killed fit needs."""
         self._count_time()
-        weights, moments = lasting_tensors(self._module), self._adam.state_dict()
-        self._resume.write({"fit": self._identity, "state": vars(self._state), "weights": weights, "adam": moments})
+        weights, moments = lasting_tensors(self.module), self.adam.state_dict()
+        self.resume.write({"fit": self.identity, "state": vars(self.state), "weights": weights, "adam": moments})
 
     def _restore(self) -> None:
         """Continue from the resume file if it is of this very fit."""
-        saved = self._resume.read()
-        if saved is not None and saved.get("fit") != self._identity:
+        saved = self.resume.read()
+        if saved is not None and saved.get("fit") != self.identity:
             saved = None
         # Agreeing also waits until every rank has read the file.
-        if not self._ranks.agree(saved["state"]["step"] if saved is not None else 0):
+        if not self.ranks.agree(saved["state"]["step"] if saved is not None else 0):
             raise RunError("the processes of this fit do not see the same resume file; they need one shared --output")
         if saved is None:
             return
-        vars(self._state).update(saved["state"])
-        copy_into(self._module, saved["weights"])
-        self._adam.load_state_dict(saved["adam"])
+        vars(self.state).update(saved["state"])
+        copy_into(self.module, saved["weights"])
+        self.adam.load_state_dict(saved["adam"])
 
     def _count_time(self) -> None:
         now = time.perf_counter()
-        self._state.train_seconds += now - self._clock
-        self._clock = now
+        self.state.train_seconds += now - self.clock
+        self.clock = now
 
     def _report(self, status: Literal["ok", "diverged"], reason: str = "") -> FitReport:
         self._count_time()
-        state = self._state
+        state = self.state
         begun = len(state.history) + (status != "ok")  # a fit that diverges ends within an epoch
         return FitReport(
             status=status,
             reason=reason,
-            epochs=min(begun, self._schedule.epochs),
+            epochs=min(begun, self.schedule.epochs),
             steps=state.step,
             best_epoch=state.best_epoch,
             train_seconds=state.train_seconds,
