@@ -41,24 +41,15 @@ docs: $(STAMP)
 	$(BIN)/zensical build --strict --clean > $(VENV)/docs.log 2>&1 || { cat $(VENV)/docs.log; exit 1; }
 	! grep '^griffe:' $(VENV)/docs.log
 
-# Raw figures go to benchmarks/results/, the tables to docs/performance.md. Without neuraloperator its rows are left out.
+# Prints the tables of docs/performance.md; raw figures go to benchmarks/results/. Without neuraloperator its rows are left out.
 bench: $(STAMP)
 	-$(BIN)/python -m pip install --quiet --editable '.[peers]' --constraint constraints.txt
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/data.py --json
-	$(BIN)/python benchmarks/fno_step.py --json
-	$(BIN)/python benchmarks/fno_step.py --apart 2 --processes 1 --no-ablation --json
-	$(BIN)/python benchmarks/fno_step.py --batch 32 --processes 1 --rounds 3 --warm-up 1 --no-ablation --json
-	$(BIN)/python benchmarks/fno_memory.py --json
-	$(BIN)/python benchmarks/fno_memory.py --step 256m --json
+	$(BIN)/python benchmarks/step.py --json
+	$(BIN)/python benchmarks/scale.py --json
 	$(BIN)/python benchmarks/learning_curve.py --json
-	$(BIN)/python benchmarks/validation.py --json
 	$(BIN)/python benchmarks/precision.py --json
-	$(BIN)/python benchmarks/workers.py --json
-	$(BIN)/python benchmarks/hiring.py --json
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/unet_step.py --json
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/stacked.py --json
 	$(BIN)/python benchmarks/startup.py --json
-	$(BIN)/python benchmarks/page.py
 
 leaderboard: $(STAMP)
 	$(BIN)/pdefm leaderboard build

@@ -3,15 +3,14 @@
     OMP_NUM_THREADS=1 python benchmarks/data.py [--grid 128] [--batch 64] [--rounds 40] [--dtype float32]
                                                 [--device cpu] [--json]
 
-Per example: ``draw`` its parameters, ``realise`` its inputs, ``solve``; ``whole`` is the three in one go. ``by FFT`` is
-what the solution takes (and errs) where it comes from the system's own solver instead of from the sampler: the
-ablation. ``floor`` is one rfft2 and one irfft2 in chunks of 16. ``plain`` makes the same examples one at a time,
-Gaussian by Gaussian, in numpy and float64, as the paper describes them; the draws, and for SYS-3 the redraws that the
-cap asks for, are left out of its time.
+Per example: ``draw`` its parameters, ``realise`` its inputs, ``solve``; ``whole`` is all three. ``by FFT`` is the time
+and error of the system's own solver in place of the sampler's. ``floor`` is one rfft2 and one irfft2 in chunks of 16.
+``plain`` makes the same examples one at a time, Gaussian by Gaussian, in numpy and float64, as the paper describes
+them; its time does not include the draws.
 
-Everything is timed in turn within each round, so that a slow moment of the machine touches all of it. Printed are
-medians and, in brackets, minima over the rounds; ratios are medians of the ratios within a round. One thread. Last
-comes what making a batch of 128 costs beside a training step of the smallest FNO (64K) on it.
+All parts take turns within each round, so a slow moment of the machine affects all of them. The tables show medians
+and, in brackets, minima over the rounds; ratios are medians of the ratios within a round. One thread. The last line
+compares a batch of 128 with a training step of the smallest FNO (64K).
 """
 
 from __future__ import annotations

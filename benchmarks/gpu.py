@@ -2,24 +2,23 @@
 
     python benchmarks/gpu.py [--device cuda] [--quick] [--compile] [--json] [--output FILE]
 
-Where the package is not installed, torch, numpy, pluggy, pydantic and safetensors must be importable; it is then run
-from the root of the repository as
+Without the package installed it needs torch, numpy, pluggy, pydantic and safetensors. Run it from the root of the
+repository as
 
     PYTHONPATH=.:plugins python benchmarks/gpu.py
 
 1. Correctness: network and gradients, data, and 50 training steps of the FNO and the U-Net on the device, against
    float64 (the steps: float32) on the CPU.
-2. Data: examples a second on the device, and the two FFTs alone.
+2. Data: examples a second on the device, and two FFTs.
 3. What the training loop takes a step at 128².
 4. Training steps (forward, backward, Adam) at 128², float32, TF32 off: the plain network and ours, run eagerly and as a
    CUDA graph, whose gradients are compared with those of an eager step. Beside ours the larger of the memory and the
    arithmetic floor of the step, from a measured copy and a measured matrix product on the same device. Peak memory.
    With ``--compile`` the plain network by torch.compile, too, last: compiling takes minutes.
 
-What fails is written down as failed, and the rest goes on. The exit code is 1 where results differ by more than
-rounding, or could not be compared; a step that cannot be taken in one of the ways is no mistake. Figures are saved
-after every part, with ``--json`` to benchmarks/results/gpu.json, with ``--output`` to a file of choice, so that little
-is lost where time runs out. ``--device cpu --quick`` tries the script out where there is no GPU; its figures then mean
+A part that fails is recorded as failed, and the rest continues. The exit code is 1 if results differ by more than
+rounding or could not be compared. Figures are saved after every part: to benchmarks/results/gpu.json with ``--json``,
+to a file of your own with ``--output``. ``--device cpu --quick`` tries the script without a GPU; its figures then mean
 nothing.
 """
 
@@ -42,7 +41,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from fno_step import differences
 from pdefm_fno.model import FNO
 from pdefm_fno.network import FourierNetwork
 from pdefm_fno.reference import ReferenceNetwork
@@ -51,6 +49,7 @@ from pdefm_spectral.helmholtz import Helmholtz, HelmholtzSampler
 from pdefm_spectral.poisson import Poisson, PoissonSampler
 from pdefm_unet.model import UNet
 from report import RESULTS, environment
+from step import differences
 from torch import Tensor, nn
 
 from pdebench_fm._util.files import replacing
@@ -120,7 +119,7 @@ def main() -> int:
 
 
 def usable(name: str) -> torch.device:
-    """The device of this name, where torch can use it."""
+    """Return the device of this name, if torch can use it."""
     try:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError) as error:  # the latter from a torch that is built without CUDA
@@ -166,7 +165,7 @@ def attempt(name: str, work: Callable[[], Any]) -> Any:
 
 def apart(work: Callable[..., list[Row]], cases: list[Row], *arguments: Any) -> list[Row]:
     """Complete some rows of one size and kind by ``work`` in a fresh process: what fails there, on the device too,
-    leaves nothing behind. Where the process dies, each of its rows says so."""
+    leaves nothing behind. If the process dies, each of its rows says so."""
 
     def submit() -> list[Row]:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
@@ -217,7 +216,7 @@ def correctness(device: torch.device) -> dict[str, Any]:
 def network_differences(size: str, device: torch.device) -> dict[str, float]:
     """Outputs and gradients of the FNO."""
     torch.manual_seed(0)
-    return differences(argparse.Namespace(n=N, device=device), *SIZES[size])["ours"]
+    return differences(*SIZES[size], N, device)
 
 
 def data_differences(name: str, device: torch.device) -> dict[str, float]:
@@ -254,7 +253,7 @@ def systems(n: int) -> dict[str, tuple[Any, Any]]:
 
 
 def fit(model: OperatorModel, device: torch.device, n: int, examples: int, batch: int) -> FitReport:
-    """50 steps through the shared loop; validated on 8 examples alone, so that training is what takes time."""
+    """50 steps through the shared loop; validated on only 8 examples."""
     system, sampler = systems(n)["SYS-1(1,5)"]
     train, validation = (SampledExamples(sampler, system, count, device) for count in (examples, 8))
     model.initialise(system.problem, train, 0)
@@ -324,14 +323,14 @@ def operations(width: int, modes: int, n: int, depth: int = 4) -> float:
     return transforms + 3 * (depth * mixing + (depth - 1) * pointwise + head) + 2 * pointwise / width
 
 
-def completed(cases: list[Row], place: str, floor: Row, repeats: int) -> list[Row]:
+def completed(cases: list[Row], place: str, floor: Row, repeats: int, n: int = N) -> list[Row]:
     """Add to each row the time of its training step, or why there is none."""
     device = torch.device(place)
     prepare(device)
     rows = []
     for case in cases:
         label = f"{case['size']:>4}, batch {case['batch']:3d}, {case['kind']:18s}"
-        found = attempt(label, partial(step, **case, device=device, floor=floor, repeats=repeats))
+        found = attempt(label, partial(step, **case, device=device, floor=floor, repeats=repeats, n=n))
         rows.append({**case, **found})
         if "failed" not in found:
             share = f", the floor is {found['floor'] / found['seconds']:6.1%} of it" if "floor" in found else ""
@@ -339,7 +338,7 @@ def completed(cases: list[Row], place: str, floor: Row, repeats: int) -> list[Ro
     return rows
 
 
-def step(size: str, batch: int, kind: str, device: torch.device, floor: Row, repeats: int) -> Row:
+def step(size: str, batch: int, kind: str, device: torch.device, floor: Row, repeats: int, n: int) -> Row:
     """Time a training step of one size in one way of running it."""
     width, modes = SIZES[size]
     forget(device)
@@ -349,7 +348,7 @@ def step(size: str, batch: int, kind: str, device: torch.device, floor: Row, rep
         network: nn.Module = (
             FourierNetwork(1, CONSTANTS, 1, width, modes) if ours else ReferenceNetwork(1 + CONSTANTS, 1, width, modes)
         )
-        fields, constants = torch.randn(batch, 1, N, N), torch.randn(batch, CONSTANTS)
+        fields, constants = torch.randn(batch, 1, n, n), torch.randn(batch, CONSTANTS)
         target = torch.zeros_like(fields)
     called = torch.compile(network, dynamic=False) if kind in COMPILED else network
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-6, fused=True, capturable=kind in GRAPHS)
@@ -372,7 +371,7 @@ def step(size: str, batch: int, kind: str, device: torch.device, floor: Row, rep
         weights = sum(parameter.numel() for parameter in network.parameters())
         moved = batch * MEGABYTES[size] * 1e6 + PASSES * 4 * weights
         row["memory floor"] = moved / floor["bytes_per_second"]
-        row["floor"] = max(row["memory floor"], batch * operations(width, modes, N) / floor["flops_per_second"])
+        row["floor"] = max(row["memory floor"], batch * operations(width, modes, n) / floor["flops_per_second"])
     return row
 
 
@@ -407,7 +406,7 @@ def gradient_difference(network: nn.Module, loss: Callable[[], Tensor], work: Ca
         work: takes the step.
 
     Returns:
-        the largest norm of a difference relative to the norm, over the parameters; NaN where one is.
+        the largest norm of a difference relative to the norm, over the parameters; NaN if one is.
     """
     parameters = list(network.parameters())
     before = [parameter.detach().clone() for parameter in parameters]

@@ -1,9 +1,9 @@
-"""The protocol of a learning curve, carried out plainly: what `learning_curve.py` and `validation.py` compare with.
+"""The protocol of a learning curve, carried out plainly: what `learning_curve.py` compares with.
 
 Examples are read from HDF5 files, one by one, by a torch `DataLoader` with one worker process; the network is called as
 it comes; Adam is torch's own, not fused; after every epoch the whole validation set is evaluated, and the weights of
 the epoch with the lowest loss are kept. Loss, learning-rate schedule, order of the examples and the rule by which
-epochs and rates are chosen are those of `pdebench_fm.training`, so that scores must agree to rounding.
+epochs and rates are chosen are those of `pdebench_fm.training`, so scores agree to rounding.
 
 Where there is a choice, the faster one is taken: the worker process lives as long as its loader, and the validation
 score that chooses among rates comes from the pass that is made anyway.
@@ -61,7 +61,7 @@ class FileExamples(Dataset[tuple[Tensor, Tensor]]):
 
 
 class EpochOrder(Sampler[int]):
-    """The order of the examples in epoch ``epoch``, counted from 0: a function of (seed, epoch) alone.
+    """The order of the examples in epoch ``epoch``, counted from 0: a function of (seed, epoch).
 
     It is the order of `pdebench_fm.training.loop`.
     """
@@ -97,19 +97,13 @@ def decoder(problem: Problem, normalisation: InputNormalisation) -> Decode:
     return decode
 
 
-def as_it_is(batch: Sequence[Tensor]) -> Batch:
-    """Take batches that are normalised already."""
-    fields, constants, target = batch
-    return fields, constants, target
-
-
 @dataclass(frozen=True)
 class PlainFit:
     """What a fit did.
 
     Args:
-        best_epoch: epoch whose weights the network has, counted from 1; 0 where the fit diverged.
-        validation: mean relative L2 of that epoch on the validation examples; infinite where the fit diverged.
+        best_epoch: epoch whose weights the network has, counted from 1; 0 if the fit diverged.
+        validation: mean relative L2 of that epoch on the validation examples; infinite if the fit diverged.
         train_losses: by epoch.
         validation_losses: by epoch.
     """

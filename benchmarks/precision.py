@@ -73,7 +73,9 @@ def main() -> None:
     examples = opened("train", options.examples, options).examples
     validation = opened("validation", 64, options).examples
     test = opened("test", 256, options)
-    warm_up = argparse.Namespace(**{**vars(options), "steps": 1})  # the first optimiser of a process imports a lot
+    warm_up = argparse.Namespace(
+        **{**vars(options), "steps": 1}
+    )  # the first optimiser of a process imports torch's compiler
     train(warm_up, examples, validation, test, REFERENCE, seed=0)
     results = [
         train(options, examples, validation, test, mode, seed) for seed in range(options.seeds) for mode in modes

@@ -1,4 +1,4 @@
-"""What every benchmark here writes: its raw figures as JSON, with the machine and the versions they were taken with."""
+"""Write the raw figures of a benchmark as JSON, with the machine and the versions they were taken with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 _PACKAGES = ("torch", "numpy", "h5py", "neuraloperator")
 
 
@@ -21,8 +20,8 @@ def save(name: str, settings: dict[str, Any], results: Any) -> Path:
 
     Args:
         name: the benchmark's name.
-        settings: what it was called with.
-        results: its figures, raw: every round, not only the medians.
+        settings: its options.
+        results: its figures, of every round.
     """
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
@@ -47,7 +46,7 @@ def environment() -> dict[str, Any]:
 
 
 def ratio(base: Sequence[float], other: Sequence[float]) -> float:
-    """How many times faster ``other`` is than ``base``: the median over rounds of the quotient within a round."""
+    """Return how many times faster ``other`` is than ``base``: the median of the quotients within a round."""
     return statistics.median(b / o for b, o in zip(base, other, strict=True))
 
 
@@ -61,14 +60,14 @@ def _processor() -> str:
 
 
 def _commit() -> str | None:
-    """The commit, with "-dirty" where anything but earlier results, and the page made from them, differs from it."""
+    """Return the commit, with "-dirty" if anything but results differs from it."""
     commit = _git("rev-parse", "--short", "HEAD")
-    changed = _git("status", "--porcelain", "--", ":/", f":(exclude){RESULTS}", f":(exclude){PAGE}")
+    changed = _git("status", "--porcelain", "--", ":/", f":(exclude){RESULTS}")
     return commit and commit + ("" if changed == "" else "-dirty")
 
 
 def _git(*arguments: str) -> str | None:
-    """What git answers; None where it fails."""
+    """Return what git prints, or None if it fails."""
     try:
         answer = subprocess.run(["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True)
     except OSError:  # there is no git

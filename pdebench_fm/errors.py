@@ -10,8 +10,8 @@ PdefmError                    anything below; the command line prints it as one 
 ├── DataFileError             an HDF5 file is unreadable, truncated or of another shape (exit code 2)
 │   └── NotWrittenError       one could not be written (exit code 1)
 ├── RecordError               a result record is malformed or contradicts itself (exit code 2)
-├── RunError                  the run itself failed (exit code 1)
-└── DivergedError             a loss, weight or score is no longer finite: an outcome, not a failure
+├── DivergedError             a fit or score is not finite: a result, recorded as ``diverged``
+└── RunError                  the run itself failed (exit code 1)
 """
 
 from __future__ import annotations
@@ -92,12 +92,12 @@ class RecordError(PdefmError):
     exit_code = 2
 
 
+class DivergedError(PdefmError):
+    """A loss or score is not finite. The job is recorded as diverged, not as failed."""
+
+
 class RunError(PdefmError):
     """The run itself failed."""
-
-
-class DivergedError(PdefmError):
-    """A loss, weight or score is no longer finite, so there is nothing to fit or score."""
 
 
 def suggestion(name: str, valid: Iterable[str]) -> str:

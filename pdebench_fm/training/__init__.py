@@ -1,11 +1,11 @@
-"""What every torch network shares: the loop, input normalisation, checkpoints and the base class.
+"""What all torch networks share: the base class, the training loop, input normalisation and checkpoints.
 
-Plugins import `NetworkModel`, `InputNormalisation` and `planes` from here, and `fit_network` where a model is no
-`NetworkModel`, e.g. a released checkpoint behind its adapter.
+Use `NetworkModel` for a network of your own, and `fit_network` for a model that is something else, e.g. an adapter of a
+released checkpoint.
 """
 
-from pdebench_fm.training.loop import fit_network
+from pdebench_fm.training.loop import ParameterGroup, fit_network
 from pdebench_fm.training.network_model import NetworkModel, planes
 from pdebench_fm.training.normalisation import InputNormalisation
 
-__all__ = ["InputNormalisation", "NetworkModel", "fit_network", "planes"]
+__all__ = ["InputNormalisation", "NetworkModel", "ParameterGroup", "fit_network", "planes"]

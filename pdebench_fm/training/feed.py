@@ -1,8 +1,8 @@
-"""Examples as a network takes them: normalised inputs and stacked targets, encoded once where they fit in memory."""
+"""Examples as a network takes them: normalised inputs and stacked targets, encoded once if they fit in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ Encode = Callable[[Examples, Fields], tuple[Tensor, Tensor]]
 """(examples, inputs) → normalised (fields, constants) of the model's problem."""
 
 LIMIT = 2**30
-"""Bytes that one encoded set may take on a CPU. Few-shot sets and validation sets are read hundreds of times."""
+"""Bytes that one encoded set may take on a CPU."""
 
 
 class Batch(NamedTuple):
@@ -34,9 +34,9 @@ class Batch(NamedTuple):
     constants: Tensor
     target: Tensor
 
-    def part(self, start: int, stop: int) -> Batch:
-        """Return examples start … stop − 1 of the batch."""
-        return Batch(*(tensor[start:stop] for tensor in self))
+    def parts(self, size: int) -> Iterator[Batch]:
+        """Split the batch into parts of ``size`` examples, the last of which may be smaller."""
+        return map(Batch, *(torch.split(tensor, size) for tensor in self))
 
 
 class Feed:
@@ -47,8 +47,8 @@ class Feed:
         encode: normalises inputs.
         outputs: names of the network's outputs, in order; every example must have them all.
         dtype: of the tensors handed out.
-        passes: how often the whole set will be read; a set that is read once is not kept.
-        limit: bytes up to which the encoded set is kept; by default what its device has room for.
+        passes: how often the whole set will be read; a set is kept only if it is read more than once.
+        limit: largest size of a set that is kept, in bytes; by default what its device has room for.
     """
 
     def __init__(
@@ -66,8 +66,6 @@ class Feed:
         self._dtype = dtype
         self._whole: Batch | None = None
         first = self._make(np.arange(1))
-        self.points = first.target.shape[-2] * first.target.shape[-1]
-        """Grid points of an example."""
         size = len(examples) * sum(tensor.numel() * tensor.element_size() for tensor in first)
         if passes > 1 and size <= (room_for_a_set(first.target.device, LIMIT) if limit is None else limit):
             parts = [self._encoded(*batch) for batch in examples.batches()]

@@ -1,8 +1,7 @@
 """The training loop (paper, A.3): Adam, cosine decay to zero, the epoch with the lowest validation loss.
 
-The loss is the squared error summed over the grid and the outputs, averaged over the batch, on unscaled targets. Data
-order is a function of (seed, epoch), so that a killed fit continues as if nothing had happened. Nothing is dropped: a
-last partial batch is a step.
+The loss is the squared error, summed over the grid and the outputs and averaged over the batch, on unscaled targets.
+The order of the examples depends only on the seed and the epoch. A last partial batch is a step too.
 """
 
 from __future__ import annotations
@@ -10,38 +9,28 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from pdebench_fm.errors import RunError
+from pdebench_fm.errors import DivergedError, RunError
 from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, Progress, TrialSettings
 from pdebench_fm.streams import Stream
-from pdebench_fm.training.adam import Adam
 from pdebench_fm.training.feed import Batch, Encode, Feed
-from pdebench_fm.training.micro_batches import micro_batch
-from pdebench_fm.training.precision import Cast, single_precision, training_precision
-from pdebench_fm.training.race import DivergedError, EpochRace, lasting_buffers, lasting_tensors
+from pdebench_fm.training.micro_batches import micro_batch_size
+from pdebench_fm.training.precision import Cast, matmul_precision, single_precision, training_precision
 from pdebench_fm.training.ranks import Ranks
-from pdebench_fm.training.resume import ResumeFile
+from pdebench_fm.training.resume import SAVE_INTERVAL, ResumeFile, copy_into, lasting_buffers, lasting_tensors
 
-_SAVED = {"fit", "state", "weights", "race", "moments"}
+ParameterGroup = tuple[Sequence[nn.Parameter], float]
+"""Parameters, and the multiple of the learning rate that they are trained with."""
 
-
-@dataclass
-class _State:
-    """Where a fit stands, apart from the tensors."""
-
-    step: int = 0
-    epoch_loss: float = 0.0
-    train_seconds: float = 0.0
-    data_seconds: float = 0.0
-    history: list[dict[str, Any]] = field(default_factory=list)
+VALIDATION_CHUNK = 64
+"""Validation examples in one call of the network; fewer if a training batch of that size would not fit."""
 
 
 def fit_network(
@@ -53,6 +42,10 @@ def fit_network(
     budget: Budget,
     trial: TrialSettings,
     context: FitContext,
+    *,
+    parameter_groups: Sequence[ParameterGroup] | None = None,
+    micro_batch: int | None = None,
+    save_interval: float = SAVE_INTERVAL,
 ) -> FitReport:
     """Train ``module`` in place and leave it with the weights of its best epoch.
 
@@ -65,6 +58,10 @@ def fit_network(
         budget: epochs or steps, and the batch size.
         trial: has the hyperparameter ``learning_rate``.
         context: workspace, device, ranks, precision, progress.
+        parameter_groups: which parameters are trained, and with which multiple of the learning rate; by default all
+            with the rate itself.
+        micro_batch: examples that pass through the network at once; by default as many as fit in memory.
+        save_interval: seconds between two writes of the resume file, at least; 0 writes before every step.
     """
     device = torch.device(context.device)
     module.to(device)
@@ -72,200 +69,250 @@ def fit_network(
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
         training_precision(module, context.precision, device) as cast,
     ):
-        report = _Fit(module, encode, outputs, train, validation, budget, trial, context, cast).run()
+        clock = time.perf_counter()
+        schedule = _Schedule.of(budget, len(train), trial.hyperparameters["learning_rate"])
+        dtype, passes = _real_dtype(module), schedule.epochs
+        trained = Feed(train, encode, outputs, dtype, passes)
+        validated = Feed(validation, encode, outputs, dtype, passes)
+        state = _State(data_seconds=time.perf_counter() - clock)
+        first = trained.batch(np.arange(1))
+        report = _Fit(
+            module,
+            cast,
+            trained,
+            validated,
+            schedule,
+            trial.seed,
+            context,
+            _adam(parameter_groups or [(list(module.parameters()), 1.0)], device),
+            micro_batch or micro_batch_size(module, first),
+            ResumeFile(context.next_resume_file(), save_interval),
+            _digest((schedule, trial.seed, len(train)), [*lasting_tensors(module), *first]),
+            state,
+            clock,
+        ).run()
     single_precision(module).eval()
     return report
 
 
+@dataclass(frozen=True)
+class _Schedule:
+    """How many steps a fit takes, and how large they are."""
+
+    batch_size: int
+    steps_per_epoch: int
+    epochs: int
+    steps: int
+    rate: float
+
+    @classmethod
+    def of(cls, budget: Budget, examples: int, rate: float) -> Self:
+        """Apply a budget to a number of training examples."""
+        batch_size = min(budget.batch_size, examples)
+        steps_per_epoch = math.ceil(examples / batch_size)
+        if budget.steps is not None:
+            return cls(batch_size, steps_per_epoch, math.ceil(budget.steps / steps_per_epoch), budget.steps, rate)
+        assert budget.epochs is not None
+        return cls(batch_size, steps_per_epoch, budget.epochs, budget.epochs * steps_per_epoch, rate)
+
+    def learning_rate(self, step: int) -> float:
+        """Return the rate of a step, counted from 0: cosine decay by step, not by epoch."""
+        return self.rate * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+
+
+@dataclass
+class _State:
+    """What a killed fit needs to continue, apart from weights and moments."""
+
+    step: int = 0
+    epoch_loss: float = 0.0
+    best_epoch: int = 0
+    best_loss: float = math.inf
+    best_weights: list[Tensor] = field(default_factory=list)
+    train_seconds: float = 0.0
+    data_seconds: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
 class _Fit:
-    """One fit of one network."""
+    """One fit of one network; ``identity`` tells it apart from others with the same workspace."""
 
-    def __init__(
-        self,
-        module: nn.Module,
-        encode: Encode,
-        outputs: Sequence[str],
-        train: Examples,
-        validation: Examples,
-        budget: Budget,
-        trial: TrialSettings,
-        context: FitContext,
-        cast: Cast,
-    ) -> None:
-        self._module = module
-        self._cast = cast
-        self._context = context
-        self._ranks = Ranks(context.rank, context.ranks)
-        self._clock = time.perf_counter()
-        self._state = _State()
-        self._batch_size = min(budget.batch_size, len(train))
-        self._steps_per_epoch = -(-len(train) // self._batch_size)
-        self._epochs, self._steps = _length(budget, self._steps_per_epoch)
-        weights = (p.dtype.to_real() for p in module.parameters() if p.is_floating_point() or p.is_complex())
-        dtype = next(weights, torch.get_default_dtype())
-        self._dtype = dtype
-        self._train = Feed(train, encode, outputs, dtype, self._epochs)
-        self._validation = Feed(validation, encode, outputs, dtype, self._epochs)
-        self._state.data_seconds = time.perf_counter() - self._clock
-        self._rate = trial.hyperparameters["learning_rate"]
-        self._seed = trial.seed
-        # `torch.manual_seed` writes down for three kinds of device that are not there from where it was called.
-        on_cpu = torch.device(context.device).type == "cpu"
-        self._seed_with = torch.default_generator.manual_seed if on_cpu else torch.manual_seed
-        self._orders = Stream({"order": trial.seed, "examples": len(train)}, len(train))
-        self._adam = Adam(module.parameters(), _fusable(module, context.device))
-        self._race = EpochRace(module, self._validation, self._ranks)
-        self._resume = ResumeFile(context.next_resume_file())
-        self._micro_batch = micro_batch(module, self._train.batch(np.arange(1))) if self._batch_size > 1 else 1
+    module: nn.Module
+    cast: Cast
+    train: Feed
+    validation: Feed
+    schedule: _Schedule
+    seed: int
+    context: FitContext
+    adam: torch.optim.Adam
+    micro_batch: int
+    resume: ResumeFile
+    identity: str
+    state: _State
+    clock: float
 
-    @cached_property
-    def _identity(self) -> str:
-        """What tells this fit from another one with the same workspace; asked for before the first step."""
-        digest = hashlib.sha256(
-            repr((self._steps, self._batch_size, self._rate, self._seed, len(self._train))).encode()
-        )
-        first = self._train.batch(np.arange(1))
-        for tensor in (*lasting_tensors(self._module), first.fields, first.constants, first.target):
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+    def __post_init__(self) -> None:
+        self.ranks = Ranks(self.context.rank, self.context.ranks)
+        self.orders = Stream({"order": self.seed, "examples": len(self.train)}, len(self.train))
 
     def run(self) -> FitReport:
-        _ = self._identity  # of the weights it begins with
+        """Train to the last step; the network ends with the weights of the best epoch."""
         self._restore()
+        state, schedule = self.state, self.schedule
         try:
-            while self._state.step < self._steps:
-                self._epoch(self._state.step // self._steps_per_epoch)
-            self._note(self._race.judge())
-            self._race.take_best()
+            while state.step < schedule.steps:
+                epoch, position = divmod(state.step, schedule.steps_per_epoch)
+                # The order is a function of seed and epoch, so a resumed fit sees the same batches.
+                order = np.argsort(self.orders.uniform([epoch])[0], kind="stable")
+                for ids in self._batches(order, position):
+                    # Save before a step, so that the end of an epoch is never separated from its validation.
+                    if self.ranks.is_main and self.resume.due():
+                        self._save()
+                    state.epoch_loss += self._step(ids) * len(ids)
+                    state.step += 1
+                self._end_epoch(epoch + 1)
+            if state.best_epoch == 0:
+                raise DivergedError("validation loss is not finite in any epoch")
         except DivergedError as error:
-            self._resume.remove()
+            self.resume.remove()
             return self._report("diverged", str(error))
-        return self._report()
+        copy_into(self.module, state.best_weights)
+        return self._report("ok")
 
-    def _epoch(self, number: int) -> None:
-        """Train one epoch, or what is left of it, and enter it for the choice of the best."""
-        state, start = self._state, number * self._steps_per_epoch
-        order = np.argsort(self._orders.uniform([number])[0], kind="stable")
-        self._module.train()
-        while state.step < min(start + self._steps_per_epoch, self._steps):
-            if self._ranks.leads and self._resume.due():  # never between an epoch's last step and its entering
-                self._save()
-            position = (state.step - start) * self._batch_size
-            ids = order[position : position + self._batch_size]
-            value = self._step(ids)
-            state.step += 1
-            state.epoch_loss += value * len(ids)
-        seen = min(len(self._train), (state.step - start) * self._batch_size)
-        # A loss that is never evaluated in full, because the epoch is seen to lose before, stays None.
-        state.history.append(
-            {"epoch": number + 1, "train_loss": state.epoch_loss / seen, "validation_loss": None},
-        )
-        state.epoch_loss = 0.0
-        self._ranks.take_last(lasting_buffers(self._module))  # running statistics of each rank's own examples
-        self._note(self._race.enter(number + 1))
-        self._context.progress(Progress(number + 1, self._epochs, "epoch", self._race.best_loss))
+    def _batches(self, order: np.ndarray, position: int) -> Iterator[np.ndarray]:
+        """Yield the examples of each step of an epoch, from step ``position`` on, until the budget is spent."""
+        schedule = self.schedule
+        self.module.train()
+        for number in range(position, min(schedule.steps_per_epoch, position + schedule.steps - self.state.step)):
+            yield order[number * schedule.batch_size : (number + 1) * schedule.batch_size]
 
     def _step(self, ids: np.ndarray) -> float:
         """Take one step of Adam on the examples ``ids``; return the loss before it."""
-        state = self._state
+        state = self.state
+        # Each rank computes its share of the batch.
         clock = time.perf_counter()
-        start, stop = self._ranks.share(ids)
-        batch = self._train.batch(ids[start:stop]) if stop > start else None
+        start, stop = self.ranks.share(len(ids))
+        batch = self.train.batch(ids[start:stop]) if stop > start else None
         state.data_seconds += time.perf_counter() - clock
-        self._module.zero_grad()
-        # Dropout and the like: a function of (seed, step), and of the rank, which has other examples.
-        self._seed_with(_mixed(self._seed, self._ranks.rank, state.step))
-        size = self._micro_batch
-        parts = [] if batch is None else [batch.part(i, i + size) for i in range(0, stop - start, size)]
-        losses = [self._backward(part, len(ids)) for part in parts]
-        value = self._summed(losses)
-        if not math.isfinite(value):
+        # Dropout and the like depend on seed, rank and step, not on what was drawn before.
+        torch.manual_seed(mixed_seed(self.seed, self.ranks.rank, state.step))
+        # A batch that does not fit in memory is accumulated in parts.
+        self.module.zero_grad()
+        loss = torch.zeros((), dtype=_real_dtype(self.module), device=self.context.device)
+        for part in batch.parts(self.micro_batch) if batch is not None else ():
+            loss += self._backward(part, len(ids))
+        self.ranks.add_gradients(self.module, loss)
+        if not math.isfinite(value := loss.item()):
             raise DivergedError(f"training loss {value} at step {state.step + 1}")
-        self._adam.step(self._rate * 0.5 * (1 + math.cos(math.pi * state.step / self._steps)))
+        for group in self.adam.param_groups:
+            group["lr"] = group["factor"] * self.schedule.learning_rate(state.step)
+        self.adam.step()
         return value
 
-    def _backward(self, part: Batch, batch_size: int) -> torch.Tensor:
+    def _backward(self, part: Batch, batch_size: int) -> Tensor:
         """Add the gradient of a part of a batch; return its share of the loss."""
-        with self._cast():
-            prediction = self._module(part.fields, part.constants)
+        with self.cast():
+            prediction = self.module(part.fields, part.constants)
         if prediction.shape != part.target.shape:
             raise RunError(f"the network must return {tuple(part.target.shape)}, got {tuple(prediction.shape)}")
-        loss: torch.Tensor = (prediction - part.target).square().sum() / batch_size
+        loss: Tensor = (prediction - part.target).square().sum() / batch_size
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
-    def _summed(self, losses: list[torch.Tensor]) -> float:
-        """Add up losses, and gradients too, over all ranks."""
-        loss = torch.stack(losses).sum() if losses else torch.zeros((), device=self._context.device, dtype=self._dtype)
-        if self._ranks.count > 1:
-            trained = [p for p in self._module.parameters() if p.requires_grad]
-            reached = torch.tensor([float(p.grad is not None) for p in trained], device=loss.device, dtype=loss.dtype)
-            for parameter in trained:
-                if parameter.grad is None:  # this rank had no example, or none that needs it
-                    parameter.grad = torch.zeros_like(parameter)
-            self._ranks.add([loss, reached, *(p.grad for p in trained if p.grad is not None)])
-            for parameter, ranks in zip(trained, reached.tolist(), strict=True):
-                if ranks == 0:  # no example of the batch needs it: Adam leaves it alone, as with one process
-                    parameter.grad = None
-        return float(loss)
+    def _end_epoch(self, number: int) -> None:
+        """Validate an epoch, and keep its weights if they are the best so far."""
+        state, schedule = self.state, self.schedule
+        self.ranks.take_last(lasting_buffers(self.module))  # running statistics of each rank's own examples
+        loss = self._validation_loss()
+        if loss < state.best_loss:  # never true of NaN or infinity; of two equal epochs the first is kept
+            state.best_epoch, state.best_loss = number, loss
+            state.best_weights = [tensor.clone() for tensor in lasting_tensors(self.module)]
+        seen = min(len(self.train), (state.step - (number - 1) * schedule.steps_per_epoch) * schedule.batch_size)
+        known = loss if math.isfinite(loss) else None
+        state.history.append({"epoch": number, "train_loss": state.epoch_loss / seen, "validation_loss": known})
+        state.epoch_loss = 0.0
+        best = state.best_loss if state.best_epoch else None
+        self.context.progress(Progress(number, schedule.epochs, "epoch", best))
 
-    def _note(self, known: dict[int, float]) -> None:
-        """Write down the validation losses that have become known."""
-        for number, loss in known.items():
-            self._state.history[number - 1]["validation_loss"] = loss
+    @torch.no_grad()
+    def _validation_loss(self) -> float:
+        """Return the mean loss over all validation examples, in float32 and summed in float64."""
+        self.module.eval()
+        losses = torch.zeros(len(self.validation), dtype=torch.float64, device=self.context.device)
+        start, stop = self.ranks.share(len(losses))
+        size = min(VALIDATION_CHUNK, self.micro_batch)
+        with matmul_precision(tf32=False):
+            for first in range(start, stop, size):
+                ids = np.arange(first, min(first + size, stop))
+                fields, constants, target = self.validation.batch(ids)
+                errors = self.module(fields, constants) - target
+                losses[first : first + len(ids)] = errors.square().flatten(1).sum(dim=1)
+        self.ranks.add([losses])
+        return losses.mean().item()
 
     def _save(self) -> None:
+        """Write all that a killed fit needs."""
         self._count_time()
-        saved = {"state": vars(self._state), "weights": lasting_tensors(self._module), "race": self._race.state()}
-        self._resume.write({**saved, "fit": self._identity, "moments": self._adam.state()})
+        weights, moments = lasting_tensors(self.module), self.adam.state_dict()
+        self.resume.write({"fit": self.identity, "state": vars(self.state), "weights": weights, "adam": moments})
 
     def _restore(self) -> None:
-        saved, weights = self._resume.read(), lasting_tensors(self._module)
-        if saved is not None and (saved.keys() != _SAVED or saved["fit"] != self._identity):
-            saved = None  # of another version of this code, or of another fit
-        if not self._ranks.agree(saved["state"]["step"] if saved is not None else 0):  # also waits until all have read
+        """Continue from the resume file if it is of this very fit."""
+        saved = self.resume.read()
+        if saved is not None and saved.get("fit") != self.identity:
+            saved = None
+        # Agreeing also waits until every rank has read the file.
+        if not self.ranks.agree(saved["state"]["step"] if saved is not None else 0):
             raise RunError("the processes of this fit do not see the same resume file; they need one shared --output")
-        if saved is None or [tensor.shape for tensor in saved["weights"]] != [tensor.shape for tensor in weights]:
+        if saved is None:
             return
-        for name, value in saved["state"].items():
-            setattr(self._state, name, value)
-        torch._foreach_copy_(weights, saved["weights"])
-        self._race.restore(saved["race"])
-        self._adam.restore(saved["moments"])
+        vars(self.state).update(saved["state"])
+        copy_into(self.module, saved["weights"])
+        self.adam.load_state_dict(saved["adam"])
 
     def _count_time(self) -> None:
         now = time.perf_counter()
-        self._state.train_seconds += now - self._clock
-        self._clock = now
+        self.state.train_seconds += now - self.clock
+        self.clock = now
 
-    def _report(self, status: Any = "ok", reason: str = "") -> FitReport:
+    def _report(self, status: Literal["ok", "diverged"], reason: str = "") -> FitReport:
         self._count_time()
-        state = self._state
+        state = self.state
+        begun = len(state.history) + (status != "ok")  # a fit that diverges ends within an epoch
         return FitReport(
             status=status,
             reason=reason,
-            epochs=min(len(state.history) + (status != "ok"), self._epochs),
+            epochs=min(begun, self.schedule.epochs),
             steps=state.step,
-            best_epoch=self._race.best_epoch,
+            best_epoch=state.best_epoch,
             train_seconds=state.train_seconds,
             data_seconds=state.data_seconds,
             history=state.history,
         )
 
 
-def _mixed(*numbers: int) -> int:
-    """A seed that depends on every number in each of its bits: torch's generator for a CPU takes the last 32 alone."""
+def _adam(groups: Sequence[ParameterGroup], device: torch.device) -> torch.optim.Adam:
+    """Return Adam with torch's defaults, fused if torch has such a kernel: not for complex weights."""
+    is_complex = any(parameter.is_complex() for parameters, _ in groups for parameter in parameters)
+    fused = device.type in ("cpu", "cuda") and not is_complex
+    return torch.optim.Adam([{"params": list(own), "factor": factor} for own, factor in groups], fused=fused)
+
+
+def _real_dtype(module: nn.Module) -> torch.dtype:
+    """Return the real type that a network computes in; that of its parts if its weights are complex."""
+    weights = (p.dtype.to_real() for p in module.parameters() if p.is_floating_point() or p.is_complex())
+    return next(weights, torch.get_default_dtype())
+
+
+def mixed_seed(*numbers: int) -> int:
+    """Return a seed of which every bit depends on every number: torch's CPU generator takes only the last 32."""
     return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest(), "little") >> 1
 
 
-def _length(budget: Budget, steps_per_epoch: int) -> tuple[int, int]:
-    """Epochs and steps of the whole fit."""
-    if budget.steps is not None:
-        return -(-budget.steps // steps_per_epoch), budget.steps
-    assert budget.epochs is not None
-    return budget.epochs, budget.epochs * steps_per_epoch
-
-
-def _fusable(module: nn.Module, device: str) -> bool:
-    """One fused Adam kernel, where the device has one; there is none for complex weights."""
-    return torch.device(device).type in ("cpu", "cuda") and not any(p.is_complex() for p in module.parameters())
+def _digest(settings: tuple[Any, ...], tensors: Iterable[Tensor]) -> str:
+    """Return a hash that tells apart the fits of one workspace, and versions of the resume file."""
+    digest = hashlib.sha256(repr(("resume file 2", settings)).encode())
+    for tensor in tensors:
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

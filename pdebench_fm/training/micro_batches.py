@@ -1,8 +1,7 @@
-"""How many examples may pass through a network at once: a batch that would not fit is accumulated in parts.
+"""How many examples may pass through a network at once. Larger batches are accumulated in parts.
 
-The gradient of a batch is the sum of the gradients of its parts, so that the result is the same to rounding (except
-for networks whose examples see each other, e.g. by batch normalisation). The size depends on the network, the grid and
-the kind of device alone, not on what is free at the moment: a fit can be repeated.
+The gradient of a batch is the sum over its parts, so the result is the same to rounding (except with batch
+normalisation). The size depends only on the network, the grid and the kind of device, so a fit can be repeated.
 """
 
 from __future__ import annotations
@@ -13,24 +12,24 @@ from torch import Tensor, nn
 from pdebench_fm.training.feed import Batch
 
 CPU_ROOM = 2**32
-"""Bytes that what the backward pass needs may take on a CPU."""
+"""Bytes that the backward pass may keep on a CPU."""
 _CUDA_SHARE = 0.5  # of the device's memory; the rest is for weights, Adam, gradients and temporary tensors
 
 
-def micro_batch(module: nn.Module, sample: Batch, room: int | None = None) -> int:
-    """Return how many examples fit in ``room``; at least one.
+def micro_batch_size(module: nn.Module, sample: Batch, room: int | None = None) -> int:
+    """Return how many examples fit into ``room``; at least one.
 
     Args:
         module: the network.
         sample: one example.
-        room: bytes; by default what the device of the sample has for it.
+        room: bytes; by default a share of the device's memory.
     """
     room = _room(sample.fields.device) if room is None else room
     return max(1, room // max(1, saved_bytes(module, sample)))
 
 
 def saved_bytes(module: nn.Module, batch: Batch) -> int:
-    """Return the bytes that autograd keeps between forward and backward pass, the network's own tensors apart."""
+    """Return the bytes that autograd keeps for the backward pass, without the network's own tensors."""
     own = {_storage(tensor) for tensor in (*module.parameters(), *module.buffers())}
     seen: dict[int, int] = {}
 

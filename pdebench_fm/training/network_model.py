@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -20,7 +20,7 @@ from pdebench_fm.errors import DataFileError, UsageError
 from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, OperatorModel, TrialSettings
 from pdebench_fm.problem import Fields, Problem
 from pdebench_fm.registry.arguments import plain
-from pdebench_fm.training.loop import fit_network
+from pdebench_fm.training.loop import ParameterGroup, fit_network
 from pdebench_fm.training.normalisation import InputNormalisation
 
 _FILE = "model.safetensors"
@@ -28,7 +28,7 @@ _KEY = "pdebench_fm"
 
 
 def planes(fields: Tensor, constants: Tensor) -> Tensor:
-    """Join fields (batch, F, n, n) and constants (batch, K) to (batch, F + K, n, n): a constant becomes a plane."""
+    """Join fields (batch, F, n, n) and constants (batch, K) to (batch, F + K, n, n): each constant is a plane."""
     size = fields.shape[-2:]
     return torch.cat([fields, constants[:, :, None, None].expand(*constants.shape, *size)], dim=1)
 
@@ -43,23 +43,27 @@ class _Built:
 
 
 class NetworkModel(OperatorModel):
-    """Write `build`, and take your arguments in ``__init__`` as attributes of the same names; the rest is here.
+    """A torch network trained by the shared loop. Write `build`, and keep arguments as attributes of the same names.
 
     The module is called with normalised inputs, ``module(fields, constants)``: fields (batch, F, n, n) in the order of
-    ``problem.input_fields``, constants (batch, K) in that of ``problem.constants``; it returns
-    (batch, outputs, n, n). `planes` joins the two where a network wants planes only.
+    ``problem.input_fields``, constants (batch, K) in that of ``problem.constants``. It returns (batch, outputs, n, n).
+    Use `planes` to join the two.
     """
 
     _built: _Built | None = None
 
     @abstractmethod
     def build(self, problem: Problem) -> nn.Module:
-        """Return a new network with random weights from torch's global generator, which is seeded before the call."""
+        """Return a new network, with random weights from torch's global generator (already seeded)."""
+
+    def parameter_groups(self, module: nn.Module) -> Sequence[ParameterGroup]:
+        """Return the parameters to train, each group with its multiple of the learning rate; by default all with 1."""
+        return [(list(module.parameters()), 1.0)]
 
     @property
     @final
     def module(self) -> nn.Module:
-        """The network, once `initialise` or `load` has run."""
+        """The network, after `initialise` or `load`."""
         return self._ready().module
 
     @property
@@ -78,11 +82,11 @@ class NetworkModel(OperatorModel):
 
     @final
     def assemble(self, problem: Problem, normalisation: InputNormalisation, weights: Mapping[str, Tensor]) -> None:
-        """Build the network with weights that are there already, e.g. those of a released checkpoint.
+        """Build the network with given weights, e.g. those of a released checkpoint.
 
         Args:
             problem: what the weights were trained for.
-            normalisation: the scales that its inputs had then.
+            normalisation: the scales that the inputs had then.
             weights: state dict of the network that `build` returns.
 
         Raises:
@@ -106,7 +110,17 @@ class NetworkModel(OperatorModel):
         def encode(examples: Examples, inputs: Fields) -> tuple[Tensor, Tensor]:
             return built.normalisation(built.problem, built.problem.embed(inputs))
 
-        return fit_network(built.module, encode, built.problem.output_names, train, validation, budget, trial, context)
+        return fit_network(
+            built.module,
+            encode,
+            built.problem.output_names,
+            train,
+            validation,
+            budget,
+            trial,
+            context,
+            parameter_groups=self.parameter_groups(built.module),
+        )
 
     @final
     @torch.no_grad()
@@ -120,9 +134,9 @@ class NetworkModel(OperatorModel):
 
     @final
     def save(self, path: Path) -> None:
-        """Write ``model.safetensors``: weights, and as its metadata the arguments, problem and normalisation."""
+        """Write ``model.safetensors``: weights, with arguments, problem and normalisation as metadata."""
         built = self._ready()
-        # Copies, since one weight may have two names, and a file of safetensors shares nothing.
+        # Copies: one weight may have two names, and safetensors refuses shared memory.
         state = built.module.state_dict()
         weights = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()}
         about = {

@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 class InputNormalisation:
     """Scales that bring inputs to comparable size.
 
-    Where the problem is homogeneous, every example's fields and constants are first divided by ‖f‖ / f_ref, so that
-    (f, K) and (10 f, 10 K), which have the same solution, become the same input. ‖f‖ is the root mean square over the
-    grid, so that it does not depend on the resolution; f_ref is its median over the examples fitted to. Otherwise the
-    fields are divided by f_ref alone. Then each constant is divided by the median of its absolute raw value over the
-    examples whose own problem has it (a zero median counts as 1). Outputs are left as they are.
+    If the problem is homogeneous, (f, K) and (10 f, 10 K) have the same solution and must become the same input. So
+    fields and constants of each example are divided by ‖f‖ / f_ref. ‖f‖ is the root mean square over the grid, which
+    does not depend on the resolution. f_ref is its median over the examples fitted to. In other problems only the
+    fields are divided, by f_ref.
+
+    Each constant is then divided by the median of its absolute raw value (a zero median counts as 1). Only examples
+    whose own problem has the constant count. Outputs are not scaled.
 
     Args:
         homogeneous: whether the per-example scaling applies.
@@ -37,7 +39,7 @@ class InputNormalisation:
 
     @classmethod
     def fit(cls, problem: Problem, examples: Examples) -> Self:
-        """Fit to all of ``examples`` for a model of ``problem``; the identity where there are none."""
+        """Fit to all of ``examples`` for a model of ``problem``; the identity if there are none."""
         if len(examples) == 0:
             return cls(False, 1.0, dict.fromkeys(problem.constants, 1.0))
         norms: list[np.ndarray] = []

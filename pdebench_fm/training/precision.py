@@ -1,4 +1,4 @@
-"""Arithmetic of training, and of evaluation, which is always full float32."""
+"""The arithmetic of training. Evaluation is always full float32."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PRECISIONS = ("float32", "tf32", "bfloat16", "float64")
 
 @contextlib.contextmanager
 def matmul_precision(tf32: bool) -> Iterator[None]:
-    """Allow or forbid TF32 in matrix products and in convolutions, and put both switches back afterwards."""
+    """Allow or forbid TF32 in matrix products and convolutions within the block."""
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = tf32
@@ -31,13 +31,13 @@ def matmul_precision(tf32: bool) -> Iterator[None]:
 
 
 def single_precision(module: nn.Module) -> nn.Module:
-    """Bring all weights to 32 bits, complex ones to 32 bits for each part, in place; return the module."""
+    """Convert all weights to 32 bits (complex ones: each part) in place; return the module."""
     _convert(module, torch.complex128, torch.complex64)
     return module.float()
 
 
 def _convert(module: nn.Module, old: torch.dtype, new: torch.dtype) -> None:
-    """Convert complex weights and buffers, which `torch.nn.Module.double` leaves alone."""
+    """Convert complex weights and buffers, which `torch.nn.Module.double` does not."""
     for tensor in (*module.parameters(), *module.buffers()):
         if tensor.dtype == old:
             tensor.data = tensor.data.to(new)
@@ -45,7 +45,7 @@ def _convert(module: nn.Module, old: torch.dtype, new: torch.dtype) -> None:
 
 @contextlib.contextmanager
 def training_precision(module: nn.Module, precision: str, device: torch.device) -> Iterator[Cast]:
-    """Set the arithmetic of training; yields a context for the forward pass."""
+    """Set the arithmetic of training within the block; yield what makes the context of a forward pass."""
     if precision not in PRECISIONS:
         raise UsageError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     with matmul_precision(tf32=precision == "tf32"):

@@ -1,24 +1,24 @@
-"""Several processes that train one trial together, as equals: each computes a part of every batch.
+"""Several processes that train one trial together: each computes a part of every batch.
 
-Weights, moments and every decision are the same in all of them, because each is computed from sums over all ranks, and
-one process is simply the case of one rank. Only buffers that a network changes as it trains, such as running
-statistics, are each rank's own; those of the last one count, at the end of every epoch.
+Weights, moments and decisions are the same in all of them, because each is computed from sums over all ranks. Only
+running statistics and other buffers differ. At the end of every epoch all ranks take those of the last one.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 from pdebench_fm.errors import RunError
 
 
 class Ranks:
-    """The processes of one trial; torch's default process group where there are several.
+    """The processes of one trial: torch's default process group if there are several.
 
     Args:
-        rank: this process, 0 … count − 1. Rank 0 alone writes files.
+        rank: this process, 0 … count − 1. Only rank 0 writes files.
         count: number of processes.
     """
 
@@ -27,16 +27,15 @@ class Ranks:
         self.count = count
 
     @property
-    def leads(self) -> bool:
-        """Whether this process writes."""
+    def is_main(self) -> bool:
+        """Whether this process writes files."""
         return self.rank == 0
 
-    def share(self, ids: np.ndarray) -> tuple[int, int]:
-        """Return where this process's part of ``ids`` begins and ends; the parts differ by one example at most."""
-        bounds = [len(ids) * rank // self.count for rank in range(self.count + 1)]
-        return bounds[self.rank], bounds[self.rank + 1]
+    def share(self, size: int) -> tuple[int, int]:
+        """Return where this process's part of ``size`` examples begins and ends; parts differ by one at most."""
+        return size * self.rank // self.count, size * (self.rank + 1) // self.count
 
-    def add(self, tensors: list[Tensor]) -> None:
+    def add(self, tensors: Sequence[Tensor]) -> None:
         """Replace every tensor by its sum over all ranks."""
         if self.count == 1:
             return
@@ -47,11 +46,26 @@ class Ranks:
         for tensor, summed in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(summed.view_as(tensor))
 
-    def take_last(self, tensors: list[Tensor]) -> None:
-        """Replace every tensor by that of the last rank, which has an example wherever any has.
+    def add_gradients(self, module: nn.Module, loss: Tensor) -> None:
+        """Replace ``loss`` and all gradients by their sums over all ranks."""
+        if self.count == 1:
+            return
+        trained = [p for p in module.parameters() if p.requires_grad]
+        reached = torch.tensor([float(p.grad is not None) for p in trained], device=loss.device, dtype=loss.dtype)
+        for parameter in trained:
+            if parameter.grad is None:  # this rank had no example, or none that needs it
+                parameter.grad = torch.zeros_like(parameter)
+        self.add([loss, reached, *(p.grad for p in trained if p.grad is not None)])
+        # A parameter that no example needs keeps no gradient, so Adam skips it, as with one process.
+        for parameter, ranks in zip(trained, reached.tolist(), strict=True):
+            if ranks == 0:
+                parameter.grad = None
+
+    def take_last(self, tensors: Sequence[Tensor]) -> None:
+        """Replace every tensor by that of the last rank, which has an example if any rank has.
 
         Raises:
-            RunError: another rank has more or fewer.
+            RunError: another rank has more or fewer tensors.
         """
         if self.count == 1:
             return
@@ -63,7 +77,7 @@ class Ranks:
             tensor.copy_(content.view(tensor.dtype).view(tensor.shape))
 
     def agree(self, number: int) -> bool:
-        """Return whether every rank came here with the same number, once all have."""
+        """Wait for all ranks; return whether every rank gave the same number."""
         if self.count == 1:
             return True
         found: list[int | None] = [None] * self.count

@@ -1,4 +1,4 @@
-"""Baselines that no network should lose to: a regression per Fourier mode, the mean solution, and zero."""
+"""Baselines that a network should beat: a regression per Fourier mode, the mean solution, and zero."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the baselines are saved: numpy arrays, and a JSON file that says what they belong to."""
+"""Save baselines as numpy arrays, with a JSON file about them."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""A linear map for each Fourier mode, its coefficients polynomial in the constants.
+"""A linear map for each Fourier mode, with coefficients polynomial in the constants.
 
 For an equation with constant coefficients on a periodic square the exact solution operator is diagonal in Fourier
 space, û(k) = f̂(k) / D(k; constants). This model knows that much and nothing else:
 
     û(k) = Σ_j w_j(k) f̂(k) p_j(constants),      p_j: the monomials of degree ≤ ``degree``.
 
-It is fitted mode by mode by ridge regression towards the coefficients it already has: zero from scratch, the
-pre-trained ones when fine-tuned. It needs seconds and no gradient steps, and shows what a network must beat.
+Ridge regression fits each mode towards the coefficients it already has: zero from scratch, the pre-trained ones when
+fine-tuned. It takes seconds and no gradient steps.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class ModeRegression(OperatorModel):
     ) -> FitReport:
         """Solve the regression once, directly.
 
-        The penalty on ‖w − w₀‖² is ``ridge`` times the mean square of the mode's features, so that its meaning depends
+        The penalty on ‖w − w₀‖² is ``ridge`` times the mean square of the mode's features, so its meaning depends
         neither on the size of the training set nor on the mode.
         """
         start = time.perf_counter()

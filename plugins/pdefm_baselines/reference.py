@@ -1,4 +1,4 @@
-"""Predictors that ignore their input: what any score is to be read against."""
+"""Predictors that ignore their input, to compare any score with."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Zero(OperatorModel):
 
     @property
     def parameters(self) -> int:
-        """None are fitted."""
+        """No fitted numbers."""
         return 0
 
     def initialise(self, problem: Problem, train: Examples, seed: int) -> None:
@@ -49,7 +49,7 @@ class Zero(OperatorModel):
         return {name: torch.zeros_like(inputs[problem.input_fields[0]]) for name in problem.output_names}
 
     def save(self, path: Path) -> None:
-        """Write a file that says so."""
+        """Write a file that names the model."""
         files.write(path, {"model": "zero"}, {})
 
     def load(self, path: Path, device: str = "cpu") -> None:
@@ -98,7 +98,7 @@ class Mean(OperatorModel):
         """Return the mean for every example.
 
         Raises:
-            UnsupportedError: the grid is another one than that of training, and not periodic.
+            UnsupportedError: the grid differs from that of training and is not periodic.
         """
         like = inputs[problem.input_fields[0]]
         n = like.shape[-1]

@@ -1,6 +1,6 @@
 """The pieces of the network between two transforms, with backward passes that save planes and passes over them.
 
-Where a backward pass is itself to be differentiated (``create_graph``), nothing in it is written in place.
+A backward pass that is itself differentiated (``create_graph``) writes nothing in place.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ gelu_backward = torch.ops.aten.gelu_backward
 gelu_in_place = torch.ops.aten.gelu_
 
 KEPT_WIDTH = 16
-"""Up to this width the two hidden planes of the projection, the largest of the network, are kept for the backward pass;
-above it they are worked out again, which then costs a few percent of the step and saves a third of the activations."""
+"""Largest width at which the two hidden planes of the projection are kept for the backward pass. Above it they are
+computed again, which costs a few percent of the step and saves a third of the activations."""
 
 
 def activate(field: Tensor, m: int) -> tuple[Tensor, Tensor]:
     """Return GELU(field), and its parts as `pdefm_fno.spectral_convolution.analyse` gives them.
 
-    The field and the first result must have one use only: without gradients to follow, the field is overwritten;
-    otherwise the gradient that arrives for the result is.
+    The field and the first result must have one use only. Without gradients the field is overwritten. With gradients
+    the one that arrives for the result is.
     """
     forward, _ = tables(len(field), m, field.dtype, field.device)
     if not torch.is_grad_enabled():
@@ -47,7 +47,7 @@ def project(field: Tensor, expand: torch.nn.Linear, contract: torch.nn.Linear) -
 
 
 class _Activation(torch.autograd.Function):
-    """Saves the field alone, and adds up its gradient in the buffer of one that arrives."""
+    """Saves only the field, and adds up its gradient in the buffer of one that arrives."""
 
     @staticmethod
     def forward(ctx: Any, field: Tensor, tables: Tables) -> tuple[Tensor, Tensor]:

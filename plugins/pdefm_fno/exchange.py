@@ -1,10 +1,10 @@
-"""Weights of the paper's published code, brought into the form that ``--pretrained`` takes.
+"""Convert weights of the paper's published code to a file for ``--pretrained``.
 
     python -m pdefm_fno.exchange CHECKPOINT --system poisson --scales SCALES.npy --output FOLDER
 
-The network is the same: orthonormal transforms, axes and modes in the same order, GELU in its exact form. What differs
-are names, that the two blocks of k_y are apart, and how the scaling of inputs is put; docs/exchange.md has the tables.
-A constant that the checkpoint does not read (K of SYS-3 is one number there) gets the weight zero.
+The network is the same: orthonormal transforms, axes and modes in the same order, GELU in its exact form. Names, the
+layout of k_y and the scaling of inputs differ; docs/exchange.md has the tables. A constant that the checkpoint does not
+read (K of SYS-3 is one number there) gets the weight zero.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def convert(checkpoint: Path, system: str, scales: Path | None, output: Path, gr
     Args:
         checkpoint: what their trainer saves; weights are under ``model_state``, with or without ``module.`` in front.
         system: the PDE it was trained on, one of `SYSTEMS`.
-        scales: the .npy file its inputs were scaled by; None where it was trained on inputs as they are.
+        scales: the .npy file its inputs were scaled by; None if its inputs were not scaled.
         output: folder for ``model.safetensors``; made if need be.
         grid: points a side of the data it was trained on: their norm of a source depends on it.
 
@@ -82,7 +82,7 @@ def _system(name: str, grid: Grid) -> PDESystem:
 
 
 def _columns(system: PDESystem, count: int) -> tuple[str, ...]:
-    """The constant that each of the authors' columns gives alone, the first where there are several."""
+    """Return the constant that each of the authors' columns gives, or the first of several."""
     marked = system.read_columns(np.eye(count))
     assert marked is not None  # all of SYSTEMS know the authors' columns
     return tuple(
@@ -101,18 +101,18 @@ class _State:
             raise DataFileError(f"{path}: cannot be read: {error.strerror or error}") from None
         except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, AttributeError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise DataFileError(f"{path}: is no checkpoint that torch reads as weights alone: {reason}") from None
+            raise DataFileError(f"{path}: not a checkpoint of weights only: {reason}") from None
         state = saved.get("model_state") if isinstance(saved, Mapping) else None
         if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
             raise DataFileError(f"{path}: has no weights under 'model_state'")
         self._left: dict[str, Tensor] = {str(name).removeprefix("module."): value for name, value in state.items()}
 
     def count(self, prefix: str) -> int:
-        """How many numbers i there are with names ``prefix.i.…``."""
+        """Return how many layers have names ``prefix.i.…``."""
         return len({name.split(".")[1] for name in self._left if name.startswith(f"{prefix}.")})
 
     def take(self, name: str, shape: tuple[int | None, ...]) -> Tensor:
-        """Return a weight in float32; None in ``shape`` stands for any size."""
+        """Return a weight in float32; None in ``shape`` means any size."""
         if name not in self._left:
             raise DataFileError(f"{self.path}: has no weight {name!r}")
         value = self._left.pop(name)
@@ -127,7 +127,7 @@ class _State:
         return value.float()
 
     def end(self) -> None:
-        """Refuse what was not taken: it would be left out silently."""
+        """Refuse weights that were not taken."""
         if self._left:
             raise DataFileError(f"{self.path}: weight {min(self._left)!r} has no place in the network")
 
@@ -169,10 +169,10 @@ def _lift(theirs: Tensor, problem: Problem, columns: tuple[str, ...]) -> Tensor:
 
 
 def _normalisation(scales: Path | None, problem: Problem, columns: tuple[str, ...], grid: int) -> InputNormalisation:
-    """The authors' input scaling in our terms.
+    """Return the authors' input scaling in our terms.
 
     They divide all inputs by ‖f‖₂ · (Lx/n)(Ly/n) / s_f, and then each constant by its own scale. On the unit square
-    ‖f‖₂ · (Lx/n)(Ly/n) = rms(f) / n, so that f_ref is n · s_f.
+    ‖f‖₂ · (Lx/n)(Ly/n) = rms(f) / n, so f_ref is n · s_f.
     """
     unscaled = dict.fromkeys(problem.constants, 1.0)
     if scales is None:

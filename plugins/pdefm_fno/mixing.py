@@ -1,13 +1,13 @@
 """The channel mixing of a spectral convolution: every kept mode times its own complex matrix, in real arithmetic.
 
 With the cosine and negative sine coefficients of a field along y (C, S) and along x (c, s), its mode +k_y is
-(C + iS)(c + is), and its mode −k_y is (C − iS)(c + is). So a *spectrum*, (2m, m, 2, batch, channels), with k_y in FFT
-order 0 … m−1, −m … −1, then k_x, then real and imaginary part, is made of sums and differences of the parts of
-`pdefm_fno.spectral_convolution`, and what comes out of the product is brought back by the transpose.
+(C + iS)(c + is), and its mode −k_y is (C − iS)(c + is). So sums and differences of the parts of
+`pdefm_fno.spectral_convolution` give a *spectrum*, (2m, m, 2, batch, channels): k_y in FFT order 0 … m−1, −m … −1, then
+k_x, then real and imaginary part. The transpose leads back.
 
-The real and the imaginary part lie next to the batch in the spectrum, and next to the output channels in the weight:
-one matrix product for each mode gives all four real products, reads the weight once, and so do its two transposes in
-the backward pass. With many modes and few examples the weights, not the examples, are what takes time.
+Real and imaginary parts are next to the batch in the spectrum, and next to the output channels in the weight. So one
+matrix product for each mode gives all four real products and reads the weight once, as do its transposes in the
+backward pass. With many modes and few examples most time goes into reading weights.
 """
 
 from __future__ import annotations

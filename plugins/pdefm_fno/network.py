@@ -3,10 +3,10 @@
     lift 1×1  →  depth × [spectral convolution + 1×1 convolution; GELU after all but the last]  →  1×1, d → 2d
     →  GELU  →  1×1, 2d → outputs
 
-What is computed is defined plainly in `pdefm_fno.reference`. Three things differ here, none of them in exact
-arithmetic: the spectral convolutions are matrix products (`pdefm_fno.spectral_convolution`, `pdefm_fno.mixing`);
-activations are (n, n, batch, channels); and since the lift is linear and the constants do not vary in space, the lifted
-field never exists: the first layer transforms the input fields alone, and the constants enter as one bias per example.
+`pdefm_fno.reference` defines the same network plainly. Three things differ here, none of them in exact arithmetic. The
+spectral convolutions are matrix products (`pdefm_fno.spectral_convolution`, `pdefm_fno.mixing`). Activations are
+(n, n, batch, channels). The lifted field never exists: the lift is linear and the constants do not vary in space, so
+the first layer transforms only the input fields, and the constants enter as one bias per example.
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ from pdefm_fno.mixing import add_constant, mix
 from pdefm_fno.spectral_convolution import analyse, synthesise
 
 CHUNK = 2**20
-"""Activation elements a chunk of the batch may hold on a CPU with one or two threads, so that it stays in cache between
-operations, and half as many more for each further thread; smaller chunks cost more in products of few columns than they
-save. Measured with one thread and with two."""
+"""Activation elements of a chunk of the batch on a CPU with one or two threads; half as many more for each further
+thread. A chunk should stay in cache between operations, but products of few columns are slow."""
 
 
 class SpectralWeight(nn.Module):
@@ -32,15 +31,15 @@ class SpectralWeight(nn.Module):
 
     Real and imaginary parts are drawn uniformly from [0, 1/width²), as in the paper's code.
 
-    The parameter is held as (2m, m, in, 2, out), the way the matrix products want it. The state dict holds ``weight``
-    as (in, out, 2m, m, 2) with k_y in FFT order, 0 … m−1, −m … −1: the usual layout of FNO checkpoints, with the two
-    blocks of k_y that many of them store apart (``weights1``, ``weights2``) joined along the third axis. Its tensor is
-    a copy: writing to it does not change the network.
+    The parameter is (2m, m, in, 2, out), as the matrix products need it. In the state dict ``weight`` is
+    (in, out, 2m, m, 2) with k_y in FFT order, 0 … m−1, −m … −1. That is the usual layout of FNO checkpoints, with their
+    two blocks of k_y (``weights1``, ``weights2``) joined along the third axis. The state dict has a copy: writing to it
+    does not change the network.
     """
 
     def __init__(self, width: int, modes: int) -> None:
         super().__init__()
-        # Drawn in the common layout, so that the numbers of a seed do not depend on the layout of the day.
+        # Drawn in the common layout, so the numbers of a seed do not depend on the layout.
         drawn = torch.rand(width, width, 2 * modes, modes, 2) / width**2
         self.weight = nn.Parameter(_from_common(drawn))
 

@@ -30,7 +30,7 @@ def spectral_convolution(x: Tensor, weight: Tensor) -> Tensor:
     m = weight.shape[3]
     spectrum = torch.fft.rfft2(x, norm="ortho")
     kept = torch.cat([spectrum[:, :, :m, :m], spectrum[:, :, -m:, :m]], dim=2)
-    # As four real products, which torch does faster than one complex product where there are many channels.
+    # As four real products, which is faster than one complex product with many channels.
     (rr, ri), (ir, ii) = torch.einsum("bcyxp,coyxq->pqboyx", torch.view_as_real(kept), weight)
     mixed = torch.complex(rr - ii, ri + ir)
     filled = spectrum.new_zeros(x.shape[0], weight.shape[1], *spectrum.shape[2:])

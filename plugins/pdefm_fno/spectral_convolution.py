@@ -1,9 +1,9 @@
 """The truncated Fourier transforms of an FNO as real matrix products.
 
 An FNO keeps the modes k_y = −m … m−1, k_x = 0 … m−1 of an n × n grid. Only those are transformed here, by products with
-precomputed cosines and sines, first along x, then along y. The result is, to rounding, what orthonormal
-`torch.fft.rfft2` and `torch.fft.irfft2` give on the kept modes, with no complex dtype, no zero-filled spectrum, and a
-backward pass as cheap as the forward.
+precomputed cosines and sines, first along x, then along y. To rounding, the result is that of orthonormal
+`torch.fft.rfft2` and `torch.fft.irfft2` on the kept modes. It needs no complex dtype and no zero-filled spectrum, and
+the backward pass is as cheap as the forward.
 
 A field is (n, n, batch, channels), indexed [y, x, …]. Its *parts* are its coefficients for the cosines of k = 0 … m
 and then the negative sines along y, times the same for k = 0 … m−1 along x: (2m + 2, 2m, batch, channels). They are
@@ -32,7 +32,7 @@ def tables(n: int, m: int, dtype: torch.dtype, device: torch.device) -> tuple[Ta
     """Return the matrices of the forward transform, and those whose transpose is the inverse; made in float64."""
 
     def waves(k: np.ndarray) -> np.ndarray:
-        # The angle is reduced in integers, so that every entry is correctly rounded whatever n.
+        # The angle is reduced in integers, so every entry is correctly rounded for any n.
         angle = 2 * np.pi / n * (np.outer(k, np.arange(n)) % n)
         both: np.ndarray = np.concatenate([np.cos(angle), -np.sin(angle)]) / np.sqrt(n)
         return both
@@ -103,7 +103,7 @@ def transposed(parts: Tensor, tables: Tables, onto: Tensor | None = None) -> Ten
 
 
 class _Synthesis(torch.autograd.Function):
-    """Autograd alone would copy the field to add the second product onto the first."""
+    """Adds the second product onto the first in place; autograd would copy the field."""
 
     @staticmethod
     def forward(ctx: Any, parts: Tensor, field: Tensor, weight: Tensor, tables: Tables) -> Tensor:

@@ -1,6 +1,6 @@
 """Errors of the predicted fields against the true ones, all output channels together.
 
-A zero reference field makes the relative error infinite or NaN; it is not hidden.
+A zero reference field makes the relative error infinite or NaN, which is kept.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class RelativeL1Median(Metric):
         return error.abs().sum(dim=1) / truth.abs().sum(dim=1)
 
     def summarise(self, values: np.ndarray) -> np.ndarray:
-        """Median over the last axis; NaN where any value is."""
+        """Median over the last axis; NaN if any value is."""
         return np.asarray(np.median(values, axis=-1))
 
 
@@ -87,7 +87,7 @@ def _h1_squared(problem: Problem, values: Tensor) -> Tensor:
     spectrum = torch.fft.rfft2(values, norm="ortho")
     ky = 2 * math.pi / length * torch.fft.fftfreq(n, 1 / n, dtype=values.dtype, device=values.device)
     kx = 2 * math.pi / length * torch.fft.rfftfreq(n, 1 / n, dtype=values.dtype, device=values.device)
-    twice = torch.full_like(kx, 2.0)  # each column stands for its mirror image too, but for the first and Nyquist
+    twice = torch.full_like(kx, 2.0)  # a column counts for its mirror image too, except the first and Nyquist
     twice[0] = 1.0
     if n % 2 == 0:
         twice[-1] = 1.0

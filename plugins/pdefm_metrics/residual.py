@@ -1,4 +1,4 @@
-"""How well a prediction solves the PDE, whatever the reference solution says."""
+"""How well a prediction solves the PDE, independent of the reference solution."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pdebench_fm.problem import Fields, Problem
 
 
 class PDEResidual(Metric):
-    """Mean of ‖Lu − f‖₂ / ‖f‖₂ of the prediction, in float64; what stands for ‖f‖₂ is `PDESystem.residual_scale`.
+    """Mean of ‖Lu − f‖₂ / ‖f‖₂ of the prediction, in float64; `PDESystem.residual_scale` gives ‖f‖₂.
 
-    The residual differentiates twice, so that rough errors weigh far more than in `relative_l2`: values above 1 are
-    usual even for good predictions.
+    The residual differentiates twice, so rough errors weigh far more than in `relative_l2`. Values above 1 are usual
+    even for good predictions.
     """
 
     @property

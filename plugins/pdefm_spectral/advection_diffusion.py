@@ -18,7 +18,7 @@ from pdefm_spectral.ratio import AdvectionRatio
 Mode = Literal["calibrated", "exact"]
 
 LARGEST_SPEED = 20.0
-"""Exact mode draws another direction where a target would need a larger s (our choice)."""
+"""Exact mode draws another direction if a target would need a larger s (our choice)."""
 MOST_DIRECTIONS = 1000
 
 
@@ -30,7 +30,7 @@ class AdvectionDiffusion(ConstantCoefficientSystem):
     has no solution unless it is zero.
 
     Exact up to rounding for the trigonometric interpolant of f; the Nyquist convention is that of
-    `pdefm_spectral.wavenumbers`. Multiplying f, K and v by one number leaves u as it is.
+    `pdefm_spectral.wavenumbers`. Multiplying f, K and v by one number does not change u.
 
     Args:
         grid: periodic, any size, odd or even.
@@ -51,7 +51,7 @@ class AdvectionDiffusionSampler(GaussianSourceSampler):
 
     - ``calibrated`` (the paper's way): s is where the population's mean Ψ equals the target. What an example realises
       scatters about it, also beyond the ends of ``ratio``. The population is that of e ~ U(1, 5).
-    - ``exact``: s is where the example's own Ψ equals the target, to rounding. Where that takes s > 20 (v nearly
+    - ``exact``: s is where the example's own Ψ equals the target, to rounding. If that takes s > 20 (v nearly
       orthogonal to what moves u) another φ is drawn.
 
     Args:

@@ -1,8 +1,8 @@
 """Mean Ψ of the SYS-2 population against the speed s, from which `calibrated` mode takes its speeds.
 
-The table was made by ``python -m pdefm_spectral.calibration`` (half a minute on one core): the mean over 65,536
-examples with sources as in the data sets (four sparsities in turn), e ~ U(1, 5), θ, φ ~ U(0, 2π), at 61 speeds, ten a
-decade from 1e-3 to 1e3. It does for our data what a table of 59 means does in the authors' code.
+The table was made by ``python -m pdefm_spectral.calibration`` (half a minute on one core). It holds means over 65,536
+examples at 61 speeds, ten a decade from 1e-3 to 1e3. Sources are those of the data sets, with four sparsities in turn;
+e ~ U(1, 5) and θ, φ ~ U(0, 2π). The authors' code has a table of 59 means for the same purpose.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Batches split so that what is worked on stays in a CPU's cache: larger pieces are up to five times slower."""
+"""Split batches so that a piece fits in a CPU's cache: larger pieces are up to five times slower."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the three systems share: constant coefficients, Gaussian sources. A file of its own has each equation."""
+"""What the three systems share: constant coefficients and Gaussian sources. Each equation has its own file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ConstantCoefficientSystem(PDESystem):
     """L u = f, periodic, L = −div(K∇·) + v·∇ − ω with constant coefficients, of which a system has some.
 
     Exact up to rounding for the trigonometric interpolant of f; the Nyquist convention is that of
-    `pdefm_spectral.wavenumbers`. Multiplying f and all coefficients by one number leaves u as it is.
+    `pdefm_spectral.wavenumbers`. Multiplying f and all coefficients by one number does not change u.
 
     Without ω the mean of f is ignored, since the equation has no solution unless it is zero, and u has zero mean.
 
@@ -31,7 +31,7 @@ class ConstantCoefficientSystem(PDESystem):
     """The coefficients: channels of one number per example."""
 
     def __init__(self, grid: Grid) -> None:
-        # Here, so that samplers can be had without torch.
+        # Imported here: samplers do not need torch.
         from pdefm_spectral.constant_coefficients import ConstantCoefficientOperator
 
         constants = tuple(Channel(name, "constant") for name in self.constants)

@@ -85,7 +85,7 @@ class ConstantCoefficientOperator:
         return _inverse(spectrum, self._size)
 
     def _symbol(self, like: Tensor, coefficients: Sequence[Tensor]) -> Tensor:
-        """L̂ on the half plane of rfft2: complex (batch, n, n//2 + 1) where L has a velocity.
+        """L̂ on the half plane of rfft2: complex (batch, n, n//2 + 1) if L has a velocity.
 
         Otherwise real, every number twice, (batch, n, 2 (n//2 + 1)): the real and imaginary parts of a spectrum side by
         side can be divided by it four times faster than complex numbers by complex ones.
@@ -121,7 +121,7 @@ class ConstantCoefficientOperator:
 
 
 def _pairs(spectrum: Tensor, symbol: Tensor) -> Tensor:
-    """View a spectrum (batch, n, h) as the symbol is laid out: as reals (batch, n, 2h) where that is real."""
+    """View a spectrum (batch, n, h) as the symbol is laid out: as reals (batch, n, 2h) if that is real."""
     return spectrum if symbol.is_complex() else torch.view_as_real(spectrum).flatten(-2)
 
 

@@ -129,9 +129,9 @@ class HelmholtzSampler(GaussianSourceSampler):
 def within_cap(weights: np.ndarray, scale: np.ndarray, omega: np.ndarray, cap: float) -> np.ndarray:
     """Return whether max|u| ≤ cap on the 128² grid, (batch,).
 
-    Σ|û| bounds max|u| from above and settles four in five, the root mean square bounds it from below and settles most
-    of what lies near a resonance; the Fourier series of the energetic modes, evaluated on the grid, settles the rest
-    but for ties, and large ω; those are solved for.
+    Σ|û| bounds max|u| from above and decides four in five. The root mean square bounds it from below and decides most
+    examples near a resonance. The Fourier series of the energetic modes decides the rest, except ties and large ω,
+    which are solved for.
     """
     series = modes.series(weights)
     series *= scale[:, None, None]
@@ -147,10 +147,10 @@ def within_cap(weights: np.ndarray, scale: np.ndarray, omega: np.ndarray, cap: f
 def _decide(series: np.ndarray, cap: float) -> bool | None:
     """Return whether max|u| ≤ cap for a Fourier series (58, 58), or None for a tie.
 
-    The coefficients of what passes the first bound add up to 116 cap at most, so that rounding to float32 moves the
-    maximum by less than 1e-3 cap.
+    The coefficients of what passes the first bound add up to 116 cap at most. So rounding to float32 moves the maximum
+    by less than 1e-3 cap.
     """
-    # A wave cos(ky y) cos(kx x) has the mean square 1/4, and more where a wavenumber is zero.
+    # A wave cos(ky y) cos(kx x) has the mean square 1/4, and more if a wavenumber is zero.
     if np.vdot(series, series) > 4 * (cap + _TAIL) ** 2:
         return False
     for dtype, margin in ((np.float32, 1e-3 * cap), (np.float64, _TAIL)):

@@ -25,7 +25,7 @@ def energies(weights: np.ndarray) -> np.ndarray:
 
     A mode and its complex conjugate count as one, with their energies added. The order is that of `wavevectors`.
     """
-    # √2 for kx, ky > 0 (a mode with its conjugate), 1 where one of them is 0: those modes are listed twice, as ±0.
+    # √2 for kx, ky > 0 (a mode with its conjugate), 1 if one of them is 0: those modes are listed twice, as ±0.
     squares = _squares(_products(weights, constant=2**-0.25, other=2**0.25))
     squares[:, 0] = squares[:, _LINE**2] = 0.0
     return squares

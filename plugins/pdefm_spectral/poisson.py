@@ -20,7 +20,7 @@ class Poisson(ConstantCoefficientSystem):
     per time). Output: ``solution`` u. The mean of f is ignored: the equation has no solution unless it is zero.
 
     Exact up to rounding for the trigonometric interpolant of f; the Nyquist convention is that of
-    `pdefm_spectral.wavenumbers`. Multiplying f and K by one number leaves u as it is.
+    `pdefm_spectral.wavenumbers`. Multiplying f and K by one number does not change u.
 
     Args:
         grid: periodic, any size, odd or even.

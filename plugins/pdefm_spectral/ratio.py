@@ -5,8 +5,8 @@ With û = f̂ / (D + i s A), where D = k·Kk and A = k·(cos φ, sin φ),
     Ψ² = s² Σ A²|û|² / Σ D²|û|²        or, with w = |f̂|² and q = (A/D)²,
     Ψ² / (1 + Ψ²) = Σ w · s²q / (1 + s²q) / Σ w
 
-The right side is a weighted mean of logistic functions of log s², so it grows strictly, and Newton's method on its
-logit (whose slope in log s² lies in (0, 1]) needs a handful of steps.
+The right side is a weighted mean of logistic functions of log s², so it grows strictly. The slope of its logit in
+log s² is in (0, 1], and Newton's method needs a handful of steps.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class AdvectionRatio:
         self._kx, self._ky = kx, ky
 
     def select(self, rows: np.ndarray) -> AdvectionRatio:
-        """Return the examples ``rows`` alone."""
+        """Return the examples ``rows``."""
         chosen = object.__new__(AdvectionRatio)
         chosen._energy, chosen._diffusion = self._energy[rows], self._diffusion[rows]
         chosen._kx, chosen._ky = self._kx, self._ky
@@ -67,7 +67,7 @@ class DirectedRatio:
         self._quotient = quotient
 
     def select(self, rows: np.ndarray) -> DirectedRatio:
-        """Return the examples ``rows`` alone."""
+        """Return the examples ``rows``."""
         return DirectedRatio(self._energy[rows], self._quotient[rows])
 
     def at(self, speed: np.ndarray) -> np.ndarray:

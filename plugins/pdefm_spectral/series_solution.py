@@ -9,8 +9,7 @@ Real arithmetic: cc, cs, sc and ss are the coefficients of cos(ky y) cos(kx x), 
 complex coefficient at (kx, ±ky) is proportional to (cc ∓ ss) − i (cs ± sc), and there L̂ = D± + i A±.
 
 The solution is that of the sampled source's interpolant, as `ConstantCoefficientOperator.solve` gives it, but for modes
-from 28 on. The symbol is settled in float64, so that near a resonance of SYS-3 less is lost than on the way through
-float32 fields.
+from 28 on. The symbol is computed in float64: near a resonance of SYS-3 this loses less than float32 fields do.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from pdebench_fm.problem import Fields
 from pdefm_spectral import chunks, sources
 
 MODES = 28
-"""Modes 0 … 27 along each axis; an even number, so that there are as many even as odd ones."""
+"""Modes 0 … 27 along each axis; an even number: as many even as odd ones."""
 SMALLEST_GRID = 80
 """Below, the FFTs are as fast (64²), or the grid does not resolve the Gaussians (32²)."""
 LARGEST_OMEGA = 100.0
@@ -43,7 +42,7 @@ _HALF = MODES // 2
 def solve(
     system: PDESystem, kind: type[PDESystem], parameters: Parameters, constants: Sequence[str], inputs: Fields
 ) -> Fields:
-    """Solve realised examples: from their series where that is faster and no less accurate, else by ``system``.
+    """Solve realised examples: from their series if that is faster and as accurate, else by ``system``.
 
     The series is for float32 on a CPU and grids of 80² and more: in float64 the modes left out would show, and on a GPU
     nothing has been measured.
@@ -96,7 +95,7 @@ def _solution(parameters: Parameters, constants: Sequence[str], like: Tensor) ->
 
 
 class _Tables(NamedTuple):
-    """What depends on the grid alone. Along y: even modes' cosines and sines, then the odd modes'. float32 but for L̂.
+    """What depends only on the grid. Along y: even modes' cosines and sines, then the odd modes'. float32 but for L̂.
 
     ``analyse``: (56, 12), along y, with the ½ of `_divide`; ``analyse_cosine``, ``analyse_sine``: (12, 28), along x.
     ``cosine``, ``sine``: (28, n), along x. ``even``, ``odd``: (n/2, 28), 2 × the even and −1 × the odd modes, along y;

@@ -43,7 +43,7 @@ def positive_number(setting: str, value: float) -> float:
 
 
 def one_of(setting: str, value: str, literal: Any) -> str:
-    """Return ``value`` where it is one of the strings of a ``Literal``, or raise `SettingError`."""
+    """Return ``value`` if it is one of the strings of a ``Literal``, or raise `SettingError`."""
     if value not in get_args(literal):
         raise SettingError(setting, f"must be one of {', '.join(get_args(literal))}, got {value!r}")
     return value

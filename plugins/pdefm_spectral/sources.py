@@ -5,10 +5,10 @@
 on 12 × 12 centres with spacing 2σ, centred on (0.5, 0.5). The weight p is uniform in (0.001, 1), and zero with
 probability ``sparsity``. On a grid f = G P Gᵀ, with G of shape (n, 12).
 
-Peak and mean are those of the 128² grid whatever the grid asked for, so that an example is the same function at every
-resolution. The Gaussians are not made periodic: at the edges they are cut at exp(−12.5) = 4e-6 of their height. Their
-transform falls to 3e-9 at mode 32 and to 7e-3 at mode 16, so that grids of 64² and more resolve them, and a 32² grid
-aliases them by up to 1%: there the example is the same function, sampled, and its solution that of the interpolant.
+Peak and mean are always those of the 128² grid, so an example is the same function at every resolution. The Gaussians
+are not periodic: at the edges they are cut at exp(−12.5) = 4e-6 of their height. Their transform falls to 3e-9 at mode
+32 and to 7e-3 at mode 16. So grids of 64² and more resolve them, and a 32² grid aliases them by up to 1%. There the
+solution is that of the sampled source's interpolant.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def weights(uniform: np.ndarray, sparsity: np.ndarray) -> np.ndarray:
 
 def peak(weights: np.ndarray) -> np.ndarray:
     """Return max Σ p φ on the 128² grid, (batch,)."""
-    # Outside the hull of the centres every Gaussian grows towards it, so the maximum lies within: half the points.
+    # Outside the hull of the centres every Gaussian grows towards it, so the maximum is inside it: half the points.
     first = round(CENTRES[0] * REFERENCE)
     hull = basis(REFERENCE)[first : REFERENCE - first + 1]
     # Eight fields of float64 at a time: half a megabyte.
@@ -81,7 +81,7 @@ def realise(
     """Return ``source`` (batch, n, n) and the named constants (batch,).
 
     Args:
-        parameters: ``weights``, ``scale``, the constants, and ``mean`` where it is to be removed.
+        parameters: ``weights``, ``scale``, the constants, and ``mean`` if it is removed.
         constants: names of the constants.
         grid: periodic, of length 1.
         device: where the fields are made.

@@ -1,8 +1,8 @@
-"""Wavenumbers of a periodic grid, and what a derivative multiplies a Fourier coefficient by.
+"""Wavenumbers of a periodic grid, and the factors by which derivatives multiply Fourier coefficients.
 
-Nyquist convention (even n; odd n has no such mode): the mode with index n/2 along an axis has no sine on the grid, so
-its first derivative along that axis is zero, and so is the cross-derivative ∂²/∂x∂y wherever either index is n/2;
-second derivatives keep (2π/length · n/2)². Every real field then has real derivatives.
+Nyquist convention (even n; odd n has no such mode): the mode with index n/2 along an axis has no sine on the grid. So
+its first derivative along that axis is zero, and so is the cross-derivative ∂²/∂x∂y if either index is n/2. Second
+derivatives keep (2π/length · n/2)². Every real field then has real derivatives.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Going down, each level is two 3×3 convolutions and a 2×2 mean; going up, a 2×2 repetition, the skip connection, and two
 convolutions. Channels double with every level. Padding is periodic, so the network commutes with shifts by 2^levels
 points. Normalisation is by groups of channels (Wu and He, 2018), within one example: a prediction does not depend on
-its batch. A group has several channels, since constants enter as constant planes: normalised each by itself, channels
-would forget what is constant in space, and with it the constants.
+its batch. A group has several channels: constants enter as constant planes, and normalising single channels would erase
+them.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def _padded(x: Tensor) -> Tensor:
 
 
 class _Padding(torch.autograd.Function):
-    """One column and row on every side. Autograd's own zero-fills and adds a plane for each of the four."""
+    """Pads one row and column on every side; autograd's own backward pass would add a plane for each."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -185,5 +185,5 @@ class _Block(nn.Sequential):
 
 
 def _groups(channels: int) -> int:
-    """The largest number of equal groups of at least four channels; one where there are fewer."""
+    """Return the largest number of equal groups of at least four channels, or 1."""
     return max((count for count in range(1, channels // 4 + 1) if channels % count == 0), default=1)

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from pdebench_fm.scoring.point import DivergedError, choose
+from pdebench_fm.errors import DivergedError
+from pdebench_fm.scoring.point import choose
 
 
 def ok(validation: float) -> dict[str, object]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pdebench_fm.training.feed import Batch
-from pdebench_fm.training.micro_batches import micro_batch, saved_bytes
+from pdebench_fm.training.micro_batches import micro_batch_size, saved_bytes
 
 
 class Squares(nn.Module):
@@ -51,8 +51,8 @@ def test_what_the_backward_pass_needs_is_counted() -> None:
 
 def test_as_many_examples_as_fit_and_at_least_one() -> None:
     plane = 4 * 16 * 16
-    assert micro_batch(Squares(1), sample(), room=10 * 2 * plane) == 10
-    assert micro_batch(Squares(1), sample(), room=1) == 1
+    assert micro_batch_size(Squares(1), sample(), room=10 * 2 * plane) == 10
+    assert micro_batch_size(Squares(1), sample(), room=1) == 1
 
 
 @pytest.mark.parametrize("last", [nn.Identity, nn.ReLU, nn.Sigmoid, lambda: nn.GroupNorm(1, 1)])

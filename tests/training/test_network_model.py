@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from pdebench_fm.errors import DataFileError
 from pdebench_fm.interfaces import Budget, FitContext, TrialSettings
 from pdebench_fm.problem import Channel, Grid, Problem
 from pdebench_fm.testing import SmoothExamples
-from pdebench_fm.training import NetworkModel
+from pdebench_fm.training import NetworkModel, ParameterGroup
 from tests.support.toy import Toy
 
 PROBLEM = Problem((Channel("source"), Channel("k11", "constant")), (Channel("solution"),), Grid(8), homogeneous=True)
@@ -106,6 +107,24 @@ def test_complex_weights_are_trained_and_kept(made: type[NetworkModel], precisio
     predicted, again = (m.predict(PROBLEM, inputs)["solution"] for m in (model, made.load(tmp_path)))
     assert predicted.dtype == torch.float32
     assert torch.equal(predicted, again)
+
+
+class SlowHead(Toy):
+    """Trains its last layer at a tenth of the rate, and its first not at all."""
+
+    def parameter_groups(self, module: nn.Module) -> Sequence[ParameterGroup]:
+        return [([module.project.weight], 1.0), ([module.project.bias], 0.1)]  # type: ignore[union-attr,list-item]
+
+
+def test_a_group_of_parameters_has_its_own_multiple_of_the_learning_rate(tmp_path: Path) -> None:
+    model = SlowHead()
+    model.initialise(PROBLEM, DATA, 0)
+    before = {name: value.clone() for name, value in model.module.state_dict().items()}
+    model.fit(DATA, DATA, Budget(None, 1, 4), TrialSettings({"learning_rate": 1e-2}, 0), FitContext(tmp_path))
+    moved = {name: (value - before[name]).abs().max().item() for name, value in model.module.state_dict().items()}
+    assert moved["lift.weight"] == moved["lift.bias"] == 0
+    assert moved["project.weight"] == pytest.approx(1e-2, rel=1e-3)  # the first step of Adam is the rate itself
+    assert moved["project.bias"] == pytest.approx(1e-3, rel=1e-3)
 
 
 class _Tied(nn.Module):

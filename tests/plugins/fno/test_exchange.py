@@ -250,9 +250,9 @@ def test_what_is_no_checkpoint_is_refused_and_never_executed(tmp_path: Path, mon
     torch.save({"model_state": {"fc0.weight": 3}}, tmp_path / "numbers.tar")
     torch.save({"model_state": {}}, tmp_path / "nothing.tar")
     for name, message in {
-        "harmful": "is no checkpoint that torch reads as weights alone: ",
-        "text": "is no checkpoint that torch reads as weights alone: ",
-        "empty": "is no checkpoint that torch reads as weights alone: ",
+        "harmful": "not a checkpoint of weights only: ",
+        "text": "not a checkpoint of weights only: ",
+        "empty": "not a checkpoint of weights only: ",
         "other": "has no weights under 'model_state'$",
         "numbers": "has no weights under 'model_state'$",
         "nothing": r"has no weight 'fc0\.weight'$",
@@ -313,7 +313,7 @@ def test_the_module_runs_as_a_command() -> None:
     assert "CHECKPOINT" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-# What it stands on: NetworkModel.assemble
+# NetworkModel.assemble, which it uses
 
 
 def test_a_model_assembled_from_its_weights_is_the_same_model() -> None:
