@@ -28,8 +28,8 @@ class Entry:
     Args:
         name: what users write; lower-case letters, digits, ``-``, ``_`` and ``.``.
         version: bumped whenever a score could change.
-        factory: ``"module:attribute"`` of the class or function that makes it, or the callable itself; a lambda cannot
-            be sent to worker processes, and is refused.
+        factory: ``"module:attribute"`` of the class or function that makes it, or the callable itself. Worker processes
+            need one that can be pickled: no lambda, no class defined in a function.
         summary: one line for ``pdefm list``.
     """
 

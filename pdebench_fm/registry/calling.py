@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from pdebench_fm._util.text import named, show
+from pdebench_fm._util.text import named, reason_of, show
 from pdebench_fm.errors import PLUGIN_ERRORS, PdefmError, PluginError
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+_NOT_PLUGINS = {"pdebench_fm", "torch", "numpy", "pluggy", "pydantic", "pydantic_core", *sys.stdlib_module_names}
 
 
 def call_plugin(who: str, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -42,3 +46,20 @@ def refusal_reason(who: str, function: Callable[[], object]) -> str | None:
     if not isinstance(reason, str) or not reason.strip():
         raise PluginError(f"{who} must return None or the reason as a text, got {show(reason)}")
     return reason
+
+
+def located(error: BaseException) -> str:
+    """Return an error on one line, with the file and line of the plugin that raised it.
+
+    An error of ours is returned without: its text says what is wrong.
+    """
+    place = "" if isinstance(error, PdefmError) else place_of(error)
+    return f"{reason_of(error)} ({place})" if place else reason_of(error)
+
+
+def place_of(error: BaseException) -> str:
+    """Return ``file.py:line`` of the innermost frame in a plugin's code; empty if there is none."""
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in _NOT_PLUGINS:
+            return f"{Path(frame.f_code.co_filename).name}:{line}"
+    return ""
