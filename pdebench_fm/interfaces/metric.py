@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
@@ -18,11 +18,16 @@ SCORE = "relative_l2"
 
 
 class Metric(ABC):
-    """A score; smaller is better. A registered factory is called without arguments.
+    """A score: any finite number. A registered factory is called without arguments.
 
     Per-example values of chunks are simply joined, so chunking cannot change a score. NaN stays NaN: a score is never
     the mean of the examples that happened to be finite.
+
+    Attributes:
+        better: whether lower or higher values are better.
     """
+
+    better: ClassVar[Literal["lower", "higher"]] = "lower"
 
     @property
     def needs_system(self) -> bool:

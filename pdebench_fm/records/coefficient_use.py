@@ -1,4 +1,4 @@
-"""Whether a model uses its coefficients at all: what its points say together, on one suite (docs/scores.md)."""
+"""Whether a model uses its coefficients at all, over its points on one suite (docs/scores.md)."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pdebench_fm.records.curves import SCORED
 from pdebench_fm.records.record import Cell, Record
 
 IGNORED_BELOW = 0.05
-"""A model whose error changes by less where coefficients are exchanged is flagged: it does not use them."""
+"""A model is flagged if exchanging coefficients changes its error by less than this."""
 
 
 @dataclass(frozen=True)
 class CoefficientUse:
-    """By how much the error of one model changes where test examples exchange their coefficients.
+    """How much the error of one model changes when test examples exchange their coefficients.
 
     Args:
-        rises: (error then − error) / error of each scored point, by task, at least one; see `Record.coefficient_rise`.
-        unmeasured: scored points that lack it.
+        rises: `Record.coefficient_rise` of each scored point, by task; at least one.
+        unmeasured: number of scored points without one.
     """
 
     rises: Mapping[str, tuple[float, ...]]
@@ -37,12 +37,12 @@ class CoefficientUse:
 
     @property
     def ignored(self) -> bool:
-        """Whether the model does about as well with coefficients that belong to other examples."""
+        """Whether the model does about as well with the coefficients of other examples."""
         return change(self.all) < IGNORED_BELOW
 
     @property
     def ignored_on(self) -> tuple[str, ...]:
-        """Tasks on which it does: a median over all of them hides one that the model solves by an average."""
+        """The tasks on which it does. A median over all tasks would hide one."""
         return tuple(task for task, rises in self.rises.items() if change(rises) < IGNORED_BELOW)
 
 
@@ -52,17 +52,14 @@ def change(rises: Iterable[float]) -> float:
 
 
 def coefficient_use(points: Iterable[Record], planned: Collection[Cell]) -> CoefficientUse | None:
-    """Return what the planned points of the scored arms of one model say together.
+    """Summarise the planned points of the scored arms; None if none was measured.
 
-    Points beyond the plan do not count, so that none can be added to pass; nor do those without a score. Those that
-    have one and lack the measurement are counted, so that none can be left out unseen.
+    Points beyond the plan do not count, so that adding points cannot change the result. Scored points without the
+    measurement are counted, so that leaving it out shows.
 
     Args:
         points: records of one model on one suite, version and profile.
         planned: the cells of the suite.
-
-    Returns:
-        None where nothing was measured.
     """
     rises: dict[str, list[float]] = {}
     unmeasured = 0

@@ -1,7 +1,6 @@
-"""Scores of a curve: the error of one arm against the number of downstream examples N, and what follows from it.
+"""Curves: the error of one arm against the number of downstream examples N.
 
-Everything here is computed from records alone and is deterministic. ``docs/scores.md`` defines each score and says why
-it is defined so. What the tried sizes cannot say stays a bound (`Amount`) and never becomes a number.
+Curves are computed only from records, and deterministically. ``docs/scores.md`` defines each score.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from pdebench_fm.records.record import Record, start_of
 
 ZERO_SHOT, FINE_TUNE, SCRATCH = "zero-shot", "fine-tune", "scratch"
 SCORED = (ZERO_SHOT, FINE_TUNE)
-"""The arms that use the pre-training; a model is scored by them, and `SCRATCH` is what it is compared with."""
+"""The arms by which a model is scored. They use the pre-training; `SCRATCH` does not."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A 95% interval and what it is over: the ``seeds``, or the ``test examples`` where there is one seed."""
+    """A 95% interval over the ``seeds`` or, with one seed, over the ``test examples``."""
 
     low: float
     high: float
@@ -34,14 +33,14 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Point:
+class CurvePoint:
     """One N of a curve.
 
     Args:
         examples: N.
-        errors: one a seed; infinite where training diverged.
-        seeds: which seeds these are, in the same order.
-        of_test_set: the record's own interval over test examples, where there is one record.
+        errors: one for each seed; infinite if training diverged.
+        seeds: the seeds, in the same order.
+        of_test_set: the record's own interval over test examples, if there is one record.
     """
 
     examples: int
@@ -49,26 +48,28 @@ class Point:
     seeds: tuple[int, ...]
     of_test_set: tuple[float, float] | None = None
 
-    def of_seeds(self, seeds: Collection[int]) -> Point:
-        """Return the point that some of its seeds make, in their order."""
+    def of_seeds(self, seeds: Collection[int]) -> CurvePoint:
+        """Return the point with only the given seeds."""
         kept = sorted((seed, error) for error, seed in zip(self.errors, self.seeds, strict=True) if seed in seeds)
         of_test_set = self.of_test_set if len(kept) == len(self.seeds) else None
-        return Point(self.examples, tuple(error for _, error in kept), tuple(seed for seed, _ in kept), of_test_set)
+        return CurvePoint(
+            self.examples, tuple(error for _, error in kept), tuple(seed for seed, _ in kept), of_test_set
+        )
 
     @property
     def median(self) -> float:
-        """Median over seeds; infinite where half of them or more diverged."""
+        """Median over seeds; infinite if at least half of them diverged."""
         return statistics.median(self.errors)
 
     @property
     def quartiles(self) -> tuple[float, float]:
-        """First and third quartile over seeds, each one of the errors (no interpolation)."""
+        """First and third quartile over seeds, not interpolated."""
         low, high = np.quantile(self.errors, [0.25, 0.75], method="inverted_cdf")
         return float(low), float(high)
 
     @property
     def interval(self) -> Interval | None:
-        """95% interval of the median, by bootstrap over seeds; of one seed, its record's own over test examples."""
+        """95% interval of the median by bootstrap over seeds; with one seed, the record's own."""
         if len(self.errors) > 1:
             low, high = np.quantile(resampled_medians(self.errors), [0.025, 0.975], method="inverted_cdf")
             return Interval(float(low), float(high), "seeds")
@@ -83,32 +84,32 @@ class Curve:
         model: name of the model.
         task: name of the task.
         protocol: the arm.
-        points: by N; only those each of whose records has an outcome, a score or a divergence.
+        points: by N. Every record of a point has a score or diverged.
         lacking: every other N that was tried: one of its records failed or is unsupported.
-        from_scratch: whether the arm starts from an initialised network and so transfers nothing, whatever its name.
+        from_scratch: whether the arm starts from an initialised network, and so transfers nothing.
     """
 
     model: str
     task: str
     protocol: str
-    points: tuple[Point, ...]
+    points: tuple[CurvePoint, ...]
     lacking: tuple[int, ...] = ()
     from_scratch: bool = False
 
-    def point(self, examples: int) -> Point | None:
+    def point(self, examples: int) -> CurvePoint | None:
         """Return the point at exactly this N."""
         return next((point for point in self.points if point.examples == examples), None)
 
     @property
-    def trained(self) -> tuple[Point, ...]:
-        """The points with N ≥ 1: those that have a place on a logarithmic axis."""
+    def trained(self) -> tuple[CurvePoint, ...]:
+        """The points with N ≥ 1."""
         return tuple(point for point in self.points if point.examples > 0)
 
     def error_at(self, budget: float) -> float | None:
         """Return the median error at a budget of examples, log-log interpolated between two tried N.
 
-        None outside the tried range, beside an N that lacks an outcome, and between points whose errors have no
-        logarithm.
+        Returns None outside the tried range, next to an N without an outcome, and next to an error that is zero or
+        infinite.
         """
         for point in self.points:
             if point.examples == budget:
@@ -126,7 +127,7 @@ def make_curves(records: Iterable[Record]) -> dict[tuple[str, str, str], Curve]:
     """Return the curve of every (model, task, protocol) of one suite, version and profile.
 
     Args:
-        records: of two at the same `Record.place` the later counts; pre-trainings are left out.
+        records: the later of two at the same `Record.place` counts; pre-trainings are ignored.
     """
     found: dict[tuple[str, str, str], dict[int, list[Record]]] = {}
     for record in {record.place: record for record in records if record.kind == "point"}.values():
@@ -148,16 +149,16 @@ def _curve(key: tuple[str, str, str], sizes: Mapping[int, Sequence[Record]]) -> 
     return Curve(*key, tuple(points), tuple(lacking), all(start == "initialised" for start in starts))
 
 
-def point_of(records: Sequence[Record]) -> Point | None:
-    """Return the point that records of one place make, one a seed and in their order.
+def point_of(records: Sequence[Record]) -> CurvePoint | None:
+    """Return the point of records that differ only in their seed.
 
-    None where there are none, or where one has no outcome: it failed, or is unsupported.
+    Returns None without records, and if one failed or is unsupported.
     """
     if not records or not all(SCORE in record.metrics or record.status == "diverged" for record in records):
         return None
     errors = tuple(record.metrics.get(SCORE, math.inf) for record in records)
     of_test_set = records[0].interval.get(SCORE) if len(records) == 1 else None
-    return Point(records[0].examples, errors, tuple(record.seed for record in records), of_test_set)
+    return CurvePoint(records[0].examples, errors, tuple(record.seed for record in records), of_test_set)
 
 
 def transfer_curves(curves: Mapping[str, Curve]) -> list[Curve]:
@@ -176,10 +177,10 @@ def transfer_curves(curves: Mapping[str, Curve]) -> list[Curve]:
 
 
 def on_shared_seeds(tuned: Curve, scratch: Curve) -> tuple[Curve, Curve]:
-    """Return both arms over the seeds that every one of their points with N ≥ 1 has.
+    """Return both arms over the seeds that all of their points with N ≥ 1 share.
 
-    A run that is not finished has seeds at one N that it lacks at another, and what their medians differ by would be
-    luck as much as data. Zero-shot points have a seed for each pre-training and stay as they are.
+    An unfinished run has more seeds at one N than at another, and medians over different seeds do not compare.
+    Zero-shot points keep their seeds.
     """
     trained = [point for curve in (tuned, scratch) for point in curve.trained]
     shared = set.intersection(*(set(point.seeds) for point in trained)) if trained else set()
@@ -194,7 +195,7 @@ def on_shared_seeds(tuned: Curve, scratch: Curve) -> tuple[Curve, Curve]:
 
 
 def family(record: Record) -> str:
-    """Return the model family that a record's job names; the model's own name where it names none."""
+    """Return the model family in a record's job, or else the model's name."""
     described = record.job.get("model")
     named = described.get("family") if isinstance(described, dict) else None
     return named if isinstance(named, str) and named else record.model
@@ -206,7 +207,7 @@ def has_logarithm(value: float) -> bool:
 
 
 def resampled_medians(errors: Sequence[float]) -> np.ndarray:
-    """Return medians of the errors with seeds drawn again, (RESAMPLES,); equal counts of seeds share their draws."""
+    """Return medians over resampled seeds, (RESAMPLES,). Equal numbers of seeds share their draws."""
     drawn = np.asarray(errors, dtype=np.float64)[resamples(len(errors), "seeds")]
     median: np.ndarray = np.median(drawn, axis=1)
     return median

@@ -1,7 +1,6 @@
-"""The result record: one scored point, with everything needed to trust it, and the file it is kept in.
+"""The result record: one scored point, with everything needed to trust it.
 
-A ``records.jsonl`` holds one JSON object a line; lines are only ever appended, and the last line of a job counts. A
-record is checked when it is made and again whenever it is read, by the same rules.
+A record is validated when it is made and again when it is read, by the same rules.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    FiniteFloat,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -25,14 +25,16 @@ from pydantic import (
 )
 
 from pdebench_fm._util.identity import canonical_json, job_id
+from pdebench_fm.errors import suggestion
+from pdebench_fm.interfaces.metric import SCORE
 
 SCHEMA: Literal[1] = 1
-"""Version of the record's form; a reader refuses any other."""
+"""Version of the schema. A reader rejects any other."""
 
 LONGEST_FILE_NAME = 200
-"""Bytes of UTF-8 that a name which becomes a file name may have: file systems take 255, and an ending is added."""
+"""Most bytes of UTF-8 in a name that becomes a file name. File systems take 255, and an ending is added."""
 
-_UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls, invisible formatting, half characters, line separators
+_UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls, formatting, surrogates, separators
 
 
 def _one_line(text: str) -> str:
@@ -43,9 +45,9 @@ def _one_line(text: str) -> str:
 
 def _file_name(text: str) -> str:
     if text.startswith(".") or text != text.strip() or "/" in text or "\\" in text:
-        raise ValueError("becomes a file name: no '/' or '\\', no '.' in front, no spaces around it")
+        raise ValueError("is a file name: must not contain '/' or '\\', start with '.', or have spaces around it")
     if (size := len(text.encode("utf-8"))) > LONGEST_FILE_NAME:
-        raise ValueError(f"becomes a file name: must be at most {LONGEST_FILE_NAME} bytes of UTF-8, it has {size}")
+        raise ValueError(f"is a file name: must be at most {LONGEST_FILE_NAME} bytes of UTF-8, got {size}")
     return text
 
 
@@ -53,7 +55,7 @@ def _plain(value: dict[str, Any]) -> dict[str, Any]:
     try:
         canonical_json(value)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"must be plain, finite data: {error}") from error
+        raise ValueError(f"must be plain data with finite numbers: {error}") from error
     return value
 
 
@@ -62,14 +64,14 @@ Name = Annotated[Text, StringConstraints(min_length=1, max_length=200)]
 FileName = Annotated[Name, AfterValidator(_file_name)]
 JobId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 MOST = 2**53
-"""Largest whole number of a record: a float holds it exactly, and all readers of JSON agree on it."""
+"""Largest integer in a record: a float holds it exactly, so all JSON readers agree on it."""
 Whole = Annotated[int, Field(ge=0, le=MOST)]
 PlainData = Annotated[dict[str, Any], AfterValidator(_plain)]
 Status = Literal["ok", "diverged", "failed", "unsupported"]
 
 
 class Cell(NamedTuple):
-    """One place in a suite's results: what is scored, whoever the model is."""
+    """One place in a suite's results, for any model."""
 
     task: str
     protocol: str
@@ -84,10 +86,11 @@ class _Strict(BaseModel):
 
 
 class TrialRecord(_Strict):
-    """One trial of a point: every value of the search space that was tried, whether it was chosen or not.
+    """One trial of a point, chosen or not.
 
-    ``validation`` is the error the point chose by; there is one exactly where the status is ``ok``. ``best_epoch``
-    counts from 1 and is 0 where there are no epochs.
+    Args:
+        validation: the error by which the point chooses; given exactly if the status is ``ok``.
+        best_epoch: counted from 1; 0 if there are no epochs.
     """
 
     job_id: JobId
@@ -110,7 +113,7 @@ class TrialRecord(_Strict):
 
 
 class BudgetRecord(_Strict):
-    """What each trial of a point was given: a number of epochs or of steps, and the size of a batch."""
+    """The budget of each trial: epochs or steps, and the batch size."""
 
     epochs: NonNegativeInt | None
     steps: NonNegativeInt | None
@@ -118,34 +121,34 @@ class BudgetRecord(_Strict):
 
 
 class Record(_Strict):
-    """One scored point (or pre-training), as one line of ``records.jsonl``.
+    """One scored point or pre-training: one line of ``records.jsonl``.
 
     Args:
-        schema_version: ``schema`` in the file; version of this form.
-        kind: ``point``, or ``pretraining`` (whose protocol is ``pretraining`` too, and whose task names its source).
+        schema_version: ``schema`` in the file; version of the schema.
+        kind: ``point`` or ``pretraining``. The protocol of a pre-training is ``pretraining``, its task is its source.
         job: the canonical description whose SHA-256 is ``job_id``.
-        parameters: number of fitted real numbers; None where the model never came to be.
-        examples: downstream training examples N; of a pre-training, its training examples.
-        learning_rate: of the chosen trial; None for zero-shot and for models tuned otherwise.
-        metrics: score by metric, smaller is better; empty exactly where the status is not ``ok``.
+        parameters: number of fitted real numbers; None if the model was never built.
+        examples: downstream training examples N; for a pre-training, its training examples.
+        learning_rate: of the chosen trial; None for zero-shot and for models without a learning rate.
+        metrics: score by metric; empty exactly if the status is not ``ok``.
         interval: 95% interval of each score, bootstrap over the test examples.
-        test_examples: how many examples were scored.
-        under_trained: the profile says that models are not trained to the end at its scale; tables repeat it.
-        train_seconds: seconds of the chosen trial's fit; those of the others stand in ``trials``.
-        data_seconds: of these, seconds spent on making or reading examples.
-        validation_examples: how many validation examples chose the trial, and its epoch; 0 where there was nothing to
-            choose (zero-shot, scratch at N = 0, unsupported). None in records older than this key.
-        budget: what each trial was given; None where there were none, and in records older than this key.
-        coefficient_rise: by how much the error rises, relative to itself, when test examples exchange coefficients;
-            near 0 the model does not use them. None where nothing could be exchanged or it was not measured.
-        overlap: of the physics parameter's distributions in pre-training and test examples, as drawn, 0 … 1; None where
-            they cannot be compared.
-        pretrain_job_id: the pre-training the point started from; None where it started from none.
+        test_examples: number of examples scored.
+        under_trained: the profile says that models are not trained to the end at its scale.
+        train_seconds: time of the chosen trial's fit.
+        data_seconds: the part of ``train_seconds`` spent on making or reading examples.
+        validation_examples: number of examples that chose the trial and its epoch; 0 if there was no choice. None in
+            older records.
+        budget: of each trial; None without trials, and in older records.
+        coefficient_rise: relative rise of the error when test examples exchange coefficients; near 0 the model does
+            not use them. None if not measured.
+        overlap: of the physics parameter's distributions in pre-training and test examples, 0 … 1. None if they
+            cannot be compared.
+        pretrain_job_id: the pre-training the point started from, if any.
         trials: every trial, in the order of the search space.
-        notes: what a reader should know, e.g. the adapter of a released model.
+        notes: further remarks, e.g. the adapter of a released model.
     """
 
-    schema_version: Literal[1] = Field(default=SCHEMA, alias="schema")
+    schema_version: Literal[1] = Field(alias="schema")
     kind: Literal["point", "pretraining"]
     job_id: JobId
     job: PlainData
@@ -162,7 +165,7 @@ class Record(_Strict):
     data_seed: NonNegativeInt
     seed: NonNegativeInt
     learning_rate: PositiveFloat | None
-    metrics: dict[Name, NonNegativeFloat]
+    metrics: dict[Name, FiniteFloat]
     interval: dict[Name, tuple[float, float]]
     test_examples: NonNegativeInt
     status: Status
@@ -197,9 +200,11 @@ class Record(_Strict):
             raise ValueError(f"status {self.status!r} must have empty metrics and interval")
         if self.status != "ok" and not self.reason:
             raise ValueError(f"status {self.status!r} needs a reason")
+        if (score := self.metrics.get(SCORE, 0.0)) < 0:
+            raise ValueError(f"metrics.{SCORE}: must be greater than or equal to 0, got {score:g}")
         for name, (low, high) in self.interval.items():
             if name not in self.metrics:
-                raise ValueError(f"interval.{name}: there is no metric of that name")
+                raise ValueError(f"interval.{name}: must name one of the metrics{suggestion(name, self.metrics)}")
             if low > high:
                 raise ValueError(f"interval.{name}: must be [low, high] with low <= high, got [{low}, {high}]")
         expected = job_id(self.job)
@@ -214,12 +219,12 @@ class Record(_Strict):
 
     @property
     def place(self) -> tuple[str, int, str, str, str, Cell]:
-        """Which number of which table this is; two jobs at one place are two attempts at the same number."""
+        """Which number of which table this is. Two jobs at one place are two attempts at the same number."""
         return (self.suite, self.suite_version, self.profile, self.kind, self.model, self.cell)
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What a later line must share to replace this one; a job alone does not, since suites and cells share jobs."""
+        """What a later line must share to replace this one. The job id is not enough: cells share jobs."""
         return (*self.place, self.job_id)
 
     def line(self) -> str:
@@ -228,15 +233,15 @@ class Record(_Strict):
 
 
 def start_of(record: Record) -> Mapping[str, Any]:
-    """Return what a record's job says it started from, e.g. ``{"from": "pretrained", "job": …}``.
+    """Return what a record's job started from, e.g. ``{"from": "pretrained", "job": …}``.
 
-    A job is plain data of any form, as others may have written it; where its start is no mapping this is an empty one.
+    Returns an empty mapping if the job, which is plain data of any form, has no such key.
     """
     start = record.job.get("start")
     return start if isinstance(start, dict) else {}
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON schema of one line; ``record.schema.json`` beside this file is a copy."""
+    """Return the JSON schema of one line; ``pdebench_fm/record.schema.json`` is a copy."""
     schema = Record.model_json_schema(by_alias=True, mode="serialization")
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

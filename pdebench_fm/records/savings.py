@@ -1,4 +1,7 @@
-"""What pre-training saves: amounts of data, savings, gains, and power laws, from curves."""
+"""Data savings, transfer gains and power laws, from curves.
+
+What the tried sizes cannot say is a bound (`Amount`), never an extrapolation.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from pdebench_fm.records.curves import Curve, Point, has_logarithm, on_shared_seeds, resampled_medians
+from pdebench_fm.records.curves import Curve, CurvePoint, has_logarithm, on_shared_seeds, resampled_medians
 
 _EXACT, _MORE, _AT_MOST = 0, 1, -1
 
@@ -22,8 +25,8 @@ class Amount:
 
     Args:
         value: the number, or the bound.
-        bound: ``=`` the number itself; ``>`` more than the largest N tried; ``≤`` at most the value: the smallest N
-            tried does it already, or the next smaller one diverged or has no outcome.
+        bound: ``=`` for a number; ``>`` if the largest N tried is not enough; ``≤`` if the smallest N tried is enough,
+            or the next smaller N diverged or has no outcome.
     """
 
     value: float
@@ -35,23 +38,19 @@ class Amount:
         return self.bound != "="
 
     def divided_by(self, other: float) -> Amount:
-        """Return the ratio; a bound stays a bound."""
+        """Return the ratio. A bound stays a bound."""
         return Amount(self.value / other, self.bound)
 
     def __str__(self) -> str:
-        # A tried N is written in full, since rounding it up would make a bound untrue.
+        # An N that was tried is not rounded: rounding up would make a bound false.
         value = str(int(self.value)) if self.value.is_integer() else f"{float(f'{self.value:.3g}'):g}"
         return f"{self.bound} {value}" if self.censored else value
 
 
 def needed(curve: Curve, target: float) -> Amount | None:
-    """Return the N from which a curve reaches a target error.
+    """Return the first N at which a curve reaches a target error, log-log interpolated.
 
-    The first N at which the median error is at most the target, log-log interpolated from the N before it. What a curve
-    does at larger N is not asked: whoever has more examples can still train on fewer.
-
-    Returns:
-        None where the curve has no point with N ≥ 1.
+    Larger N are ignored, because you can always train on fewer examples. Returns None without a point with N ≥ 1.
     """
     if not curve.trained:
         return None
@@ -61,11 +60,11 @@ def needed(curve: Curve, target: float) -> Amount | None:
     return _amount(values[0], bounds[0])
 
 
-def _ladder(curve: Curve) -> dict[int, Point | None]:
-    """Points by N ≥ 1, rising; None at an N without an outcome, where no interpolation may pass.
+def _ladder(curve: Curve) -> dict[int, CurvePoint | None]:
+    """Return points by N ≥ 1, in rising order; None at an N without an outcome.
 
-    Such an N counts as not reaching any error, so that the next larger one is a bound. One beyond the last point is
-    left out: nothing is known there, and "more than N" is said of an N that was tried.
+    Such an N counts as reaching no error, so that the next larger one is a bound. An N without an outcome beyond the
+    last point is left out.
     """
     points = {point.examples: point for point in curve.trained}
     sizes = sorted({*points, *(size for size in curve.lacking if 0 < size < max(points, default=0))})
@@ -103,13 +102,13 @@ def _amount(value: float, bound: int) -> Amount:
 
 @dataclass(frozen=True)
 class Saving:
-    """What N examples of a pre-trained arm are worth.
+    """The scratch examples that match N examples of a pre-trained arm.
 
     Args:
         examples: N; 0 is zero-shot.
         error: the median error there.
         matched: scratch examples that reach the same error.
-        interval: 95% interval of ``matched``, by bootstrap over seeds; None with one seed.
+        interval: 95% interval of ``matched`` by bootstrap over seeds; None with one seed.
     """
 
     examples: int
@@ -126,13 +125,12 @@ class Saving:
 def savings(tuned: Curve, scratch: Curve, intervals: bool = True) -> tuple[Saving, ...]:
     """Return the data savings at every N of ``tuned`` that has a finite error.
 
-    Seeds are drawn again for both arms together, since the runs of one seed share their few-shot examples; see
-    `on_shared_seeds`.
+    Seeds are resampled for both arms together, because runs of one seed share their few-shot examples.
 
     Args:
         tuned: the arm that uses the pre-training.
-        scratch: what it is compared with; no savings where it has no point with N ≥ 1.
-        intervals: whether to compute them.
+        scratch: the reference; without a point at N ≥ 1 there are no savings.
+        intervals: whether to compute intervals.
     """
     tuned, scratch = on_shared_seeds(tuned, scratch)
     if not scratch.trained:
@@ -156,7 +154,7 @@ def savings(tuned: Curve, scratch: Curve, intervals: bool = True) -> tuple[Savin
 
 
 def _interval_of_amounts(values: np.ndarray, bounds: np.ndarray) -> tuple[Amount, Amount]:
-    """Return the 95% interval of resampled amounts; its ends are amounts themselves, so bounds stay bounds."""
+    """Return the 95% interval of resampled amounts. Its ends may be bounds."""
     order = np.lexsort((values, bounds == _MORE))
     low, high = (order[math.ceil(share * len(values)) - 1] for share in (0.025, 0.975))
     return _amount(values[low], bounds[low]), _amount(values[high], bounds[high])
@@ -164,13 +162,13 @@ def _interval_of_amounts(values: np.ndarray, bounds: np.ndarray) -> tuple[Amount
 
 @dataclass(frozen=True)
 class MeanFactor:
-    """Geometric mean of factors some of which may be bounds.
+    """Geometric mean of factors, some of which may be bounds.
 
     Args:
-        value: the mean, a bound counted as if it were the number.
-        more: how many were ``>``; these pull the mean below what it is.
-        at_most: how many were ``≤``; these push it above.
-        count: how many there were.
+        value: the mean; a bound counts as its number.
+        more: how many factors are ``>``, so that the true mean is larger.
+        at_most: how many are ``≤``, so that it is smaller.
+        count: number of factors.
     """
 
     value: float
@@ -180,7 +178,7 @@ class MeanFactor:
 
 
 def mean_factor(found: Iterable[Saving]) -> MeanFactor | None:
-    """Return the geometric mean of the factors scratch examples / N over savings at N ≥ 1; None where there is none."""
+    """Return the geometric mean of the factors at N ≥ 1; None if there are none."""
     factors = [saving.factor for saving in found if saving.factor is not None]
     mean = geometric_mean([factor.value for factor in factors])
     if mean is None:
@@ -191,13 +189,12 @@ def mean_factor(found: Iterable[Saving]) -> MeanFactor | None:
 
 @dataclass(frozen=True)
 class Gains:
-    """Scratch error divided by the error of a pre-trained arm; above 1, the pre-training pays.
+    """Scratch error divided by the error of a pre-trained arm. Above 1, the pre-training pays.
 
     Args:
-        at: by N, those for which both errors are finite and not zero.
-        mean: geometric mean over all N ≥ 1 that both arms tried; None where one of these has no gain.
-        interval: 95% interval of the mean, by bootstrap over seeds; None with one seed, and where some draws of seeds
-            diverged and have no gain.
+        at: gain by N, if both errors are finite and not zero.
+        mean: geometric mean over all N ≥ 1 that both arms tried; None if one of them has no gain.
+        interval: 95% interval of the mean by bootstrap over seeds; None with one seed, or if a resample diverged.
     """
 
     at: Mapping[int, float]
@@ -241,10 +238,10 @@ class PowerLaw:
 
     Args:
         a: the error at x = 1.
-        b: the exponent; positive where the error falls.
-        b_error: standard error of ``b`` from the scatter about the line, with points − 2 degrees of freedom.
-        r_squared: share of the variance of log error that the line explains; 0 where there is no variance.
-        points: how many points were fitted.
+        b: the exponent; positive if the error falls.
+        b_error: standard error of ``b``, with points − 2 degrees of freedom.
+        r_squared: share of the variance of log error that the fit explains; 0 without variance.
+        points: number of points fitted.
     """
 
     a: float
@@ -255,11 +252,9 @@ class PowerLaw:
 
 
 def fit_power_law(x: Sequence[float], errors: Sequence[float]) -> PowerLaw | None:
-    """Fit a power law to points of a curve; None with fewer than three different x.
+    """Fit a power law by least squares in logarithms.
 
-    Args:
-        x: number of examples, or of parameters; points that are not above 0 are left out.
-        errors: points whose error is zero or infinite are left out.
+    Points with x ≤ 0 or an error of zero or infinity are left out. Returns None with fewer than three different x.
     """
     kept = [(a, b) for a, b in zip(x, errors, strict=True) if a > 0 and has_logarithm(b)]
     if len({a for a, _ in kept}) < 3:
@@ -273,7 +268,7 @@ def fit_power_law(x: Sequence[float], errors: Sequence[float]) -> PowerLaw | Non
     rounding = len(kept) * (4e-16 * float(np.abs(v).max())) ** 2
     log_a = float(v.mean()) - slope * float(u.mean())
     return PowerLaw(
-        a=math.exp(log_a) if log_a < _LARGEST_LOG else math.inf,  # where the x lie close together
+        a=math.exp(log_a) if log_a < _LARGEST_LOG else math.inf,  # if all x are close together
         b=-slope,
         b_error=math.sqrt(unexplained / (len(kept) - 2) / spread),
         r_squared=1.0 - unexplained / variance if variance > rounding else 0.0,
@@ -290,5 +285,5 @@ def fit_curve(curve: Curve) -> PowerLaw | None:
 
 
 def geometric_mean(values: Sequence[float]) -> float | None:
-    """Return the geometric mean of positive numbers; None of none."""
+    """Return the geometric mean of positive numbers; None if there are none."""
     return math.exp(math.fsum(map(math.log, values)) / len(values)) if values else None

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pdebench_fm.interfaces.metric import SCORE
-from pdebench_fm.records.curves import Point, point_of
+from pdebench_fm.records.curves import CurvePoint, point_of
 from pdebench_fm.records.record import Cell, Record, start_of
 from pdebench_fm.tables.wording import arm_order, describe_parameters, natural, number
 
@@ -29,7 +29,7 @@ class Summary:
     expected: int
 
     @property
-    def point(self) -> Point | None:
+    def point(self) -> CurvePoint | None:
         """The cell as a point of a curve; None where a seed failed or is unsupported."""
         return point_of(self.records)
 

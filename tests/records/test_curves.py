@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdebench_fm._util.identity import job_id
-from pdebench_fm.records.curves import Curve, Point, family, make_curves, transfer_curves
+from pdebench_fm.records.curves import Curve, CurvePoint, family, make_curves, transfer_curves
 from pdebench_fm.records.savings import (
     _EXACT,
     Amount,
@@ -28,7 +28,7 @@ def curve(errors, protocol="scratch", lacking=()):
     points = []
     for n, found in sorted(errors.items()):
         by_seed = found if isinstance(found, dict) else dict(enumerate(found if isinstance(found, list) else [found]))
-        points.append(Point(n, tuple(by_seed.values()), tuple(by_seed)))
+        points.append(CurvePoint(n, tuple(by_seed.values()), tuple(by_seed)))
     return Curve("m", "t", protocol, tuple(points), tuple(lacking), from_scratch=protocol == "scratch")
 
 
@@ -96,7 +96,7 @@ class TestCurve:
 class TestIntervals:
     def test_over_seeds_it_is_the_bootstrap_of_the_median(self):
         errors = (0.1, 0.2, 0.3, 0.4, 0.5)
-        interval = Point(8, errors, (0, 1, 2, 3, 4)).interval
+        interval = CurvePoint(8, errors, (0, 1, 2, 3, 4)).interval
         assert (interval.low, interval.high, interval.over) == (0.1, 0.5, "seeds")
         generator = np.random.default_rng(0)
         medians = np.median(generator.choice(errors, (20000, 5)), axis=1)
@@ -110,11 +110,11 @@ class TestIntervals:
             pytest.approx(0.11),
             "test examples",
         )
-        assert Point(8, (0.1,), (0,)).interval is None
+        assert CurvePoint(8, (0.1,), (0,)).interval is None
 
     def test_it_is_the_same_every_time(self):
-        point = Point(8, (0.1, 0.35, 0.2), (0, 1, 2))
-        assert point.interval == Point(8, (0.1, 0.35, 0.2), (0, 1, 2)).interval
+        point = CurvePoint(8, (0.1, 0.35, 0.2), (0, 1, 2))
+        assert point.interval == CurvePoint(8, (0.1, 0.35, 0.2), (0, 1, 2)).interval
 
 
 class TestNeeded:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 import pdebench_fm
 from pdebench_fm._util.identity import canonical_json, job_id
 from pdebench_fm.errors import RecordError
-from pdebench_fm.records.file import _is_half, append, collect, parse, read, read_lines
+from pdebench_fm.records.file import append, collect, parse, read, read_lines
 from pdebench_fm.records.record import Record, json_schema, start_of
 from tests.support.records import make_record, make_suite, make_trial
 
@@ -69,7 +69,7 @@ def test_the_shipped_schema_is_up_to_date():
         ({"status": "diverged"}, "must have empty metrics"),
         ({"status": "diverged", "metrics": {}, "interval": {}}, "needs a reason"),
         ({"status": "fine"}, "status: must be 'ok', 'diverged'"),
-        ({"interval": {"other": [0, 1]}}, "interval.other: there is no metric of that name"),
+        ({"interval": {"other": [0, 1]}}, "interval.other: must name one of the metrics"),
         ({"interval": {"relative_l2": [2, 1]}}, "low <= high"),
         ({"job": {"kind": "point"}}, "job_id must be the SHA-256 of job"),
         ({"job_id": "abc"}, "job_id: "),
@@ -81,13 +81,12 @@ def test_the_shipped_schema_is_up_to_date():
         ({"statu": "ok"}, "statu: unknown key; did you mean 'status'?"),
         ({"schema_version": 1}, "schema_version: unknown key"),
         ({"schema": 2}, "schema: must be 1, got 2"),
-        ({"schema": True}, "schema: must be 1, got True"),
-        ({"model": "../evil"}, "model: becomes a file name"),
-        ({"suite": "a\\b"}, "suite: becomes a file name"),
+        ({"model": "../evil"}, "model: is a file name"),
+        ({"suite": "a\\b"}, "suite: is a file name"),
         ({"protocol": ""}, "protocol: "),
         ({"task": "a\u202eb"}, "task: must be one line without control characters"),
         ({"reason": "two\nlines"}, "reason: must be one line"),
-        ({"trials": [{}]}, "trials.0.job_id: must be there"),
+        ({"trials": [{}]}, "trials.0.job_id: must be given"),
     ],
 )
 def test_an_error_is_one_line_that_names_file_line_key_and_what_was_expected(change, message):
@@ -123,7 +122,7 @@ def test_a_record_older_than_a_key_is_read_and_says_that_it_is_not_known(key):
 def test_numbers_are_finite_everywhere(place, value):
     line = make_record().line()
     assert place in line
-    with pytest.raises(RecordError, match=r"finite|JSON compliant"):
+    with pytest.raises(RecordError, match=r"here:1: .*(finite|JSON)"):
         parse(line.replace(place, f"{place.split(':')[0]}: {value}", 1), "here:1")
 
 
@@ -137,7 +136,7 @@ def test_what_is_no_object_is_refused(text):
 def test_a_name_that_becomes_a_file_name_has_at_most_200_bytes(key):
     data = json.loads(make_record().line())
     data[key] = "é" * 100
-    with pytest.raises(RecordError, match=f"here:1: {key}: becomes a file name: must be at most 200 bytes.* has 202"):
+    with pytest.raises(RecordError, match=f"here:1: {key}: is a file name: must be at most 200 bytes.* got 202"):
         parse(json.dumps({**data, key: "é" * 101}), "here:1")
     assert getattr(parse(json.dumps(data), "here:1"), key) == "é" * 100
 
@@ -172,64 +171,23 @@ def test_the_last_line_of_a_job_counts(tmp_path):
     assert [number for number, _ in read_lines(path)] == [1, 2, 3]
 
 
-def test_half_a_line_of_a_killed_writer_is_ignored_then_removed(tmp_path):
+@pytest.mark.parametrize("rest", ["hello", "[1, 2", make_record(seed=2).line()[:200], " ", "{}"])
+def test_a_malformed_last_line_is_an_error_and_is_never_removed(tmp_path, rest):
     path = tmp_path / "records.jsonl"
-    one, two = make_record(seed=1), make_record(seed=2)
-    append(path, [one])
-    with path.open("a") as file:
-        file.write(two.line()[:200])
-    assert read(path) == [one]
-    append(path, [two])
-    assert read(path) == [one, two]
-    assert path.read_text().splitlines() == [one.line(), two.line()]
-
-
-def test_a_line_that_is_cut_anywhere_is_half_a_line():
-    line = make_record(job={'é"m\\': [-1.5e-10, 1e20, True, False, None]}).line().encode()
-    assert all(_is_half(line[:length]) for length in range(1, len(line)))
-    assert _is_half(line[:100] + b"\0" * 50)
-    assert not _is_half(line)
-
-
-@pytest.mark.parametrize("length", [1, 2, 15, 200, -1])
-def test_half_a_line_of_any_length_is_ignored_then_removed(tmp_path, length):
-    path = tmp_path / "records.jsonl"
-    path.write_text(make_record(seed=1).line() + "\n" + make_record(seed=2).line()[:length])
-    assert [record.seed for record in read(path)] == [1]
+    path.write_text(make_record(seed=1).line() + "\n" + rest)
+    with pytest.raises(RecordError, match=r"records\.jsonl:2: "):
+        read(path)
     append(path, [make_record(seed=3)])
-    assert [record.seed for record in read(path)] == [1, 3]
+    assert path.read_text().splitlines()[1] == rest
+    with pytest.raises(RecordError, match=r"records\.jsonl:2: "):
+        read(path)
 
 
-WHOLE = make_record(seed=2).line()
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("hello", "not a record"),
-        ("[1, 2]", "a record must be a JSON object"),
-        ("[1, 2", "not a record"),
-        (WHOLE.replace('"schema": 1', '"schema": 2', 1), "schema: must be 1, got 2"),
-        (WHOLE.replace('"relative_l2": 0.1', '"relative_l2": NaN', 1), "not a record: numbers must be finite"),
-        (WHOLE.replace("{", '{"metrcs": 1, ', 1), "metrcs: unknown key"),
-        (WHOLE + " {", "not a record: Extra data"),
-        ("{ is no JSON", "not a record"),
-        ("{}", "schema: must be 1"),
-        (WHOLE[:60] + "é", "not a record"),
-        (" ", "not a record"),
-        (WHOLE.replace(", ", ",, ", 1), "not a record"),
-        (WHOLE.replace(": 1,", ": 1x,", 1), "not a record"),
-        (WHOLE[:-1] + ",}", "not a record"),
-    ],
-)
-def test_a_wrong_last_line_without_its_ending_is_no_half_record_and_never_removed(tmp_path, line, message):
-    path = tmp_path / "records.jsonl"
-    before = (make_record(seed=1).line() + "\n" + line).encode("utf-8")
-    path.write_bytes(before)
-    for use in (read, lambda path: append(path, [make_record(seed=3)])):
-        with pytest.raises(RecordError, match=rf"records\.jsonl:2: {message}"):
-            use(path)
-    assert path.read_bytes() == before
+def test_a_metric_may_be_negative_but_a_relative_error_may_not():
+    line = make_record(metrics={"relative_l2": 0.1, "skill": -2.5}, interval={"skill": (-3.0, -2.0)}).line()
+    assert parse(line, "here:1").metrics["skill"] == -2.5
+    with pytest.raises(RecordError, match=r"here:1: metrics\.relative_l2: must be greater than or equal to 0"):
+        parse(line.replace('"relative_l2": 0.1', '"relative_l2": -0.1'), "here:1")
 
 
 def test_a_whole_line_without_its_ending_is_kept(tmp_path):
@@ -266,12 +224,12 @@ import sys
 from pathlib import Path
 from pdebench_fm.records.file import append
 from tests.support.records import make_record
-for seed in range(200):
+for seed in range(50):
     append(Path(sys.argv[1]), [make_record(model=sys.argv[2], seed=seed)])
 """
 
 
-def test_two_processes_appending_at_once_leave_every_line_intact(tmp_path):
+def test_two_processes_appending_at_once_lose_no_record(tmp_path):
     path = tmp_path / "records.jsonl"
     root = Path(__file__).parents[2]
     writers = [
@@ -279,8 +237,8 @@ def test_two_processes_appending_at_once_leave_every_line_intact(tmp_path):
     ]
     assert [writer.wait(timeout=120) for writer in writers] == [0, 0]
     found = read(path)
-    assert {(record.model, record.seed) for record in found} == {(m, s) for m in ("one", "two") for s in range(200)}
-    assert len(path.read_bytes().splitlines()) == 400
+    assert {(record.model, record.seed) for record in found} == {(m, s) for m in ("one", "two") for s in range(50)}
+    assert len(path.read_bytes().splitlines()) == 100
 
 
 def test_collect_searches_folders_and_takes_the_newest_of_each_place(tmp_path):

@@ -51,6 +51,7 @@ def make_record(
         make_trial(1e-2, 0.2, job_id=job_id({**base, "trial": 2})),
     )
     values: dict[str, Any] = {
+        "schema": 1,
         "kind": "point",
         "suite": suite,
         "suite_version": 1,
