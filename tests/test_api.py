@@ -10,13 +10,13 @@ import torch
 
 import pdebench_fm
 from pdebench_fm import figures, records
-from pdebench_fm.api import gpus_of
 from pdebench_fm.errors import PdefmError, SettingError, SuiteError, UnknownNameError, UnsupportedError, UsageError
 from pdebench_fm.hookspecs import ModelEntry
 from pdebench_fm.interfaces import OperatorModel
 from pdebench_fm.plan.model import entry_of, model_spec
 from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.problem import Problem
+from pdebench_fm.run.executors import gpus_of
 from pdebench_fm.run.runner import RunResult
 from pdebench_fm.suite.reading import load_suite
 from tests.support.installed import with_toy

@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Self, final
 
 import torch
 from safetensors import safe_open
@@ -19,11 +19,12 @@ from pdebench_fm._util.text import named, one_line
 from pdebench_fm.errors import DataFileError, UsageError
 from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, OperatorModel, TrialSettings
 from pdebench_fm.problem import Fields, Problem
-from pdebench_fm.registry.arguments import plain
+from pdebench_fm.registry.arguments import call, plain
 from pdebench_fm.training.loop import ParameterGroup, fit_network
 from pdebench_fm.training.normalisation import InputNormalisation
 
 _FILE = "model.safetensors"
+_EXPECTED = "expected a model.safetensors of a run"
 _KEY = "pdebench_fm"
 
 
@@ -161,17 +162,32 @@ class NetworkModel(OperatorModel):
             differing = next((name for name in mine if theirs.get(name) != mine[name]), None)
             if differing is not None:
                 raise UsageError(
-                    f"its weights were made with {differing}={theirs.get(differing)}, this model has "
-                    f"{differing}={mine[differing]}"
+                    f"made with {differing}={theirs.get(differing)}, this model has {differing}={mine[differing]}"
                 )
             normalisation = InputNormalisation.from_state(about["normalisation"])
             self.assemble(Problem.parse(about["problem"]), normalisation, load_file(file))
         except UsageError as error:
             raise DataFileError(f"{file}: {error}") from error
         except Exception as error:  # damaged weights surface as many different exceptions
-            what = f"cannot be read as {type(self).__name__} weights, expected a model.safetensors of a run"
+            what = f"cannot be read as {type(self).__name__} weights, {_EXPECTED}"
             raise DataFileError(f"{file}: {what}: {named(error)}") from error
         self.module.to(device)
+
+    @classmethod
+    def from_file(cls, path: Path, device: str = "cpu") -> Self:
+        """Return a model made with the arguments that a file of weights names, with these weights.
+
+        Raises:
+            DataFileError: the file is missing, damaged, or not of this architecture.
+        """
+        file = path / _FILE if path.is_dir() else path
+        try:
+            with safe_open(file, "pt") as opened:
+                model = call(cls, json.loads(opened.metadata()[_KEY])["arguments"])
+        except Exception as error:  # damaged weights surface as many different exceptions
+            raise DataFileError(f"{file}: cannot be read as {cls.__name__} weights, {_EXPECTED}: {named(error)}") from error
+        model.load(file, device)
+        return model
 
     def _arguments(self) -> dict[str, Any]:
         """The arguments this model was made with, as plain data."""

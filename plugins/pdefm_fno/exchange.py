@@ -212,7 +212,7 @@ def main(checkpoint: Path, system: str, scales: Path | None, grid: int, output: 
     except (PdefmError, OSError) as error:
         click.echo(" ".join(str(error).split()), err=True)
         sys.exit(error.exit_code if isinstance(error, PdefmError) else 1)
-    model = FNO.load(file)
+    model = FNO.from_file(file)
     click.echo(f"{file}: {model.parameters:,} parameters, trained on {system}")
     settings = f"--set width={model.width} --set modes={model.modes} --set layers={model.layers}"
     click.echo(f"pdefm run SUITE --model fno {settings} --pretrained {file}")

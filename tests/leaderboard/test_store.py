@@ -160,7 +160,7 @@ def test_a_name_too_long_for_a_file_is_refused_before_anything_is_written(board,
     line = json.loads(make_record().line())
     path = tmp_path / "records.jsonl"
     path.write_text(json.dumps({**line, "model": "é" * 200}) + "\n")
-    with pytest.raises(RecordError, match=r"records\.jsonl:1: model: becomes a file name: must be at most 200 bytes"):
+    with pytest.raises(RecordError, match=r"records\.jsonl:1: model: is a file name: must be at most 200 bytes"):
         add(board, [run(make_record()), path])
     assert not board.exists()
 
@@ -264,7 +264,7 @@ def test_two_outcomes_of_one_job_in_a_stored_file_are_refused_and_neither_is_los
 def test_a_malformed_line_is_named(board, tmp_path):
     path = tmp_path / "records.jsonl"
     path.write_text(make_record().line() + "\n{}\n")
-    with pytest.raises(RecordError, match=r"records\.jsonl:2: schema: must be 1, got None"):
+    with pytest.raises(RecordError, match=r"records\.jsonl:2: schema: must be given"):
         add(board, [path])
 
 

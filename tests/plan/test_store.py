@@ -1,15 +1,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pdebench_fm.interfaces import OperatorModel
-from pdebench_fm.plan.job import Job
+from pdebench_fm.interfaces import Budget, OperatorModel
+from pdebench_fm.plan.job import FewShot, Point, Start, Trial
+from pdebench_fm.plan.model import ModelSpec
+from pdebench_fm.plan.protocol import ProtocolSpec
 from pdebench_fm.plan.store import JobStore
 
-TRIAL = Job({"kind": "trial"})
-POINT = Job({"kind": "point", "trials": [TRIAL.id]})
+_COMMON: dict[str, Any] = {
+    "model": ModelSpec("toy", "toy", "1", {}),
+    "protocol": ProtocolSpec("scratch", "1"),
+    "start": Start("initialised"),
+    "train": (),
+    "few_shot": FewShot(4, 0),
+    "seed": 0,
+    "precision": "float32",
+    "selection": "1",
+}
+TRIAL = Trial(**_COMMON, validation=(), budget=Budget(1, None, 4), hyperparameters={})
+POINT = Point(**_COMMON, trials=(TRIAL.id,), test=())
 NOW = {"versions": {"relative_l2": "1"}, "evaluation": "2"}
 SCORED = {"status": "ok", "reason": "", "chosen": TRIAL.id, "scored_with": NOW}
 

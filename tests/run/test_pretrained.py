@@ -166,11 +166,11 @@ def test_weights_of_a_model_with_a_list_of_widths_are_its_own(
     common = ("run", suite, "--model", "wide", "--pretrained", tmp_path / "model.safetensors", "--dry-run")
     assert pdefm(*common)[0] == 0
     code, _, err = pdefm(*common, "--set", "widths=[4, 3]")
-    assert (code, "made with widths=[4, 2], wide has widths=[4, 3]" in err) == (2, True)
+    assert (code, "made with widths=[4, 2], this model has widths=[4, 3]" in err) == (2, True)
 
 
 def test_weights_of_another_width_are_refused(pdefm: Call, tmp_path: Path) -> None:
-    assert "made with width=8, toy has width=4" in refused(pdefm, tmp_path, of_other_width(tmp_path))
+    assert "made with width=8, this model has width=4" in refused(pdefm, tmp_path, of_other_width(tmp_path))
 
 
 def test_truncated_weights_are_refused(pdefm: Call, weights: Path, tmp_path: Path) -> None:

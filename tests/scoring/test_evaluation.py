@@ -113,15 +113,6 @@ class Source(Metric):
         return inputs["source"].double().amax(dim=(-2, -1))
 
 
-def test_a_model_or_metric_that_works_in_place_changes_nothing_for_the_metrics_after_it() -> None:
-    metrics = {"a": Spoils(), "b": Spoils(), "c": SCORE, "source": Source()}
-    found = per_sample(Shifts(), [OpenSet(Levels([1, 2, 3]), None, name="plates.h5")], metrics)
-    assert {name: values.tolist() for name, values in found.items()} == {
-        **{name: pytest.approx([0.5] * 3) for name in "abc"},
-        "source": [1, 2, 3],
-    }
-
-
 @pytest.mark.parametrize("summary", [lambda values: np.median(values), lambda values: values.mean(axis=0)])
 def test_a_summary_over_other_axes_has_no_interval(summary: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.arange(5.0)

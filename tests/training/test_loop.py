@@ -153,7 +153,7 @@ def numbered(losses: list[float], folder: Path) -> tuple[_Numbered, FitReport]:
         ("solution",),
         zero,
         zero,
-        Budget(len(losses), None, 6, ()),
+        Budget(len(losses), None, 6),
         TRIAL,
         FitContext(folder),
         micro_batch=6,

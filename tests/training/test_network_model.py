@@ -28,7 +28,7 @@ def saved(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("file", [".", "model.safetensors"])
 def test_a_folder_or_its_one_file_brings_the_model_back(saved: Path, file: str) -> None:
-    loaded = Toy.load(saved / file)
+    loaded = Toy.from_file(saved / file)
     original = Toy(width=3)
     original.initialise(PROBLEM, DATA, 1)
     assert loaded.width == 3
@@ -40,7 +40,7 @@ def test_unreadable_weights_are_one_clear_error(saved: Path) -> None:
     file = saved / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-10])
     with pytest.raises(DataFileError, match=r"model.safetensors: cannot be read as Toy weights") as error:
-        Toy.load(saved)
+        Toy.from_file(saved)
     assert "\n" not in str(error.value)
 
 
@@ -104,7 +104,7 @@ def test_complex_weights_are_trained_and_kept(made: type[NetworkModel], precisio
     ]
     model.save(tmp_path)
     inputs, _ = DATA.batch(range(4))
-    predicted, again = (m.predict(PROBLEM, inputs)["solution"] for m in (model, made.load(tmp_path)))
+    predicted, again = (m.predict(PROBLEM, inputs)["solution"] for m in (model, made.from_file(tmp_path)))
     assert predicted.dtype == torch.float32
     assert torch.equal(predicted, again)
 
@@ -149,5 +149,5 @@ def test_weights_with_two_names_are_kept(tmp_path: Path) -> None:
     model.initialise(PROBLEM, DATA, 0)
     model.save(tmp_path)
     inputs, _ = DATA.batch(range(4))
-    predicted, again = (m.predict(PROBLEM, inputs)["solution"] for m in (model, Tied.load(tmp_path)))
+    predicted, again = (m.predict(PROBLEM, inputs)["solution"] for m in (model, Tied.from_file(tmp_path)))
     assert torch.equal(predicted, again)

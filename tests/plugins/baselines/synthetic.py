@@ -54,8 +54,8 @@ class Synthetic(Examples):
         return {k: v[chosen] for k, v in self.inputs.items()}, {k: v[chosen] for k, v in self.outputs.items()}
 
 
-def budget(epochs: int = 1, rates: tuple[float, ...] = (1e-3,)) -> Budget:
-    return Budget(epochs=epochs, steps=None, batch_size=8, learning_rates=rates)
+def budget(epochs: int = 1) -> Budget:
+    return Budget(epochs=epochs, steps=None, batch_size=8)
 
 
 def fit(model, train, path, epochs: int = 1, **hyperparameters: float):

@@ -4,7 +4,7 @@ from pdefm_baselines.reference import Mean, Zero
 
 from pdebench_fm.errors import UnsupportedError
 from pdebench_fm.problem import Grid
-from tests.plugins.baselines.synthetic import Synthetic, budget, error, fit
+from tests.plugins.baselines.synthetic import Synthetic, error, fit
 
 
 def test_zero_has_a_relative_error_of_one(tmp_path):
@@ -15,7 +15,9 @@ def test_zero_has_a_relative_error_of_one(tmp_path):
     assert error(model, examples) == 1.0
     assert model.parameters == 0
     model.save(tmp_path)
-    assert error(Zero.load(tmp_path), examples) == 1.0
+    again = Zero()
+    again.load(tmp_path)
+    assert error(again, examples) == 1.0
 
 
 def test_mean_is_the_mean_of_the_training_solutions(tmp_path, monkeypatch):
@@ -28,7 +30,9 @@ def test_mean_is_the_mean_of_the_training_solutions(tmp_path, monkeypatch):
     predicted = model.predict(examples.problem, examples.inputs)["solution"]
     assert torch.allclose(predicted, examples.outputs["solution"].mean(dim=0).expand_as(predicted), atol=1e-7)
     model.save(tmp_path)
-    assert torch.equal(Mean.load(tmp_path).predict(examples.problem, examples.inputs)["solution"], predicted)
+    again = Mean()
+    again.load(tmp_path)
+    assert torch.equal(again.predict(examples.problem, examples.inputs)["solution"], predicted)
 
 
 def test_mean_is_the_same_function_on_another_grid(tmp_path):
@@ -58,5 +62,5 @@ def test_mean_of_data_that_are_not_finite_has_diverged(tmp_path):
 
 @pytest.mark.parametrize("model", [Zero(), Mean()])
 def test_there_is_one_trial_and_no_fine_tuning(model):
-    assert len(model.search_space(budget(rates=(1e-3, 1e-2)))) == 1
+    assert len(model.search_space((1e-3, 1e-2))) == 1
     assert not model.warm_starts

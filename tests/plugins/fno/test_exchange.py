@@ -112,7 +112,7 @@ def save(network: nn.Module, path: Path, prefix: str = "", change: Callable[[dic
 
 def predicted(file: Path, system: str, source: Tensor, columns: Tensor) -> Tensor:
     """What our model predicts, with its float32 weights and float64 arithmetic: rounding would hide small mistakes."""
-    pde, model = CLASSES[system](Grid(N)), FNO.load(file)
+    pde, model = CLASSES[system](Grid(N)), FNO.from_file(file)
     model.module.double()
     constants = {name: torch.from_numpy(values.copy()) for name, values in pde.read_columns(columns.numpy()).items()}
     return model.predict(pde.problem, {"source": source, **constants})["solution"]
@@ -127,7 +127,7 @@ def expected(network: Reference, source: Tensor, columns: Tensor, scales: np.nda
 def test_a_checkpoint_given_as_weights_is_refused_with_what_is_expected(tmp_path: Path) -> None:
     network, _, _, _ = made("poisson")
     with pytest.raises(DataFileError, match=r"ckpt\.tar: .* expected a model\.safetensors of a run"):
-        FNO.load(save(network, tmp_path / "ckpt.tar"))
+        FNO.from_file(save(network, tmp_path / "ckpt.tar"))
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
@@ -181,7 +181,7 @@ def test_complex_weights_are_read_as_well(tmp_path: Path) -> None:
 def test_constants_unknown_to_the_checkpoint_change_nothing(tmp_path: Path) -> None:
     network, *_ = made("helmholtz")
     file = convert(save(network, tmp_path / "a.tar"), "helmholtz", None, tmp_path / "out", N)
-    lift = FNO.load(file).module.state_dict()["lift.weight"]
+    lift = FNO.from_file(file).module.state_dict()["lift.weight"]
     theirs = network.state_dict()["fc0.weight"]
     assert torch.equal(lift[:, [0, 1, 4]], theirs)  # source, c as k11, omega
     assert lift[:, 2:4].abs().max() == 0  # k22 and k12

@@ -29,7 +29,7 @@ def test_a_model_saved_at_one_resolution_predicts_at_another(tmp_path):
     model = trained(tmp_path)
     (tmp_path / "saved").mkdir()
     model.save(tmp_path / "saved")
-    again = FNO.load(tmp_path / "saved")
+    again = FNO.from_file(tmp_path / "saved")
     coarse, fine = (Synthetic(5, n, seed=1, low=0.5, high=1.5) for n in (16, 32))
     at_coarse = model.predict(coarse.problem, coarse.inputs)["solution"]
     assert torch.equal(again.predict(coarse.problem, coarse.inputs)["solution"], at_coarse)

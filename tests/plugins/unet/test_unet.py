@@ -71,7 +71,7 @@ def test_training_lowers_the_error_and_a_saved_model_predicts_the_same_numbers(t
     assert error(model, train) < before / 2
     (tmp_path / "saved").mkdir()
     model.save(tmp_path / "saved")
-    again = UNet.load(tmp_path / "saved")
+    again = UNet.from_file(tmp_path / "saved")
     assert torch.equal(
         again.predict(train.problem, train.inputs)["solution"], model.predict(train.problem, train.inputs)["solution"]
     )
