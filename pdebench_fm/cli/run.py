@@ -161,7 +161,7 @@ def run(
     if nproc > 1:
         distributed.device_of_rank(plans[0].device, nproc - 1)  # fails if there are too few GPUs
         return distributed.launch(nproc, ["-m", "pdebench_fm.cli", *_without_nproc(sys.argv[1:])])
-    if profile is None and distributed.is_main_process():
+    if profile is None and len(plans[0].suite.profiles) > 1 and distributed.is_main_process():
         _name_profile(plans[0])
     return _run(plans, executor, parse_settings(executor_settings, "--executor-set"), count, as_json)
 
@@ -201,8 +201,9 @@ def _run(plans: Sequence[Plan], executor: str, settings: dict[str, Any], workers
         results.append(result)
         if not as_json:
             _print_table(plan, result.records)
-            click.echo(f"records, table and figures: {printable(str(result.folder), 1000)}", err=True)
         _warn_of_coefficients(plan, result.records)
+        if not as_json:
+            click.echo(f"records, table and figures: {printable(str(result.folder), 1000)}", err=True)
     if not results:  # another process speaks for all
         return 0
     scored = [record for result in results for record in result.records]

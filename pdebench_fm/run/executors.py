@@ -9,13 +9,12 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing.synchronize import Event
+from multiprocessing.connection import Connection
 from typing import Any
 
 from pdebench_fm.hookspecs import ExecutorEntry, hookimpl
 
 _MOST_WORKERS = 8
-_POLL = 0.5  # seconds
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -65,12 +64,13 @@ class LocalPool(ProcessPoolExecutor):
     def __init__(self, workers: int, threads: int = 1, gpus: Sequence[str] = ()) -> None:
         context = multiprocessing.get_context("spawn")
         self._threads = threads
-        self._stop = context.Event()
+        # Workers wait for the end of this pipe: it comes when the pool is broken off, or when this process dies.
+        self._ending, self._alive = context.Pipe(duplex=False)
         shares = context.SimpleQueue()
         for number in range(workers if gpus else 0):
             shares.put(gpus[number % len(gpus)])
         super().__init__(
-            workers, mp_context=context, initializer=_begin_worker, initargs=(self._stop, shares if gpus else None)
+            workers, mp_context=context, initializer=_begin_worker, initargs=(self._ending, shares if gpus else None)
         )
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -81,8 +81,8 @@ class LocalPool(ProcessPoolExecutor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the pool; without ``wait``, running jobs end at once and continue in the next run."""
         if not wait:
-            self._stop.set()
-        super().shutdown(wait=True, cancel_futures=cancel_futures)
+            self._alive.close()
+        super().shutdown(wait=wait, cancel_futures=cancel_futures)
 
 
 def workers_by_default(device: str) -> int:
@@ -111,18 +111,17 @@ def gpus_of(device: str) -> list[str]:
     return [name.strip() for name in visible.split(",")][:count] if visible else [str(i) for i in range(count)]
 
 
-def _begin_worker(stop: Event, shares: Any) -> None:
+def _begin_worker(ending: Connection, shares: Any) -> None:
     """Prepare a worker: it ignores Ctrl-C, which its parent decides about, and ends when the parent says so or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if shares is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = shares.get()
-    threading.Thread(target=_end_with_parent, args=(stop, os.getppid()), daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(ending,), daemon=True).start()
 
 
-def _end_with_parent(stop: Event, parent: int) -> None:
-    while not stop.wait(_POLL) and os.getppid() == parent:
-        pass
+def _end_with_parent(ending: Connection) -> None:
+    ending.poll(None)
     os._exit(1)
 
 

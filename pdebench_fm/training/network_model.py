@@ -185,7 +185,9 @@ class NetworkModel(OperatorModel):
             with safe_open(file, "pt") as opened:
                 model = call(cls, json.loads(opened.metadata()[_KEY])["arguments"])
         except Exception as error:  # damaged weights surface as many different exceptions
-            raise DataFileError(f"{file}: cannot be read as {cls.__name__} weights, {_EXPECTED}: {named(error)}") from error
+            raise DataFileError(
+                f"{file}: cannot be read as {cls.__name__} weights, {_EXPECTED}: {named(error)}"
+            ) from error
         model.load(file, device)
         return model
 

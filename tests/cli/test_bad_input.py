@@ -82,7 +82,10 @@ LINES = {
     "too many seeds": ((*UNET, "--seeds", "1001"), "Invalid value for '--seeds': 1001 is not in the range 1<=x<=1000"),
     "half a seed": ((*UNET, "--seeds", "1.5"), "Invalid value for '--seeds': '1.5' is not a valid integer"),
     "workers": ((*UNET, "--workers", "0"), "Invalid value for '--workers': 0 is not in the range x>=1"),
-    "processes": ((*UNET, "--nproc", "2", "--workers", "2"), "--nproc 2 and --workers 2: "),
+    "processes": (
+        (*UNET, "--nproc", "2", "--workers", "2"),
+        "--workers runs jobs side by side, --nproc",
+    ),
     # arguments of the model
     "misspelt argument": ((*UNET, "--set", "widht=3"), "widht: unknown setting; did you mean 'width'?"),
     "argument with controls": ((*UNET, "--set", "\x1b[2J=3"), "\\x1b[2J: unknown setting; expected one of levels,"),
@@ -90,7 +93,7 @@ LINES = {
     "fraction": ((*UNET, "--set", "width=1.5"), "width: must be a whole number, got 1.5"),
     "truth": ((*UNET, "--set", "width=true"), "width: must be a whole number, got true"),
     "nothing": ((*UNET, "--set", "width="), "width: must be a whole number, got ''"),
-    "not a number": ((*UNET, "--set", "width=NaN"), "width: must be a whole number, got nan"),
+    "not a number": ((*UNET, "--set", "width=NaN"), "width: must be finite, got nan"),
     "thousands of digits": ((*UNET, "--set", "width=" + "9" * 5000), "width: must be a whole number, got '999"),
     "brackets without end": ((*UNET, "--set", "width=" + "[" * 50_000), "width: must be a whole number, got '[[["),
     "negative": ((*UNET, "--set", "width=-3"), "model unet: width: must be at least 2, got -3"),

@@ -246,7 +246,7 @@ def test_a_folder_without_records_and_a_file_of_others_are_bad_usage(pdefm, tmp_
         (tmp_path / "runs", "holds no records.jsonl"),
         (tmp_path / "runs" / "jobs", "holds no records.jsonl"),
         (folder, "holds no records.jsonl"),
-        (folder / "history.jsonl", "history.jsonl:1: schema: must be 1, got None"),
+        (folder / "history.jsonl", "history.jsonl:1: schema: must be given"),
         (later, "later.jsonl:1: schema: must be 1, got 2"),
     ):
         code, out, err = pdefm(*command, given, *at)

@@ -138,7 +138,7 @@ def test_a_system_that_fails_on_the_columns_of_a_file_is_one_line(tmp_path: Path
 
 
 def test_the_file_of_the_page_is_read_as_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "files.md").read_text(encoding="utf-8")
     (program,) = (text for text in re.findall(r"^```python\n(.*?)^```", page, re.M | re.S) if "create_dataset" in text)
     monkeypatch.chdir(tmp_path)
     exec(program, {})

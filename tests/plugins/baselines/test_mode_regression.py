@@ -108,7 +108,7 @@ def test_a_saved_model_predicts_the_same_numbers(tmp_path):
     model = fitted(train, tmp_path)
     (tmp_path / "saved").mkdir()
     model.save(tmp_path / "saved")
-    again = ModeRegression(degree=model.degree)
+    again = ModeRegression(model.modes, model.degree)
     again.load(tmp_path / "saved")
     assert torch.equal(
         again.predict(train.problem, train.inputs)["solution"], model.predict(train.problem, train.inputs)["solution"]
