@@ -171,11 +171,6 @@ class Problem:
         for problem in problems:
             grids.add(problem.grid)
             homogeneous = homogeneous and problem.homogeneous
-            if outputs and outputs.keys() != set(problem.output_names):
-                raise UsageError(
-                    f"problems to be mixed must have the same outputs, got {', '.join(outputs)} and "
-                    f"{', '.join(problem.output_names)}"
-                )
             for known, channels in ((inputs, problem.inputs), (outputs, problem.outputs)):
                 for channel in channels:
                     if known.setdefault(channel.name, channel) != channel:

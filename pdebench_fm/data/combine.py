@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -74,7 +75,7 @@ class Mixture(Examples):
         return int(self._starts[-1])
 
     def batch(self, ids: Ids) -> tuple[Fields, Fields]:
-        """Return examples of any parts; inputs that a part lacks are zero."""
+        """Return examples of any parts; inputs that a part lacks are zero, outputs that it lacks are NaN."""
         import torch
 
         index = np.asarray(ids, dtype=np.int64)
@@ -85,7 +86,8 @@ class Mixture(Examples):
             given, wanted = self._parts[number].batch(index[where] - self._starts[number])
             positions.append(where)
             inputs.append(self._problem.embed(given))
-            outputs.append(wanted)
+            absent = torch.full_like(next(iter(wanted.values())), math.nan)
+            outputs.append({name: wanted.get(name, absent) for name in self._problem.output_names})
         order = torch.as_tensor(np.argsort(np.concatenate(positions)), device=next(iter(inputs[0].values())).device)
 
         def joined(parts: list[Fields] | list[dict[str, torch.Tensor]]) -> Fields:

@@ -26,10 +26,12 @@ class ModelSpec:
     family: str
     version: str
     arguments: Mapping[str, Any]
+    fingerprint: str = ""
 
     def describe(self) -> dict[str, Any]:
-        """What a job's identity holds of the model."""
-        return {"family": self.family, "version": self.version, "arguments": dict(self.arguments)}
+        """Return what a job's identity holds of the model."""
+        fingerprint = {"fingerprint": self.fingerprint} if self.fingerprint else {}
+        return {"family": self.family, "version": self.version, "arguments": dict(self.arguments), **fingerprint}
 
     def make(self, registry: Registry) -> OperatorModel:
         """Construct the model, without weights."""
@@ -58,10 +60,10 @@ def model_spec(registry: Registry, name: str, overrides: Mapping[str, Any] | Non
     arguments = bind(factory, {**entry.arguments, **(overrides or {})})
     try:
         who = f"model {name!r} of plugin {registry.owner('models', name)}"
-        call_plugin(who, lambda: call(factory, arguments))
+        fingerprint = call_plugin(who, lambda: call(factory, arguments).fingerprint())
     except SettingError as error:
         raise SettingError(f"model {name}: {error.setting}", error.message) from None
-    return ModelSpec(name, entry.family or name, entry.version, arguments)
+    return ModelSpec(name, entry.family or name, entry.version, arguments, fingerprint)
 
 
 def entry_of(model: type[OperatorModel]) -> ModelEntry:

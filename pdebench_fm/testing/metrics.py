@@ -67,12 +67,14 @@ def _copied(fields: Fields) -> Fields:
 
 
 def check_truth_scores_zero(metric: Metric) -> None:
-    """The truth itself scores zero (of a PDE: zero to rounding), and one number comes back per example."""
+    """One number comes back per example; the truth scores zero (to rounding for a PDE) if lower is better."""
     data = _examples(metric)
     values = data.scores(metric, data.target)
     expect(values.shape == (_COUNT,), f"per_sample must return ({_COUNT},), got {values.shape}")
-    largest = _ROUNDING if metric.needs_system else 0.0
-    expect(float(np.abs(values).max()) <= largest, f"the truth must score {largest:g} at most, got {values.tolist()}")
+    if metric.better == "lower":
+        largest = _ROUNDING if metric.needs_system else 0.0
+        most = float(np.abs(values).max())
+        expect(most <= largest, f"the truth must score {largest:g} at most, got {values.tolist()}")
 
 
 def check_nan_stays_nan(metric: Metric) -> None:
@@ -99,14 +101,15 @@ def check_summarises_the_last_axis(metric: Metric) -> None:
     )
 
 
-def check_worse_scores_higher(metric: Metric) -> None:
-    """Twice the error scores higher."""
+def check_larger_errors_score_worse(metric: Metric) -> None:
+    """Noise twice as large scores higher, or lower if `Metric.better` is ``higher``."""
     data = _examples(metric)
     scores = []
-    for factor in (1.1, 1.2):
-        worse = {name: value * factor for name, value in data.target.items()}
+    for size in (0.1, 0.2):
+        worse = {name: value * (1 + size) + size * value.roll(3, dims=-1) for name, value in data.target.items()}
         scores.append(float(metric.summarise(data.scores(metric, worse))))
-    expect(scores[0] < scores[1], f"twice the error must score higher, got {scores}")
+    rises = scores[0] < scores[1]
+    expect(rises == (metric.better == "lower"), f"better = {metric.better!r}, but larger errors scored {scores}")
 
 
 def check_fields_are_left_alone(metric: Metric) -> None:
@@ -127,5 +130,5 @@ METRIC_CHECKS: tuple[Callable[[Metric], None], ...] = (
     check_truth_scores_zero,
     check_nan_stays_nan,
     check_summarises_the_last_axis,
-    check_worse_scores_higher,
+    check_larger_errors_score_worse,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -10,7 +11,6 @@ import torch
 from torch import Tensor
 
 from pdebench_fm._util.memory import room_for_a_set
-from pdebench_fm.errors import UsageError
 from pdebench_fm.interfaces import Examples
 from pdebench_fm.problem import Fields
 
@@ -39,13 +39,18 @@ class Batch(NamedTuple):
         return map(Batch, *(torch.split(tensor, size) for tensor in self))
 
 
+def errors(prediction: Tensor, target: Tensor, lacks_outputs: bool) -> Tensor:
+    """Return prediction − target; zero for outputs that an example lacks."""
+    return (prediction - target).masked_fill(target.isnan(), 0) if lacks_outputs else prediction - target
+
+
 class Feed:
     """Batches of one set of examples, in the dtype of the network.
 
     Args:
         examples: the set; at least one example.
         encode: normalises inputs.
-        outputs: names of the network's outputs, in order; every example must have them all.
+        outputs: names of the network's outputs, in order. An output that an example lacks is NaN in its target.
         dtype: of the tensors handed out.
         passes: how often the whole set will be read; a set is kept only if it is read more than once.
         limit: largest size of a set that is kept, in bytes; by default what its device has room for.
@@ -65,6 +70,9 @@ class Feed:
         self._outputs = tuple(outputs)
         self._dtype = dtype
         self._whole: Batch | None = None
+        mine = [set(part.problem.output_names) for part in examples.components]
+        self.lacks_outputs = any(not mine_of_part >= set(self._outputs) for mine_of_part in mine)
+        """Whether some examples lack an output: it then has no loss there."""
         first = self._make(np.arange(1))
         size = len(examples) * sum(tensor.numel() * tensor.element_size() for tensor in first)
         if passes > 1 and size <= (room_for_a_set(first.target.device, LIMIT) if limit is None else limit):
@@ -85,10 +93,8 @@ class Feed:
         return self._encoded(*self._examples.batch(ids))
 
     def _encoded(self, inputs: Fields, wanted: Fields) -> Batch:
-        missing = [name for name in self._outputs if name not in wanted]
-        if missing:
-            raise UsageError(f"the examples lack the output {', '.join(missing)} that the model was made for")
         fields, constants = self._encode(self._examples, inputs)
         # By name: examples may have their channels in another order.
-        target = torch.stack([wanted[name] for name in self._outputs], dim=1)
+        absent = torch.full_like(next(iter(wanted.values())), math.nan)
+        target = torch.stack([wanted.get(name, absent) for name in self._outputs], dim=1)
         return Batch(*(tensor.to(self._dtype) for tensor in (fields, constants, target)))

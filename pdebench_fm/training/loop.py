@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from pdebench_fm.errors import DivergedError, RunError
 from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, Progress, TrialSettings
 from pdebench_fm.streams import Stream
-from pdebench_fm.training.feed import Batch, Encode, Feed
+from pdebench_fm.training.feed import Batch, Encode, Feed, errors
 from pdebench_fm.training.micro_batches import micro_batch_size
 from pdebench_fm.training.precision import Cast, matmul_precision, single_precision, training_precision
 from pdebench_fm.training.ranks import Ranks
@@ -52,7 +52,7 @@ def fit_network(
     Args:
         module: called as ``module(fields, constants)``; returns (batch, outputs, n, n).
         encode: normalises inputs.
-        outputs: names of the module's outputs, in order; every example must have them all.
+        outputs: names of the module's outputs, in order; one that an example lacks has no loss there.
         train: examples to fit, at least one.
         validation: examples that choose the epoch, at least one.
         budget: epochs or steps, and the batch size.
@@ -216,7 +216,7 @@ class _Fit:
             prediction = self.module(part.fields, part.constants)
         if prediction.shape != part.target.shape:
             raise RunError(f"the network must return {tuple(part.target.shape)}, got {tuple(prediction.shape)}")
-        loss: Tensor = (prediction - part.target).square().sum() / batch_size
+        loss: Tensor = errors(prediction, part.target, self.train.lacks_outputs).square().sum() / batch_size
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
@@ -246,8 +246,8 @@ class _Fit:
             for first in range(start, stop, size):
                 ids = np.arange(first, min(first + size, stop))
                 fields, constants, target = self.validation.batch(ids)
-                errors = self.module(fields, constants) - target
-                losses[first : first + len(ids)] = errors.square().flatten(1).sum(dim=1)
+                missed = errors(self.module(fields, constants), target, self.validation.lacks_outputs)
+                losses[first : first + len(ids)] = missed.square().flatten(1).sum(dim=1)
         self.ranks.add([losses])
         return losses.mean().item()
 

@@ -15,6 +15,7 @@ from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.plan.sets import sampled_pairs
 from pdebench_fm.problem import Channel, Grid, Problem
 from pdebench_fm.registry.discovery import registry
+from pdebench_fm.run.runner import run_plan
 from pdebench_fm.suite.reading import load_suite
 from pdebench_fm.testing import SmoothExamples
 from tests.support.installed import with_toy
@@ -41,34 +42,26 @@ def test_what_comes_from_files_is_left_out_and_not_opened(tmp_path: Path) -> Non
     assert found == {"B from poisson": plan_of(tmp_path, registry(), "mean").pairs["B from poisson"]}
 
 
-@pytest.mark.parametrize(("protocols", "fits"), [("[zero-shot]", False), ("[zero-shot, fine-tune]", True)])
-def test_a_task_without_an_output_of_its_pretraining_can_be_asked_and_not_fitted(
-    tmp_path: Path, protocols: str, fits: bool
-) -> None:
+def test_parts_of_a_mixture_may_have_other_outputs(tmp_path: Path) -> None:
     u, p = Channel("u"), Channel("p")
-    for name, outputs in (("both", (u, p)), ("one", (u,))):
+    for name, outputs in (("both", (u, p)), ("one", (u,)), ("other", (p,))):
         examples = SmoothExamples(Problem((Channel("source"),), outputs, Grid(16)), 16)
         export(tmp_path / f"{name}.h5", examples.problem, iter([examples.batch(range(16))]), 16, {})
-    shutil.copy(tmp_path / "one.h5", tmp_path / "test.h5")
-    with h5py.File(tmp_path / "test.h5", "r+") as file:
-        file["fields"][:] *= 2
-    text = SUITE.replace("{system: poisson, eigenvalue: [1, 5]}", _files("both", "both"))
-    text = text.replace("{system: poisson, eigenvalue: [5, 10]}", _files("one", "test"))
-    text = text.replace("mixed: [A, C]", "mixed: [C]").replace("[zero-shot, fine-tune, scratch]", protocols)
+    for name in ("both", "one", "other"):
+        shutil.copy(tmp_path / f"{name}.h5", tmp_path / f"{name}-test.h5")
+        with h5py.File(tmp_path / f"{name}-test.h5", "r+") as file:
+            file["fields"][:] *= 2
+    text = SUITE.replace("{system: poisson, eigenvalue: [1, 5]}", _files("one", "one-test"))
+    text = text.replace("{system: poisson, eigenvalue: [5, 10]}", _files("one", "one-test"))
+    text = text.replace("{system: helmholtz, wavenumber: [5, 6]}", _files("other", "other-test"))
+    text = text.replace("poisson: [A]", "poisson: [A, C]")
     path = tmp_path / "files.yaml"
     path.write_text(text, encoding="utf-8")
     found = with_toy()
-    suite = load_suite(path, found)
-    if not fits:
-        assert make_plan(suite, "tiny", model_spec(found, "toy"), found).rows
-        return
-    rows = make_plan(suite, "tiny", model_spec(found, "toy"), found).rows
-    refused = {row.unsupported for row in rows if row.task == "B from poisson" and row.protocol == "fine-tune"}
-    assert refused == {
-        "the task has no output p, which the pre-training 'poisson' has, and a model is fitted to all outputs that it "
-        "was made for"
-    }
-    assert not any(row.unsupported for row in rows if row.protocol != "fine-tune")
+    plan = make_plan(load_suite(path, found), "tiny", model_spec(found, "toy"), found, output=tmp_path / "runs")
+    assert not any(row.unsupported for row in plan.rows)
+    result = run_plan(plan)
+    assert {record.status for record in result.records} == {"ok"}
 
 
 def _files(train: str, test: str) -> str:

@@ -94,14 +94,14 @@ class InPlace(Difference):
         (InPlace, {"fields_are_left_alone"}),
         (Difference, set()),
         (Residual, set()),
-        (ResidualOfTheTarget, {"nan_stays_nan", "worse_scores_higher"}),
+        (ResidualOfTheTarget, {"nan_stays_nan", "larger_errors_score_worse"}),
         (ResidualAndMore, {"truth_scores_zero"}),
         (Floored, {"truth_scores_zero"}),
         (OneForAll, {"truth_scores_zero"}),
         (SkipsNaN, {"nan_stays_nan"}),
         (OneForAllRows, {"summarises_the_last_axis"}),
         (OverTheWrongAxis, {"summarises_the_last_axis"}),
-        (HigherIsBetter, {"worse_scores_higher"}),
+        (HigherIsBetter, {"larger_errors_score_worse"}),
     ],
 )
 def test_a_metric_fails_the_claim_it_breaks(metric: type[Metric], broken: set[str]) -> None:

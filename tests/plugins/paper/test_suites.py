@@ -56,7 +56,7 @@ def test_every_study_is_registered_under_its_own_name_at_three_scales() -> None:
     for name in STUDIES:
         assert suite(name).name == name
         assert tuple(suite(name).profiles) == PROFILES
-        assert suite(name).default_profile == "paper"
+        assert suite(name).default_profile == "lite"
         assert tuple(map(str, suite(name).protocols)) == ("zero-shot", "fine-tune", "scratch")
 
 

@@ -1,0 +1,1 @@
+"""Small plugins, one a file, that use each open door of the core."""

@@ -1,0 +1,96 @@
+"""Each open door of the core, used by a small plugin that imports public names only."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
+import pytest
+
+from pdebench_fm.api import make_executor
+from pdebench_fm.errors import SettingError, SuiteError
+from pdebench_fm.plan.model import model_spec
+from pdebench_fm.plan.plan import Plan
+from pdebench_fm.plan.planner import make_plan
+from pdebench_fm.registry import Registry
+from pdebench_fm.run.runner import run_plan
+from pdebench_fm.suite import load_suite
+from pdebench_fm.testing.claims import claims
+from pdebench_fm.testing.metrics import METRIC_CHECKS
+from tests.support.toy import SUITE, TOY
+from tests.third_party.doors.elsewhere import Correlation
+
+DOORS = [EntryPoint(name, f"tests.third_party.doors.{name}", "pdebench_fm") for name in ("adapters", "elsewhere")]
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    found = Registry([*entry_points(group="pdebench_fm"), *DOORS]).with_model(TOY)
+    assert not [plugin for plugin in found.plugins if plugin.failure]
+    return found
+
+
+def plan_with(folder: Path, registry: Registry, protocols: str, model: str = "toy") -> Plan:
+    path = folder / "toy.yaml"
+    path.write_text(SUITE.replace("[zero-shot, fine-tune, scratch]", protocols), encoding="utf-8")
+    return make_plan(load_suite(path, registry), "tiny", model_spec(registry, model), registry, output=folder / "runs")
+
+
+def test_protocols_wrap_and_search(tmp_path: Path, registry: Registry) -> None:
+    plan = plan_with(tmp_path, registry, "[zero-shot, fine-tune, head-only, lora, {lora: {rank: 2}}, in-context]")
+    result = run_plan(plan)
+    assert {(r.protocol, r.status) for r in result.records if r.kind == "point"} == {
+        (name, "ok") for name in ("zero-shot", "fine-tune", "head-only", "lora", "lora(rank=2)", "in-context")
+    }
+    rates = {r.protocol: sorted(t.hyperparameters.get("learning_rate", 0) for t in r.trials) for r in result.records}
+    assert rates["lora"] == pytest.approx([10 * rate for rate in rates["fine-tune"]])
+    assert not run_plan(plan_with(tmp_path, registry, "[zero-shot, {lora: {rank: 2}}, in-context]")).changed
+
+
+def test_what_is_frozen_stays(tmp_path: Path, registry: Registry) -> None:
+    plan = plan_with(tmp_path, registry, "[zero-shot, head-only]")
+    run_plan(plan)
+    fitted = next(job for job in plan.jobs.values() if job.arm == "head-only" and job.kind == "trial")
+    weights = {}
+    for name, id in (("before", plan.store.result(fitted.parents[0])["chosen"]), ("after", None)):  # type: ignore[index]
+        point = next(j for j in plan.jobs.values() if fitted.id in j.parents)
+        chosen = id or plan.store.result(point.id)["chosen"]  # type: ignore[index]
+        model = model_spec(registry, "toy").make(registry)
+        model.load(plan.store.model(chosen))
+        weights[name] = model.module.state_dict()  # type: ignore[attr-defined]
+    assert weights["before"]["lift.weight"].equal(weights["after"]["lift.weight"])
+    assert not weights["before"]["project.weight"].equal(weights["after"]["project.weight"])
+
+
+def test_arguments_of_a_protocol_are_checked_in_the_suite(tmp_path: Path, registry: Registry) -> None:
+    with pytest.raises(SuiteError, match=r"toy\.yaml:\d+:\d+: protocols\[1\]: .*did you mean 'rank'"):
+        plan_with(tmp_path, registry, "[zero-shot, {lora: {rnak: 2}}]")
+
+
+def test_an_executor_of_threads_runs_a_plan(tmp_path: Path, registry: Registry) -> None:
+    with make_executor(registry, "threads", {"name": "pde"}, workers=1) as executor:
+        assert run_plan(plan_with(tmp_path, registry, "[zero-shot, fine-tune]"), executor=executor).complete
+    with pytest.raises(SettingError, match="did you mean 'name'"):
+        make_executor(registry, "threads", {"nmae": "pde"})
+
+
+def test_a_metric_may_be_negative_and_better_when_higher(tmp_path: Path, registry: Registry) -> None:
+    result = run_plan(plan_with(tmp_path, registry, "[zero-shot]", "zero"))
+    assert all(-1 <= r.metrics["correlation"] <= 1 for r in result.records if r.status == "ok")
+
+
+def test_two_checkpoints_are_two_models(tmp_path: Path, registry: Registry) -> None:
+    ids = []
+    for content in ("a", "b", "a"):
+        (tmp_path / "weights").write_text(content)
+        spec = model_spec(registry, "released-toy", {"checkpoint": str(tmp_path / "weights")})
+        path = tmp_path / "toy.yaml"
+        path.write_text(SUITE, encoding="utf-8")
+        ids.append(list(make_plan(load_suite(path, registry), "tiny", spec, registry).jobs))
+    assert ids[0] == ids[2]
+    assert not set(ids[0]) & set(ids[1])
+
+
+def test_the_gate_knows_which_way_a_metric_is_better() -> None:
+    for _, check in claims(METRIC_CHECKS, Correlation()):
+        check()
