@@ -21,6 +21,7 @@ from pdebench_fm.plan.job import Job, Plan
 from pdebench_fm.plan.model import ModelSpec, Weights, entry_of, model_spec
 from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.plan.sets import check_files, open_distribution, specify
+from pdebench_fm.records.frame import load_records as load_records
 from pdebench_fm.records.record import Cell
 from pdebench_fm.registry import Registry, registry
 from pdebench_fm.registry.arguments import plain
