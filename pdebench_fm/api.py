@@ -12,6 +12,7 @@ from pdebench_fm.hookspecs import ModelEntry
 from pdebench_fm.interfaces import Examples, OperatorModel, Split
 from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.sets import open_distribution
+from pdebench_fm.records.frame import load_records as load_records
 from pdebench_fm.registry import Registry
 from pdebench_fm.registry.arguments import bind, call, parameters_of
 from pdebench_fm.run.devices import check_precision

@@ -16,13 +16,14 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
 from pdebench_fm.errors import RunError, UsageError
 from pdebench_fm.interfaces import Progress
 from pdebench_fm.plan.job import Job, Point, Trial
 from pdebench_fm.plan.plan import Plan
+from pdebench_fm.records.frame import to_frame
 from pdebench_fm.records.record import Record
 from pdebench_fm.run.distributed import World
 from pdebench_fm.run.executors import DebugExecutor
@@ -30,6 +31,9 @@ from pdebench_fm.run.progress import read_progress
 from pdebench_fm.run.recording import RecordLog, RecordMaker
 from pdebench_fm.run.worker import Outcome, Setting, Work, carry_out
 from pdebench_fm.scoring.point import load_metrics
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 _POLL = 0.5  # seconds
 
@@ -70,6 +74,10 @@ class RunResult:
     records: list[Record]
     folder: Path
     changed: bool
+
+    def to_frame(self) -> DataFrame:
+        """Return one row for each record; see `pdebench_fm.records.frame.to_frame`."""
+        return to_frame(self.records)
 
     @property
     def complete(self) -> bool:
