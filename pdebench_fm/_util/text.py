@@ -62,3 +62,17 @@ def show(value: Any) -> str:
     else:
         text = repr(value)
     return printable(text, 80)
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people say them: ``42 s``, ``7 min``, ``3 h``, ``12 days``, ``540 years``."""
+    for unit, size, most in (("s", 1, 90), ("min", 60, 90 * 60), ("h", 3600, 48 * 3600), ("days", 86400, 700 * 86400)):
+        if seconds < most:
+            shown = seconds / size
+            return f"{shown:.1f} {unit}" if unit == "h" and shown < 10 else f"{shown:.0f} {unit}"
+    return f"{seconds / (365.25 * 86400):,.0f} years"
+
+
+def megabytes(size: float) -> str:
+    """Return a number of bytes as people say it: ``3.2 MB``, ``1.4 GB``."""
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"

@@ -14,14 +14,15 @@ import click
 
 from pdebench_fm import __version__
 from pdebench_fm._util.text import named
-from pdebench_fm.cli.signals import INTERRUPTED, TERMINATED, ended_at_once
+from pdebench_fm.cli.logs import show_traceback, take_log_options
 from pdebench_fm.errors import PdefmError, Terminated, UsageError, suggestion
 
-OWN_PROCESS = object()
-"""What commands find in click's context where this process was started to carry them out."""
+INTERRUPTED, TERMINATED = 130, 143
 
 _COMMANDS: Mapping[str, tuple[str, str]] = {
     "run": ("run:run", "Score a model on a suite."),
+    "status": ("status:status", "Show what runs, what is done, and what failed."),
+    "clean": ("clean:clean", "List what can be deleted from a folder of results."),
     "list": ("catalogue:list_entries", "List what is registered."),
     "show": ("catalogue:show", "Show one registered entry."),
     "plugins": ("catalogue:plugins", "Show every plugin, and why it failed where it did."),
@@ -43,8 +44,7 @@ class _LazyGroup(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
-        with ended_at_once(ctx.obj is OWN_PROCESS):
-            command: click.Command = getattr(importlib.import_module(f"pdebench_fm.cli.{module}"), attribute)
+        command: click.Command = getattr(importlib.import_module(f"pdebench_fm.cli.{module}"), attribute)
         return command
 
     def resolve_command(
@@ -73,6 +73,9 @@ def cli() -> None:
       pdefm run smoke --model NAME --dry-run      what that would cost
       pdefm run smoke --model NAME                a table, and records under runs/
 
+    Every command takes --debug (or PDEFM_DEBUG=1), which shows tracebacks, -v, which logs what it does, and --log-file
+    FILE.
+
     Exit codes: 0 done, 1 failure, 2 bad usage or invalid suite, 3 some points failed or diverged, 130 Ctrl-C,
     143 SIGTERM.
     """
@@ -81,13 +84,14 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 1 failure, 2 bad usage, 3 some points failed, 130 Ctrl-C, 143 SIGTERM."""
     signal.signal(signal.SIGTERM, _terminate)
-    own = OWN_PROCESS if arguments is None else None
-    if own:
+    if arguments is None:
         _make_writable()
     try:
-        code: Any = cli.main(arguments, prog_name="pdefm", standalone_mode=False, obj=own)
+        given = take_log_options(sys.argv[1:] if arguments is None else arguments)
+        code: Any = cli.main(given, prog_name="pdefm", standalone_mode=False)
         sys.stdout.flush()  # here, where a reader that has gone or a full disk is still told in one line
     except PdefmError as error:
+        show_traceback(error)
         _complain(str(error))
         code = error.exit_code
     except click.Abort as abort:
@@ -107,6 +111,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         code = TERMINATED
         _complain("terminated")
     except SystemExit as request:
+        if "_PDEFM_COMPLETE" in os.environ:  # click has printed its completions
+            raise
+        show_traceback(request)
         code = request.code if isinstance(request.code, int) and request.code else 1
         if request.code != 1:  # 1 is click's and rich's own, where the reader has gone
             _complain(f"a plugin has ended the program: sys.exit({request.code!r})")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pdebench_fm._util.text import printable
+from pdebench_fm._util.text import duration, printable
 
 if TYPE_CHECKING:
     from pdebench_fm.plan.estimate import Estimate, Part
@@ -101,8 +101,6 @@ def _unsupported(one: Plan) -> list[str]:
 
 
 def _sentence(parts: Sequence[Part], workers: int) -> str:
-    from pdebench_fm.cli.progress import duration
-
     def total(name: str) -> Any:
         return sum(getattr(part, name) for part in parts)
 

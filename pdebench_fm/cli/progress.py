@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from pdebench_fm._util.text import printable
+from pdebench_fm._util.text import duration, printable
+from pdebench_fm.cli.logs import is_debug
 from pdebench_fm.interfaces import Progress as FitProgress
 from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.plan.job import Job, Trial
@@ -32,6 +33,7 @@ class RunProgress:
 
     def __init__(self, plan: Plan, todo: set[str], title: str = "") -> None:
         self._title = title
+        self._store = plan.store
         self._console = Console(file=sys.stderr)
         self._work = {
             job.id: job.passes if isinstance(job, Trial) else 0 for job in plan.jobs.values() if job.id in todo
@@ -100,6 +102,11 @@ class RunProgress:
         if job.id in self._fits:
             self._bars.remove_task(self._fits.pop(job.id))
         text = f"{self._where()} {self._title}{job.label}: {_ending(outcome)}"
+        log = self._store.folder(job.id) / "failure.log"
+        if outcome.status == "failed" and log.exists():
+            text += f" (see {log})"
+            if is_debug():
+                self._console.print(Text(log.read_text(encoding="utf-8")), soft_wrap=True)
         if self._all is not None:
             self._bars.update(self._all, advance=1, note=f"{self._left()} left")
         self._say(text)
@@ -118,15 +125,6 @@ class RunProgress:
             return "?"
         elapsed = time.monotonic() - self._started
         return duration(elapsed * (sum(self._work.values()) - done) / now)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them: ``42 s``, ``7 min``, ``3.5 h``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 def _ending(outcome: Outcome) -> str:

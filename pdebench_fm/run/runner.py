@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import heapq
 import itertools
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,12 +30,14 @@ from pdebench_fm.run.distributed import World
 from pdebench_fm.run.executors import DebugExecutor
 from pdebench_fm.run.progress import read_progress
 from pdebench_fm.run.recording import RecordLog, RecordMaker
+from pdebench_fm.run.status import write_plan
 from pdebench_fm.run.worker import Outcome, Setting, Work, carry_out
 from pdebench_fm.scoring.point import load_metrics
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+_LOG = logging.getLogger("pdebench_fm.run")
 _POLL = 0.5  # seconds
 
 Extend = Callable[[Point, Sequence[Trial]], Sequence[Trial]]
@@ -115,6 +118,7 @@ def run_plan(
         return RunResult([], plan.folder, False)
     _check_writable(plan.store.output, plan.store.output / "jobs", plan.folder)
 
+    write_plan(plan)
     log = RecordLog(plan.folder / "records.jsonl", plan, RecordMaker(plan))
     running: set[str] = set()
     with _polled(plan, running, reporter):
@@ -191,6 +195,7 @@ def _jobs_as_they_finish(
             elif job is not None:
                 tried = trials.get(job.id, ())
                 related = plan.related(job) | {id: plan.jobs[id] for id in tried}
+                _LOG.info("submit %s (%s)", job.label, job.id[:12])
                 running.add(job.id)
                 futures[executor.submit(carry_out, setting, Work(job, related, tried))] = job
             # Wait only if there is nothing to submit; an executor may also have done the job at once.
@@ -198,6 +203,7 @@ def _jobs_as_they_finish(
             for future in ended:
                 finished = futures.pop(future)
                 outcome = future.result()
+                _LOG.info("%s: %s %s", outcome.status, finished.label, outcome.reason)
                 running.discard(finished.id)
                 order.done(finished)
                 yield finished, outcome

@@ -1,0 +1,179 @@
+"""What a folder of runs holds: what is done, what runs, what failed; and what may be deleted.
+
+Reads only files, so it works while a run goes on, after it died, and from another machine that sees the folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pdebench_fm._util.files import replacing
+from pdebench_fm.plan.job import Trial
+from pdebench_fm.plan.plan import Plan
+from pdebench_fm.run.progress import JobProgress, read_progress
+
+FILE = "plan.json"
+_STALE = 60.0  # seconds without a sign of life
+
+State = Literal["done", "running", "interrupted", "failed", "waiting"]
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """One job of a run.
+
+    Args:
+        id: of the job.
+        label: what to call it.
+        passes: training examples that pass through the model.
+        state: ``interrupted`` if its process is gone.
+        progress: how far it has got, if it runs.
+        reason: why it failed.
+        log: the file that says more.
+    """
+
+    id: str
+    label: str
+    passes: int
+    state: State
+    progress: JobProgress | None = None
+    reason: str = ""
+    log: str = ""
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """One run: a model on a suite."""
+
+    suite: str
+    model: str
+    profile: str
+    folder: Path
+    jobs: tuple[JobStatus, ...]
+
+    def count(self, state: State) -> int:
+        """Return how many jobs are in a state."""
+        return sum(job.state == state for job in self.jobs)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimate from running jobs; None if none has reported progress."""
+        running = [job for job in self.jobs if job.state == "running" and job.progress and job.progress.done]
+        speed = sum(_speed(job) for job in running)
+        if not speed:
+            return None
+        left: float = sum(job.passes for job in self.jobs if job.state in ("waiting", "interrupted", "failed"))
+        for job in running:
+            assert job.progress is not None
+            left += job.passes * (1 - job.progress.done / max(job.progress.total, 1))
+        return left / speed
+
+
+def write_plan(plan: Plan) -> None:
+    """Keep beside the records what a run has to do, for `read_runs`."""
+    jobs = [
+        {"id": job.id, "label": job.label, "passes": job.passes if isinstance(job, Trial) else 0}
+        for job in plan.jobs.values()
+    ]
+    about = {"suite": plan.suite.name, "model": plan.model.name, "profile": plan.profile_name, "jobs": jobs}
+    with replacing(plan.folder / FILE) as temporary:
+        temporary.write_text(json.dumps(about), encoding="utf-8")
+
+
+def read_runs(output: Path) -> list[RunStatus]:
+    """Return the runs under a folder of results, the newest last."""
+    found = []
+    for path in sorted(output.rglob(FILE), key=lambda path: path.stat().st_mtime):
+        try:
+            about = json.loads(path.read_text(encoding="utf-8"))
+            store = path.parents[2] / "jobs"
+            jobs = tuple(_status(store, job) for job in about["jobs"])
+            found.append(RunStatus(about["suite"], about["model"], about["profile"], path.parent, jobs))
+        except (OSError, ValueError, LookupError, TypeError):  # another program's file of this name
+            continue
+    return found
+
+
+def _status(store: Path, job: Mapping[str, Any]) -> JobStatus:
+    folder = store / job["id"]
+    about = (job["id"], job["label"], job["passes"])
+    try:
+        files = {entry.name for entry in os.scandir(folder)}
+    except OSError:
+        files = set()
+    if "result.json" in files:
+        return JobStatus(*about, "done")
+    progress = read_progress(folder) if "progress.json" in files else None
+    if progress is not None:
+        return JobStatus(*about, "running" if _is_alive(progress) else "interrupted", progress)
+    if "failure.log" in files:
+        log = folder / "failure.log"
+        reason = log.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
+        return JobStatus(*about, "failed", None, reason, str(log))
+    return JobStatus(*about, "waiting")
+
+
+def _is_alive(progress: JobProgress) -> bool:
+    if progress.host == socket.gethostname():
+        try:
+            os.kill(progress.pid, 0)
+        except ProcessLookupError:
+            return False
+        except OSError:
+            pass
+        return True
+    return time.time() - progress.updated < _STALE
+
+
+def _speed(job: JobStatus) -> float:
+    assert job.progress is not None
+    seconds = max(job.progress.updated - job.progress.started, 1e-3)
+    return job.passes * job.progress.done / max(job.progress.total, 1) / seconds
+
+
+@dataclass(frozen=True)
+class Deletable:
+    """A file or folder that no later run needs."""
+
+    path: Path
+    what: str
+    size: int
+
+
+def deletable(output: Path) -> Iterator[Deletable]:
+    """Yield what can be deleted under a folder of results.
+
+    These are the weights of trials that no point chose, the workspaces of jobs that do not run, and files that were
+    never completed. Results, records and chosen weights are never among them.
+    """
+    jobs = [folder for folder in (output / "jobs").glob("*") if folder.is_dir()]
+    chosen, tried = set(), set()
+    for folder in jobs:
+        try:
+            result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(result, dict) and result.get("chosen"):
+            chosen.add(result["chosen"])
+            tried |= set(result.get("trials", ()))
+    for folder in jobs:
+        progress = read_progress(folder)
+        if progress is not None and _is_alive(progress):
+            continue
+        for name, what, unneeded in (
+            ("model", "weights that no point chose", folder.name in tried - chosen),
+            ("model.tmp", "weights that were not completed", True),
+            ("workspace", "state of interrupted fits (they begin again)", True),
+        ):
+            path = folder / name
+            if unneeded and path.is_dir():
+                yield Deletable(path, what, sum(file.stat().st_size for file in path.rglob("*") if file.is_file()))
+    for path in output.rglob(".*.partial"):
+        yield Deletable(path, "files that were not completed", path.stat().st_size)

@@ -1,0 +1,79 @@
+"""``pdefm status`` and ``pdefm clean``."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pdebench_fm.plan.store import JobStore
+from pdebench_fm.run.progress import read_progress
+from pdebench_fm.run.runner import Silent
+from pdebench_fm.run.status import deletable, read_runs
+from tests.support.installed import with_toy
+from tests.support.toy import plan_of, run_in
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+def test_status_counts_what_is_done_and_what_is_left(tmp_path: Path, call: Call) -> None:
+    class Stops(Silent):
+        done = 0
+
+        def finished(self, job: object, outcome: object) -> None:
+            self.done += 1
+            if self.done == 5:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_in(tmp_path / "runs", plan_of(tmp_path, with_toy()), reporter=Stops())
+    (run,) = read_runs(tmp_path / "runs")
+    assert (run.count("done"), run.count("waiting")) == (5, len(run.jobs) - 5)
+    code, out, _ = call("status", tmp_path / "runs")
+    assert code == 0
+    assert f"toy · toy · tiny: {len(run.jobs)} jobs, 5 done, 0 running" in out
+    _, out, _ = call("status", tmp_path / "runs", "--json")
+    assert len(json.loads(out)[0]["jobs"]) == len(run.jobs)
+
+
+def test_a_job_whose_process_is_gone_is_interrupted_and_a_failed_one_says_why(tmp_path: Path, call: Call) -> None:
+    plan = plan_of(tmp_path, with_toy())
+    run_in(tmp_path / "runs", plan)
+    first, second, third, *_ = plan.jobs.values()
+    for job, pid in ((first, os.getpid()), (second, 2**22 - 7)):
+        folder = plan.store.folder(job.id)
+        (folder / "result.json").unlink()
+        about = {"done": 1, "total": 4, "unit": "epoch", "best": 0.5, "started": time.time() - 10}
+        about |= {"updated": time.time(), "host": os.uname().nodename, "pid": pid}
+        (folder / "progress.json").write_text(json.dumps(about))
+        assert read_progress(folder) is not None
+    (plan.store.folder(third.id) / "result.json").unlink()
+    plan.store.log_failure(third, ValueError("no room"))
+    (run,) = read_runs(tmp_path / "runs")
+    assert [job.state for job in run.jobs[:3]] == ["running", "interrupted", "failed"]
+    _, out, _ = call("status", tmp_path / "runs")
+    assert "ValueError: no room" in out
+    assert "left" in out
+
+
+def test_clean_deletes_only_what_nobody_needs(tmp_path: Path, call: Call) -> None:
+    plan = plan_of(tmp_path, with_toy())
+    first = run_in(tmp_path / "runs", plan)
+    store = JobStore(tmp_path / "runs")
+    kept = {path for path in (tmp_path / "runs").rglob("*") if path.is_file()}
+    loser = next(t.job_id for r in first.records for t in r.trials if not store.model(t.job_id).exists())
+    for folder in (store.model(loser), store.workspace(loser)):
+        folder.mkdir()
+        (folder / "data").write_bytes(b"x" * 1000)
+    (tmp_path / "runs" / ".abc.partial").write_text("half")
+    assert {item.path.name for item in deletable(tmp_path / "runs")} == {"model", "workspace", ".abc.partial"}
+    _, out, _ = call("clean", tmp_path / "runs")
+    assert "can be deleted" in out
+    assert store.model(loser).exists()
+    call("clean", tmp_path / "runs", "--yes")
+    assert {path for path in (tmp_path / "runs").rglob("*") if path.is_file()} == kept
+    assert not run_in(tmp_path / "runs", plan_of(tmp_path, with_toy())).changed
