@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pdebench_fm._util.text import duration, printable
+from pdebench_fm._util.text import duration, megabytes, printable
+from pdebench_fm.cli.logs import is_verbose
+
+_PATIENCE = 60 * 86400  # seconds
 
 if TYPE_CHECKING:
     from pdebench_fm.plan.estimate import Estimate, Part
@@ -38,7 +41,7 @@ def show(every: Sequence[Plan], workers: int, as_json: bool) -> None:
     several = len(every) > 1
     for one, todo, cost in zip(every, left, costs, strict=True):
         model = f"{one.model.name} · " if several else ""
-        for job in one.jobs.values():
+        for job in one.jobs.values() if is_verbose() else ():
             state = "to do" if job.id in todo else "done"
             click.echo(printable(f"{state:<6}{job.kind:<6} {job.id[:12]}  {model}{job.label}", 1000))
         for line in _unsupported(one):
@@ -107,10 +110,15 @@ def _sentence(parts: Sequence[Part], workers: int) -> str:
     return (
         f"{total('jobs')} jobs, {total('reused')} reused; "
         f"to do: {total('trials')} trials and {total('points')} points, "
-        f"{total('examples'):,} training examples, about {duration(total('seconds') / workers)}"
+        f"{total('examples'):,} training examples, about {_time(total('seconds') / workers)}"
     )
 
 
 def _total(costs: Sequence[Estimate], workers: int) -> str:
     parts = [part for cost in costs for part in cost.parts.values()]
-    return f"{_sentence(parts, workers)} and {sum(cost.bytes for cost in costs) / 1e6:,.1f} MB"
+    return f"{_sentence(parts, workers)} and {megabytes(sum(cost.bytes for cost in costs))}"
+
+
+def _time(seconds: float) -> str:
+    """Return a rough time; one that nobody waits for says so."""
+    return duration(seconds) + (" (not on this machine)" if seconds > _PATIENCE else "")

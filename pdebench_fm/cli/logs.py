@@ -59,6 +59,9 @@ def show_traceback(error: BaseException) -> None:
 
 def _set_up(verbose: bool, file: str | None) -> None:
     logger = logging.getLogger(_LOG)
+    for earlier in list(logger.handlers):  # of an earlier call in the same process
+        logger.removeHandler(earlier)
+    logger.setLevel(logging.NOTSET)
     form = logging.Formatter("%(asctime)s %(name)s: %(message)s", "%H:%M:%S")
     if verbose:
         handler: logging.Handler = logging.StreamHandler(sys.stderr)

@@ -29,7 +29,7 @@ def parts_of(lines: list[str]) -> dict[str, tuple[int, ...]]:
 
 def test_from_nothing_it_shows_everything_and_writes_nothing(tmp_path: Path, call: Call) -> None:
     suite = write_suite(tmp_path)
-    code, out, err = call("run", suite, *UNET, "--output", tmp_path / "runs", "--dry-run")
+    code, out, err = call("run", suite, *UNET, "--output", tmp_path / "runs", "--dry-run", "-v")
     *lines, total = out.splitlines()
     assert (code, err) == (0, "")
     assert sum(line.startswith("to do ") for line in lines) == 17
@@ -52,7 +52,7 @@ def test_after_a_part_it_says_what_is_reused(tmp_path: Path, call: Call) -> None
     evaluate("unet", small, arguments={"width": 4, "levels": 1}, device="cpu", output=tmp_path / "runs")
     larger = write_suite(tmp_path, ("downstream: [4, 8]", "downstream: [4, 8, 16]"))
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    arguments = ("run", larger, *UNET, "--output", tmp_path / "runs", "--dry-run")
+    arguments = ("run", larger, *UNET, "--output", tmp_path / "runs", "--dry-run", "-v")
     code, out, _ = call(*arguments)
     lines = out.splitlines()
     assert code == 0
