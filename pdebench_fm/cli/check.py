@@ -8,11 +8,21 @@ from typing import Any
 
 import click
 
-from pdebench_fm._util.text import printable, quoted, reason_of
-from pdebench_fm.errors import PLUGIN_ERRORS
+from pdebench_fm._util.text import printable, quoted, show
+from pdebench_fm.cli.logs import show_traceback
+from pdebench_fm.errors import PLUGIN_ERRORS, UsageError
 
 _as_json = click.option(
     "--json", "as_json", is_flag=True, help='Print JSON: of each claim null, what failed, or {"skipped": why}.'
+)
+
+
+_expect = click.option(
+    "--expect",
+    "expected",
+    multiple=True,
+    metavar="CLAIM=REASON",
+    help="A check that is known to fail, and why; may be repeated. It is an error if it passes.",
 )
 
 
@@ -25,8 +35,11 @@ def check() -> None:
 @click.argument("name")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override an argument of the model.")
 @click.option("--distribution", metavar="SUITE:NAME", help="Check it on the channels of this distribution.")
+@_expect
 @_as_json
-def check_model(name: str, settings: tuple[str, ...], distribution: str | None, as_json: bool) -> int:
+def check_model(
+    name: str, settings: tuple[str, ...], distribution: str | None, expected: tuple[str, ...], as_json: bool
+) -> int:
     """Run the conformance checks on the registered model NAME.
 
     It is given smooth random fields: on channels of Poisson's equation, and some checks again on two fields in and two
@@ -37,59 +50,86 @@ def check_model(name: str, settings: tuple[str, ...], distribution: str | None, 
     from pdebench_fm.testing.models import MODEL_CHECKS, model_subject
 
     subject = model_subject(name, parse_settings(settings), problem=distribution)
-    return _report(claims(MODEL_CHECKS, subject), as_json)
+    return _report(claims(MODEL_CHECKS, subject), expected, as_json)
 
 
 @check.command("distribution")
 @click.argument("reference", metavar="SUITE:NAME")
+@_expect
 @_as_json
-def check_distribution(reference: str, as_json: bool) -> int:
+def check_distribution(reference: str, expected: tuple[str, ...], as_json: bool) -> int:
     """Run the conformance checks on the sampler, or the files, and the PDE of the distribution SUITE:NAME."""
     from pdebench_fm.testing import checks_of_distribution
 
-    return _report(checks_of_distribution(reference), as_json)
+    return _report(checks_of_distribution(reference), expected, as_json)
 
 
 @check.command("metric")
 @click.argument("name")
+@_expect
 @_as_json
-def check_metric(name: str, as_json: bool) -> int:
+def check_metric(name: str, expected: tuple[str, ...], as_json: bool) -> int:
     """Run the conformance checks on the registered metric NAME."""
     from pdebench_fm.testing import checks_of_metric
 
-    return _report(checks_of_metric(name), as_json)
+    return _report(checks_of_metric(name), expected, as_json)
 
 
 @check.command("protocol")
 @click.argument("name")
+@_expect
 @_as_json
-def check_protocol(name: str, as_json: bool) -> int:
+def check_protocol(name: str, expected: tuple[str, ...], as_json: bool) -> int:
     """Run the conformance checks on the registered protocol NAME."""
     from pdebench_fm.testing import checks_of_protocol
 
-    return _report(checks_of_protocol(name), as_json)
+    return _report(checks_of_protocol(name), expected, as_json)
 
 
-def _report(claims: Iterator[tuple[str, Callable[[], None]]], as_json: bool) -> int:
-    """Run the checks one after the other and print what came of each; 1 where one failed."""
+def _report(claims: Iterator[tuple[str, Callable[[], None]]], expected: tuple[str, ...], as_json: bool) -> int:
+    """Run the checks one after the other and print what came of each; return 1 if one failed.
+
+    A cause that several checks share is shown once, with the file and line of the plugin.
+    """
+    from pdebench_fm.registry.calling import located
     from pdebench_fm.testing import Skipped
+    from pdebench_fm.testing.claims import check_expected
 
+    checks = dict(claims)
+    reasons = dict(_split(text) for text in expected)
+    check_expected(reasons, list(checks))
     found: dict[str, Any] = {}
+    first_with: dict[str, str] = {}
     failed = False
-    for claim, check_claim in claims:
-        said = "ok"
-        found[claim] = None
+    for claim, check_claim in checks.items():
+        said, found[claim] = "ok", None
         try:
             check_claim()
+            if claim in reasons:
+                failed, said = True, f"passed, but was expected to fail: {reasons[claim]}"
+                found[claim] = said
         except Skipped as skipped:
             found[claim] = {"skipped": str(skipped)}
             said = f"skipped: {skipped}"
-        except PLUGIN_ERRORS as error:  # what somebody else wrote may raise anything
-            failed = True
-            found[claim] = quoted(reason_of(error))
-            said = f"failed: {found[claim]}"
+        except PLUGIN_ERRORS as error:
+            show_traceback(error)
+            cause = quoted(located(error))
+            if claim in reasons:
+                found[claim] = {"expected": reasons[claim]}
+                said = f"failed as expected: {reasons[claim]}"
+            else:
+                failed, found[claim] = True, cause
+                earlier = first_with.setdefault(cause, claim)
+                said = f"failed: {cause}" if earlier == claim else f"failed, as {earlier.replace('_', ' ')} did"
         if not as_json:
             click.echo(printable(f"{claim.replace('_', ' ')}: {said}", 1000))
     if as_json:
         click.echo(json.dumps(found, indent=1))
     return 1 if failed else 0
+
+
+def _split(text: str) -> tuple[str, str]:
+    claim, separator, reason = text.partition("=")
+    if not separator or not reason.strip():
+        raise UsageError(f"--expect takes CLAIM=REASON, got {show(text)}")
+    return claim.strip().replace(" ", "_"), reason.strip()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, TypeVar
 
 from pdebench_fm._util.text import named
-from pdebench_fm.errors import PLUGIN_ERRORS, PdefmError
+from pdebench_fm.errors import PLUGIN_ERRORS, PdefmError, UnknownNameError
 from pdebench_fm.problem import Fields
 from pdebench_fm.registry import registry
 
@@ -35,18 +35,53 @@ def _claim(check: Callable[[Any], None]) -> str:
 
 
 def parametrised(
-    subject: Callable[[], Subject], checks: Iterable[Callable[[Subject], None]]
+    subject: Callable[[], Subject],
+    checks: Sequence[Callable[[Subject], None]],
+    expected_failures: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[..., Any]], Any]:
-    """Return a pytest decorator with one case a check; the subject is looked up when a case runs, not at collection."""
+    """Return a pytest decorator with one case a check.
+
+    Args:
+        subject: makes what is checked, when a case runs and not at collection.
+        checks: one a claim.
+        expected_failures: claim → reason. Such a case must fail, and pytest shows it as xfailed with the reason.
+
+    Raises:
+        UnknownNameError: there is no claim of an expected failure's name.
+    """
     import pytest
+
+    expected = expected_failures or {}
+    check_expected(expected, [_claim(check) for check in checks])
 
     def case(check: Callable[[Subject], None]) -> Check:
         return lambda: in_pytest(partial(check, subject()))
 
     decorate: Callable[[Callable[..., Any]], Any] = pytest.mark.parametrize(
-        "check", [pytest.param(case(check), id=_claim(check)) for check in checks]
+        "check",
+        [
+            pytest.param(
+                case(check),
+                id=_claim(check),
+                marks=[pytest.mark.xfail(reason=expected[_claim(check)], strict=True, raises=PLUGIN_ERRORS)]
+                if _claim(check) in expected
+                else [],
+            )
+            for check in checks
+        ],
     )
     return decorate
+
+
+def check_expected(expected_failures: Mapping[str, str], known: Sequence[str]) -> None:
+    """Check that every expected failure names a claim.
+
+    Raises:
+        UnknownNameError: one does not; names the nearest claim.
+    """
+    for claim in expected_failures:
+        if claim not in known:
+            raise UnknownNameError("claim", claim, known)
 
 
 def in_pytest(check: Check) -> None:

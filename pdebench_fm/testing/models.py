@@ -44,7 +44,12 @@ _TWO_FIELDS = tuple(
 
 
 def model_checks(
-    name: str, found: Registry | None = None, *, problem: Problem | str | None = None, **arguments: Any
+    name: str,
+    found: Registry | None = None,
+    *,
+    problem: Problem | str | None = None,
+    expected_failures: Mapping[str, str] | None = None,
+    **arguments: Any,
 ) -> Callable[[Callable[..., Any]], Any]:
     """Pytest decorator: runs the test once for each check of the registered model ``name``.
 
@@ -53,9 +58,10 @@ def model_checks(
         found: where it is registered; everything installed by default.
         problem: what to check it on, for a model that takes channels of its own: a problem, or the distribution
             ``SUITE:NAME`` that has it. Only channels and grid are taken from there; values are smooth random ones.
+        expected_failures: claim → reason; such a check must fail, and is shown with its reason.
         arguments: overrides of the model's arguments, e.g. a small width.
     """
-    return parametrised(lambda: model_subject(name, arguments, found, problem), MODEL_CHECKS)
+    return parametrised(lambda: model_subject(name, arguments, found, problem), MODEL_CHECKS, expected_failures)
 
 
 def checks_of_model(

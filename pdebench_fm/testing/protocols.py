@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from itertools import product
@@ -17,9 +17,11 @@ from pdebench_fm.registry.calling import refusal_reason
 from pdebench_fm.testing.claims import Check, ConformanceError, claims, expect, parametrised, registered
 
 
-def protocol_checks(name: str) -> Callable[[Callable[..., Any]], Any]:
-    """Pytest decorator: checks a registered protocol."""
-    return parametrised(lambda: registered("protocol", name), PROTOCOL_CHECKS)
+def protocol_checks(
+    name: str, *, expected_failures: Mapping[str, str] | None = None
+) -> Callable[[Callable[..., Any]], Any]:
+    """Pytest decorator: checks a registered protocol; ``expected_failures`` maps claims to reasons."""
+    return parametrised(lambda: registered("protocol", name), PROTOCOL_CHECKS, expected_failures)
 
 
 def checks_of_protocol(name: str) -> Iterator[tuple[str, Check]]:

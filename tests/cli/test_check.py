@@ -103,3 +103,15 @@ def test_a_model_that_ends_the_program_fails_its_checks_and_no_more(
     assert (code, err) == (1, "")
     assert "failed: SystemExit: no licence\n" in out
     assert len(out.splitlines()) == 18
+
+
+def test_an_expected_failure_needs_a_reason_and_a_claim_and_must_fail(
+    call: Call, distribution: Callable[[str], str]
+) -> None:
+    reference = distribution("iterative")
+    code, out, _ = call("check", "distribution", reference, "--expect", "solution_solves_the_pde=stops early")
+    assert code == 0
+    assert "failed as expected: stops early" in out
+    code, out, _ = call("check", "protocol", "fine-tune", "--expect", "start_is_known=why not")
+    assert (code, "passed, but was expected to fail" in out) == (1, True)
+    assert call("check", "protocol", "fine-tune", "--expect", "start_is_knwn=x")[0] == 2
