@@ -35,15 +35,15 @@ _CASES = "cases"
     "kinds",
     multiple=True,
     type=click.Choice([*KINDS, _CASES]),
-    help="Draw this kind alone; may be given again. All that the records allow where it is not given.",
+    help="Draw only this kind. Repeatable. By default, every kind that the records allow.",
 )
-@suites_option("the distributions above the panels are drawn again from it")
+@suites_option("the distributions above the panels are drawn from it")
 def figures(runs: tuple[Path, ...], output: Path, kinds: tuple[str, ...], suites: tuple[Path, ...]) -> None:
     """Draw figures from RUNS, as PNG and PDF, for each suite and profile.
 
-    RUNS are records.jsonl files, or folders that are searched for them (leaderboard/records, too). Several models are
-    drawn side by side. Above each panel stand the distributions of the physics parameter in pre-training and
-    downstream, drawn again from the suite where it is installed or given; elsewhere four boxes show the nominal shift.
+    RUNS are records.jsonl files, or folders that are searched for them, such as leaderboard/records. Several models are
+    drawn side by side. Above each panel are the distributions of the physics parameter in pre-training and downstream,
+    if the suite is installed or given; otherwise four boxes show the nominal shift.
 
     \b
     errors      error against N for each task
@@ -56,7 +56,7 @@ def figures(runs: tuple[Path, ...], output: Path, kinds: tuple[str, ...], suites
     """
     from pdebench_fm.figures.cases import NEEDS, draw_cases  # imports torch
 
-    realised = _realised(load_suites(suites))
+    realised = known_distributions(load_suites(suites))
     found = collect(runs)
     _warn_of_two(found)
     _warn_of_settings(found)
@@ -79,11 +79,11 @@ def figures(runs: tuple[Path, ...], output: Path, kinds: tuple[str, ...], suites
     click.echo(f"figures made (PNG and PDF): {made}{without}", err=True)
 
 
-def _realised(own: Sequence[Suite]) -> Realised:
-    """Where distributions come from: the samplers of the suite that records name, if its version is at hand.
+def known_distributions(own: Sequence[Suite]) -> Realised:
+    """Return a function that draws distributions from the samplers of the suite that records name.
 
     Args:
-        own: more suites; these go before registered ones of the same name and version.
+        own: suites that take precedence over registered ones of the same name and version.
     """
     from pdebench_fm.plan.sets import sampled_pairs
     from pdebench_fm.registry import registry
@@ -104,7 +104,7 @@ def _realised(own: Sequence[Suite]) -> Realised:
 
 
 def _warn_of_two(found: Sequence[tuple[str, Record]]) -> None:
-    """Say where two runs have different numbers for one place: only one can be drawn."""
+    """Warn if two runs have different numbers for one place: only one can be drawn."""
     first: dict[object, tuple[str, Record]] = {}
     twice = []
     for where, record in found:
@@ -115,13 +115,13 @@ def _warn_of_two(found: Sequence[tuple[str, Record]]) -> None:
         before, where, _ = twice[0]
         models = ", ".join(sorted({record.model for _, _, record in twice}))
         click.echo(
-            f"{len(twice)} numbers of {models} differ between runs, and the later is drawn (first: {before}, {where})",
+            f"{len(twice)} numbers of {models} differ between runs; the later is drawn (first: {before}, {where})",
             err=True,
         )
 
 
 def _warn_of_settings(found: Sequence[tuple[str, Record]]) -> None:
-    """Say where curves and medians would be of records that were made with different settings."""
+    """Warn if records with different settings are drawn together."""
     from pdebench_fm.leaderboard.audit import mixed_settings
 
     for where, what in mixed_settings(found):

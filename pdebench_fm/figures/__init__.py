@@ -1,8 +1,7 @@
-"""Figures for print, as vector (PDF) and pixels (PNG).
+"""Figures for print, as PDF and PNG: one module for each kind.
 
-One module draws one kind; `KINDS` lists those that records allow. Drawing is deterministic: the same records, and
-distributions of their tasks, give the same bytes with the same version of matplotlib. Fields of test cases are no part
-of a record; see `pdebench_fm.figures.cases`.
+Drawing is deterministic: the same records and distributions give the same bytes with the same version of matplotlib.
+`pdebench_fm.figures.cases` draws fields of test cases, which are not in a record.
 """
 
 from __future__ import annotations
@@ -10,21 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from pdebench_fm.figures import errors, mixtures, savings, seeds, sizes
-from pdebench_fm.figures.errors import make_figure
+from pdebench_fm.figures.panels import Made
 from pdebench_fm.figures.style import COLOURS, digest, drawing, file_stem, load_matplotlib, save
 from pdebench_fm.records.record import Record
 from pdebench_fm.scoring.shift import UNKNOWN, Shifts
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-__all__ = ["COLOURS", "KINDS", "Kind", "Realised", "draw", "draw_kinds", "file_stem", "load_matplotlib", "make_figure"]
+__all__ = ["COLOURS", "KINDS", "Kind", "Realised", "draw", "draw_kinds", "file_stem", "load_matplotlib"]
 
 Realised: TypeAlias = Callable[[Sequence[Record]], Shifts]
-"""Records of one suite, version and profile → the distributions that their tasks are known to have."""
+"""Records of one suite, version and profile → the known distributions of their tasks."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +29,13 @@ class Kind:
 
     Args:
         shows: what it shows, for help and messages.
-        needs: what records must hold for it.
-        make: (detail of the name, models, figure) for each that the records of one suite, version and profile allow,
-            with the distributions that are known of the tasks.
+        needs: what the records must hold.
+        make: records of one suite, version and profile, and known distributions → figures.
     """
 
     shows: str
     needs: str
-    make: Callable[[Sequence[Record], Shifts], list[tuple[str, list[str], Figure]]]
+    make: Callable[[Sequence[Record], Shifts], Made]
 
 
 KINDS = {
@@ -59,11 +54,10 @@ def draw(
     """Draw every figure that the records allow.
 
     Args:
-        records: of any number of suites and models; of two at the same `Record.place` the later counts.
-        folder: where the files go; made where it does not exist and there is something to draw.
-        kinds: names in `KINDS`; all of them where None.
-        realised: where the distributions above the panels come from; where None, or where it does not know a task, its
-            nominal shift stands there.
+        records: of any suites and models. The later of two at the same `Record.place` counts.
+        folder: of the files; made if there is something to draw.
+        kinds: names in `KINDS`; by default all of them.
+        realised: gives the distributions above the panels. Unknown ones are replaced by the nominal shift.
 
     Returns:
         the files written, a PNG (300 dpi) and a PDF for each figure.
@@ -74,7 +68,7 @@ def draw(
 def draw_kinds(
     records: Iterable[Record], folder: Path, kinds: Collection[str] | None = None, realised: Realised | None = None
 ) -> dict[str, list[Path]]:
-    """Like `draw`, but return the files by kind; a kind that the records do not allow has none."""
+    """Draw as `draw` does, but return the files by kind. A kind that the records do not allow has none."""
     groups: dict[tuple[str, int, str], list[Record]] = {}
     for record in {record.place: record for record in records}.values():
         groups.setdefault((record.suite, record.suite_version, record.profile), []).append(record)

@@ -1,7 +1,6 @@
 """Fields of the best, the median and the worst test case: source, true solution, prediction, error.
 
-They are no part of a record: a run keeps them beside the job of each scored point, see
-`pdebench_fm.scoring.probes.keep_samples`.
+A run keeps them in the folder of the job, see `pdebench_fm.scoring.probes.keep_samples`.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import numpy as np
 
 from pdebench_fm._util.text import named
 from pdebench_fm.errors import RunError
-from pdebench_fm.figures.around import add_headline
+from pdebench_fm.figures.panels import fill
 from pdebench_fm.figures.style import drawing, file_stem, save
 from pdebench_fm.records.curves import FINE_TUNE
 from pdebench_fm.records.record import Record
@@ -27,43 +26,47 @@ if TYPE_CHECKING:
 
 NEEDS = "the jobs of the run beside its records, with the test cases that scoring keeps"
 _CHANNELS = ("source", "solution")
-"""What the fields are called in samples that do not say it, as those of older versions."""
+"""Names of the fields in samples of older versions."""
 
 
 def draw_cases(found: Iterable[tuple[str, Record]], folder: Path) -> list[Path]:
-    """Draw one figure for each task and model: its fine-tuning at the largest N, or what else it was scored on.
+    """Draw one figure for each task and model: fine-tuning at the largest N, or else any arm.
 
     Args:
         found: ``file:line`` and record, as `pdebench_fm.records.file.collect` returns them.
-        folder: where the files go.
+        folder: of the figures.
 
     Returns:
-        the files written, a PNG and a PDF for each figure; none for runs whose jobs are not there.
+        the files written, a PNG and a PDF for each figure; none for runs without their jobs.
 
     Raises:
-        RunError: what a run has kept is damaged.
+        RunError: the fields of a job are damaged.
     """
+    written = []
+    with drawing():
+        for record, kept in choose_cases(found):
+            try:
+                with kept.open("rb") as file, np.load(file) as arrays:
+                    figure = make_cases(record, dict(arrays))
+            except (OSError, ValueError, EOFError, LookupError, BadZipFile) as error:
+                raise RunError(f"{kept}: not a file of test cases; delete it: {named(error)}") from error
+            parts = (record.suite, f"v{record.suite_version}", record.profile, "cases", record.task, record.model)
+            written += save(figure, folder, file_stem(*parts))
+    return written
+
+
+def choose_cases(found: Iterable[tuple[str, Record]]) -> list[tuple[Record, Path]]:
+    """Choose the record of each task and model, and the file with its test cases."""
     chosen: dict[tuple[Any, ...], tuple[tuple[bool, int, int], Record, Path]] = {}
     for place, record in found:
         if record.kind != "point" or record.status != "ok":
             continue
         kept = _samples(Path(place.rpartition(":")[0]), record.job_id)
-        if kept is None:
-            continue
         key = (record.suite, record.suite_version, record.profile, record.task, record.model)
         rank = (record.protocol == FINE_TUNE, record.examples, -record.seed)
-        if key not in chosen or rank > chosen[key][0]:
+        if kept is not None and (key not in chosen or rank > chosen[key][0]):
             chosen[key] = (rank, record, kept)
-    written = []
-    with drawing():
-        for (suite, version, profile, task, model), (_, record, kept) in sorted(chosen.items(), key=lambda e: e[0]):
-            try:
-                with kept.open("rb") as file, np.load(file) as arrays:
-                    figure = make_cases(record, dict(arrays))
-            except (OSError, ValueError, EOFError, LookupError, BadZipFile) as error:
-                raise RunError(f"{kept}: cannot be read as test cases, delete it: {named(error)}") from error
-            written += save(figure, folder, file_stem(suite, f"v{version}", profile, "cases", task, model))
-    return written
+    return [(record, kept) for _, (_, record, kept) in sorted(chosen.items(), key=lambda item: item[0])]
 
 
 def make_cases(record: Record, arrays: Mapping[str, np.ndarray]) -> Figure:
@@ -73,11 +76,9 @@ def make_cases(record: Record, arrays: Mapping[str, np.ndarray]) -> Figure:
         record: the point.
         arrays: what `pdebench_fm.scoring.probes.keep_samples` kept.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.6, 4.6), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(len(RANKS), 4)
     for row, rank in enumerate(RANKS):
         source, truth, prediction = (arrays[name][row] for name in ("source", "truth", "prediction"))
@@ -96,12 +97,13 @@ def make_cases(record: Record, arrays: Mapping[str, np.ndarray]) -> Figure:
     what = f"{record.model} on {record.task}, {record.protocol}"
     if record.examples:
         what += f" with N = {record.examples}"
-    add_headline(figure, f"{record.suite} v{record.suite_version}, profile {record.profile}: {what}")
+    headline = f"{record.suite} v{record.suite_version}, profile {record.profile}: {what}"
+    figure.suptitle(fill(headline, figure.get_figwidth()), fontsize=8)
     return figure
 
 
 def _field(axes: Axes, field: np.ndarray, colours: str, limits: tuple[float, float]) -> None:
-    """Draw one field with y upwards, and its scale beside it."""
+    """Draw one field with y upwards, and its colour bar."""
     low, high = limits if limits[1] > limits[0] else (limits[0] - 1, limits[0] + 1)
     image = axes.imshow(field, origin="lower", cmap=colours, vmin=low, vmax=high, interpolation="nearest")
     axes.set_xticks([])
@@ -112,7 +114,7 @@ def _field(axes: Axes, field: np.ndarray, colours: str, limits: tuple[float, flo
 
 
 def _samples(records: Path, job_id: str) -> Path | None:
-    """Where a run keeps the test cases of a point: ``OUTPUT/jobs/<id>``, beside ``OUTPUT/<suite>/<model>``."""
+    """Return the file with the test cases of a point: in ``OUTPUT/jobs/<id>``, if it is there."""
     for output in records.absolute().parents[:3]:
         path = output / "jobs" / job_id / SAMPLES
         if path.is_file():

@@ -1,164 +1,227 @@
-"""The parts that panels of every kind share: a grid of them, the N axis, the shift above, bands and marks."""
+"""What figures of every kind share: a sheet of panels, the N axis, curves, the legend and the headline."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pdebench_fm.figures.around import fit_title
-from pdebench_fm.figures.distributions import HEIGHT, draw_distributions
-from pdebench_fm.figures.style import DARK, PALE, SMALLEST
+from pdebench_fm.figures.distributions import HEIGHT, distribution_entries, draw_distributions
+from pdebench_fm.records.curves import Curve, CurvePoint, make_curves
+from pdebench_fm.records.record import Record
 from pdebench_fm.scoring.shift import UNKNOWN, Shifts
-from pdebench_fm.tables import Table
+from pdebench_fm.tables import describe_parameters, describe_shift, natural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from pdebench_fm.records.curves import Curve
+Made: TypeAlias = "list[tuple[str, list[str], Figure]]"
+"""Detail of the name, models and figure, for each figure of a kind."""
 
-ERROR_LABEL = "relative $L_2$ error"
-SIZE_LABEL = "downstream examples $N$"
+Entry: TypeAlias = tuple[Mapping[str, Any], str]
+"""One entry of a legend: the style of its line, and its text."""
+
+ERROR_LABEL, SIZE_LABEL = "relative L₂ error", "downstream examples N"
 WIDEST = 4
-"""Panels side by side; more go to further lines."""
+"""Most panels side by side."""
 
-_LEFT = 0.5  # inches for the label and the numbers left of the panels
-_SHIFTS = ("none", "mild", "med", "large")
-
-
-def make_panels(count: int, rows_each: int = 1, shifts: Shifts = UNKNOWN) -> tuple[Figure, list[list[Axes]]]:
-    """Return a figure, without any of pyplot's global state, and its panels.
-
-    Args:
-        count: how many groups of panels; a group is a column, and groups beyond `WIDEST` go to further lines.
-        rows_each: panels of one group, on top of each other.
-        shifts: distributions to stand above the panels; they make the figure higher.
-
-    Returns:
-        the figure, and for each group its panels from top to bottom. All share one vertical axis. There is room for a
-        headline of one line; `around` makes more for what it adds.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    lines = math.ceil(count / WIDEST)
-    columns = math.ceil(count / lines)
-    height = 2.25 * lines + 0.6 + (rows_each - 1) * 1.75 * lines + (HEIGHT * lines * rows_each if shifts else 0)
-    figure = Figure(figsize=(max(1.85 * columns + _LEFT, 3.6), height), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(lines * rows_each, columns, squeeze=False, sharey=True)
-    groups = []
-    for index in range(lines * columns):
-        line, column = divmod(index, columns)
-        stack = [axes[line * rows_each + row][column] for row in range(rows_each)]
-        if index >= count:
-            for panel in stack:
-                panel.set_axis_off()
-        else:
-            groups.append(stack)
-    return figure, groups
+_SMALLEST = 1e-16  # where an error of exactly zero is drawn
+_LEVELS = ("none", "mild", "med", "large")
 
 
-def label_outside(groups: Sequence[Sequence[Axes]], x: str, y: Sequence[str]) -> None:
-    """Label the outer axes: ``x`` below the lowest panels, ``y`` (a text for each row of a group) left of the first."""
-    columns = math.ceil(len(groups) / math.ceil(len(groups) / WIDEST))
-    for index, stack in enumerate(groups):
-        if index % columns == 0:
-            for panel, text in zip(stack, y, strict=True):
-                panel.set_ylabel(text, parse_math=text.count("$") == 2)
-        if index + columns >= len(groups):
-            stack[-1].set_xlabel(x)
+@dataclass(frozen=True)
+class TaskCurves:
+    """The curves of one task, by (model, arm), and the records they are made from."""
+
+    name: str
+    records: tuple[Record, ...]
+    curves: Mapping[tuple[str, str], Curve]
+
+    def sizes(self, arm: str | None = None) -> list[int]:
+        """Return every N that any model was tried at, on one arm or on all."""
+        of_arm = [curve for (_, protocol), curve in self.curves.items() if arm in (None, protocol)]
+        return sorted({n for curve in of_arm for n in (*(p.examples for p in curve.points), *curve.lacking)})
 
 
-def dress(axes: Axes, table: Table, shifts: Shifts = UNKNOWN, title: str | None = None) -> None:
-    """Give a panel its grid, its title and the shift above.
-
-    Args:
-        axes: the panel.
-        table: what it shows.
-        shifts: those of the whole figure; a task that is not among them has its nominal shift drawn.
-        title: the task's name where None.
-    """
-    axes.grid(True, which="major", color="#E6E6E6", linewidth=0.5)
-    axes.set_axisbelow(True)
-    axes.tick_params(which="both", width=0.5, labelsize=7)
-    figure, place = cast("Figure", axes.figure), axes.get_subplotspec()
-    columns = 1 if place is None else place.get_gridspec().ncols
-    room = (figure.get_figwidth() - _LEFT) / columns - 0.15
-    text, size = fit_title(figure, table.task if title is None else title, room)
-    axes.set_title(text, fontsize=size, pad=15 + (72 * HEIGHT if shifts else 0), parse_math=False)
-    words = _describe_shift(table)
-    if table.task in shifts:
-        draw_distributions(axes, shifts[table.task], words, room)
-    else:
-        draw_boxes(axes, table.shift, words)
-
-
-def draw_boxes(axes: Axes, shift: str, words: str) -> None:
-    """Draw the nominal shift between title and panel: four small boxes, filled up to its level, and words beside."""
-    from matplotlib.patches import Rectangle
-
-    level = _SHIFTS.index(shift) if shift in _SHIFTS else -1
-    if level >= 0:
-        for index in range(len(_SHIFTS)):
-            colour = DARK if index <= level else PALE
-            box = Rectangle((0.02 + 0.07 * index, 1.035), 0.055, 0.035, transform=axes.transAxes, clip_on=False)
-            box.set(facecolor=colour, edgecolor="none")
-            axes.add_patch(box)
-    if words:
-        place = 0.33 if level >= 0 else 0.02
-        axes.text(place, 1.03, words, transform=axes.transAxes, fontsize=6.5, color=DARK, parse_math=False)
-
-
-def _describe_shift(table: Table) -> str:
-    """The shift's name and its measure; nothing where it has no name."""
-    if not table.shift:
-        return ""
-    return f"shift: {table.shift}" + (f", overlap {table.overlap:.2f}" if table.overlap is not None else "")
-
-
-def size_axis(axes: Axes, sizes: Sequence[int], with_zero: bool) -> None:
-    """Make N the horizontal axis: logarithmic, the sizes that were run as ticks, as many as there is room for.
-
-    Args:
-        axes: the panel.
-        sizes: every N ≥ 1 of the figure.
-        with_zero: whether N = 0 has a place, left of the smallest N and a cut in the axis.
-    """
-    axes.set_xscale("log", base=2)
-    zero = zero_place(sizes)
-    kept = sizes[:: math.ceil(len(sizes) / 5)]
-    first = [zero] if with_zero else []
-    axes.set_xticks([*first, *kept], labels=[*("0" for _ in first), *map(short_size, kept)])
-    axes.set_xticks([], minor=True)
-    axes.set_xlim((zero if with_zero else sizes[0]) / 1.6, sizes[-1] * 1.6)
-    if with_zero:
-        axes.plot(
-            [zero * 2],
-            [0],
-            marker=(2, 0, -30),
-            markersize=7,
-            color="black",
-            markeredgewidth=0.6,
-            transform=axes.get_xaxis_transform(),
-            clip_on=False,
+def by_task(records: Sequence[Record]) -> list[TaskCurves]:
+    """Return the points of one suite, version and profile by task."""
+    curves = make_curves(records)
+    return [
+        TaskCurves(
+            name,
+            tuple(record for record in records if record.task == name and record.kind == "point"),
+            {(model, arm): curve for (model, task, arm), curve in curves.items() if task == name},
         )
+        for name in sorted({task for _, task, _ in curves}, key=natural)
+    ]
 
 
-def zero_place(sizes: Sequence[int]) -> float:
-    """Where N = 0 stands on a logarithmic axis."""
-    return sizes[0] / 4
+def interval(point: CurvePoint) -> tuple[float, float] | None:
+    """Return the 95% interval of a point."""
+    return None if point.interval is None else (point.interval.low, point.interval.high)
 
 
-def trained_sizes(tables: Iterable[Table]) -> list[int]:
-    """Every N ≥ 1 of a figure; [1] where there is none, so that an axis can be drawn."""
-    return sorted({size for table in tables for size in table.sizes if size > 0}) or [1]
+def quartiles(point: CurvePoint) -> tuple[float, float] | None:
+    """Return the quartiles over seeds; None with one seed."""
+    return point.quartiles if len(point.errors) > 1 else None
 
 
-def tried_sizes(curve: Curve) -> list[int]:
-    """Every N ≥ 1 that was tried, rising: those of the curve's points, and those that lack an outcome."""
-    return sorted({*(point.examples for point in curve.trained), *(size for size in curve.lacking if size > 0)})
+class Sheet:
+    """A figure with a stack of panels for each task. All panels share one vertical axis."""
+
+    def __init__(self, tasks: Sequence[TaskCurves], shifts: Shifts = UNKNOWN, rows: int = 1) -> None:
+        """Lay out the panels.
+
+        Args:
+            tasks: one for each stack; stacks beyond `WIDEST` go to further lines.
+            shifts: known distributions, drawn above the panels of their task.
+            rows: panels in a stack.
+        """
+        from matplotlib.figure import Figure
+
+        self.tasks, self.shifts = tasks, shifts
+        self.zero_and_sizes = sorted({size for task in tasks for size in task.sizes()})
+        self.trained = [size for size in self.zero_and_sizes if size > 0] or [1]
+        lines = math.ceil(len(tasks) / WIDEST)
+        self._columns = math.ceil(len(tasks) / lines)
+        height = lines * (rows * (1.8 + (HEIGHT if shifts else 0)) + 0.45) + 0.6
+        self.figure = Figure(figsize=(max(1.85 * self._columns + 0.5, 3.6), height), layout="constrained")
+        grid = self.figure.subplots(lines * rows, self._columns, squeeze=False, sharey=True)
+        places = [divmod(index, self._columns) for index in range(lines * self._columns)]
+        stacks = [[grid[line * rows + row][column] for row in range(rows)] for line, column in places]
+        self.stacks: list[list[Axes]] = stacks[: len(tasks)]
+        for axes in (axes for stack in stacks[len(tasks) :] for axes in stack):
+            axes.set_axis_off()
+
+    def __iter__(self) -> Iterator[tuple[list[Axes], TaskCurves]]:
+        return zip(self.stacks, self.tasks, strict=True)
+
+    def size_axis(self, axes: Axes, with_zero: bool) -> None:
+        """Make N the horizontal axis: logarithmic from the smallest N, with N = 0 two octaves before it."""
+        axes.set_xscale("symlog", base=2, linthresh=self.trained[0], linscale=1)
+        shown = [*([0] if with_zero else []), *self.trained[:: math.ceil(len(self.trained) / 5)]]
+        axes.set_xticks(shown, labels=[short_size(size) for size in shown])
+        axes.set_xticks([], minor=True)
+        axes.set_xlim(-self.trained[0] / 4 if with_zero else self.trained[0] / 1.4, self.trained[-1] * 1.6)
+
+    def dress(self, axes: Axes, task: TaskCurves, title: str | None = None) -> None:
+        """Give a panel its grid, its title, and the distributions or the nominal shift above."""
+        axes.grid(True, which="major", color="#E6E6E6", linewidth=0.5)
+        axes.set_axisbelow(True)
+        axes.tick_params(which="both", width=0.5, labelsize=7)
+        room = (self.figure.get_figwidth() - 0.5) / self._columns - 0.1
+        words = describe_shift(task.records)
+        lines = [fill(task.name if title is None else title, room)]
+        known = task.name in self.shifts
+        if known:
+            draw_distributions(axes, self.shifts[task.name])
+        if not known and (shift := task.records[0].shift) in _LEVELS:
+            level = _LEVELS.index(shift) + 1
+            words = f"{'■' * level}{'□' * (len(_LEVELS) - level)} {words}"
+        axes.set_title("\n".join([*lines, *([words] if words else [])]), fontsize=7.5, pad=72 * HEIGHT if known else 6)
+
+    def finish(self, entries: Iterable[Entry], headline: str, x: str = SIZE_LABEL, y: str = ERROR_LABEL) -> Figure:
+        """Label the outer axes, and add the legend below and the headline above."""
+        from matplotlib.lines import Line2D
+
+        for index, stack in enumerate(self.stacks):
+            if index % self._columns == 0:
+                for axes in stack:
+                    axes.set_ylabel(y)
+            if index + self._columns >= len(self.stacks):
+                stack[-1].set_xlabel(x)
+        width = self.figure.get_figwidth()
+        shown = [*entries, *distribution_entries(task.name in self.shifts for task in self.tasks)]
+        labels = [fill(f" {text}" if text.startswith("_") else text, width - 0.6) for _, text in shown]
+        longest = max(len(line) for label in labels for line in label.splitlines())
+        columns = max(1, int(width / (0.063 * longest + 0.45)))
+        rows = sum(1 + label.count("\n") for label in labels) / columns
+        handles = [Line2D([], [], **look) for look, _ in shown]
+        self.figure.legend(
+            handles, labels, loc="outside lower center", ncols=columns, fontsize=7.5, frameon=False, handlelength=2.6
+        )
+        title = fill(headline, width)
+        self.figure.set_figheight(self.figure.get_figheight() + 0.16 * (math.ceil(rows) + title.count("\n")))
+        self.figure.suptitle(title, fontsize=8)
+        return self.figure
+
+    def headline(self, models: Sequence[str], what: str = "") -> str:
+        """Return where the scores come from, and the size of a single model."""
+        records = [record for task in self.tasks for record in task.records]
+        first = records[0]
+        title = f"{first.suite} v{first.suite_version}, profile {first.profile}"
+        if len(models) == 1:
+            counts = {r.parameters for r in records if r.model == models[0] and r.parameters is not None}
+            title += f": {models[0]}, {describe_parameters(sorted(counts))}"
+        return title + (f" · {what}" if what else "")
+
+    def diverged_entry(self) -> list[Entry]:
+        """Return the legend entry of divergence, if any record diverged."""
+        cross = {"color": "black", "marker": "x", "linestyle": "none", "markersize": 4}
+        diverged = any(record.status == "diverged" for task in self.tasks for record in task.records)
+        return [(cross, "diverged")] if diverged else []
+
+
+def draw_curve(
+    axes: Axes,
+    curve: Curve,
+    sizes: Sequence[int],
+    look: Mapping[str, Any],
+    spread: Callable[[CurvePoint], tuple[float, float] | None],
+) -> None:
+    """Draw medians and their spread. A size without an outcome breaks the line; N = 0 is a marker.
+
+    Args:
+        axes: the panel.
+        curve: what to draw.
+        sizes: every N at which the curve could have a point.
+        look: style of the line.
+        spread: ends of the spread of a point.
+    """
+    for part, style in (([n for n in sizes if n == 0], {**look, "linestyle": "none"}), ([n for n in sizes if n], look)):
+        points = [curve.point(size) for size in part]
+        if not any(points):
+            continue
+        axes.plot(part, [on_axis(None if point is None else point.median) for point in points], zorder=3, **style)
+        ends = [(None if point is None else spread(point)) or (None, None) for point in points]
+        lows, highs = [on_axis(low) for low, _ in ends], [on_axis(high) for _, high in ends]
+        if any(low < high for low, high in zip(lows, highs, strict=True)):
+            if len(part) > 1:
+                axes.fill_between(part, lows, highs, color=look["color"], alpha=0.15, linewidth=0)
+            axes.vlines(part, lows, highs, color=look["color"], linewidth=1.0, alpha=0.4)
+    for point in curve.points:
+        if math.inf in point.errors:
+            mark_diverged(axes, point.examples, look["color"])
+
+
+def mark_diverged(axes: Axes, place: float, colour: Any) -> None:
+    """Mark a divergence by a cross at the top of the panel."""
+    where = axes.get_xaxis_transform()
+    axes.plot([place], [0.96], "x", color=colour, transform=where, markersize=4, clip_on=False, zorder=4)
+
+
+def label_errors(axes: Axes) -> None:
+    """Label 1, 2 and 5 of each decade if the axis spans few powers of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = axes.get_ylim()
+    if high / low < 50:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def on_axis(error: float | None) -> float:
+    """Return the place of an error on a logarithmic axis; NaN, which breaks the line, if there is none."""
+    return math.nan if error is None or not math.isfinite(error) else max(error, _SMALLEST)
+
+
+def fill(text: str, inches: float) -> str:
+    """Break a text of 8 points into lines of at most this width."""
+    return textwrap.fill(text, max(8, int(inches / 0.065)), break_on_hyphens=False)
 
 
 def short_size(size: float) -> str:
@@ -172,53 +235,3 @@ def short_count(count: float) -> str:
         if count >= unit:
             return f"{float(f'{count / unit:.2g}'):g}{name}"
     return f"{count:g}"
-
-
-def label_errors(axes: Axes) -> None:
-    """Label 1, 2 and 5 of each decade where the (shared) axis spans too few powers of ten to be read by them."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    low, high = axes.get_ylim()
-    if high / low < 50:
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
-
-
-def on_axis(error: float | None) -> float:
-    """Return where an error stands on a logarithmic axis; NaN, which breaks the line, where there is none."""
-    return math.nan if error is None or not math.isfinite(error) else max(error, SMALLEST)
-
-
-def draw_band(
-    axes: Axes, places: Sequence[float], lows: Sequence[float], highs: Sequence[float], colour: Any, alpha: float = 0.15
-) -> None:
-    """Fill between two curves of errors, only from one known place to the next; a place by itself has a bar.
-
-    Args:
-        axes: the panel.
-        places: N, rising.
-        lows: lower ends as drawn (`on_axis`); NaN where there is none.
-        highs: upper ends, likewise.
-        colour: of the band.
-        alpha: its opacity.
-    """
-    runs: list[list[tuple[float, float, float]]] = [[]]
-    for end in zip(places, lows, highs, strict=True):
-        if all(map(math.isfinite, end)):
-            runs[-1].append(end)
-        else:
-            runs.append([])
-    for run in runs:
-        if len(run) == 1:
-            axes.vlines(*run[0], color=colour, linewidth=1.0, alpha=0.5)
-        elif run:
-            x, bottom, top = zip(*run, strict=True)
-            axes.fill_between(x, bottom, top, color=colour, alpha=alpha, linewidth=0)
-
-
-def mark_diverged(axes: Axes, place: float, colour: Any) -> None:
-    """Mark a divergence by a cross at the top of the panel."""
-    axes.plot(
-        [place], [0.96], "x", color=colour, transform=axes.get_xaxis_transform(), markersize=4, clip_on=False, zorder=4
-    )

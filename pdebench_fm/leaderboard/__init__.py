@@ -1,7 +1,7 @@
-"""The leaderboard: committed records, and the tables that are generated from them and from nothing else.
+"""The leaderboard: committed records, and the tables that are generated only from them.
 
-``records/<suite>/<profile>/<model>.jsonl`` holds what was admitted; ``README.md`` and ``leaderboard.csv`` are rebuilt
-from it at any time, the same bytes from the same records.
+``records/<suite>/<profile>/<model>.jsonl`` holds the records. The same records always give the same ``README.md`` and
+``leaderboard.csv``.
 """
 
 from pdebench_fm.leaderboard.build import build, check

@@ -1,7 +1,7 @@
 """What a record must be to enter the leaderboard, beyond being well formed.
 
-A record says enough about itself that many wrong ones give themselves away: a learning rate that was not the best of
-its trials, an interval that misses its own score, a pre-training nobody recorded.
+Many wrong records contradict themselves or each other: a learning rate that was not the best of its trials, an interval
+that misses its own score, a pre-training without a record.
 """
 
 from __future__ import annotations
@@ -15,20 +15,17 @@ from pdebench_fm.records.curves import FINE_TUNE, SCRATCH
 from pdebench_fm.records.record import Record, start_of
 
 LARGEST = 1e6
-"""Largest error that counts as a score. Predicting zero scores 1 and an untrained network perhaps hundreds; what is
-beyond a million was about to overflow and should have been reported as diverged."""
+"""Largest error that counts as a score. Predicting zero scores 1; anything larger than this has diverged."""
 
 Located = tuple[str, Record]
-"""A record and where it stands, ``file:line``."""
-
-_EDITED = "a suite, version and profile has one set of settings"
+"""``file:line`` of a record, and the record."""
 
 Verify = Callable[[Sequence[Located]], Iterable[tuple[str, str]]]
-"""Yields (where, what) for records that are not what they say; see `pdebench_fm.leaderboard.plans`."""
+"""Yields (where, what) for records that are not what they say, see `pdebench_fm.leaderboard.plans`."""
 
 
 def problems(record: Record) -> Iterator[str]:
-    """Yield what is wrong with a record by itself, one line each."""
+    """Yield what is wrong with a record on its own, one line each."""
     if record.status == "ok":
         if SCORE not in record.metrics:
             yield f"metrics has no {SCORE}"
@@ -38,16 +35,15 @@ def problems(record: Record) -> Iterator[str]:
             yield "test_examples is 0, yet there are metrics"
     yield from _choice_problems(record)
     yield from _description_problems(record)
-    for trial in record.trials:
-        if [other.job_id for other in record.trials].count(trial.job_id) > 1:
-            yield f"trial {trial.job_id[:12]}… is listed twice"
-            break
+    ids = [trial.job_id for trial in record.trials]
+    if len(set(ids)) < len(ids):
+        yield "trials: a trial is listed twice"
 
 
 def _score_problems(record: Record) -> Iterator[str]:
     score = record.metrics[SCORE]
     if not 0 < score <= LARGEST:
-        yield f"{SCORE} is out of range: must be above 0 and at most {LARGEST:g}, got {score:g}"
+        yield f"{SCORE}: must be above 0 and at most {LARGEST:g}, got {score:g}"
     if SCORE not in record.interval:
         yield f"interval has no {SCORE}"
         return
@@ -57,23 +53,23 @@ def _score_problems(record: Record) -> Iterator[str]:
 
 
 def _choice_problems(record: Record) -> Iterator[str]:
-    """Whether the point was scored with the trial that its validation error chose."""
+    """Check that the point was scored with its best trial."""
     errors = [(t.validation, t.hyperparameters.get("learning_rate")) for t in record.trials if t.validation is not None]
     if record.status == "ok" and record.trials and not errors:
         yield "status is ok, yet none of its trials is"
         return
     if record.status == "ok" and any(trial.status not in ("ok", "diverged") for trial in record.trials):
-        yield "status is ok, yet a trial has failed: it was chosen among fewer than the others"
+        yield "status is ok, yet a trial has failed: fewer were tried than for the others"
     if record.status != "ok" or not errors:
         return
     best = min(error for error, _ in errors)
     chosen = [rate for error, rate in errors if error == best]
     if record.learning_rate not in chosen:
-        yield f"learning_rate {_short(record.learning_rate)} is not that of its best trial ({chosen[0]})"
+        yield f"learning_rate: must be that of its best trial, {chosen[0]}, got {_short(record.learning_rate)}"
 
 
 def _description_problems(record: Record) -> Iterator[str]:
-    """Whether the record says of its job what the job's own description says."""
+    """Check that the record agrees with the description of its job."""
     try:
         described = _described(record.job)
     except (KeyError, TypeError, ValueError):
@@ -92,7 +88,7 @@ def _description_problems(record: Record) -> Iterator[str]:
     if record.status == "ok":
         stated["test_examples"] = record.test_examples
     if record.status == "unsupported" and record.pretrain_job_id is None:
-        del stated["pretrain_job_id"]  # a pre-training that nothing waits for is not planned
+        del stated["pretrain_job_id"]  # a pre-training that no job needs is not planned
     for name, value in stated.items():
         if described[name] != value:
             yield f"{name} is {value!r}, its job says {described[name]!r}"
@@ -101,7 +97,7 @@ def _description_problems(record: Record) -> Iterator[str]:
 
 
 def _described(job: Mapping[str, Any]) -> dict[str, Any]:
-    """What a point's description says, under the names a record uses."""
+    """Return what a job's description says, by the names of the record's keys."""
     train, sets = job["train"], [*job["train"]["sets"], *job["test"]["sets"]]
     few_shot = train.get("few_shot")
     if not isinstance(job["start"], dict):
@@ -119,85 +115,76 @@ def _described(job: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def conflicts(records: Sequence[Located]) -> Iterator[tuple[str, str]]:
-    """Yield (where, what) for records that cannot stand side by side: those of one table must be comparable."""
-    yield from _one_value(
-        records,
-        _table,
-        lambda r: r.data_seed,
-        "data_seed",
-        "scores of different data are not comparable",
-    )
-    yield from _one_value(
-        [(where, record) for where, record in records if record.status == "ok"],
-        lambda r: (r.suite, r.suite_version, r.profile, r.kind, r.task),
-        lambda r: r.test_examples,
+def _table(record: Record) -> tuple[str, int, str]:
+    return (record.suite, record.suite_version, record.profile)
+
+
+_Key = Callable[[Record], object]
+_AGREE: tuple[tuple[str, str, _Key, _Key], ...] = (
+    ("data_seed", "scores of different data are not comparable", _table, lambda r: r.data_seed),
+    (
         "test_examples",
         "scores over different test sets are not comparable",
-    )
-    yield from _one_value(
-        records,
-        lambda r: (r.suite, r.suite_version, r.profile, r.model),
-        lambda r: r.model_args,
+        lambda r: (*_table(r), r.kind, r.task),
+        lambda r: r.test_examples,
+    ),
+    (
         "model_args",
         "another configuration needs a model name of its own",
-    )
-    yield from _one_value(
-        records,
-        _table,
-        lambda r: r.under_trained,
-        "under_trained",
-        "a suite says it of a profile, for all alike",
-    )
-    yield from _one_value(
-        records,
+        lambda r: (*_table(r), r.model),
+        lambda r: r.model_args,
+    ),
+    ("under_trained", "it is a property of the profile", _table, lambda r: r.under_trained),
+    (
+        "shift",
+        "it is a property of the task",
         lambda r: (r.suite, r.suite_version, r.kind, r.task),
         lambda r: r.shift,
-        "shift",
-        "a suite says it of a task, for all alike",
-    )
-    yield from _one_value(
-        records,
-        lambda r: (r.suite, r.suite_version, r.profile, r.model.casefold()),
-        lambda r: r.model,
+    ),
+    (
         "model",
-        "names that differ in capitals alone are one file on some systems",
-    )
-    yield from repeated(records)
-    yield from _one_value(
-        records,
-        lambda r: (r.suite, r.suite_version, r.profile, r.model, r.kind, r.cell),
-        lambda r: r.job_id,
+        "names that differ only in case are one file on some systems",
+        lambda r: (*_table(r), r.model.casefold()),
+        lambda r: r.model,
+    ),
+    (
         "job_id",
-        "this cell is already scored by another job; for a model's next version there is `leaderboard add --replace`",
-    )
-    trained = {
-        (*_table(record), record.model, record.job_id)
-        for _, record in records
-        if record.kind == "pretraining" and record.status == "ok"
-    }
-    for where, record in records:
+        "another job has scored this cell; use `leaderboard add --replace` for a model's next version",
+        lambda r: r.place,
+        lambda r: r.job_id,
+    ),
+)
+"""What records must agree on: name, reason, key of those that must agree, value."""
+
+
+def conflicts(records: Sequence[Located]) -> Iterator[tuple[str, str]]:
+    """Yield (where, what) for records that are not comparable with an earlier one."""
+    scored = [(where, record) for where, record in records if record.status == "ok"]
+    for name, why, group, value in _AGREE:
+        yield from _one_value(scored if name == "test_examples" else records, group, value, name, why)
+    yield from repeated(records)
+    trained = {(*_table(r), r.model, r.job_id) for _, r in scored if r.kind == "pretraining"}
+    for where, record in scored:
         parent = record.pretrain_job_id
-        if record.status == "ok" and parent is not None and (*_table(record), record.model, parent) not in trained:
+        if parent is not None and (*_table(record), record.model, parent) not in trained:
             yield where, f"its pre-training {parent[:12]}… has no record that is ok on this suite; add that too"
     yield from mixed_settings(records)
 
 
 def repeated(records: Iterable[Located]) -> Iterator[tuple[str, str]]:
-    """Yield (where, what) for records of a job that stands at the same place before."""
+    """Yield (where, what) for records that are there twice."""
     places: dict[object, str] = {}
     for where, record in records:
         first = places.setdefault(record.key, where)
         if first != where:
-            yield where, f"the same job stands at {first}, too; one line has to go"
+            yield where, f"the same job is at {first}; remove one line"
 
 
 def mixed_settings(records: Sequence[Located]) -> Iterator[tuple[str, str]]:
-    """Yield (where, what) for records of one table that were made with different settings.
+    """Yield (where, what) for records of one suite, version and profile with different settings.
 
-    A suite file that is edited without a new version leaves these behind. What a job says must agree where it does not
-    depend on the number of examples, the seed or the model, and of one model where it does not depend on the first two.
-    Of each setting the first two records that disagree are named.
+    Editing a suite without a new version leaves such records. For each setting, the first two records that disagree are
+    named.
     """
     first: dict[object, tuple[str, Any]] = {}
     named = set()
@@ -208,15 +195,12 @@ def mixed_settings(records: Sequence[Located]) -> Iterator[tuple[str, str]]:
                 named.add((_table(record), name))
                 path, ours, theirs = _difference(value, leader)
                 setting = ".".join((name, *path))
-                yield where, f"{setting} {_short(ours)} differs from {_short(theirs)} at {at}: {_EDITED}"
-
-
-def _table(record: Record) -> tuple[str, int, str]:
-    return (record.suite, record.suite_version, record.profile)
+                why = "a suite, version and profile has one set of settings"
+                yield where, f"{setting} {_short(ours)} differs from {_short(theirs)} at {at}: {why}"
 
 
 def _settings(record: Record) -> Iterator[tuple[str, tuple[object, ...], Any]]:
-    """Yield a record's settings: name, what beside the suite and profile they may depend on, value."""
+    """Yield a record's settings: name, what they may depend on besides suite and profile, value."""
     job, start, train = record.job, start_of(record), record.job.get("train")
     place, arm = (record.kind, record.task), (record.model, record.protocol)
     yield "precision", (record.model,), record.precision
@@ -225,7 +209,7 @@ def _settings(record: Record) -> Iterator[tuple[str, tuple[object, ...], Any]]:
     yield "job.model", (record.model,), job.get("model")
     yield "job.protocol", (record.protocol,), job.get("protocol")
     yield "job.test", place, job.get("test")
-    if isinstance(train, dict) and record.examples > 0:  # without examples there is no pool to draw from
+    if isinstance(train, dict) and record.examples > 0:  # without examples there is no pool
         yield "job.train.sets", place, train.get("sets")
     yield "job.start.from", arm, start.get("from")
     yield "job.start", (*arm, record.task), start
@@ -241,12 +225,12 @@ def _settings(record: Record) -> Iterator[tuple[str, tuple[object, ...], Any]]:
 
 
 def _budgeted(record: Record) -> str:
-    """Return what has one budget: fine-tuning and scratch together, and any other arm, which may divide it, alone."""
+    """Return the key of what shares a budget: fine-tuning and scratch do, every other arm has its own."""
     return SCRATCH if record.protocol == FINE_TUNE else record.protocol
 
 
 def _difference(one: Any, other: Any) -> tuple[list[str], Any, Any]:
-    """Return where two pieces of plain data differ first, the keys that lead there, and both values."""
+    """Return the keys that lead to the first difference between two pieces of plain data, and both values."""
     keys: Iterable[Any] = ()
     if isinstance(one, dict) and isinstance(other, dict):
         keys = [key for key in sorted({*one, *other}) if key in one and key in other]
@@ -280,7 +264,7 @@ def _short(value: object) -> str:
 
 
 def refusals(records: Iterable[Located], verify: Verify | None = None) -> list[str]:
-    """Return everything that keeps these records, taken together, from being a leaderboard: ``file:line: what``."""
+    """Return everything that is wrong with these records together, as ``file:line: what``."""
     located = list(records)
     found = [f"{where}: {problem}" for where, record in located for problem in problems(record)]
     found += [f"{where}: {conflict}" for where, conflict in conflicts(located)]

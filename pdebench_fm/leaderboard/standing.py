@@ -1,6 +1,6 @@
-"""Who stands where on one suite, version and profile: score, gain, cost, and who cannot be ranked and why.
+"""The ranking on one suite, version and profile: score, gain, cost, and why a model is not ranked.
 
-``docs/scores.md`` says what the score is and why it cannot be raised by leaving anything out.
+``docs/scores.md`` says why leaving anything out cannot raise the score.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pdebench_fm.records.savings import MeanFactor, Saving, geometric_mean, mean
 from pdebench_fm.tables import natural
 
 Planned = Callable[[str, int, str], Collection[Cell] | None]
-"""Returns every cell of (suite, version, profile), or None where the suite's plan cannot be had."""
+"""(suite, version, profile) → every planned cell; None if the plan is unknown."""
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,15 @@ class Standing:
     """One model on one suite, version and profile.
 
     Args:
-        rank: counted from 1; None where the model cannot be ranked, or nobody can since the suite's plan is unknown.
+        rank: counted from 1; None if the model cannot be ranked, or the plan is unknown.
         score: geometric mean over tasks, scored arms and N of the median error over seeds; None unless complete.
         gain: geometric mean over tasks and N ≥ 1 of scratch error / fine-tuning error; None unless complete.
-        saving: geometric mean over tasks and N ≥ 1 of (scratch examples that reach the error of N fine-tuning examples)
-            / N; None unless complete.
+        saving: geometric mean over the same of scratch examples for the error of N fine-tuning examples / N.
         train_seconds: training behind the score: pre-training and scored arms, all trials and seeds, each trial once.
         scratch_seconds: training of all other arms.
-        reason: why there is no score; empty where there is one.
+        reason: why there is no score; empty if there is one.
         diverged: whether a cell diverged.
-        coefficients: whether it uses them; None where no planned, scored point says.
+        coefficients: whether it uses them; None if not measured.
     """
 
     model: str
@@ -55,8 +54,13 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Group:
-    """All records of one suite, version and profile: never mixed with any other."""
+class SuiteResults:
+    """All records of one suite, version and profile.
+
+    Args:
+        planned: the cells that make a model complete.
+        from_suite: whether they are the suite's plan, not the union over all models.
+    """
 
     suite: str
     suite_version: int
@@ -67,14 +71,14 @@ class Group:
 
     @property
     def points(self) -> list[Record]:
-        """The records that fill cells; of two of one model at one cell the later counts."""
+        """The points. The later of two at one cell counts."""
         return list({record.place: record for record in self.records if record.kind == "point"}.values())
 
 
-def group(records: Iterable[Record], planned: Planned | None = None) -> list[Group]:
-    """Split records by suite, profile and version, newest version first; complete is what the suite plans.
+def group(records: Iterable[Record], planned: Planned | None = None) -> list[SuiteResults]:
+    """Split records by suite, profile and version, newest version first.
 
-    Where the plan cannot be had, complete is the union of the cells of all models, and nobody is ranked.
+    If a plan is unknown, the cells of all models together count as planned.
     """
     found: dict[tuple[str, str, int], list[Record]] = {}
     for record in records:
@@ -84,15 +88,15 @@ def group(records: Iterable[Record], planned: Planned | None = None) -> list[Gro
         cells = planned(suite, -version, profile) if planned is not None else None
         union = {record.cell for record in members if record.kind == "point"}
         expected = frozenset(union if cells is None else cells)
-        groups.append(Group(suite, -version, profile, tuple(members), expected, cells is not None))
+        groups.append(SuiteResults(suite, -version, profile, tuple(members), expected, cells is not None))
     return groups
 
 
-def standings(group: Group) -> list[Standing]:
-    """Rank the models of a group: complete ones by score, then incomplete ones, then those that diverged.
+def standings(group: SuiteResults) -> list[Standing]:
+    """Rank the models: complete ones by score, then incomplete ones, then those that diverged.
 
-    Without the suite's plan there are scores but no ranks: what is complete would then follow from the records
-    themselves, and one more cell of one model would take the rank from all others.
+    Without the suite's plan there are scores but no ranks. Otherwise one more cell of one model would take the rank
+    from all others.
     """
     found = [_standing(group, model) for model in sorted({r.model for r in group.records}, key=natural)]
     found.sort(key=lambda s: (s.diverged, s.score is None, s.score or 0.0))
@@ -106,7 +110,7 @@ def standings(group: Group) -> list[Standing]:
     return ranked
 
 
-def _standing(group: Group, model: str) -> Standing:
+def _standing(group: SuiteResults, model: str) -> Standing:
     records = [record for record in group.records if record.model == model]
     reason, diverged = _obstacle(group, model)
     medians = {} if reason else _medians(group, model)
@@ -135,8 +139,8 @@ def _standing(group: Group, model: str) -> Standing:
     )
 
 
-def _obstacle(group: Group, model: str) -> tuple[str, bool]:
-    """Return why a model cannot be ranked, empty where it can, and whether the reason is that it diverged."""
+def _obstacle(group: SuiteResults, model: str) -> tuple[str, bool]:
+    """Return why a model cannot be ranked, empty if it can, and whether it diverged."""
     mine = {record.cell: record for record in group.points if record.model == model}
     bad = [record for cell, record in mine.items() if cell in group.planned and record.status != "ok"]
     counts = Counter(record.status for record in bad)
@@ -155,7 +159,7 @@ def _obstacle(group: Group, model: str) -> tuple[str, bool]:
     return "; ".join(parts), counts["diverged"] > 0
 
 
-def _medians(group: Group, model: str) -> dict[tuple[str, str, int], float]:
+def _medians(group: SuiteResults, model: str) -> dict[tuple[str, str, int], float]:
     """Return the median error over the planned seeds, by (task, arm, N)."""
     values: dict[tuple[str, str, int], list[float]] = {}
     for record in group.points:
@@ -164,7 +168,7 @@ def _medians(group: Group, model: str) -> dict[tuple[str, str, int], float]:
     return {key: statistics.median(found) for key, found in values.items()}
 
 
-def _saving(group: Group, model: str) -> MeanFactor | None:
+def _saving(group: SuiteResults, model: str) -> MeanFactor | None:
     """Return the mean data saving of fine-tuning over the planned cells."""
     curves = make_curves(r for r in group.points if r.model == model and r.cell in group.planned)
     found: list[Saving] = []
@@ -175,7 +179,7 @@ def _saving(group: Group, model: str) -> MeanFactor | None:
 
 
 def _seconds(records: Iterable[Record]) -> float:
-    """Add up training time; a job that several cells share was trained once."""
+    """Add up training time. A job that several cells share counts once."""
     spent: dict[str, float] = {}
     for record in records:
         if record.trials:

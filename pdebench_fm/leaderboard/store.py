@@ -1,12 +1,11 @@
-"""The files of a leaderboard's records: reading, admitting, writing. All or nothing, and always the same bytes."""
+"""The record files of a leaderboard: reading, adding, writing. All or nothing, and always the same bytes."""
 
 from __future__ import annotations
 
-import hashlib
-import os
+import getpass
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,14 +21,14 @@ from pdebench_fm.tables import arm_order, natural
 
 
 class RefusedError(RecordError):
-    """Records cannot stand on the leaderboard.
+    """Records are rejected.
 
     Args:
         consequence: what was not done.
-        refused: every reason, as ``file:line: why``; the error's own text holds the first.
+        refused: every reason, as ``file:line: why``. The message holds the first.
     """
 
-    exit_code = 1  # the files can be read; what they say has failed the check
+    exit_code = 1  # the files can be read, but their contents have failed the check
 
     def __init__(self, consequence: str, refused: Sequence[str]) -> None:
         more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
@@ -39,13 +38,13 @@ class RefusedError(RecordError):
 
 @dataclass(frozen=True)
 class Report:
-    """What `add` did, as lines that name each record.
+    """What `add` did, with a line for each record that is not new.
 
     Args:
-        added: how many records are new.
+        added: number of new records.
         replaced: failed records that now have an outcome.
-        skipped: records that were there already, with the same score.
-        removed: records that gave way, with ``replace``.
+        skipped: records that were already there.
+        removed: records that ``replace`` removed.
     """
 
     added: int = 0
@@ -60,7 +59,7 @@ def relative_path(record: Record) -> Path:
 
 
 def order(record: Record) -> tuple[Any, ...]:
-    """Sort key of the lines of a file; the seeds of one cell are neighbours."""
+    """Sort key of the lines of a file. The seeds of one cell are neighbours."""
     kind = record.kind == "point"
     task = (natural(record.task), record.task)
     return (record.suite_version, kind, *task, arm_order(record.protocol), record.examples, record.seed, record.job_id)
@@ -70,7 +69,7 @@ def load(directory: Path) -> list[tuple[Path, int, Record]]:
     """Read all records of a leaderboard: (path relative to its folder, line, record), sorted by path.
 
     Raises:
-        RecordError: a line is no record.
+        RecordError: a line is malformed.
     """
     paths = sorted((directory / "records").rglob("*.jsonl"), key=lambda path: path.as_posix())
     return [(path.relative_to(directory), line, record) for path in paths for line, record in read_lines(path)]
@@ -82,22 +81,23 @@ def located(directory: Path, stored: Iterable[tuple[Path, int, Record]]) -> list
 
 
 def add(directory: Path, runs: Sequence[Path], verify: Verify | None = None, *, replace: bool = False) -> Report:
-    """Admit the records of finished runs; where one is refused, none is written.
+    """Add the records of finished runs. If one is rejected, none is written.
 
-    The same job again is skipped where its outcome is the same, and replaces a failed one; otherwise it is refused.
+    A job that is already there is skipped if its outcome is the same, and replaces a failed one. Otherwise it is
+    rejected.
 
     Args:
-        directory: the leaderboard's folder; made where it does not exist.
+        directory: the leaderboard's folder; made if it does not exist.
         runs: records.jsonl files, or folders searched for them.
-        verify: a further check, e.g. against the plans of the suites named.
-        replace: whether what is there of the same suite, version, profile and model, and not in ``runs``, gives way,
-            e.g. to the results of a model's next version. The same job with another outcome stays refused.
+        verify: a further check, e.g. against the plans of the suites.
+        replace: whether to remove records of the same suite, version, profile and model that are not in ``runs``,
+            e.g. for a model's next version.
 
     Raises:
-        RefusedError: some record cannot stand on the leaderboard.
-        RecordError: a line of a file is no record.
+        RefusedError: a record is rejected.
+        RecordError: a line of a file is malformed.
     """
-    with _alone():
+    with FileLock(Path(tempfile.gettempdir()) / f"pdefm-leaderboard-{getpass.getuser()}.lock"):
         return _add(directory, runs, verify, replace)
 
 
@@ -127,38 +127,25 @@ def _add(directory: Path, runs: Sequence[Path], verify: Verify | None, replace: 
     if refused:
         raise RefusedError("nothing added", refused)
     write(directory, [record for _, record in stored.values()])
-    removed = [f"{where}: gave way: {_name(record)}" for key, (where, record) in before.items() if key in gone]
+    removed = [f"{where}: removed: {_name(record)}" for key, (where, record) in before.items() if key in gone]
     return Report(len(stored.keys() - before.keys()), replaced, skipped, removed)
 
 
 def _name(record: Record) -> str:
-    """Say which result a record is; the line it had is another's by then."""
+    """Name a result. Its line may hold another by then."""
     cell = record.cell
     return f"{cell.task} · {cell.protocol} · N={cell.examples} · seed {cell.seed}"
 
 
 def _group(record: Record) -> tuple[str, int, str, str]:
-    """Return what is replaced together: the results of one model on one suite."""
+    """Return the key of what is replaced together: the results of one model on one suite."""
     return (record.suite, record.suite_version, record.profile, record.model)
 
 
-@contextmanager
-def _alone() -> Iterator[None]:
-    """One at a time: who reads records and writes them back must not miss those that come in between.
-
-    The lock lies in the temporary folder, since the leaderboard's own may not be there yet, and is not to hold it. Each
-    user has one, for all leaderboards: another user's could not be opened there.
-    """
-    user = hashlib.sha256(os.fsencode(Path.home())).hexdigest()[:16]
-    with FileLock(Path(tempfile.gettempdir()) / f"pdefm-leaderboard-{user}.lock"):
-        yield
-
-
 def _same_outcome(one: Record, other: Record) -> bool:
-    """Whether what was scored agrees where a job was run twice.
+    """Whether two runs of a job agree: times and devices may differ, scores may not.
 
-    Times and devices may differ, floating-point scores may not. Of the metrics those count that both have: which there
-    are depends on what is installed.
+    Only metrics that both have are compared, because which there are depends on the installation.
     """
     if (one.status, one.cell, one.learning_rate) != (other.status, other.cell, other.learning_rate):
         return False
@@ -168,7 +155,7 @@ def _same_outcome(one: Record, other: Record) -> bool:
 
 
 def write(directory: Path, records: Iterable[Record]) -> None:
-    """Write records to their files in their order; a file that would not change is left alone."""
+    """Write records to their files, in order. Unchanged files are left alone."""
     files: dict[Path, list[Record]] = {}
     for record in records:
         files.setdefault(relative_path(record), []).append(record)
@@ -179,31 +166,10 @@ def write(directory: Path, records: Iterable[Record]) -> None:
 
 
 def write_files(texts: Mapping[Path, str]) -> None:
-    """Write files: all of them beside their places first, and only then, where none failed, into these.
-
-    Raises:
-        OSError: one could not be written; the others are as they were, and no new folder is left. (Only moving a whole
-            file into its place is left then; where even that fails, some are new and some old, none half.)
-    """
-    made: list[Path] = []
-    try:
-        with ExitStack() as stack:
-            for path, text in texts.items():
-                content = text.encode("utf-8")
-                if path.is_file() and path.read_bytes() == content:
-                    continue
-                _make_folder(path.parent, made)
+    """Write files: first all of them to temporary files, and then, if none failed, into their places."""
+    with ExitStack() as stack:
+        for path, text in texts.items():
+            content = text.encode("utf-8")
+            if not path.is_file() or path.read_bytes() != content:
+                path.parent.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(replacing(path)).write_bytes(content)
-    except BaseException:
-        for folder in reversed(made):
-            with suppress(OSError):  # somebody else has put something there
-                folder.rmdir()
-        raise
-
-
-def _make_folder(folder: Path, made: list[Path]) -> None:
-    """Make a folder and those above it, and note each that was missing, the outermost first."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    for path in reversed(missing):
-        path.mkdir(exist_ok=True)
-        made.append(path)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pdebench_fm.records.curves import SCRATCH, Curve, family, make_curves, on_shared_seeds, transfer_curves
 from pdebench_fm.records.record import Record
 from pdebench_fm.records.savings import (
     Amount,
+    Gains,
     PowerLaw,
     Saving,
     fit_curve,
@@ -17,200 +18,183 @@ from pdebench_fm.records.savings import (
     savings,
     transfer_gains,
 )
-from pdebench_fm.tables.table import Table
-from pdebench_fm.tables.wording import arm_order, escape_markdown, markdown_table, natural, number
+from pdebench_fm.tables.wording import arm_order, escape_markdown, markdown, natural, number
 
 TARGETS = (0.1, 0.01)
-"""Errors for which the examples needed are stated; the second is the one the paper names (its Fig. 3)."""
+"""Errors for which the examples needed are stated. The paper names the second (its Fig. 3)."""
 
 BUDGETS = (100, 1000)
 """Budgets of examples at which errors are stated, whatever N a suite tried."""
 
-_EMPTY = "–"
-_NO_SEED = "no seed in common"
+_TEXTS = {
+    "Data savings": "How many examples training from scratch needs for the error that N examples give after "
+    "pre-training (N = 0: zero-shot; log-log interpolation). > more than the largest N tried; ≤ the smallest N tried "
+    "is enough; in parentheses the 95% interval over seeds, if there are several and they differ.",
+    "Transfer gain": "Error from scratch divided by the error after pre-training, at the same N, and the geometric "
+    "mean over N (in parentheses its 95% interval over seeds).",
+    "Error against N": "The fit error = a · N^−b over N ≥ 1, b with its standard error; the N at which an error is "
+    "reached, and the error at a budget of N, both log-log interpolated between the N tried. A curve need not be a "
+    "power law: see R² and the figures.",
+    "Spread over seeds": "Median error, lowest and highest, and the distance of the quartiles relative to the median, "
+    "if there are several seeds. Quartiles are errors of seeds, not interpolated.",
+    "Error against parameters": "The fit error = a · parameters^−b over the models of a family, at each N: b with its "
+    "standard error, and R².",
+}
+_NAMES = ("task", "model", "family", "arm")
+_Row = dict[str, str]
+_Arms = Mapping[tuple[str, str], Mapping[str, Curve]]
 
 
-def scores_of_curves(tables: Sequence[Table], heading: str) -> list[str]:
-    """Return the sections that follow the tables of a suite, one list entry each; none where there are no curves.
+def scores_of_curves(points: Sequence[Record], heading: str) -> list[str]:
+    """Return the sections that follow the tables, one list entry each; none if there are no curves.
 
     Args:
-        tables: what `build_table` returned, of any number of suites.
-        heading: what stands before a section's title.
+        points: of any number of suites.
+        heading: starts the line of a section's title.
     """
-    groups: dict[tuple[str, int, str], list[Table]] = {}
-    for table in tables:
-        if table.kind == "point":
-            groups.setdefault((table.suite, table.suite_version, table.profile), []).append(table)
+    groups: dict[tuple[str, int, str], list[Record]] = {}
+    for record in points:
+        groups.setdefault((record.suite, record.suite_version, record.profile), []).append(record)
     parts: list[str] = []
-    for (suite, version, profile), group in groups.items():
+    for (suite, version, profile), records in groups.items():
         place = f", {escape_markdown(suite)} v{version}, profile {escape_markdown(profile)}" if len(groups) > 1 else ""
-        for title, text, body in _sections(group):
-            parts.append(f"{heading} {title}{place}\n\n{text}\n\n{body}\n")
+        several = len({record.model for record in records}) > 1
+        for title, rows in _sections(records).items():
+            if rows:
+                parts.append(f"{heading} {title}{place}\n\n{_TEXTS[title]}\n\n{_table(rows, several)}\n")
     return parts
 
 
-def _sections(tables: Sequence[Table]) -> Iterator[tuple[str, str, str]]:
-    """Yield (title, what it means, table) of one suite, version and profile."""
-    records = [r for table in tables for row in table.rows for cell in row.cells.values() for r in cell.records]
+def _table(rows: Sequence[_Row], several: bool) -> str:
+    """Return rows as a Markdown table, with the models only if there are several."""
+    from pandas import DataFrame
+
+    frame = DataFrame(rows)
+    names = [name for name in _NAMES if name in frame]
+    frame[names] = frame[names].map(escape_markdown)
+    if "model" in names and not several:
+        frame, names = frame.drop(columns="model"), [name for name in names if name != "model"]
+    return markdown(frame, left=len(names))
+
+
+def _sections(records: Sequence[Record]) -> dict[str, list[_Row]]:
+    """Return the rows of each section, for one suite, version and profile."""
     curves = make_curves(records)
-    models = sorted({model for model, _, _ in curves}, key=natural)
-    named = len(models) > 1
-    places = [(table.task, model) for table in tables for model in models]
-    of_place = {place: {arm: c for (m, t, arm), c in curves.items() if (t, m) == place} for place in places}
-    names = ["task", *(["model"] if named else []), "arm"]
     sizes = sorted({point.examples for curve in curves.values() for point in curve.points})
-    if rows := list(_saving_rows(of_place, sizes, named)):
-        yield (
-            "Data savings",
-            "How many examples a training from scratch needs for the error that N examples give after pre-training "
-            "(N = 0: zero-shot; log-log interpolation). > more than the largest N tried; ≤ the smallest N tried does "
-            "it; in parentheses the 95% interval over seeds, where there are several and they differ.",
-            markdown_table([*names, *(f"N = {size}" for size in sizes)], rows, left=len(names)),
-        )
-    trained = [size for size in sizes if size > 0]
-    if rows := list(_gain_rows(of_place, trained, named)):
-        yield (
-            "Transfer gain",
-            "Error from scratch divided by the error after pre-training, at the same N, and the geometric mean over N "
-            "(in parentheses its 95% interval over seeds).",
-            markdown_table([*names, *(f"N = {size}" for size in trained), "mean"], rows, left=len(names)),
-        )
-    if rows := list(_law_rows(of_place, named)):
-        columns = [
-            *names,
-            "exponent b",
-            "R²",
-            *(f"N for error {target:g}" for target in TARGETS),
-            *(f"error at N = {budget}" for budget in BUDGETS),
-        ]
-        yield (
-            "Error against N",
-            "The fit error = a · N^−b over N ≥ 1, b with its standard error; the N at which an error is reached, and "
-            "the error at a budget of N, both log-log interpolated between what was tried. A curve need not be a power "
-            "law: see R² and the figures.",
-            markdown_table(columns, rows, left=len(names)),
-        )
-    if rows := list(_spread_rows(of_place, named)):
-        yield (
-            "Spread over seeds",
-            "Median error, lowest and highest, and how far the quartiles are apart, relative to the median, where "
-            "there are several seeds. Quartiles are errors of seeds, not interpolated.",
-            markdown_table(
-                [*names, "N", "seeds", "median", "lowest", "highest", "quartiles apart"], rows, left=len(names)
-            ),
-        )
-    if rows := list(_family_rows(tables, records, sizes)):
-        yield (
-            "Error against parameters",
-            "The fit error = a · parameters^−b over the models of a family, at each N: b with its standard error, and "
-            "R².",
-            markdown_table(["task", "family", "arm", *(f"N = {size}" for size in sizes)], rows, left=3),
-        )
+    arms: dict[tuple[str, str], dict[str, Curve]] = {}
+    for model, task, arm in sorted(curves, key=lambda key: (natural(key[1]), natural(key[0]), arm_order(key[2]))):
+        arms.setdefault((task, model), {})[arm] = curves[model, task, arm]
+    return {
+        "Data savings": list(_saving_rows(arms, sizes)),
+        "Transfer gain": list(_gain_rows(arms, [size for size in sizes if size > 0])),
+        "Error against N": list(_law_rows(arms)),
+        "Spread over seeds": list(_spread_rows(arms)),
+        "Error against parameters": list(_family_rows(records, curves, sizes)),
+    }
 
 
-_Places = Mapping[tuple[str, str], Mapping[str, Curve]]
+def _pairs(arms: _Arms) -> Iterator[tuple[_Row, Curve, Curve]]:
+    """Yield (names of the row, pre-trained arm, scratch arm) of each task and model that has both."""
+    for (task, model), curves in arms.items():
+        if (scratch := curves.get(SCRATCH)) is not None:
+            for curve in transfer_curves(curves):
+                yield {"task": task, "model": model, "arm": curve.protocol}, curve, scratch
 
 
-def _pairs(places: _Places, named: bool) -> Iterator[tuple[list[str], Curve, Curve]]:
-    """Yield (names of the row, pre-trained arm, scratch arm) of all places that have both."""
-    for (task, model), curves in places.items():
-        scratch = curves.get(SCRATCH)
-        if scratch is None:
-            continue
-        for curve in transfer_curves(curves):
-            yield [task, *([model] if named else []), curve.protocol], curve, scratch
-
-
-def _saving_rows(places: _Places, sizes: Sequence[int], named: bool) -> Iterator[list[str]]:
-    for names, curve, scratch in _pairs(places, named):
+def _saving_rows(arms: _Arms, sizes: Sequence[int]) -> Iterator[_Row]:
+    for names, curve, scratch in _pairs(arms):
         at = {saving.examples: saving for saving in savings(curve, scratch)}
+        cells = {f"N = {size}": _saving(at.get(size)) for size in sizes}
         if at:
-            yield [*map(escape_markdown, names), *(_saving(at.get(size)) for size in sizes)]
+            yield names | cells
         elif _share_no_seed(curve, scratch):
-            yield [*map(escape_markdown, names), _NO_SEED, *[_EMPTY] * (len(sizes) - 1)]
+            yield names | cells | {f"N = {sizes[0]}": "no seed in common"}
+
+
+def _gain_rows(arms: _Arms, sizes: Sequence[int]) -> Iterator[_Row]:
+    for names, curve, scratch in _pairs(arms):
+        gains = transfer_gains(curve, scratch)
+        cells = {f"N = {size}": f"{number(gains.at[size])} ×" if size in gains.at else "–" for size in sizes}
+        if any(size in gains.at for size in sizes):
+            yield names | cells | {"mean": _mean(gains)}
+        elif curve.trained and _share_no_seed(curve, scratch):
+            yield names | cells | {f"N = {sizes[0]}": "no seed in common", "mean": "–"}
+
+
+def _law_rows(arms: _Arms) -> Iterator[_Row]:
+    for (task, model), curves in arms.items():
+        for arm, curve in curves.items():
+            if len(curve.trained) >= 3:  # two points are no curve
+                b, r_squared = _law(fit_curve(curve))
+                row = {"task": task, "model": model, "arm": arm, "exponent b": b, "R²": r_squared}
+                row |= {f"N for error {target:g}": _amount(needed(curve, target)) for target in TARGETS}
+                yield row | {f"error at N = {budget}": _error(curve.error_at(budget)) for budget in BUDGETS}
+
+
+def _spread_rows(arms: _Arms) -> Iterator[_Row]:
+    for (task, model), curves in arms.items():
+        for arm, point in ((arm, point) for arm, curve in curves.items() for point in curve.points):
+            if len(point.errors) > 1:
+                first, third = point.quartiles
+                known = math.isfinite(third) and point.median > 0  # a diverged seed has an infinite error
+                yield {
+                    "task": task,
+                    "model": model,
+                    "arm": arm,
+                    "N": str(point.examples),
+                    "seeds": str(len(point.errors)),
+                    "median": _error(point.median),
+                    "lowest": _error(min(point.errors)),
+                    "highest": _error(max(point.errors)),
+                    "quartiles apart": f"{(third - first) / point.median:.1%}" if known else "–",
+                }
+
+
+def _family_rows(
+    records: Sequence[Record], curves: Mapping[tuple[str, str, str], Curve], sizes: Sequence[int]
+) -> Iterator[_Row]:
+    """Yield a row for each family with scores of at least three sizes of model."""
+    counts = {(r.model, r.task, r.protocol): r.parameters for r in records if r.parameters is not None}
+    members: dict[tuple[str, str, str], list[tuple[int, Curve]]] = {}
+    for key, of_model in {(record.model, record.task, record.protocol): family(record) for record in records}.items():
+        members.setdefault((key[1], of_model, key[2]), []).extend([(counts[key], curves[key])] if key in counts else [])
+    for task, name, arm in sorted(members, key=lambda key: (natural(key[0]), natural(key[1]), arm_order(key[2]))):
+        cells = {}
+        for size in sizes:
+            points = [(count, p.median) for count, c in members[task, name, arm] if (p := c.point(size)) is not None]
+            b, r_squared = _law(fit_power_law([count for count, _ in points], [error for _, error in points]))
+            cells[f"N = {size}"] = b if b == "–" else f"{b}, R² {r_squared}"
+        if set(cells.values()) != {"–"}:
+            yield {"task": task, "family": name, "arm": arm} | cells
 
 
 def _share_no_seed(curve: Curve, scratch: Curve) -> bool:
-    """Whether two arms that have points cannot be compared, since no seed is at all of these."""
+    """Whether two arms cannot be compared, because all of their points have no seed in common."""
     return bool(curve.points and scratch.trained and not on_shared_seeds(curve, scratch)[1].trained)
 
 
 def _saving(saving: Saving | None) -> str:
     if saving is None:
-        return _EMPTY
+        return "–"
     matched = _amount(saving.matched)
     low, high = map(_amount, saving.interval or (saving.matched, saving.matched))
     return matched if low == high == matched else f"{matched} ({low} – {high})"
 
 
 def _amount(amount: Amount | None) -> str:
-    return _EMPTY if amount is None else escape_markdown(str(amount))
+    return "–" if amount is None else escape_markdown(str(amount))
 
 
-def _gain_rows(places: _Places, sizes: Sequence[int], named: bool) -> Iterator[list[str]]:
-    for names, curve, scratch in _pairs(places, named):
-        gains = transfer_gains(curve, scratch)
-        if not any(size > 0 for size in gains.at):
-            if curve.trained and _share_no_seed(curve, scratch):
-                yield [*map(escape_markdown, names), _NO_SEED, *[_EMPTY] * len(sizes)]
-            continue
-        mean = _EMPTY if gains.mean is None else f"{number(gains.mean)} ×"
-        if gains.interval is not None:
-            mean += f" ({number(gains.interval[0])}–{number(gains.interval[1])})"
-        cells = [f"{number(gains.at[size])} ×" if size in gains.at else _EMPTY for size in sizes]
-        yield [*map(escape_markdown, names), *cells, mean]
+def _mean(gains: Gains) -> str:
+    mean = "–" if gains.mean is None else f"{number(gains.mean)} ×"
+    return mean + (f" ({number(gains.interval[0])}–{number(gains.interval[1])})" if gains.interval else "")
 
 
-def _law_rows(places: _Places, named: bool) -> Iterator[list[str]]:
-    for (task, model), curves in places.items():
-        for protocol in sorted(curves, key=arm_order):
-            curve = curves[protocol]
-            if len(curve.trained) >= 3:  # two sizes are no curve
-                names = [task, *([model] if named else []), protocol]
-                amounts = [_amount(needed(curve, target)) for target in TARGETS]
-                errors = [_EMPTY if (error := curve.error_at(n)) is None else _error(error) for n in BUDGETS]
-                yield [*map(escape_markdown, names), *_law(fit_curve(curve)), *amounts, *errors]
-
-
-def _spread_rows(places: _Places, named: bool) -> Iterator[list[str]]:
-    for (task, model), curves in places.items():
-        for protocol in sorted(curves, key=arm_order):
-            for point in curves[protocol].points:
-                if len(point.errors) > 1:
-                    first, third = point.quartiles
-                    extent = [_error(value) for value in (point.median, min(point.errors), max(point.errors))]
-                    known = math.isfinite(third) and point.median > 0  # a seed that diverged has an infinite error
-                    apart = f"{(third - first) / point.median:.1%}" if known else _EMPTY
-                    names = [task, *([model] if named else []), protocol]
-                    yield [*map(escape_markdown, names), str(point.examples), str(len(point.errors)), *extent, apart]
-
-
-def _error(value: float) -> str:
+def _error(value: float | None) -> str:
+    if value is None:
+        return "–"
     return number(value) if math.isfinite(value) else "diverged"
 
 
-def _law(law: PowerLaw | None) -> list[str]:
-    return [_EMPTY, _EMPTY] if law is None else [f"{law.b:.2f} ± {law.b_error:.2f}", f"{law.r_squared:.2f}"]
-
-
-def _family_rows(tables: Sequence[Table], records: Sequence[Record], sizes: Sequence[int]) -> Iterator[list[str]]:
-    """Yield a row for each family with at least three sizes of model that have a score."""
-    members: dict[str, set[str]] = {}
-    for record in records:
-        members.setdefault(family(record), set()).add(record.model)
-    curves = make_curves(records)
-    counts = {(r.task, r.protocol, r.model): r.parameters for r in records if r.parameters is not None}
-    for table in tables:
-        for kind in sorted(members, key=natural):
-            for arm in sorted({row.protocol for row in table.rows}, key=arm_order):
-                found = [c for m in members[kind] if (c := curves.get((m, table.task, arm))) is not None]
-                known = [(counts[key], c) for c in found if (key := (table.task, arm, c.model)) in counts]
-                cells = [_family_cell(known, size) for size in sizes]
-                if set(cells) != {_EMPTY}:
-                    yield [*map(escape_markdown, (table.task, kind, arm)), *cells]
-
-
-def _family_cell(known: Iterable[tuple[int, Curve]], size: int) -> str:
-    points = [(count, point.median) for count, curve in known if (point := curve.point(size)) is not None]
-    b, r_squared = _law(fit_power_law([count for count, _ in points], [error for _, error in points]))
-    return b if b == _EMPTY else f"{b}, R² {r_squared}"
+def _law(law: PowerLaw | None) -> tuple[str, str]:
+    return ("–", "–") if law is None else (f"{law.b:.2f} ± {law.b_error:.2f}", f"{law.r_squared:.2f}")

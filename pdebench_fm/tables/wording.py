@@ -1,9 +1,16 @@
-"""How numbers and names are written, and in which order they stand: the same in tables, figures and the leaderboard."""
+"""How numbers and names are written and ordered, in tables, figures and on the leaderboard."""
 
 from __future__ import annotations
 
 import re
+import statistics
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pdebench_fm.records.record import Record
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|~$#])")
@@ -15,15 +22,22 @@ def number(value: float) -> str:
 
 
 def describe_parameters(counts: Sequence[int]) -> str:
-    """Return ``67,281 parameters``; the range where a model's size depends on the channels of the problem."""
+    """Return ``67,281 parameters``, or a range if a model's size depends on the problem."""
     if not counts:
         return "parameters unknown"
     low, high = min(counts), max(counts)
     return f"{low:,} parameters" if low == high else f"{low:,} to {high:,} parameters"
 
 
+def describe_shift(records: Sequence[Record]) -> str:
+    """Return the shift of a task and its measured overlap; empty if the shift has no name."""
+    overlaps = [record.overlap for record in records if record.overlap is not None]
+    measured = f", overlap {statistics.median(overlaps):.2f}" if overlaps else ""
+    return f"shift: {records[0].shift}{measured}" if records[0].shift else ""
+
+
 def natural(text: str) -> tuple[tuple[tuple[float, str], ...], str]:
-    """Sort key that reads numbers as numbers: SYS-1(2.5,7.5) before SYS-1(10,20); texts that differ have two places."""
+    """Sort key that reads numbers as numbers: SYS-1(2.5,7.5) before SYS-1(10,20)."""
     parts = enumerate(_NUMBER.split(text))
     return tuple((float(part), "") if index % 2 else (-1.0, part) for index, part in parts), text
 
@@ -34,14 +48,12 @@ def arm_order(protocol: str) -> tuple[int, str]:
     return places.get(protocol, 3), protocol
 
 
-def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
-    """Return one Markdown table of cells that are already escaped; the first ``left`` columns are left-aligned."""
-    from tabulate import tabulate  # type: ignore[import-untyped, unused-ignore]  # its types are a package of their own
-
-    align = ["left" if index < left else "right" for index in range(len(columns))]
-    return str(tabulate(rows, headers=columns, tablefmt="pipe", colalign=align, disable_numparse=True))
+def markdown(frame: DataFrame, left: int) -> str:
+    """Return a Markdown table of cells that are already escaped. The first ``left`` columns are left-aligned."""
+    align = ["left" if index < left else "right" for index in range(frame.shape[1])]
+    return str(frame.to_markdown(index=False, tablefmt="pipe", colalign=align, disable_numparse=True))
 
 
 def escape_markdown(text: str) -> str:
-    """Return ``text`` so that Markdown shows it as it is, inside a table cell too."""
+    """Return text that Markdown shows as it is, even in a table."""
     return _MARKDOWN.sub(r"\\\1", text)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from matplotlib.collections import LineCollection, PolyCollection
+
 from pdebench_fm._util.identity import job_id
 from pdebench_fm.records.record import Record
 from tests.support.records import make_record
@@ -28,6 +30,19 @@ def panels(figure: Any) -> list[Any]:
 def legend(figure: Any) -> list[str]:
     """Texts of the legend."""
     return [text.get_text() for text in figure.legends[0].get_texts() if text.get_text()]
+
+
+def bands(axes: Any) -> list[list[list[tuple[float, float]]]]:
+    """Outlines of each band of quartiles, one for each run of places."""
+    filled = [collection for collection in axes.collections if isinstance(collection, PolyCollection)]
+    return [[[(float(x), float(y)) for x, y in path.vertices] for path in one.get_paths()] for one in filled]
+
+
+def bars(axes: Any) -> list[tuple[float, float, float]]:
+    """(place, low, high) of each vertical bar."""
+    found = [c for c in axes.collections if isinstance(c, LineCollection)]
+    ends = [segment.tolist() for collection in found for segment in collection.get_segments() if len(segment)]
+    return [(low[0], low[1], high[1]) for low, high in ends]
 
 
 def data(axes: Any, colour: Any = None) -> list[list[tuple[float, float]]]:

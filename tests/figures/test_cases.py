@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pdebench_fm.errors import RunError
-from pdebench_fm.figures.cases import draw_cases, make_cases
+from pdebench_fm.figures.cases import choose_cases, draw_cases, make_cases
 from pdebench_fm.records.record import Record
 from pdebench_fm.scoring.probes import SAMPLES
 from tests.support.records import make_record
@@ -57,13 +57,7 @@ def test_the_columns_have_the_names_of_the_channels() -> None:
     assert titles == ["initial", "final", "prediction", "prediction − final"]
 
 
-def test_one_figure_a_task_and_model_from_its_largest_fine_tuning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drawn: list[Record] = []
-    monkeypatch.setattr(
-        "pdebench_fm.figures.cases.make_cases", lambda record, kept: drawn.append(record) or make_cases(record, kept)
-    )
+def test_one_figure_a_task_and_model_from_its_largest_fine_tuning(tmp_path: Path) -> None:
     found = run(
         tmp_path,
         make_record(examples=16),
@@ -72,11 +66,12 @@ def test_one_figure_a_task_and_model_from_its_largest_fine_tuning(
         make_record(examples=256, protocol="scratch"),
         make_record(task="other", protocol="zero-shot", examples=0),
     )
-    written = draw_cases(found, tmp_path / "figures")
-    assert [(r.task, r.protocol, r.examples, r.seed) for r in drawn] == [
+    chosen = [record for record, _ in choose_cases(found)]
+    assert [(r.task, r.protocol, r.examples, r.seed) for r in chosen] == [
         ("SYS-1(5,10)", "fine-tune", 64, 0),
         ("other", "zero-shot", 0, 0),
     ]
+    written = draw_cases(found, tmp_path / "figures")
     assert sorted(path.suffix for path in written) == [".pdf", ".pdf", ".png", ".png"]
     assert all(path.stat().st_size > 1000 for path in written)
 
@@ -86,7 +81,7 @@ def test_damaged_test_cases_are_named(tmp_path: Path, left: int) -> None:
     (found,) = run(tmp_path, make_record(examples=16))
     kept = tmp_path / "jobs" / found[1].job_id / SAMPLES
     kept.write_bytes(kept.read_bytes()[:left])
-    with pytest.raises(RunError, match=rf"^{re.escape(str(kept))}: cannot be read as test cases, delete it: "):
+    with pytest.raises(RunError, match=rf"^{re.escape(str(kept))}: not a file of test cases"):
         draw_cases([found], tmp_path / "figures")
 
 

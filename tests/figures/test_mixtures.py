@@ -1,5 +1,5 @@
 from pdebench_fm.figures import mixtures
-from tests.figures.support import curve, data, legend, panels, with_job
+from tests.figures.support import bands, curve, data, legend, panels, with_job
 from tests.support.records import make_pretraining
 
 
@@ -22,7 +22,7 @@ def test_tasks_with_the_same_downstream_examples_share_a_panel():
     other = task("SYS-2(1,2)", "advection-diffusion", "a", 0.3) + task("SYS-2(1,2) from mixed", "mixed", "a", 0.6)
     ((_, models, figure),) = mixtures.make([*OWN, *MIXED, *other])
     assert models == ["conv-small"]
-    assert [axes.get_title() for axes in panels(figure)] == ["SYS-1(5,10)", "SYS-2(1,2)"]
+    assert [axes.get_title().split("\n")[0] for axes in panels(figure)] == ["SYS-1(5,10)", "SYS-2(1,2)"]
     names = ["advection-diffusion", "mixed", "poisson"]
     assert legend(figure) == [*(f"pre-trained on {name}" for name in names), "from scratch"]
 
@@ -31,7 +31,7 @@ def test_each_pretraining_is_a_line_with_its_zero_shot_and_scratch_is_drawn_once
     ((_, _, figure),) = mixtures.make([*OWN, *MIXED])
     lines = data(panels(figure)[0])
     for factor in (0.4, 0.8):
-        assert [(4.0, factor)] in lines
+        assert [(0.0, factor)] in lines
         assert [(16.0, factor / 2), (64.0, factor / 4)] in lines
     assert lines.count([(16.0, 2.0), (64.0, 1.0)]) == 1
 
@@ -72,10 +72,9 @@ def test_several_seeds_show_their_quartiles():
         ]
 
     ((_, _, figure),) = mixtures.make(seeded(OWN) + seeded(MIXED))
-    bands = [c.get_paths()[0].vertices for c in panels(figure)[0].collections if len(c.get_paths()[0].vertices) > 2]
-    corners = [{(float(x), float(y)) for x, y in band} for band in bands]
+    corners = [set(outline) for band in bands(panels(figure)[0]) for outline in band]
     assert any({(16.0, 0.2), (16.0, 0.4), (64.0, 0.1), (64.0, 0.2)} <= found for found in corners)
-    assert len(bands) == 3
+    assert len(corners) == 3
     assert "quartiles over seeds" in legend(figure)
     ((_, _, figure),) = mixtures.make([*OWN, *MIXED])
     assert not panels(figure)[0].collections

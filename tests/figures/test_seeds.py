@@ -1,7 +1,7 @@
 import pytest
 
 from pdebench_fm.figures import COLOURS, seeds
-from tests.figures.support import data, legend, panels
+from tests.figures.support import bands, bars, data, legend, panels
 from tests.support.records import make_record, make_suite
 
 ERRORS = {8: (0.8, 0.5, 0.6), 64: (0.2, 0.3, 0.1)}
@@ -26,9 +26,8 @@ def test_each_seed_is_a_line_and_the_median_lies_over_them():
 
 def test_the_band_is_the_quartiles():
     ((_, _, figure),) = seeds.make(records())
-    (band,) = panels(figure)[0].collections
-    corners = {(float(x), float(y)) for x, y in band.get_paths()[0].vertices}
-    assert {(8.0, 0.5), (8.0, 0.8), (64.0, 0.1), (64.0, 0.3)} <= corners
+    ((outline,),) = bands(panels(figure)[0])
+    assert {(8.0, 0.5), (8.0, 0.8), (64.0, 0.1), (64.0, 0.3)} <= set(outline)
 
 
 def test_a_diverged_seed_breaks_its_line_and_is_marked():
@@ -47,7 +46,7 @@ def test_it_needs_several_seeds_of_one_point():
 
 def test_zero_shot_has_one_seed_and_is_there():
     ((_, _, figure),) = seeds.make(make_suite(seeds=2))
-    assert [(4.0, pytest.approx(0.2))] in data(panels(figure)[0], COLOURS["zero-shot"])
+    assert [(0.0, pytest.approx(0.2))] in data(panels(figure)[0], COLOURS["zero-shot"])
 
 
 def test_models_have_figures_of_their_own():
@@ -66,7 +65,7 @@ def test_a_failed_seed_breaks_median_and_band():
     axes = panels(figure)[0]
     median = data(axes, COLOURS["fine-tune"])[3]
     assert [(x, str(y)) for x, y in median if x in (16, 32, 128)] == [(16.0, "1.4"), (32.0, "nan"), (128.0, "0.4")]
-    spans = [(path.vertices[:, 0].min(), path.vertices[:, 0].max()) for c in axes.collections for path in c.get_paths()]
+    spans = [(min(outline)[0], max(outline)[0]) for band in bands(axes) for outline in band]
     assert spans == [(8.0, 16.0), (128.0, 512.0)]
     assert {line[2][0] for line in data(axes)[:3]} == {32.0}
 
@@ -75,9 +74,9 @@ def test_a_place_between_lacking_ones_shows_its_quartiles_as_a_bar():
     found = [make_record(examples=n, seed=seed, error=0.1 * (1 + seed)) for n in (8, 128, 512) for seed in range(3)]
     found += [make_record(examples=32, seed=seed, status="failed") for seed in range(3)]
     ((_, _, figure),) = seeds.make(found)
-    bar, band = panels(figure)[0].collections
-    assert bar.get_segments()[0].tolist() == [[8.0, 0.1], [8.0, pytest.approx(0.3)]]
-    assert band.get_paths()[0].vertices[:, 0].min() == 128
+    axes = panels(figure)[0]
+    assert bars(axes)[0] == (8.0, 0.1, pytest.approx(0.3))
+    assert [place for place, _, _ in bars(axes)] == [8.0, 128.0, 512.0]
 
 
 def test_a_size_that_a_seed_was_not_run_at_breaks_its_line():

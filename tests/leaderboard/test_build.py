@@ -193,7 +193,7 @@ def test_check_says_where_a_generated_file_differs(board):
     file.write_text(file.read_text() + "x\n")
     assert check(folder) == [f"{file}:3: differs from what the records give; run pdefm leaderboard build"]
     file.unlink()
-    assert check(folder) == [f"{file}: is not there; run pdefm leaderboard build, or name another --directory"]
+    assert check(folder) == [f"{file}: missing; run pdefm leaderboard build, or name another --directory"]
 
 
 def test_build_refuses_records_that_were_tampered_with(board):
