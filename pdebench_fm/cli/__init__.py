@@ -23,6 +23,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "run": ("run:run", "Score a model on a suite."),
     "status": ("status:status", "Show what runs, what is done, and what failed."),
     "clean": ("clean:clean", "List what can be deleted from a folder of results."),
+    "new": ("new:new", "Write a package for a model, system, metric or protocol of yours."),
     "list": ("catalogue:list_entries", "List what is registered."),
     "show": ("catalogue:show", "Show one registered entry."),
     "plugins": ("catalogue:plugins", "Show every plugin, and why it failed where it did."),
