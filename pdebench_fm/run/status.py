@@ -83,8 +83,11 @@ def write_plan(plan: Plan) -> None:
         for job in plan.jobs.values()
     ]
     about = {"suite": plan.suite.name, "model": plan.model.name, "profile": plan.profile_name, "jobs": jobs}
-    with replacing(plan.folder / FILE) as temporary:
-        temporary.write_text(json.dumps(about), encoding="utf-8")
+    path, text = plan.folder / FILE, json.dumps(about)
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def read_runs(output: Path) -> list[RunStatus]:

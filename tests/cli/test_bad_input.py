@@ -52,7 +52,7 @@ LINES = {
     "folder for a file": (("data", "inspect", "."), "Invalid value for 'FILE': File '.' is a directory"),
     # what is not there
     "command": (("rnu",), "unknown command 'rnu'; did you mean 'run'?"),
-    "command with controls": (("\x1b[2J",), "unknown command '\\x1b[2J'; expected one of check, data, figures,"),
+    "command with controls": (("\x1b[2J",), "unknown command '\\x1b[2J'; expected one of check, clean, data,"),
     "subcommand": (("data", "exprot"), "No such command 'exprot'. Did you mean 'export'? (see pdefm data --help)"),
     "option": ((*RUN, "--modle", "unet"), "No such option '--modle'. (Did you mean one of: '--model'"),
     "kind": (("list", "modles"), "Invalid value for 'KIND': 'modles' is not one of 'systems', 'samplers', 'models'"),
