@@ -92,7 +92,7 @@ def write_files(settings: dict[str, Any], suite: Path, folder: Path) -> int | No
 
 def run_ours(suite: Path, folder: Path) -> tuple[float, Points]:
     """Run the command; return its wall seconds and its points."""
-    command = [sys.executable, "-m", "pdebench_fm", "run", str(suite), "--model", MODEL, "--device", "cpu"]
+    command = [sys.executable, "-m", "pdebench_fm.cli", "run", str(suite), "--model", MODEL, "--device", "cpu"]
     environment = {**os.environ, "PDEFM_CACHE_DIR": str(folder / "cache")}
     start = time.perf_counter()
     done = subprocess.run(

@@ -43,7 +43,8 @@ def main() -> None:
     source = "ood_sys1:SYS-1(1,5)"
     train = load_examples(source, split="pretraining", count=options.examples, grid=options.n)
     validation = load_examples(source, split="validation", count=8, grid=options.n)
-    model = registry().load("models", options.model)()
+    entry = registry().get("models", options.model)
+    model = registry().load("models", options.model)(**entry.arguments)
     model.initialise(train.problem, train, 0)
     with tempfile.TemporaryDirectory() as folder:
         budget, trial = Budget(None, 1, options.examples), TrialSettings({"learning_rate": 1e-4}, 0)
