@@ -191,8 +191,8 @@ def test_an_unknown_distribution_names_the_nearest(reference: str, text: str) ->
         pdebench_fm.load_examples(reference)
 
 
-def test_the_two_calls_are_all_the_package_exports() -> None:
-    assert set(pdebench_fm.__all__) == {"__version__", "evaluate", "load_examples"}
+def test_three_calls_are_all_the_package_exports() -> None:
+    assert set(pdebench_fm.__all__) == {"__version__", "evaluate", "load_examples", "load_records"}
     with pytest.raises(AttributeError, match="no attribute 'evalaute'"):
         pdebench_fm.evalaute  # noqa: B018
     assert issubclass(TinyNet, OperatorModel)
