@@ -13,11 +13,11 @@ from typing import TypeAlias
 
 from pdebench_fm.figures import errors, mixtures, savings, seeds, sizes
 from pdebench_fm.figures.panels import Made
-from pdebench_fm.figures.style import COLOURS, digest, drawing, file_stem, load_matplotlib, save
+from pdebench_fm.figures.style import COLOURS, digest, drawing, file_stem, save
 from pdebench_fm.records.record import Record
 from pdebench_fm.scoring.shift import UNKNOWN, Shifts
 
-__all__ = ["COLOURS", "KINDS", "Kind", "Realised", "draw", "draw_kinds", "file_stem", "load_matplotlib"]
+__all__ = ["COLOURS", "KINDS", "Kind", "Realised", "draw", "draw_kinds", "file_stem"]
 
 Realised: TypeAlias = Callable[[Sequence[Record]], Shifts]
 """Records of one suite, version and profile → the known distributions of their tasks."""

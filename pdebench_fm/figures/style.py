@@ -75,12 +75,6 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def load_matplotlib() -> None:
-    """Import everything that drawing needs, which takes a second."""
-    from matplotlib import figure  # noqa: F401
-    from matplotlib.backends import backend_agg, backend_pdf  # noqa: F401
-
-
 @contextmanager
 def drawing() -> Iterator[None]:
     """Draw with our settings, ignoring the user's. Texts are never parsed as mathematics."""
