@@ -12,10 +12,10 @@ from pdebench_fm.plan.model import model_spec
 from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.records.file import append
 from pdebench_fm.registry.discovery import registry
-from pdebench_fm.run.runner import run_plan
 from pdebench_fm.suite.reading import load_suite
 from pdebench_fm.suite.schema import MOST_SEEDS
 from tests.support.records import make_record, make_suite
+from tests.support.toy import run_in
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def own_run(tmp_path):
     (tmp_path / "own.yaml").write_text(OWN_SUITE, encoding="utf-8")
     found = registry()
     plan = make_plan(load_suite(tmp_path / "own.yaml"), "tiny", model_spec(found, "mode-regression"), found)
-    assert run_plan(plan, found, tmp_path / "own").complete
+    assert run_in(tmp_path / "own", plan).complete
     return tmp_path / "own"
 
 
