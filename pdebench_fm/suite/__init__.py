@@ -1,14 +1,23 @@
 """Suites: what they say, and reading them."""
 
 from pdebench_fm.suite.reading import find_suite, load_suite
-from pdebench_fm.suite.schema import Distribution, ExampleCounts, FineTuning, Profile, Scratch, Suite, Task, Training
+from pdebench_fm.suite.schema import (
+    Distribution,
+    ExampleCounts,
+    FineTuning,
+    Profile,
+    ScratchSearch,
+    Suite,
+    Task,
+    Training,
+)
 
 __all__ = [
     "Distribution",
     "ExampleCounts",
     "FineTuning",
     "Profile",
-    "Scratch",
+    "ScratchSearch",
     "Suite",
     "Task",
     "Training",

@@ -242,7 +242,7 @@ class FineTuning(_Budget):
     validation: Count | None = None
 
 
-class Scratch(_Search):
+class ScratchSearch(_Search):
     """The learning rates of arms that start untrained; the rest of their budget is fine-tuning's."""
 
 
@@ -260,7 +260,7 @@ class Profile(_Model):
     examples: ExampleCounts
     training: Training
     fine_tuning: FineTuning
-    scratch: Scratch | None = None
+    scratch: ScratchSearch | None = None
     seeds: Annotated[int, Field(ge=1, le=MOST_SEEDS)] = 1
     under_trained: bool = False
 

@@ -29,7 +29,7 @@ _OF_A_RESIDUAL = 100
 
 def distribution_checks(reference: str) -> Callable[[Callable[..., Any]], Any]:
     """Pytest decorator: checks the sampler and the PDE behind a distribution ``SUITE:NAME``."""
-    return parametrised(lambda: _Subject(reference), DISTRIBUTION_CHECKS)
+    return parametrised(lambda: _DistributionSubject(reference), DISTRIBUTION_CHECKS)
 
 
 def checks_of_distribution(reference: str) -> Iterator[tuple[str, Check]]:
@@ -39,10 +39,10 @@ def checks_of_distribution(reference: str) -> Iterator[tuple[str, Check]]:
         UnknownNameError: no such suite, or no such distribution in it.
         SuiteError: the suite is invalid.
     """
-    return claims(DISTRIBUTION_CHECKS, _Subject(reference))
+    return claims(DISTRIBUTION_CHECKS, _DistributionSubject(reference))
 
 
-class _Subject:
+class _DistributionSubject:
     """A distribution under test, at 32² where it is sampled."""
 
     def __init__(self, reference: str) -> None:
@@ -84,7 +84,7 @@ class _Subject:
         return sampler.realise(sampler.draw(range(_COUNT)), problem_of(spec, registry()).grid, "cpu", torch.float64)
 
 
-def check_examples_do_not_depend_on_company(subject: _Subject) -> None:
+def check_examples_do_not_depend_on_company(subject: _DistributionSubject) -> None:
     """Example i, inputs and solution, is the same in a larger set, in another order, and alone."""
     many = subject.open()
     whole, most = _both(many, range(_COUNT)), _tolerance(many, TOLERANCE)
@@ -101,7 +101,7 @@ def check_examples_do_not_depend_on_company(subject: _Subject) -> None:
         expect(same, "draw makes other examples where others are asked for: it must go by the ids")
 
 
-def check_splits_differ(subject: _Subject) -> None:
+def check_splits_differ(subject: _DistributionSubject) -> None:
     """No example of one split occurs in another, all its inputs together."""
     import torch
 
@@ -114,14 +114,14 @@ def check_splits_differ(subject: _Subject) -> None:
             expect(not bool(same.any()), "an example occurs in two splits")
 
 
-def check_data_seed_changes_examples(subject: _Subject) -> None:
+def check_data_seed_changes_examples(subject: _DistributionSubject) -> None:
     """Another ``data_seed`` names another data set: the sampler draws other examples."""
     one, other = subject.realised(), subject.realised(data_seed=subject.data_seed + 1)
     same = all(value.equal(other[name]) for name, value in one.items())
     expect(not same, "the sampler ignores data_seed: with another one it draws the same examples")
 
 
-def check_examples_do_not_depend_on_the_grid(subject: _Subject) -> None:
+def check_examples_do_not_depend_on_the_grid(subject: _DistributionSubject) -> None:
     """An example is one function, whatever grid it is sampled on.
 
     Drawn once and realised with 64 and 128 points a side, input fields agree at the points that both grids have to 1%
@@ -143,7 +143,7 @@ def check_examples_do_not_depend_on_the_grid(subject: _Subject) -> None:
         )
 
 
-def check_solutions_differ(subject: _Subject) -> None:
+def check_solutions_differ(subject: _DistributionSubject) -> None:
     """Solutions are finite, none is zero everywhere, and they are not all equal."""
     import torch
 
@@ -155,7 +155,7 @@ def check_solutions_differ(subject: _Subject) -> None:
     expect(not same, "all solutions are equal, though the inputs differ")
 
 
-def check_solutions_are_those_of_the_pde(subject: _Subject) -> None:
+def check_solutions_are_those_of_the_pde(subject: _DistributionSubject) -> None:
     """What is to be learnt, made by the sampler or read from files, is what the PDE's own solver says.
 
     To 0.1% of its size, or 100 times the `PDESystem.solver_tolerance` where that is more; to 1% in files, which another
@@ -178,7 +178,7 @@ def check_solutions_are_those_of_the_pde(subject: _Subject) -> None:
             expect(share <= most, f"{name} must be what the PDE's solver gives, it differs by {share:.1%} of its size")
 
 
-def check_solution_solves_the_pde(subject: _Subject) -> None:
+def check_solution_solves_the_pde(subject: _DistributionSubject) -> None:
     """In float64 the residual of the solution is within `PDESystem.solver_tolerance`, and that of zero is not.
 
     Both are measured against `PDESystem.residual_scale`. Zero must leave a residual 1,000 times the tolerance: a scale
@@ -214,7 +214,7 @@ def check_solution_solves_the_pde(subject: _Subject) -> None:
     )
 
 
-DISTRIBUTION_CHECKS: tuple[Callable[[_Subject], None], ...] = (
+DISTRIBUTION_CHECKS: tuple[Callable[[_DistributionSubject], None], ...] = (
     check_examples_do_not_depend_on_company,
     check_splits_differ,
     check_data_seed_changes_examples,

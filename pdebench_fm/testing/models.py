@@ -80,7 +80,7 @@ def checks_of_model(
 
 def model_subject(
     name: str, arguments: Mapping[str, Any], found: Registry | None = None, problem: Problem | str | None = None
-) -> _Subject:
+) -> _ModelSubject:
     """Make the model and settle what it is checked on: a subject of `MODEL_CHECKS`; errors as for `checks_of_model`.
 
     A model that takes other channels is told so here, once, instead of failing every check with one line.
@@ -93,7 +93,7 @@ def model_subject(
         advice = "give --distribution SUITE:NAME, one whose channels it takes (in Python: problem=)"
         what = "none of the problems tried" if problem is None else "not this problem"
         raise UnsupportedError(f"model {name!r} supports {what}: {reason}; {advice}")
-    return _Subject(spec, found, supported)
+    return _ModelSubject(spec, found, supported)
 
 
 def _problem_of(reference: str) -> Problem:
@@ -123,7 +123,7 @@ def _first(model: OperatorModel, problems: Sequence[Problem]) -> tuple[Problem |
     return None, reasons[0]
 
 
-class _Subject:
+class _ModelSubject:
     """A model under test, and the small problem it is tested on."""
 
     def __init__(self, spec: ModelSpec, found: Registry, problem: Problem) -> None:
@@ -134,12 +134,12 @@ class _Subject:
     def new(self) -> OperatorModel:
         return self.spec.make(self.found)
 
-    def on_two_fields(self) -> _Subject:
+    def on_two_fields(self) -> _ModelSubject:
         """The same model on a problem of two input fields, no constants and two outputs."""
         problem, reason = _first(self.new(), _TWO_FIELDS)
         if problem is None:
             raise Skipped(f"two input fields and two outputs are not supported: {reason}")
-        return _Subject(self.spec, self.found, problem)
+        return _ModelSubject(self.spec, self.found, problem)
 
     def ready(self, seed: int = 0) -> tuple[OperatorModel, SmoothExamples]:
         model, data = self.new(), SmoothExamples(self.problem, 8)
@@ -168,7 +168,7 @@ class _Subject:
         return model.fit(data, validation, budget, trial, FitContext(folder, progress=progress))
 
 
-def check_declares_what_it_can(subject: _Subject) -> None:
+def check_declares_what_it_can(subject: _ModelSubject) -> None:
     """Class attributes are booleans and `supports` answers None or a reason."""
     model = subject.new()
     for name in ("learns_from_pretraining", "warm_starts", "from_scratch"):
@@ -180,7 +180,7 @@ def check_declares_what_it_can(subject: _Subject) -> None:
                 f"supports must return None or a reason, got {reason!r}")  # fmt: skip
 
 
-def check_search_space_is_plain_numbers(subject: _Subject) -> None:
+def check_search_space_is_plain_numbers(subject: _ModelSubject) -> None:
     """There is at least one trial, and each is a mapping of names to finite numbers."""
     space = list(subject.new().search_space(_RATES))
     expect(len(space) > 0, "search_space must return at least one trial")
@@ -191,7 +191,7 @@ def check_search_space_is_plain_numbers(subject: _Subject) -> None:
         expect(finite, f"a trial must map names to finite numbers, got {trial!r}")
 
 
-def check_predicts_every_output(subject: _Subject) -> None:
+def check_predicts_every_output(subject: _ModelSubject) -> None:
     """`predict` returns each output as finite float32 of the shape of the fields."""
     model, data = subject.ready()
     prediction = _predict(model, data, range(3))
@@ -205,7 +205,7 @@ def check_predicts_every_output(subject: _Subject) -> None:
         expect(not value.requires_grad, f"{name} must be detached from the graph")
 
 
-def check_leaves_inputs_alone(subject: _Subject) -> None:
+def check_leaves_inputs_alone(subject: _ModelSubject) -> None:
     """`predict` does not change its inputs."""
     model, data = subject.ready()
     inputs, _ = data.batch(range(3))
@@ -215,7 +215,7 @@ def check_leaves_inputs_alone(subject: _Subject) -> None:
     expect(not changed, f"predict changed its inputs {', '.join(changed)}")
 
 
-def check_predicts_each_example_alone(subject: _Subject) -> None:
+def check_predicts_each_example_alone(subject: _ModelSubject) -> None:
     """An example's prediction does not depend on the batch it comes in."""
     model, data = subject.ready()
     with tempfile.TemporaryDirectory() as folder:
@@ -226,13 +226,13 @@ def check_predicts_each_example_alone(subject: _Subject) -> None:
         expect_close({n: v[i : i + 1] for n, v in together.items()}, alone, "a prediction depends on its batch")
 
 
-def check_seed_fixes_initialisation(subject: _Subject) -> None:
+def check_seed_fixes_initialisation(subject: _ModelSubject) -> None:
     """Two models initialised with one seed predict the same."""
     (first, data), (second, _) = subject.ready(3), subject.ready(3)
     expect_close(_predict(first, data, range(2)), _predict(second, data, range(2)), "one seed gave two models")
 
 
-def check_fits_and_reports(subject: _Subject) -> None:
+def check_fits_and_reports(subject: _ModelSubject) -> None:
     """A short fit ends well, its report is plain, and the model predicts finite numbers afterwards."""
     model, data = subject.ready()
     with tempfile.TemporaryDirectory() as folder:
@@ -251,7 +251,7 @@ def check_fits_and_reports(subject: _Subject) -> None:
     expect(finite, "predictions must be finite after a fit")
 
 
-def check_fits_by_steps(subject: _Subject) -> None:
+def check_fits_by_steps(subject: _ModelSubject) -> None:
     """A budget may be given in steps instead of epochs, as suites give it for fine-tuning."""
     model, data = subject.ready()
     with tempfile.TemporaryDirectory() as folder:
@@ -259,7 +259,7 @@ def check_fits_by_steps(subject: _Subject) -> None:
     expect(report.status == "ok", f"a fit of {_STEPS.steps} steps must end with status ok, got {report.status}")
 
 
-def check_takes_a_part_of_its_problem(subject: _Subject) -> None:
+def check_takes_a_part_of_its_problem(subject: _ModelSubject) -> None:
     """Made for one input more, as by a mixture of PDEs, it predicts without it, and is fitted further if it can be."""
     if not subject.new().learns_from_pretraining:
         raise Skipped("it declares learns_from_pretraining = False")
@@ -278,7 +278,7 @@ def check_takes_a_part_of_its_problem(subject: _Subject) -> None:
     expect(finite, "predictions on a part of the problem must be finite")
 
 
-def check_fit_is_reproducible(subject: _Subject) -> None:
+def check_fit_is_reproducible(subject: _ModelSubject) -> None:
     """Same start, data, budget and trial: same model."""
     outcomes = []
     for _ in range(2):
@@ -289,7 +289,7 @@ def check_fit_is_reproducible(subject: _Subject) -> None:
     expect_close(outcomes[0], outcomes[1], "one fit gave two models")
 
 
-def check_saves_and_loads(subject: _Subject) -> None:
+def check_saves_and_loads(subject: _ModelSubject) -> None:
     """A loaded model predicts what the saved one did, and has as many parameters."""
     model, data = subject.ready()
     with tempfile.TemporaryDirectory() as folder:
@@ -299,7 +299,7 @@ def check_saves_and_loads(subject: _Subject) -> None:
         expect_close(_predict(model, data, range(2)), _predict(loaded, data, range(2)), "saving changed the model")
 
 
-def check_continues_after_loading(subject: _Subject) -> None:
+def check_continues_after_loading(subject: _ModelSubject) -> None:
     """A model that declares warm_starts can be fitted further after loading, and ends elsewhere than one that begins.
 
     Otherwise its fine-tuning would be training from scratch under another name.
@@ -321,7 +321,7 @@ def check_continues_after_loading(subject: _Subject) -> None:
     expect(not moved <= _ROUNDING, "it declares warm_starts, but a fit forgets what was learnt before")
 
 
-def check_a_killed_fit_can_be_repeated(subject: _Subject) -> None:
+def check_a_killed_fit_can_be_repeated(subject: _ModelSubject) -> None:
     """A fit stopped half-way and called again with the same workspace ends where an undisturbed one does."""
     undisturbed, data = subject.ready()
     with tempfile.TemporaryDirectory() as folder:
@@ -337,7 +337,7 @@ def check_a_killed_fit_can_be_repeated(subject: _Subject) -> None:
     expect_close(_predict(undisturbed, data, range(2)), _predict(killed, data, range(2)), "a repeated fit differs")
 
 
-def check_sees_its_constants(subject: _Subject) -> None:
+def check_sees_its_constants(subject: _ModelSubject) -> None:
     """Once fitted, predictions change where examples exchange their constants."""
     if not subject.problem.constants:
         raise Skipped("it was checked on a problem without constants")
@@ -352,27 +352,27 @@ def check_sees_its_constants(subject: _Subject) -> None:
            "model does not see them (e.g. a normalisation removes what is constant in space)")  # fmt: skip
 
 
-def check_predicts_every_output_of_two(subject: _Subject) -> None:
+def check_predicts_every_output_of_two(subject: _ModelSubject) -> None:
     """`predict` keeps its claim on a problem of two input fields, no constants and two outputs."""
     check_predicts_every_output(subject.on_two_fields())
 
 
-def check_leaves_two_inputs_alone(subject: _Subject) -> None:
+def check_leaves_two_inputs_alone(subject: _ModelSubject) -> None:
     """So does it where it has two input fields to leave as they are."""
     check_leaves_inputs_alone(subject.on_two_fields())
 
 
-def check_fits_two_outputs(subject: _Subject) -> None:
+def check_fits_two_outputs(subject: _ModelSubject) -> None:
     """A short fit to two outputs ends well."""
     check_fits_and_reports(subject.on_two_fields())
 
 
-def check_saves_and_loads_two_outputs(subject: _Subject) -> None:
+def check_saves_and_loads_two_outputs(subject: _ModelSubject) -> None:
     """A model of two outputs predicts the same after loading."""
     check_saves_and_loads(subject.on_two_fields())
 
 
-MODEL_CHECKS: tuple[Callable[[_Subject], None], ...] = (
+MODEL_CHECKS: tuple[Callable[[_ModelSubject], None], ...] = (
     check_declares_what_it_can,
     check_search_space_is_plain_numbers,
     check_predicts_every_output,

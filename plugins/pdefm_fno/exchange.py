@@ -49,7 +49,7 @@ def convert(checkpoint: Path, system: str, scales: Path | None, output: Path, gr
         UsageError: the system is none of `SYSTEMS`, the grid is too coarse for the modes, or the file exists already.
     """
     pde = _system(system, Grid(grid))
-    state = _State(checkpoint)
+    state = _CheckpointState(checkpoint)
     model, lift, weights = _network(state)
     try:
         columns = _columns(pde, max(lift.shape[1] - 1, 0))
@@ -90,7 +90,7 @@ def _columns(system: PDESystem, count: int) -> tuple[str, ...]:
     )
 
 
-class _State:
+class _CheckpointState:
     """The weights of a checkpoint, each taken once and checked."""
 
     def __init__(self, path: Path) -> None:
@@ -132,7 +132,7 @@ class _State:
             raise DataFileError(f"{self.path}: weight {min(self._left)!r} has no place in the network")
 
 
-def _network(state: _State) -> tuple[FNO, Tensor, dict[str, Tensor]]:
+def _network(state: _CheckpointState) -> tuple[FNO, Tensor, dict[str, Tensor]]:
     """Return the model, the weight of the authors' lift (width, 1 + C), and all other weights by our names."""
     lift = state.take("fc0.weight", (None, None))
     width, depth = len(lift), state.count("sp_convs")
