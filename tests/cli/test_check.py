@@ -101,7 +101,7 @@ def test_a_model_that_ends_the_program_fails_its_checks_and_no_more(
     monkeypatch.setattr(ModeRegression, "fit", lambda *_: sys.exit("no licence"))
     code, out, err = call("check", *REGRESSION)
     assert (code, err) == (1, "")
-    assert "failed: SystemExit: no licence\n" in out
+    assert "failed: SystemExit: no licence" in out
     assert len(out.splitlines()) == 18
 
 

@@ -52,7 +52,8 @@ def test_the_table_goes_to_standard_output_and_nothing_else_does(first: subproce
 
 
 def test_progress_is_plain_lines_on_standard_error(first: subprocess.CompletedProcess[str]) -> None:
-    *jobs, last = (line for line in first.stderr.splitlines() if "hardly uses its coefficients" not in line)
+    *lines, last = (line for line in first.stderr.splitlines() if "hardly uses its coefficients" not in line)
+    jobs = [line for line in lines if ": epoch " not in line]  # a slow machine says how far a fit is
     assert [line.split()[0] for line in jobs] == [f"[{i}/17]" for i in range(1, 18)]
     assert any(re.fullmatch(r".*learning_rate=0\.01: validation \S+ in 0 s", line) for line in jobs)
     assert any(re.fullmatch(r".*B from A · zero-shot · N=0: scored, relative_l2 \S+", line) for line in jobs)

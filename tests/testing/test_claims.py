@@ -51,7 +51,10 @@ def test_an_expected_failure_is_xfailed_with_its_reason() -> None:
     def check_one(subject: str) -> None:
         raise AssertionError
 
-    decorated = parametrised(lambda: "it", (check_one,), {"one": "known since 1.0"})(lambda check: check())
+    def test(check: Any) -> None:
+        check()
+
+    decorated = parametrised(lambda: "it", (check_one,), {"one": "known since 1.0"})(test)
     (mark,) = decorated.pytestmark[0].args[1][0].marks
     assert (mark.name, mark.kwargs["reason"], mark.kwargs["strict"]) == ("xfail", "known since 1.0", True)
     with pytest.raises(UnknownNameError, match="did you mean 'one'"):
