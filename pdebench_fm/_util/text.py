@@ -11,6 +11,7 @@ EXPECTED = {
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
     "float_type": "must be a number",
+    "finite_number": "must be finite",
     "string_type": "must be text",
     "bool_type": "must be true or false",
     "tuple_type": "must be a list",

@@ -1,4 +1,4 @@
-"""Suites: what they say, and reading them."""
+"""Suites: reading and checking them."""
 
 from pdebench_fm.suite.reading import find_suite, load_suite
 from pdebench_fm.suite.schema import (

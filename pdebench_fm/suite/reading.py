@@ -1,33 +1,22 @@
-"""Suites: which transfers are compared, and at which scale. A YAML file, read and checked before any work.
-
-Every error is a `SuiteError` of one line, ``file:line:column: key.path: what is wrong, what was expected``, with the
-nearest valid name where a name is wrong.
-"""
+"""Find, read and check suites."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import (
-    ValidationError,
-)
+from pydantic import ValidationError
 
 from pdebench_fm._util.text import printable, reason_of
-from pdebench_fm.errors import (
-    PLUGIN_ERRORS,
-    PdefmError,
-    SettingError,
-    SuiteError,
-    UnknownNameError,
-    UsageError,
-)
+from pdebench_fm.errors import PLUGIN_ERRORS, PdefmError, SettingError, SuiteError, UnknownNameError, UsageError
 from pdebench_fm.registry import Kind, Registry
 from pdebench_fm.registry import registry as installed
 from pdebench_fm.registry.arguments import bind, call
 from pdebench_fm.suite.positions import Document, explain, read
+from pdebench_fm.suite.profiles import with_profiles
 from pdebench_fm.suite.schema import RESERVED, Distribution, Suite
 
 
@@ -35,18 +24,18 @@ def load_suite(reference: str | Path, registry: Registry | None = None) -> Suite
     """Read and check a suite.
 
     Args:
-        reference: a path (it holds a separator, ends in .yaml or .yml, or is a file), or the name of a shipped suite.
-        registry: where its systems, samplers and protocols are looked up; everything installed by default.
+        reference: a path (it has a separator, ends in .yaml or .yml, or is a file), or the name of a registered suite.
+        registry: knows its systems, samplers and protocols; by default everything installed.
 
     Raises:
-        SuiteError: the file is no valid suite.
-        UnknownNameError: no shipped suite has that name.
+        SuiteError: the suite is invalid. The text is ``file:line:column: key.path: what is wrong``.
+        UnknownNameError: no registered suite has that name.
     """
     registry = registry if registry is not None else installed()
-    document = read(_locate(reference, registry))
+    document = with_profiles(read(_locate(reference, registry)), registry)
     context = {"folder": document.path.absolute().parent}
     try:
-        suite = Suite.model_validate(document.root.plain(), context=context)
+        suite = Suite.model_validate_json(json.dumps(document.data), context=context)
     except ValidationError as error:
         raise explain(error, document, Suite) from None
     for i, protocol in enumerate(suite.protocols):
@@ -62,20 +51,20 @@ def load_suite(reference: str | Path, registry: Registry | None = None) -> Suite
 
 
 def find_suite(name: str, version: int, registry: Registry, own: Sequence[Suite] = ()) -> Suite | None:
-    """Return a registered suite; None where this version of it is not at hand.
+    """Return a suite by name and version, or None if it is not available.
 
     Args:
-        name: of the suite.
-        version: of it; what is registered may be another one.
-        registry: has the suite, and what it names.
-        own: more suites; these go before registered ones of the same name and version.
+        name: name of the suite.
+        version: version of the suite; the registered one may be another.
+        registry: knows the suite and everything it names.
+        own: more suites, which come before registered ones.
     """
     for suite in own:
         if (suite.name, suite.version) == (name, version):
             return suite
     try:
         suite = load_suite(registry.get("suites", name).path, registry)
-    except PdefmError:  # not registered here, or no longer valid
+    except PdefmError:  # not registered, or no longer valid
         return None
     return suite if suite.version == version else None
 
@@ -84,12 +73,9 @@ def _locate(reference: str | Path, registry: Registry) -> Path:
     text = str(reference)
     separators = {os.sep, os.altsep or os.sep, "/"}
     is_path = isinstance(reference, Path) or text.endswith((".yaml", ".yml")) or any(s in text for s in separators)
-    if is_path or (text and "\0" not in text and Path(text).is_file()):
+    if is_path or Path(text).is_file():
         return Path(reference)
-    try:
-        return Path(registry.get("suites", text).path)
-    except UnknownNameError:
-        raise UnknownNameError("suite", text, registry.names("suites")) from None
+    return Path(registry.get("suites", text).path)
 
 
 def _check_distribution(
@@ -119,7 +105,7 @@ def _check_distribution(
 def _setting_error(
     error: SettingError, distribution: Distribution, document: Document, where: tuple[str, str]
 ) -> SuiteError:
-    """Point at the setting: its value, the item of it where the error names one, or its key where it is unknown."""
+    """Point at the value of the setting, at the item that the error names, or at the key if it is unknown."""
     key, *items = re.findall(r"[^\[\]]+", error.setting) or [error.setting]
     if error.setting in distribution.settings:
         key, items = error.setting, []
@@ -134,20 +120,24 @@ def _registered(registry: Registry, kind: Kind, name: str, document: Document, *
         raise document.error(where, str(error)) from error
 
 
-def find_distribution(reference: str) -> tuple[Suite, str]:
-    """Split ``SUITE:NAME`` at the last colon that gives a suite with such a distribution; both parts may hold colons.
+def find_distribution(reference: str, registry: Registry | None = None) -> tuple[Suite, str]:
+    """Return the suite and the name of a distribution given as ``SUITE:NAME``; both parts may have colons.
+
+    Args:
+        reference: the text, split at the last colon that gives a suite with such a distribution.
+        registry: as for `load_suite`.
 
     Raises:
         UsageError: there is no colon.
         SuiteError: the suite is invalid.
-        UnknownNameError: no such suite, or the suite has no distribution of that name.
+        UnknownNameError: no such suite, or no such distribution in it.
     """
     colons = [i for i, character in enumerate(reference) if character == ":"]
     first: Exception | None = None
     for i in reversed(colons):
         source, name = reference[:i], reference[i + 1 :]
         try:
-            suite = load_suite(source)
+            suite = load_suite(source, registry)
             if name not in suite.distributions:
                 raise UnknownNameError("distribution", printable(name), suite.distributions)
             return suite, name

@@ -1,4 +1,4 @@
-"""What a suite says: the models that every suite file is checked against."""
+"""The pydantic models of a suite file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -26,23 +26,15 @@ from pdebench_fm.registry import Registry
 from pdebench_fm.suite.positions import LocatedError
 
 _SUITE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-
-
 _PROFILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-
 _LARGEST_ID = 2**50  # what the random streams can address
-
+_DISTRIBUTION_KEYS = ("system", "sampler", "files")
 
 MOST_SEEDS = 1000
 """Seeds that a profile may have, and ``pdefm run --seeds``."""
 
-
-_DISTRIBUTION_KEYS = ("system", "sampler", "files")
-
-
 RESERVED = ("data_seed", "split")
-"""Parameters of a sampler that are not settings of a suite: the plan fills them in."""
+"""Parameters of a sampler that the plan fills in; a suite cannot set them."""
 
 
 def _name(name: str) -> str:
@@ -58,31 +50,27 @@ def _profile_name(name: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_name)]
-
-
 ProfileName = Annotated[str, AfterValidator(_profile_name)]
-
-
 Count = Annotated[int, Field(ge=1, le=_LARGEST_ID)]
-
-
 Rate = Annotated[float, Field(gt=0)]
 
 
 class _Model(BaseModel):
-    """Strict: nothing is converted, a bool is no number, a quoted number is text; unknown keys are errors."""
+    """Base of all models: nothing is converted, unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    also: ClassVar[tuple[str, ...]] = ()
+    """Keys that are handled before validation."""
 
 
 class Distribution(_Model):
-    """Where the examples of one distribution come from: drawn by a sampler, or read from HDF5 files.
+    """The source of a distribution's examples: a sampler, or HDF5 files.
 
     Args:
-        system: the PDE. Needed by a sampler; with files it gives the PDE's own residual and may be left out.
-        sampler: name of the sampler; the system's own where None.
+        system: the PDE. A sampler needs it. With files it is optional and adds the residual.
+        sampler: name of the sampler; by default the system's own.
         settings: all other keys, for the sampler.
-        files: one HDF5 file per split; paths are relative to the suite file.
+        files: one HDF5 file per split, relative to the suite file.
     """
 
     system: str | None = None
@@ -93,22 +81,25 @@ class Distribution(_Model):
     @model_validator(mode="before")
     @classmethod
     def _collect_settings(cls, data: Any, info: ValidationInfo) -> Any:
-        folder = (info.context or {}).get("folder")
-        if not isinstance(data, dict) or folder is None:  # built in Python, not read from a suite
+        if not isinstance(data, dict) or not info.context:  # built in Python, not read from a suite
             return data
         known = {key: value for key, value in data.items() if key in _DISTRIBUTION_KEYS}
-        settings = {key: _lists(value) for key, value in data.items() if key not in known}
-        if "files" in known and known["files"] is None:  # no word of what was meant: not the same as no files
+        if "files" in known and known["files"] is None:  # an empty entry must not fall back to the sampler
             known["files"] = {}
-        if isinstance(known.get("files"), dict):
-            known["files"] = {key: _file(folder, key, value) for key, value in known["files"].items()}
-        return known | {"settings": settings}
+        return known | {"settings": {key: value for key, value in data.items() if key not in known}}
+
+    @field_validator("files")
+    @classmethod
+    def _beside_the_suite(cls, files: dict[Split, Path] | None, info: ValidationInfo) -> dict[Split, Path] | None:
+        if files is None or not info.context:
+            return files
+        return {split: info.context["folder"] / path for split, path in files.items()}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.files is None:
             if self.system is None:
-                for key in self.settings:  # most likely a slip of the pen
+                for key in self.settings:  # probably a typing error
                     if difflib.get_close_matches(key, _DISTRIBUTION_KEYS, n=1):
                         raise LocatedError(f"unknown key{suggestion(key, _DISTRIBUTION_KEYS)}", key, at_key=True)
                 raise ValueError("needs a system, or files")
@@ -122,10 +113,10 @@ class Distribution(_Model):
         return self
 
     def sampler_name(self, registry: Registry) -> str:
-        """Return the name of the sampler: the one given, else the system's own.
+        """Return the name of the sampler, by default the system's own.
 
         Raises:
-            UsageError: the examples come from files, or the system has no sampler of its own.
+            UsageError: the examples come from files, or the system has no sampler.
         """
         if self.sampler is not None:
             return self.sampler
@@ -138,7 +129,7 @@ class Distribution(_Model):
 
 
 class Task(_Model):
-    """One transfer: from a pre-training to a downstream distribution, and how far that is."""
+    """One transfer from a pre-training to a downstream distribution, and its shift."""
 
     name: Name
     pretraining: str
@@ -159,7 +150,7 @@ class ProtocolUse(_Model):
             return {"name": data}
         if isinstance(data, dict) and len(data) == 1 and "name" not in data:
             ((name, arguments),) = data.items()
-            return {"name": name, "arguments": _lists(arguments)}
+            return {"name": name, "arguments": arguments}
         return data
 
     def __str__(self) -> str:
@@ -168,12 +159,12 @@ class ProtocolUse(_Model):
 
 
 class ExampleCounts(_Model):
-    """How many examples each split has.
+    """The number of examples in each split.
 
     Args:
-        pretraining: per source; a mixture has this many of each.
-        downstream: sizes of the few-shot training sets, increasing; drawn from the pool, nested.
-        pool: how many downstream training examples there are to draw from.
+        pretraining: examples of each distribution; a mixture has this many of each.
+        downstream: sizes of the few-shot training sets, increasing. They are drawn from the pool and nested.
+        pool: number of downstream training examples to draw from.
     """
 
     pretraining: Count
@@ -190,13 +181,13 @@ class ExampleCounts(_Model):
         if self.pool is not None:
             for i, size in enumerate(self.downstream):
                 if size > self.pool:
-                    message = f"sizes beyond the split: {size} examples asked for, the pool has {self.pool}"
+                    message = f"must be at most the pool's size, {self.pool}, got {size}"
                     raise LocatedError(message, "downstream", i)
         return self
 
     @property
     def pool_size(self) -> int:
-        """How many downstream training examples there are to draw from."""
+        """The number of downstream training examples to draw from."""
         return self.pool if self.pool is not None else max(self.pretraining, self.downstream[-1])
 
 
@@ -224,18 +215,18 @@ class _Budget(_Search):
 
 
 class Training(_Budget):
-    """The budget of pre-training: epochs or steps, batch size, learning rates to try."""
+    """The budget of pre-training: epochs or steps, batch size, learning rates."""
 
     batch_size: Count = 128
 
 
 class FineTuning(_Budget):
-    """The budget of every downstream arm; ``learning_rates`` are fine-tuning's, see `Profile.scratch_rates`.
+    """The budget of every downstream arm; arms from scratch use `Profile.scratch_rates`.
 
     Args:
-        batch_size: training's where None.
-        validation: how many validation examples choose the trial and the epoch of every downstream point, the first of
-            the profile's; all of them where None. Pre-training is chosen on all of them whatever stands here.
+        batch_size: by default that of pre-training.
+        validation: number of validation examples that select a downstream trial and its epoch, the first of the
+            profile's; by default all of them. Pre-training always uses all of them.
     """
 
     batch_size: Count | None = None
@@ -243,7 +234,7 @@ class FineTuning(_Budget):
 
 
 class ScratchSearch(_Search):
-    """The learning rates of arms that start untrained; the rest of their budget is fine-tuning's."""
+    """Learning rates of arms that start untrained; their other budget is that of fine-tuning."""
 
 
 class Profile(_Model):
@@ -251,10 +242,12 @@ class Profile(_Model):
 
     Args:
         grid: points along each side.
-        scratch: the learning rates of arms that start untrained; those of ``training`` where None.
-        seeds: runs with different few-shot sets and initialisations.
-        under_trained: says that at this scale models are not trained to the end; tables repeat it.
+        scratch: learning rates of arms that start untrained; by default those of ``training``.
+        seeds: number of runs with different few-shot sets and initialisations.
+        under_trained: models are not trained to the end at this scale; tables say so.
     """
+
+    also = ("use",)
 
     grid: Annotated[int, Field(ge=8, le=8192)]
     examples: ExampleCounts
@@ -266,7 +259,7 @@ class Profile(_Model):
 
     @property
     def scratch_rates(self) -> tuple[float, ...]:
-        """Learning rates that an arm which starts untrained tries."""
+        """Learning rates of arms that start untrained."""
         return (self.scratch or self.training).learning_rates
 
     @model_validator(mode="after")
@@ -274,9 +267,9 @@ class Profile(_Model):
         source = "training" if self.scratch is None else "scratch"
         wanted, got = len(self.scratch_rates), len(self.fine_tuning.learning_rates)
         if wanted != got:
-            message = f"must be as many as {source} has, {wanted}, got {got}: every arm gets the same tuning budget"
+            message = f"must be as many as in {source}, {wanted}, got {got}: every arm has the same tuning budget"
             if self.scratch is None:
-                message += " (scratch may list its own under 'scratch')"
+                message += " (list other rates for scratch under 'scratch')"
             raise LocatedError(message, "fine_tuning", "learning_rates")
         return self
 
@@ -290,17 +283,16 @@ class Profile(_Model):
 
     @property
     def downstream_validation(self) -> int:
-        """How many validation examples choose the trial and the epoch of a downstream point."""
+        """The number of validation examples that select a downstream trial and its epoch."""
         return self.fine_tuning.validation or self.examples.validation
 
 
 class Suite(_Model):
-    """Everything a suite file says. ``source`` is the file it was read from.
+    """The content of a suite file.
 
     Args:
-        family: ``--model FAMILY`` scores every registered model of that family, smallest first, each as a model of its
-            own. A member that can take none of the tasks, e.g. because its modes exceed the grid, then fills its rows
-            with ``unsupported`` instead of being refused. Where false, ``FAMILY`` is the one model of that name.
+        family: ``--model FAMILY`` scores every registered model of that family, smallest first. A member that supports
+            none of the tasks gets rows with status ``unsupported``. If false, ``FAMILY`` is the one model of that name.
     """
 
     name: str
@@ -322,7 +314,7 @@ class Suite(_Model):
         if not _SUITE_NAME.fullmatch(name):
             raise ValueError(f"must be lower-case letters, digits, '-', '_', at most 64 of them, got {show(name)}")
         if name == "jobs":
-            raise ValueError("must not be 'jobs', which is the folder of the jobs in every --output")
+            raise ValueError("must not be 'jobs', the folder of jobs in every --output")
         return name
 
     @model_validator(mode="after")
@@ -353,10 +345,10 @@ class Suite(_Model):
         return self._source
 
     def profile(self, name: str | None = None) -> Profile:
-        """Return a profile, the default one where no name is given.
+        """Return a profile, by default the suite's default profile.
 
         Raises:
-            UnknownNameError: the suite has no profile of that name.
+            UnknownNameError: the suite has no such profile.
         """
         chosen = self.default_profile if name is None else name
         if chosen not in self.profiles:
@@ -374,16 +366,3 @@ def _distinct(kind: str, names: tuple[str, ...], *where: str | int, key: str | N
         if name in names[:i]:
             place = (*where, i) if key is None else (*where, i, key)
             raise LocatedError(f"{kind} {show(name)} is already at [{names.index(name)}]", *place)
-
-
-def _lists(value: Any) -> Any:
-    """Return plain data as YAML has it: lists, not the tuples used for validation."""
-    if isinstance(value, dict):
-        return {key: _lists(item) for key, item in value.items()}
-    return [_lists(item) for item in value] if isinstance(value, tuple) else value
-
-
-def _file(folder: Path, split: Any, value: Any) -> Path:
-    if not isinstance(value, str) or not value or not value.isprintable():
-        raise LocatedError(f"must be the path of an HDF5 file, got {show(value)}", "files", split)
-    return folder / value
