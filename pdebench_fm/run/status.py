@@ -20,6 +20,7 @@ from pdebench_fm.plan.plan import Plan
 from pdebench_fm.run.progress import JobProgress, read_progress
 
 FILE = "plan.json"
+_ABANDONED = 3600.0  # seconds after which a file that is being written is left over
 _STALE = 60.0  # seconds without a sign of life
 
 State = Literal["done", "running", "interrupted", "failed", "waiting"]
@@ -168,8 +169,8 @@ def deletable(output: Path) -> Iterator[Deletable]:
             tried |= set(result.get("trials", ()))
     for folder in jobs:
         progress = read_progress(folder)
-        if progress is not None and _is_alive(progress):
-            continue
+        if progress is not None and (progress.host != socket.gethostname() or _is_alive(progress)):
+            continue  # it runs, or may run on another machine
         for name, what, unneeded in (
             ("model", "weights that no point chose", folder.name in tried - chosen),
             ("model.tmp", "weights that were not completed", True),
@@ -179,4 +180,5 @@ def deletable(output: Path) -> Iterator[Deletable]:
             if unneeded and path.is_dir():
                 yield Deletable(path, what, sum(file.stat().st_size for file in path.rglob("*") if file.is_file()))
     for path in output.rglob(".*.partial"):
-        yield Deletable(path, "files that were not completed", path.stat().st_size)
+        if time.time() - path.stat().st_mtime > _ABANDONED:
+            yield Deletable(path, "files that were not completed", path.stat().st_size)

@@ -69,7 +69,10 @@ def test_clean_deletes_only_what_nobody_needs(tmp_path: Path, call: Call) -> Non
     for folder in (store.model(loser), store.workspace(loser)):
         folder.mkdir()
         (folder / "data").write_bytes(b"x" * 1000)
-    (tmp_path / "runs" / ".abc.partial").write_text("half")
+    for name, age in ((".abc.partial", 7200), (".new.partial", 0)):
+        (tmp_path / "runs" / name).write_text("half")
+        os.utime(tmp_path / "runs" / name, (time.time() - age,) * 2)
+    kept.add(tmp_path / "runs" / ".new.partial")  # somebody may be writing it
     assert {item.path.name for item in deletable(tmp_path / "runs")} == {"model", "workspace", ".abc.partial"}
     _, out, _ = call("clean", tmp_path / "runs")
     assert "can be deleted" in out
