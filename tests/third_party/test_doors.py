@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+import sys
 from importlib.metadata import EntryPoint, entry_points
+from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -18,6 +23,7 @@ from pdebench_fm.suite import load_suite
 from pdebench_fm.testing.claims import claims
 from pdebench_fm.testing.metrics import METRIC_CHECKS
 from tests.support.toy import SUITE, TOY
+from tests.third_party import pages
 from tests.third_party.doors.elsewhere import Correlation
 
 DOORS = [EntryPoint(name, f"tests.third_party.doors.{name}", "pdebench_fm") for name in ("adapters", "elsewhere")]
@@ -72,6 +78,19 @@ def test_an_executor_of_threads_runs_a_plan(tmp_path: Path, registry: Registry) 
         assert run_plan(plan_with(tmp_path, registry, "[zero-shot, fine-tune]"), executor=executor).complete
     with pytest.raises(SettingError, match="did you mean 'name'"):
         make_executor(registry, "threads", {"nmae": "pde"})
+
+
+def test_the_executor_of_the_page_takes_what_its_command_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, section = pages.PAGES["my_pde"].read_text(encoding="utf-8").split("## An executor\n")
+    module = ModuleType("my_pde")
+    monkeypatch.setitem(sys.modules, "my_pde", module)
+    exec(re.search(r"```python\n(.*?)```", section, re.DOTALL)[1], vars(module))  # type: ignore[index]
+    command = shlex.split(re.search(r"^    pdefm (run .*)$", section, re.MULTILINE)[1])  # type: ignore[index]
+    options = dict(pairwise(command))
+    key, value = options["--executor-set"].split("=")
+    found = Registry([EntryPoint("my_pde", "my_pde", "pdebench_fm")])
+    with make_executor(found, options["--executor"], {key: value}, int(options["--workers"])) as executor:
+        assert executor.submit(sum, [1, 2]).result() == 3
 
 
 def test_a_metric_may_be_negative_and_better_when_higher(tmp_path: Path, registry: Registry) -> None:
