@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pdebench_fm.errors import DataFileError, SettingError
+from pdebench_fm.errors import DataFileError, SettingError, UnsupportedError
 from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, OperatorModel, Progress, TrialSettings
 from pdebench_fm.problem import Fields, Problem
 from pdebench_fm.training import InputNormalisation
@@ -91,6 +91,7 @@ class ModeRegression(OperatorModel):
         The penalty on ‖w − w₀‖² is ``ridge`` times the mean square of the mode's features, so its meaning depends
         neither on the size of the training set nor on the mode.
         """
+        _check_outputs(self._ready(), train)
         start = time.perf_counter()
         count, features, outputs = self._weights.shape
         gram = np.zeros((count, features, features), dtype=complex)
@@ -185,3 +186,15 @@ class ModeRegression(OperatorModel):
         """(batch, channels, n, n) → (modes, batch, channels), in complex128."""
         kept = coefficients(fields.double().cpu().numpy(), self.modes)
         return np.ascontiguousarray(kept.reshape(*kept.shape[:2], -1).transpose(2, 0, 1))
+
+
+def _check_outputs(problem: Problem, train: Examples) -> None:
+    """Check that every example has every output: all share one Gram matrix.
+
+    Raises:
+        UnsupportedError: a part of the examples lacks an output.
+    """
+    for part in train.components:
+        lacking = [name for name in problem.output_names if name not in part.problem.output_names]
+        if lacking:
+            raise UnsupportedError(f"mode-regression needs every output in every example; some lack {lacking[0]}")

@@ -83,15 +83,23 @@ class Mean(OperatorModel):
     def fit(
         self, train: Examples, validation: Examples, budget: Budget, trial: TrialSettings, context: FitContext
     ) -> FitReport:
-        """Average the training solutions, in float64."""
+        """Average the training solutions, in float64; each output over the examples that have it."""
         start = time.perf_counter()
+        having = {
+            name: sum(len(part) for part in train.components if name in part.problem.output_names)
+            for name in self._names
+        }
         total = np.zeros_like(self._mean)
         for _, targets in train.batches(BATCH):
-            total += torch.stack([targets[name].double().sum(dim=0) for name in self._names]).cpu().numpy()
+            for number, name in enumerate(self._names):
+                fields = targets[name].double() if name in targets else torch.zeros(1, *total.shape[1:])
+                if having[name] < len(train):  # an output that a part of a mixture lacks is NaN
+                    fields = fields[~fields.isnan().flatten(1).all(dim=1)]
+                total[number] += fields.sum(dim=0).cpu().numpy()
         seconds = time.perf_counter() - start
         if not np.isfinite(total).all():
             return FitReport("diverged", "the mean is not finite", train_seconds=seconds)
-        self._mean = total / len(train)
+        self._mean = total / np.maximum([having[name] for name in self._names], 1)[:, None, None]
         return FitReport(epochs=1, train_seconds=seconds)
 
     def predict(self, problem: Problem, inputs: Fields) -> Fields:

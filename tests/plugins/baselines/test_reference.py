@@ -1,9 +1,12 @@
 import pytest
 import torch
+from pdefm_baselines.mode_regression import ModeRegression
 from pdefm_baselines.reference import Mean, Zero
 
+from pdebench_fm.data.combine import Mixture
 from pdebench_fm.errors import UnsupportedError
-from pdebench_fm.problem import Grid
+from pdebench_fm.problem import Channel, Grid, Problem
+from pdebench_fm.testing import SmoothExamples
 from tests.plugins.baselines.synthetic import Synthetic, error, fit
 
 
@@ -64,3 +67,22 @@ def test_mean_of_data_that_are_not_finite_has_diverged(tmp_path):
 def test_there_is_one_trial_and_no_fine_tuning(model):
     assert len(model.search_space((1e-3, 1e-2))) == 1
     assert not model.warm_starts
+
+
+def test_the_mean_of_a_mixture_is_over_the_examples_that_have_an_output(tmp_path):
+    one, other = (
+        SmoothExamples(Problem((Channel("source"),), (Channel(name),), Grid(8)), count)
+        for name, count in (("u", 3), ("p", 5))
+    )
+    mixed = Mixture([one, other])
+    model = Mean()
+    model.initialise(mixed.problem, mixed, 0)
+    assert fit(model, mixed, tmp_path).status == "ok"
+    for part in (one, other):
+        inputs, outputs = part.batch(range(len(part)))
+        ((name, truth),) = outputs.items()
+        torch.testing.assert_close(model.predict(part.problem, inputs)[name][0], truth.mean(dim=0))
+    regression = ModeRegression(2)
+    regression.initialise(mixed.problem, mixed, 0)
+    with pytest.raises(UnsupportedError, match="every output"):
+        fit(regression, mixed, tmp_path, ridge=1e-4)
