@@ -102,7 +102,7 @@ def test_all_of_a_model_on_a_suite_gives_way_and_nothing_else_does(board, run):
     report = add(board, [run(make_record("old", train_seconds=99.0), make_record("old", seed=2))], replace=True)
     assert (report.added, len(report.replaced), len(report.skipped), len(report.removed)) == (1, 0, 1, 1)
     assert report.removed == [
-        f"{board}/records/smoke/smoke/old.jsonl:2: removed: SYS-1(5,10) · fine-tune · N=16 · seed 1"
+        f"{board}/records/smoke/smoke/old.jsonl:2: removed: SYS-1(5,10), fine-tune, N = 16, seed 1"
     ]
     kept = read(board / "records/smoke/smoke/old.jsonl")
     assert kept == [make_record("old"), make_record("old", seed=2)]
