@@ -106,17 +106,13 @@ def known_distributions(own: Sequence[Suite]) -> Realised:
 def _warn_of_two(found: Sequence[tuple[str, Record]]) -> None:
     """Warn if two runs have different numbers for one place: only one can be drawn."""
     first: dict[object, tuple[str, Record]] = {}
-    twice = []
-    for where, record in found:
-        before, other = first.setdefault(record.place, (where, record))
-        if other.job_id != record.job_id:
-            twice.append((before, where, record))
+    firsts = [(first.setdefault(record.place, (where, record)), where, record) for where, record in found]
+    twice = [(before, where, record) for (before, other), where, record in firsts if other.job_id != record.job_id]
     if twice:
-        before, where, _ = twice[0]
         models = ", ".join(sorted({record.model for _, _, record in twice}))
+        places = f"{twice[0][0]}, {twice[0][1]}"
         click.echo(
-            f"{len(twice)} numbers of {models} differ between runs; the later is drawn (first: {before}, {where})",
-            err=True,
+            f"{len(twice)} numbers of {models} differ between runs; the later is drawn (first: {places})", err=True
         )
 
 

@@ -23,12 +23,12 @@ _directory = click.option(
     show_default=True,
     help="Folder of the leaderboard.",
 )
-_suites = suites_option("records are checked against, and ranked by, plans that are known")
+_suites = suites_option("records are checked against its plan, and ranked by it")
 
 
 @click.group()
 def leaderboard() -> None:
-    """Collect records, build the leaderboard from them, check that it is what they give."""
+    """Collect records, build the leaderboard from them, and check it."""
 
 
 @leaderboard.command()
@@ -36,16 +36,16 @@ def leaderboard() -> None:
 @click.option(
     "--replace",
     is_flag=True,
-    help="What is there of the same suite, version, profile and model, and not in RUNS, gives way: for a model's next "
+    help="Remove records of the same suite, version, profile and model that are not in RUNS, e.g. for a model's next "
     "version.",
 )
 @_directory
 @_suites
 def add(runs: tuple[Path, ...], replace: bool, directory: Path, suites: tuple[Path, ...]) -> None:
-    """Add the records of RUNS: all of them, or none where one is refused.
+    """Add the records of RUNS: all of them, or none if one is rejected.
 
-    RUNS are records.jsonl files, or folders searched for them. Refused is, by file and line, what is malformed,
-    contradicts itself, is out of range, or cannot be compared with what is there.
+    RUNS are records.jsonl files, or folders searched for them. Records that are malformed, inconsistent, out of range
+    or not comparable with those that are there are rejected, with file and line.
     """
     from pdebench_fm.leaderboard import RefusedError
     from pdebench_fm.leaderboard import add as add_records
@@ -54,7 +54,7 @@ def add(runs: tuple[Path, ...], replace: bool, directory: Path, suites: tuple[Pa
     try:
         report = add_records(directory, runs, partial(against_plans, suites=load_suites(suites)), replace=replace)
     except RefusedError as error:
-        for line in error.refused[1:]:  # the first is in the error itself
+        for line in error.refused[1:]:  # the error itself says the first
             click.echo(line, err=True)
         raise
     for line in (*report.replaced, *report.skipped, *report.removed):
@@ -72,7 +72,7 @@ def build(directory: Path, suites: tuple[Path, ...]) -> None:
     from pdebench_fm.leaderboard.plans import against_plans
 
     if not (directory / "records").is_dir():
-        raise UsageError(f"{directory}: holds no records/, so it is no leaderboard; name another --directory")
+        raise UsageError(f"{directory}: not a leaderboard, because it has no folder records/; name another --directory")
     own = load_suites(suites)
     for path in build_files(directory, partial(planned_cells, own=own), partial(against_plans, suites=own)):
         click.echo(path)
@@ -83,7 +83,7 @@ def build(directory: Path, suites: tuple[Path, ...]) -> None:
 @_suites
 @click.pass_context
 def check(context: click.Context, directory: Path, suites: tuple[Path, ...]) -> None:
-    """Check every record again, and that README.md and leaderboard.csv are what they give."""
+    """Check every record, and that README.md and leaderboard.csv are up to date."""
     from pdebench_fm.leaderboard import check as check_files
     from pdebench_fm.leaderboard.plans import against_plans
 
@@ -97,7 +97,7 @@ def check(context: click.Context, directory: Path, suites: tuple[Path, ...]) -> 
 
 
 def planned_cells(suite: str, version: int, profile: str, own: Sequence[Suite] = ()) -> Collection[Cell] | None:
-    """Return every cell that a suite plans, registered or ``own``; None where this version of it is not at hand."""
+    """Return every cell that a suite plans; None if this version of it is neither registered nor ``own``."""
     from pdebench_fm.plan.sets import expected_rows
     from pdebench_fm.records.record import Cell
     from pdebench_fm.registry import registry
@@ -108,5 +108,5 @@ def planned_cells(suite: str, version: int, profile: str, own: Sequence[Suite] =
         return None
     try:
         return {Cell(*row) for row in expected_rows(found, profile, registry())}
-    except UsageError:  # no such profile, or a protocol that is not installed; one that is broken is said
+    except UsageError:  # no such profile, or a protocol that is not installed
         return None

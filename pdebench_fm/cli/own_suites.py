@@ -1,4 +1,4 @@
-"""``--suite FILE``: suites that no plugin registers, for commands that read records of them."""
+"""``--suite FILE``: suites that no plugin registers, for commands that read records."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Command = TypeVar("_Command", bound=Callable[..., object])
 
 
 def suites_option(what_for: str) -> Callable[[_Command], _Command]:
-    """Return the option; the command has the files as ``suites``.
+    """Return the option, which the command gets as ``suites``.
 
     Args:
         what_for: ends its help, after "A suite file of your own: ".
@@ -36,8 +36,8 @@ def load_suites(files: Sequence[Path]) -> list[Suite]:
     """Read suite files.
 
     Raises:
-        SuiteError: a file is no valid suite.
-        UsageError: two files are of one suite and version.
+        SuiteError: a file is not a valid suite.
+        UsageError: two files have the same suite and version.
     """
     if not files:
         return []

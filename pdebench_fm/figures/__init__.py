@@ -28,23 +28,21 @@ class Kind:
     """One kind of figure.
 
     Args:
-        shows: what it shows, for help and messages.
         needs: what the records must hold.
         make: records of one suite, version and profile, and known distributions → figures.
     """
 
-    shows: str
     needs: str
     make: Callable[[Sequence[Record], Shifts], Made]
 
 
 KINDS = {
-    "errors": Kind("error against N for each task", errors.NEEDS, errors.make),
-    "sizes": Kind("error against N for each size of a family", sizes.NEEDS, sizes.make),
-    "parameters": Kind("error against parameters of a family at fixed N", sizes.NEEDS, sizes.make_parameters),
-    "mixtures": Kind("error against N for each pre-training", mixtures.NEEDS, mixtures.make),
-    "savings": Kind("scratch examples that match N after pre-training", savings.NEEDS, savings.make),
-    "seeds": Kind("every seed, median and quartiles", seeds.NEEDS, seeds.make),
+    "errors": Kind(errors.NEEDS, errors.make),
+    "sizes": Kind(sizes.NEEDS, sizes.make),
+    "parameters": Kind(sizes.NEEDS, sizes.make_parameters),
+    "mixtures": Kind(mixtures.NEEDS, mixtures.make),
+    "savings": Kind(savings.NEEDS, savings.make),
+    "seeds": Kind(seeds.NEEDS, seeds.make),
 }
 
 

@@ -36,7 +36,7 @@ def make(records: Sequence[Record], shifts: Shifts = UNKNOWN) -> panels.Made:
             sizes = task.sizes(arm)
             if sizes == [0] and (point := curve.point(0)) is not None:
                 _draw_level(axes, point, looks[model, arm])
-            panels.draw_curve(axes, curve, sizes, looks[model, arm], panels.interval)
+            panels.draw_curve(axes, curve, sizes, looks[model, arm], lambda point: point.interval)
         sheet.dress(axes, task)
     panels.label_errors(sheet.stacks[0][0])
     entries = [

@@ -59,11 +59,6 @@ def by_task(records: Sequence[Record]) -> list[TaskCurves]:
     ]
 
 
-def interval(point: CurvePoint) -> tuple[float, float] | None:
-    """Return the 95% interval of a point."""
-    return None if point.interval is None else (point.interval.low, point.interval.high)
-
-
 def quartiles(point: CurvePoint) -> tuple[float, float] | None:
     """Return the quartiles over seeds; None with one seed."""
     return point.quartiles if len(point.errors) > 1 else None

@@ -71,104 +71,67 @@ def _choice_problems(record: Record) -> Iterator[str]:
 def _description_problems(record: Record) -> Iterator[str]:
     """Check that the record agrees with the description of its job."""
     try:
-        described = _described(record.job)
-    except (KeyError, TypeError, ValueError):
+        described = list(_described(record, record.job))
+    except (KeyError, TypeError, ValueError, AttributeError):
         yield "job is not the description of a point"
         return
-    stated: dict[str, Any] = {
-        "model_args": record.model_args,
-        "protocol": record.protocol,
-        "examples": record.examples,
-        "seed": record.seed,
-        "precision": record.precision,
-        "pretrain_job_id": record.pretrain_job_id,
-    }
+    for name, stated, said in described:
+        if stated != said:
+            yield f"{name} is {stated!r}, its job says {said!r}"
+
+
+def _described(record: Record, job: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Yield what a record and the description of its job say of the same thing: its name, both values."""
+    train, test, few_shot = job["train"]["sets"], job["test"]["sets"], job["train"].get("few_shot")
+    yield "model_args", record.model_args, job["model"]["arguments"]
+    yield "protocol", record.protocol, job["protocol"]["name"]
+    yield "examples", record.examples, few_shot["examples"] if few_shot else sum(part["count"] for part in train)
+    yield "seed", record.seed, job["seed"]
+    yield "precision", record.precision, job["precision"]
+    parent = job["start"].get("job")
+    # A pre-training that no job needs is not planned.
+    if record.status != "unsupported" or record.pretrain_job_id is not None:
+        yield "pretrain_job_id", record.pretrain_job_id, parent
     if record.trials or record.status == "ok":
-        stated["trials"] = [trial.job_id for trial in record.trials]
+        yield "trials", [trial.job_id for trial in record.trials], list(job["trials"])
     if record.status == "ok":
-        stated["test_examples"] = record.test_examples
-    if record.status == "unsupported" and record.pretrain_job_id is None:
-        del stated["pretrain_job_id"]  # a pre-training that no job needs is not planned
-    for name, value in stated.items():
-        if described[name] != value:
-            yield f"{name} is {value!r}, its job says {described[name]!r}"
-    if not described["data_seeds"] <= {record.data_seed}:
-        yield f"data_seed is {record.data_seed}, its job says {sorted(described['data_seeds'], key=repr)}"
-
-
-def _described(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a job's description says, by the names of the record's keys."""
-    train, sets = job["train"], [*job["train"]["sets"], *job["test"]["sets"]]
-    few_shot = train.get("few_shot")
-    if not isinstance(job["start"], dict):
-        raise TypeError("start must be a mapping")
-    return {
-        "model_args": job["model"]["arguments"],
-        "protocol": job["protocol"]["name"],
-        "examples": few_shot["examples"] if few_shot else sum(part["count"] for part in train["sets"]),
-        "seed": job["seed"],
-        "precision": job["precision"],
-        "pretrain_job_id": job["start"].get("job"),
-        "trials": list(job["trials"]),
-        "test_examples": sum(part["count"] for part in job["test"]["sets"]),
-        "data_seeds": {part["data_seed"] for part in sets if "data_seed" in part},
-    }
+        yield "test_examples", record.test_examples, sum(part["count"] for part in test)
+    for part in (*train, *test):
+        yield "data_seed", record.data_seed, part.get("data_seed", record.data_seed)
 
 
 def _table(record: Record) -> tuple[str, int, str]:
     return (record.suite, record.suite_version, record.profile)
 
 
-_Key = Callable[[Record], object]
-_AGREE: tuple[tuple[str, str, _Key, _Key], ...] = (
-    ("data_seed", "scores of different data are not comparable", _table, lambda r: r.data_seed),
-    (
-        "test_examples",
-        "scores over different test sets are not comparable",
-        lambda r: (*_table(r), r.kind, r.task),
-        lambda r: r.test_examples,
-    ),
-    (
-        "model_args",
-        "another configuration needs a model name of its own",
-        lambda r: (*_table(r), r.model),
-        lambda r: r.model_args,
-    ),
-    ("under_trained", "it is a property of the profile", _table, lambda r: r.under_trained),
-    (
-        "shift",
-        "it is a property of the task",
-        lambda r: (r.suite, r.suite_version, r.kind, r.task),
-        lambda r: r.shift,
-    ),
-    (
-        "model",
-        "names that differ only in case are one file on some systems",
-        lambda r: (*_table(r), r.model.casefold()),
-        lambda r: r.model,
-    ),
-    (
-        "job_id",
-        "another job has scored this cell; use `leaderboard add --replace` for a model's next version",
-        lambda r: r.place,
-        lambda r: r.job_id,
-    ),
-)
-"""What records must agree on: name, reason, key of those that must agree, value."""
+_Fact = tuple[str, object, Any, str]
+"""Name, key of the records that must agree on it, value, and why they must agree."""
 
 
 def conflicts(records: Sequence[Located]) -> Iterator[tuple[str, str]]:
     """Yield (where, what) for records that are not comparable with an earlier one."""
-    scored = [(where, record) for where, record in records if record.status == "ok"]
-    for name, why, group, value in _AGREE:
-        yield from _one_value(scored if name == "test_examples" else records, group, value, name, why)
+    yield from _disagreements(records, _comparable)
     yield from repeated(records)
+    scored = [(where, record) for where, record in records if record.status == "ok"]
     trained = {(*_table(r), r.model, r.job_id) for _, r in scored if r.kind == "pretraining"}
     for where, record in scored:
         parent = record.pretrain_job_id
         if parent is not None and (*_table(record), record.model, parent) not in trained:
             yield where, f"its pre-training {parent[:12]}… has no record that is ok on this suite; add that too"
     yield from mixed_settings(records)
+
+
+def _comparable(record: Record) -> Iterator[_Fact]:
+    """Yield what must agree for records to be comparable."""
+    table, place = _table(record), (record.kind, record.task)
+    yield "data_seed", table, record.data_seed, "scores of different data are not comparable"
+    if record.status == "ok":
+        yield "test_examples", (table, place), record.test_examples, "scores over different test sets do not compare"
+    yield "model_args", (table, record.model), record.model_args, "another configuration needs a name of its own"
+    yield "under_trained", table, record.under_trained, "it is a property of the profile"
+    yield "shift", (record.suite, record.suite_version, place), record.shift, "it is a property of the task"
+    yield "model", (table, record.model.casefold()), record.model, "on some systems both names are one file"
+    yield "job_id", record.place, record.job_id, "use `leaderboard add --replace` for a model's next version"
 
 
 def repeated(records: Iterable[Located]) -> Iterator[tuple[str, str]]:
@@ -183,50 +146,53 @@ def repeated(records: Iterable[Located]) -> Iterator[tuple[str, str]]:
 def mixed_settings(records: Sequence[Located]) -> Iterator[tuple[str, str]]:
     """Yield (where, what) for records of one suite, version and profile with different settings.
 
-    Editing a suite without a new version leaves such records. For each setting, the first two records that disagree are
-    named.
+    Editing a suite without a new version leaves such records.
     """
+    yield from _disagreements(records, _settings)
+
+
+def _settings(record: Record) -> Iterator[_Fact]:
+    """Yield the settings of a record."""
+    job, start, train = record.job, start_of(record), record.job.get("train")
+    place, arm = (record.kind, record.task), (record.model, record.protocol)
+    found: list[tuple[str, object, Any]] = [
+        ("precision", record.model, record.precision),
+        ("job.training", None, job.get("training")),
+        ("job.selection", None, job.get("selection")),
+        ("job.model", record.model, job.get("model")),
+        ("job.protocol", record.protocol, job.get("protocol")),
+        ("job.test", place, job.get("test")),
+        ("job.start.from", arm, start.get("from")),
+        ("job.start", (*arm, record.task), start),
+    ]
+    if isinstance(train, dict) and record.examples > 0:  # without examples there is no pool
+        found.append(("job.train.sets", place, train.get("sets")))
+    if start.get("from") == "weights":
+        found.append(("job.start.sha256", record.model, start.get("sha256")))
+    if record.budget is not None:  # fine-tuning and scratch share one, every other arm has its own
+        shared = SCRATCH if record.protocol == FINE_TUNE else record.protocol
+        found.append(("budget", shared, record.budget.model_dump()))
+    if record.trials:
+        tried = [trial.hyperparameters for trial in record.trials]
+        found.append(("trials.hyperparameters", arm, sorted(tried, key=canonical_json)))
+        if record.validation_examples is not None:
+            found.append(("validation_examples", place, record.validation_examples))
+    for name, depends, value in found:
+        yield name, (_table(record), depends), value, "a suite, version and profile has one set of settings"
+
+
+def _disagreements(records: Sequence[Located], facts: Callable[[Record], Iterator[_Fact]]) -> Iterator[tuple[str, str]]:
+    """Yield (where, what) for the first two records of a suite and profile that disagree on a fact."""
     first: dict[object, tuple[str, Any]] = {}
     named = set()
     for where, record in records:
-        for name, depends, value in _settings(record):
-            at, leader = first.setdefault((_table(record), name, depends), (where, value))
-            if value != leader and (_table(record), name) not in named:
-                named.add((_table(record), name))
+        for name, key, value, why in facts(record):
+            at, leader = first.setdefault((name, key), (where, value))
+            if value != leader and (name, _table(record)) not in named:
+                named.add((name, _table(record)))
                 path, ours, theirs = _difference(value, leader)
-                setting = ".".join((name, *path))
-                why = "a suite, version and profile has one set of settings"
-                yield where, f"{setting} {_short(ours)} differs from {_short(theirs)} at {at}: {why}"
-
-
-def _settings(record: Record) -> Iterator[tuple[str, tuple[object, ...], Any]]:
-    """Yield a record's settings: name, what they may depend on besides suite and profile, value."""
-    job, start, train = record.job, start_of(record), record.job.get("train")
-    place, arm = (record.kind, record.task), (record.model, record.protocol)
-    yield "precision", (record.model,), record.precision
-    yield "job.training", (), job.get("training")
-    yield "job.selection", (), job.get("selection")
-    yield "job.model", (record.model,), job.get("model")
-    yield "job.protocol", (record.protocol,), job.get("protocol")
-    yield "job.test", place, job.get("test")
-    if isinstance(train, dict) and record.examples > 0:  # without examples there is no pool
-        yield "job.train.sets", place, train.get("sets")
-    yield "job.start.from", arm, start.get("from")
-    yield "job.start", (*arm, record.task), start
-    if start.get("from") == "weights":
-        yield "job.start.sha256", (record.model,), start.get("sha256")
-    if record.budget is not None:
-        yield "budget", (_budgeted(record),), record.budget.model_dump()
-    if record.trials:
-        tried = [trial.hyperparameters for trial in record.trials]
-        yield "trials.hyperparameters", arm, sorted(tried, key=canonical_json)
-        if record.validation_examples is not None:
-            yield "validation_examples", place, record.validation_examples
-
-
-def _budgeted(record: Record) -> str:
-    """Return the key of what shares a budget: fine-tuning and scratch do, every other arm has its own."""
-    return SCRATCH if record.protocol == FINE_TUNE else record.protocol
+                what = ".".join((name, *path))
+                yield where, f"{what} {_short(ours)} differs from {_short(theirs)} at {at}: {why}"
 
 
 def _difference(one: Any, other: Any) -> tuple[list[str], Any, Any]:
@@ -241,21 +207,6 @@ def _difference(one: Any, other: Any) -> tuple[list[str], Any, Any]:
             path, ours, theirs = _difference(one[key], other[key])
             return [str(key), *path], ours, theirs
     return [], one, other
-
-
-def _one_value(
-    records: Iterable[Located],
-    group: Callable[[Record], object],
-    value: Callable[[Record], object],
-    name: str,
-    why: str,
-) -> Iterator[tuple[str, str]]:
-    """Yield every record whose value differs from that of the first record of its group."""
-    first: dict[object, Located] = {}
-    for where, record in records:
-        at, leader = first.setdefault(group(record), (where, record))
-        if value(record) != value(leader):
-            yield where, f"{name} {_short(value(record))} differs from {_short(value(leader))} at {at}: {why}"
 
 
 def _short(value: object) -> str:

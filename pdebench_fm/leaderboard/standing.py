@@ -6,12 +6,10 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
-from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.records.coefficient_use import CoefficientUse, coefficient_use
 from pdebench_fm.records.curves import FINE_TUNE, SCORED, SCRATCH, make_curves
 from pdebench_fm.records.record import Cell, Record, start_of
@@ -113,21 +111,24 @@ def standings(group: SuiteResults) -> list[Standing]:
 def _standing(group: SuiteResults, model: str) -> Standing:
     records = [record for record in group.records if record.model == model]
     reason, diverged = _obstacle(group, model)
-    medians = {} if reason else _medians(group, model)
-    gains = [
-        scratch / medians[task, FINE_TUNE, size]
-        for (task, arm, size), scratch in medians.items()
-        if arm == SCRATCH and size > 0 and (task, FINE_TUNE, size) in medians
-    ]
-    scored = [value for (_, arm, _), value in medians.items() if arm in SCORED]
+    planned = [] if reason else [r for r in group.points if r.model == model and r.cell in group.planned]
+    curves = {(task, arm): curve for (_, task, arm), curve in make_curves(planned).items()}
+    scored = [point.median for (_, arm), curve in curves.items() if arm in SCORED for point in curve.points]
     if not reason and not scored:
         reason = f"the suite has none of the scored arms, {' and '.join(SCORED)}"
+    gains: list[float] = []
+    saved: list[Saving] = []
+    for (task, arm), scratch in curves.items():
+        if arm == SCRATCH and (tuned := curves.get((task, FINE_TUNE))) is not None:
+            pairs = [(theirs, tuned.point(theirs.examples)) for theirs in scratch.trained]
+            gains += [theirs.median / ours.median for theirs, ours in pairs if ours is not None]
+            saved += savings(tuned, scratch, intervals=False)
     return Standing(
         model=model,
         rank=None,
         score=geometric_mean(scored),
         gain=geometric_mean(gains) if scored else None,
-        saving=_saving(group, model) if scored else None,
+        saving=mean_factor(saved) if scored else None,
         train_seconds=_seconds(r for r in records if r.kind == "pretraining" or r.protocol in SCORED),
         scratch_seconds=_seconds(r for r in records if r.kind == "point" and r.protocol not in SCORED),
         parameters=tuple(sorted({r.parameters for r in records if r.parameters is not None})),
@@ -149,33 +150,14 @@ def _obstacle(group: SuiteResults, model: str) -> tuple[str, bool]:
     for status in ("diverged", "failed", "unsupported"):
         if counts[status]:
             worst = min((record for record in bad if record.status == status), key=lambda record: record.cell)
-            parts.append(f"{_count(counts[status])} {status} ({_name(worst.cell)}: {worst.reason})")
+            parts.append(f"{_count(counts[status])} {status} ({worst.cell}: {worst.reason})")
     starts = map(start_of, mine.values())
     foreign = {str(start.get("sha256")) for start in starts if start.get("from") == "weights"}
     if foreign:
         parts.append(f"starts from weights of the user's own (SHA-256 {', '.join(sorted(foreign))[:12]}…)")
     if missing:
-        parts.append(f"{_count(len(missing))} missing (first: {_name(missing[0])})")
+        parts.append(f"{_count(len(missing))} missing (first: {missing[0]})")
     return "; ".join(parts), counts["diverged"] > 0
-
-
-def _medians(group: SuiteResults, model: str) -> dict[tuple[str, str, int], float]:
-    """Return the median error over the planned seeds, by (task, arm, N)."""
-    values: dict[tuple[str, str, int], list[float]] = {}
-    for record in group.points:
-        if record.model == model and record.cell in group.planned:
-            values.setdefault(record.cell[:3], []).append(record.metrics[SCORE])
-    return {key: statistics.median(found) for key, found in values.items()}
-
-
-def _saving(group: SuiteResults, model: str) -> MeanFactor | None:
-    """Return the mean data saving of fine-tuning over the planned cells."""
-    curves = make_curves(r for r in group.points if r.model == model and r.cell in group.planned)
-    found: list[Saving] = []
-    for (_, task, arm), scratch in curves.items():
-        if arm == SCRATCH and (tuned := curves.get((model, task, FINE_TUNE))) is not None:
-            found.extend(savings(tuned, scratch, intervals=False))
-    return mean_factor(found)
 
 
 def _seconds(records: Iterable[Record]) -> float:
@@ -191,7 +173,3 @@ def _seconds(records: Iterable[Record]) -> float:
 
 def _count(number: int) -> str:
     return "1 cell" if number == 1 else f"{number} cells"
-
-
-def _name(cell: Cell) -> str:
-    return f"{cell.task}, {cell.protocol}, N = {cell.examples}, seed {cell.seed}"

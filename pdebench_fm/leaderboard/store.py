@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -97,7 +96,7 @@ def add(directory: Path, runs: Sequence[Path], verify: Verify | None = None, *, 
         RefusedError: a record is rejected.
         RecordError: a line of a file is malformed.
     """
-    with FileLock(Path(tempfile.gettempdir()) / f"pdefm-leaderboard-{getpass.getuser()}.lock"):
+    with FileLock(Path(tempfile.gettempdir()) / f"pdefm-leaderboard-{Path.home().name}.lock"):
         return _add(directory, runs, verify, replace)
 
 
@@ -127,14 +126,8 @@ def _add(directory: Path, runs: Sequence[Path], verify: Verify | None, replace: 
     if refused:
         raise RefusedError("nothing added", refused)
     write(directory, [record for _, record in stored.values()])
-    removed = [f"{where}: removed: {_name(record)}" for key, (where, record) in before.items() if key in gone]
+    removed = [f"{where}: removed: {record.cell}" for key, (where, record) in before.items() if key in gone]
     return Report(len(stored.keys() - before.keys()), replaced, skipped, removed)
-
-
-def _name(record: Record) -> str:
-    """Name a result. Its line may hold another by then."""
-    cell = record.cell
-    return f"{cell.task} · {cell.protocol} · N={cell.examples} · seed {cell.seed}"
 
 
 def _group(record: Record) -> tuple[str, int, str, str]:

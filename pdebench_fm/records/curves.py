@@ -10,7 +10,6 @@ import statistics
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 
@@ -21,15 +20,6 @@ from pdebench_fm.records.record import Record, start_of
 ZERO_SHOT, FINE_TUNE, SCRATCH = "zero-shot", "fine-tune", "scratch"
 SCORED = (ZERO_SHOT, FINE_TUNE)
 """The arms by which a model is scored. They use the pre-training; `SCRATCH` does not."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A 95% interval over the ``seeds`` or, with one seed, over the ``test examples``."""
-
-    low: float
-    high: float
-    over: Literal["seeds", "test examples"]
 
 
 @dataclass(frozen=True)
@@ -68,12 +58,12 @@ class CurvePoint:
         return float(low), float(high)
 
     @property
-    def interval(self) -> Interval | None:
-        """95% interval of the median by bootstrap over seeds; with one seed, the record's own."""
+    def interval(self) -> tuple[float, float] | None:
+        """95% interval of the median by bootstrap over seeds; with one seed, the record's own over test examples."""
         if len(self.errors) > 1:
             low, high = np.quantile(resampled_medians(self.errors), [0.025, 0.975], method="inverted_cdf")
-            return Interval(float(low), float(high), "seeds")
-        return None if self.of_test_set is None else Interval(*self.of_test_set, "test examples")
+            return float(low), float(high)
+        return self.of_test_set
 
 
 @dataclass(frozen=True)

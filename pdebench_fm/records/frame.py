@@ -15,36 +15,13 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 _SAME = (
-    "suite",
-    "suite_version",
-    "profile",
-    "kind",
-    "task",
-    "shift",
-    "overlap",
-    "model",
-    "protocol",
-    "examples",
-    "seed",
-    "status",
-    "reason",
+    *("suite", "suite_version", "profile", "kind", "task", "shift", "overlap"),
+    *("model", "protocol", "examples", "seed", "status", "reason"),
 )
 _SCORE = ("error", "low", "high")
 _MORE = (
-    "learning_rate",
-    "parameters",
-    "epochs",
-    "steps",
-    "train_seconds",
-    "data_seconds",
-    "device",
-    "precision",
-    "test_examples",
-    "validation_examples",
-    "coefficient_rise",
-    "under_trained",
-    "pretrain_job_id",
-    "job_id",
+    *("learning_rate", "parameters", "epochs", "steps", "train_seconds", "data_seconds", "device", "precision"),
+    *("test_examples", "validation_examples", "coefficient_rise", "under_trained", "pretrain_job_id", "job_id"),
 )
 _TYPES = {
     **dict.fromkeys(("overlap", *_SCORE, "learning_rate", "coefficient_rise"), "float64"),

@@ -78,6 +78,9 @@ class Cell(NamedTuple):
     examples: int
     seed: int
 
+    def __str__(self) -> str:
+        return f"{self.task}, {self.protocol}, N = {self.examples}, seed {self.seed}"
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(

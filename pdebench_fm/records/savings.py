@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -237,18 +236,14 @@ class PowerLaw:
     """error = a · x^−b, fitted by least squares in logarithms.
 
     Args:
-        a: the error at x = 1.
         b: the exponent; positive if the error falls.
         b_error: standard error of ``b``, with points − 2 degrees of freedom.
         r_squared: share of the variance of log error that the fit explains; 0 without variance.
-        points: number of points fitted.
     """
 
-    a: float
     b: float
     b_error: float
     r_squared: float
-    points: int
 
 
 def fit_power_law(x: Sequence[float], errors: Sequence[float]) -> PowerLaw | None:
@@ -266,17 +261,11 @@ def fit_power_law(x: Sequence[float], errors: Sequence[float]) -> PowerLaw | Non
     left = v - v.mean() - slope * centred
     variance, unexplained = float(np.sum((v - v.mean()) ** 2)), float(left @ left)
     rounding = len(kept) * (4e-16 * float(np.abs(v).max())) ** 2
-    log_a = float(v.mean()) - slope * float(u.mean())
     return PowerLaw(
-        a=math.exp(log_a) if log_a < _LARGEST_LOG else math.inf,  # if all x are close together
         b=-slope,
         b_error=math.sqrt(unexplained / (len(kept) - 2) / spread),
         r_squared=1.0 - unexplained / variance if variance > rounding else 0.0,
-        points=len(kept),
     )
-
-
-_LARGEST_LOG = math.log(sys.float_info.max)
 
 
 def fit_curve(curve: Curve) -> PowerLaw | None:

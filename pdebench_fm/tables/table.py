@@ -141,8 +141,8 @@ def cell_text(records: Sequence[Record], expected: int, detailed: bool = True) -
     if point is not None and math.isfinite(point.median):
         parts = [number(point.median)]
         if detailed and (ends := point.interval) is not None:
-            high = number(ends.high) if ends.high < math.inf else "diverged"
-            parts = [f"{parts[0]} ({number(ends.low)}–{high})"]
+            high = number(ends[1]) if ends[1] < math.inf else "diverged"
+            parts = [f"{parts[0]} ({number(ends[0])}–{high})"]
         parts += [f"{count} {status}" for status, count in sorted(problems.items())]
     elif set(problems.values()) == {len(records)}:
         parts = list(problems)

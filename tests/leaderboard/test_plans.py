@@ -8,10 +8,8 @@ from pdefm_transfer.protocols import FineTune
 
 from pdebench_fm.errors import PluginError
 from pdebench_fm.hookspecs import SuiteEntry
-from pdebench_fm.leaderboard import plans
 from pdebench_fm.leaderboard.plans import against_plans
 from pdebench_fm.plan.model import model_spec
-from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.records.record import Record
 from pdebench_fm.registry.discovery import Registry
@@ -91,22 +89,9 @@ def test_a_suite_that_is_given_goes_before_the_registered_one(tmp_path: Path, re
     assert list(against_plans(located, registry)) != []
 
 
-def test_a_seed_beyond_what_a_suite_can_have_is_not_planned(
-    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = []
-
-    def noted(*given: Any, seeds: int, **settings: Any) -> Plan:
-        asked.append(seeds)
-        return make_plan(*given, seeds=min(seeds, 3), **settings)
-
+def test_a_seed_beyond_what_a_suite_can_have_is_not_planned(tmp_path: Path, registry: Registry) -> None:
     plain = [record for record in records_of(tmp_path / "run", registry) if record.protocol == "scratch"]
-    monkeypatch.setattr(plans, "make_plan", noted)
     assert found([*plain, plain[0].model_copy(update={"seed": 3_000_000})], registry) == {"toy v1 plans no such point"}
-    assert asked == [1]
-    asked.clear()
-    assert found([plain[0].model_copy(update={"seed": 999})], registry) == {"toy v1 plans no such point"}
-    assert asked == [1000]
 
 
 def test_a_model_that_is_not_installed_must_at_least_have_the_suites_data(tmp_path: Path, registry: Registry) -> None:
@@ -120,8 +105,8 @@ def test_a_model_that_is_not_installed_must_at_least_have_the_suites_data(tmp_pa
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"shift": "large"}, "shift is 'large', toy v1 says 'med'"),
-        ({"under_trained": True}, "under_trained is True, toy v1 says False"),
+        ({"shift": "large"}, "shift: must be 'med', as in toy v1, got 'large'"),
+        ({"under_trained": True}, "under_trained: must be False, as in toy v1, got True"),
     ],
 )
 def test_what_a_record_repeats_of_its_suite_is_compared(
@@ -136,7 +121,7 @@ def test_a_model_that_cannot_take_the_suite_has_no_scores_on_it(tmp_path: Path, 
     (record, *_) = records_of(tmp_path / "run", registry, "toy")
     spec = model_spec(registry, "fno-16m")  # 32 modes need more than the grid of 16
     forged = record.model_copy(update={"model": spec.name, "model_args": dict(spec.arguments)})
-    assert found([forged], registry) == {"'fno-16m' as it is installed here cannot take toy, profile tiny"}
+    assert found([forged], registry) == {"'fno-16m' as installed here cannot take toy, profile tiny"}
 
 
 def test_nor_has_one_that_cannot_take_a_task_on_that_task(
@@ -145,4 +130,4 @@ def test_nor_has_one_that_cannot_take_a_task_on_that_task(
     records = records_of(tmp_path / "run", registry, "toy")
     monkeypatch.setattr(Toy, "supports", lambda _, problem: "too wavy" if "omega" in problem.input_names else None)
     said = found([record for record in records if record.kind == "point"], registry)
-    assert said == {"'toy' as it is installed here cannot take this: too wavy"}
+    assert said == {"'toy' as installed here cannot take this: too wavy"}

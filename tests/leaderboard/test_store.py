@@ -102,7 +102,7 @@ def test_all_of_a_model_on_a_suite_gives_way_and_nothing_else_does(board, run):
     report = add(board, [run(make_record("old", train_seconds=99.0), make_record("old", seed=2))], replace=True)
     assert (report.added, len(report.replaced), len(report.skipped), len(report.removed)) == (1, 0, 1, 1)
     assert report.removed == [
-        f"{board}/records/smoke/smoke/old.jsonl:2: removed: SYS-1(5,10) · fine-tune · N=16 · seed 1"
+        f"{board}/records/smoke/smoke/old.jsonl:2: removed: SYS-1(5,10), fine-tune, N = 16, seed 1"
     ]
     kept = read(board / "records/smoke/smoke/old.jsonl")
     assert kept == [make_record("old"), make_record("old", seed=2)]
@@ -202,7 +202,7 @@ def test_a_record_that_gives_itself_away_is_refused(board, run, record, message)
         ({"model": "other", "data_seed": 1}, "data_seed"),
         ({"model": "other", "test_examples": 64}, "test_examples"),
         ({"seed": 1, "model_args": {"width": 32}}, "model_args"),
-        ({"precision": "float64"}, "job_id .* differs from .*another job has scored this cell"),
+        ({"precision": "float64"}, "job_id .* differs from "),
         ({"model": "other", "shift": "large"}, "shift large differs from med"),
         ({"model": "other", "under_trained": True}, "under_trained True differs from False"),
         ({"model": "Conv-Small"}, "model Conv-Small differs from conv-small"),
@@ -308,7 +308,7 @@ def test_data_seeds_of_different_kinds_are_refused_like_others(board, run):
     true = make_record()
     job = copy.deepcopy(true.job)
     job["train"]["sets"][0]["data_seed"] = None
-    with pytest.raises(RefusedError, match=r"data_seed is 0, its job says \[0, None\]"):
+    with pytest.raises(RefusedError, match=r"data_seed is 0, its job says None"):
         add(board, [run(true.model_copy(update={"job": job, "job_id": job_id(job)}))])
 
 

@@ -97,19 +97,14 @@ class TestIntervals:
     def test_over_seeds_it_is_the_bootstrap_of_the_median(self):
         errors = (0.1, 0.2, 0.3, 0.4, 0.5)
         interval = CurvePoint(8, errors, (0, 1, 2, 3, 4)).interval
-        assert (interval.low, interval.high, interval.over) == (0.1, 0.5, "seeds")
+        assert interval == (0.1, 0.5)
         generator = np.random.default_rng(0)
         medians = np.median(generator.choice(errors, (20000, 5)), axis=1)
-        assert (np.quantile(medians, 0.025), np.quantile(medians, 0.975)) == (interval.low, interval.high)
+        assert (np.quantile(medians, 0.025), np.quantile(medians, 0.975)) == interval
 
-    def test_of_one_seed_it_is_the_records_own_and_says_so(self):
+    def test_of_one_seed_it_is_the_records_own(self):
         (found,) = make_curves([make_record(error=0.1)]).values()
-        interval = found.points[0].interval
-        assert (interval.low, interval.high, interval.over) == (
-            pytest.approx(0.09),
-            pytest.approx(0.11),
-            "test examples",
-        )
+        assert found.points[0].interval == (pytest.approx(0.09), pytest.approx(0.11))
         assert CurvePoint(8, (0.1,), (0,)).interval is None
 
     def test_it_is_the_same_every_time(self):
@@ -280,19 +275,13 @@ class TestGains:
 
 
 class TestPowerLaw:
-    def test_x_that_lie_close_together_give_a_steep_law_and_no_overflow(self):
+    def test_x_that_lie_close_together_give_a_steep_law(self):
         law = fit_power_law([100_000, 100_500, 101_000], [0.2, 0.1, 0.05])
         assert law.b == pytest.approx(139.3, rel=1e-2)
-        assert law.a == math.inf
 
     def test_an_exact_law_is_found(self):
         law = fit_power_law([10, 100, 1000], [3 * n**-0.4 for n in (10, 100, 1000)])
-        assert (law.a, law.b, law.r_squared, law.points) == (
-            pytest.approx(3),
-            pytest.approx(0.4),
-            pytest.approx(1),
-            3,
-        )
+        assert (law.b, law.r_squared) == (pytest.approx(0.4), pytest.approx(1))
         assert law.b_error == pytest.approx(0, abs=1e-9)
 
     def test_the_standard_error_is_that_of_least_squares(self):
