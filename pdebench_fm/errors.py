@@ -20,7 +20,7 @@ import difflib
 from collections.abc import Iterable
 
 PLUGIN_ERRORS = (Exception, SystemExit)
-"""What somebody else's code may raise: a plugin that calls ``sys.exit`` must not end the program that uses it."""
+"""What a plugin may raise: one that calls ``sys.exit`` must not end the program that uses it."""
 
 
 class Terminated(BaseException):

@@ -154,7 +154,7 @@ class Hooks:
 
         >>> @hookimpl
         ... def pdefm_protocols():
-        ...     return [ProtocolEntry("head-only", "1", "my_package.head:HeadOnly", "fit the last layer alone")]
+        ...     return [ProtocolEntry("head-only", "1", "my_package.head:HeadOnly", "fit the last layer only")]
         """
 
     @hookspec

@@ -2,7 +2,7 @@
 
 Every system of the benchmark, every model input and every file is described by a `Problem`. Values travel as `Fields`:
 a mapping from channel name to tensor, of shape (batch, n, n) for a channel that varies in space and (batch,) for one
-number per example. Arrays are indexed (…, y, x); the grid point with index i lies at i/n of the length.
+number per example. Arrays are indexed (…, y, x); the grid point with index i is at i/n of the length.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Grid:
 
     @property
     def spacing(self) -> float:
-        """Distance of neighbouring points, length/n, periodic or not: the point with index i lies at i/n."""
+        """Distance of neighbouring points, length/n, periodic or not: the point with index i is at i/n."""
         return self.length / self.size
 
 

@@ -3,7 +3,7 @@
 numpy keeps the raw output of its bit generators stable but promises nothing for its distributions, so only raw 64-bit
 words of Philox4x64-10 (a counter-based generator) are taken, and mapped to numbers by the few lines below. A stream has
 a key made from a description (settings, data seed, split); example i owns its own range of counters, so any example can
-be drawn alone, in any order, on any machine.
+be drawn by itself, in any order, on any machine.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The identity of a job: the SHA-256 of its canonical description.
 
-Two jobs are the same exactly where their descriptions are the same plain data, so the text that is hashed must not
+Two jobs are the same exactly if their descriptions are the same plain data, so the text that is hashed must not
 depend on the order in which a mapping was filled, on the platform, or on the version of Python.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def canonical_json(value: Any) -> str:
-    """Return the one JSON text of plain data: sorted keys, no spaces, ASCII alone.
+    """Return the one JSON text of plain data: sorted keys, no spaces, ASCII only.
 
     Raises:
         ValueError: a number that is not finite.

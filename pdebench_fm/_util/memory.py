@@ -32,7 +32,7 @@ def keep_freed_memory() -> bool:
 
 
 def room_for_a_set(device: torch.device, on_cpu: int) -> int:
-    """Bytes that a set kept on a device may take: ``on_cpu``, or a sixteenth of a GPU's memory where that is more.
+    """Bytes that a set kept on a device may take: ``on_cpu``, or a sixteenth of a GPU's memory if that is more.
 
     On a GPU of 80 GB that is room for the paper's 32,768 examples at 128²: 4.3 GB.
     """

@@ -34,12 +34,12 @@ def one_line(text: object) -> str:
 
 
 def quoted(text: object) -> str:
-    """Return what somebody else's code says, fit for one line of a record and of a terminal."""
+    """Return text of a plugin, fit for one line of a record and of a terminal."""
     return printable(one_line(text), 500)
 
 
 def named(error: BaseException) -> str:
-    """Return what somebody else's error says, on one line and with its type in front: the text alone may be empty."""
+    """Return an error on one line, with its type in front because its text may be empty."""
     return f"{type(error).__name__}: {one_line(error)}"
 
 

@@ -1,4 +1,4 @@
-"""``pdefm check``: does somebody's model, distribution, metric or protocol keep the interface? Seconds, and no run."""
+"""``pdefm check``: does a model, distribution, metric or protocol keep the interface? Seconds, and no run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _expect = click.option(
 
 @click.group()
 def check() -> None:
-    """Check that a part keeps the interface; exit code 1 where it does not."""
+    """Check that a part keeps the interface; exit code 1 if it does not."""
 
 
 @check.command("model")

@@ -108,7 +108,7 @@ def inspect_file(file: Path, as_json: bool) -> None:
         "constants": ", ".join(summary.constants) or "none named",
     }
     for key, value in summary.metadata.items():
-        if key != "problem":  # where somebody's file has a key of ours, ours is what was seen
+        if key != "problem":  # if the file has a key of ours, ours is what was seen
             lines[f"pdefm: {key}" if key in lines else key] = json.dumps(value, ensure_ascii=False)
     for channel, (low, high) in summary.ranges.items():
         lines[f"range of {channel}"] = f"{low:.6g} … {high:.6g} ({summary.sampled} examples looked at)"
@@ -118,7 +118,7 @@ def inspect_file(file: Path, as_json: bool) -> None:
 
 
 def _batches(made: OpenSet, size: int) -> Iterator[tuple[Fields, Fields]]:
-    """All examples in order, ``size`` at a time; what somebody's sampler or system raises names them.
+    """All examples in order, ``size`` at a time; an error of a sampler or system names it.
 
     Raises:
         PluginError: they raise.

@@ -57,7 +57,7 @@ def show(every: Sequence[Plan], workers: int, as_json: bool) -> None:
 def _about(
     every: Sequence[Plan], left: Sequence[dict[str, Any]], costs: Sequence[Estimate], workers: int
 ) -> dict[str, Any]:
-    """The same for a program; a model's name stands in everything that belongs to it."""
+    """Return the same for a program; each part names its model."""
     from pdebench_fm.plan.job import Trial
 
     several = len(every) > 1
@@ -120,5 +120,5 @@ def _total(costs: Sequence[Estimate], workers: int) -> str:
 
 
 def _time(seconds: float) -> str:
-    """Return a rough time; one that nobody waits for says so."""
+    """Return a rough time, and say so if this machine is too slow."""
     return duration(seconds) + (" (not on this machine)" if seconds > _PATIENCE else "")

@@ -113,7 +113,7 @@ def run(
 ) -> int:
     """Score a model on SUITE, a shipped suite's name or the path of a suite file.
 
-    The same command again continues where it stopped, and does nothing if all is done; failed jobs are tried again. A
+    The same command again continues an interrupted run, and does nothing if all is done; failed jobs are tried again. A
     table goes to standard output. Records, table and figures are kept in DIR/<suite>/<model>/. In a suite for families,
     such as scaling, NAME may be a family: all its sizes are then run, each as a model of its own.
 
@@ -232,12 +232,13 @@ def _run_one(plan: Plan, executor: str, settings: dict[str, Any], workers: int, 
         score(plan, world=world)
         return None
     todo = pending(plan)
+    if not todo or world.size > 1:  # a run with nothing left to do starts no workers, and ranks are themselves workers
+        executor, settings = "debug", {}
     with RunProgress(plan, todo, title) as progress:
-        # A run with nothing left to do starts no workers.
         return score(
             plan,
-            executor=executor if todo and world.size == 1 else "debug",
-            executor_settings=settings if todo and world.size == 1 else {},
+            executor=executor,
+            executor_settings=settings,
             workers=workers,
             reporter=progress,
             world=world,
@@ -255,7 +256,7 @@ def _print_table(plan: Plan, records: list[Any]) -> None:
 
 
 def _warn_of_coefficients(plan: Plan, records: list[Any]) -> None:
-    """Say so where a model hardly uses its coefficients: its errors alone do not show it."""
+    """Warn if a model hardly uses its coefficients; its errors do not show it."""
     from pdebench_fm.records.coefficient_use import change, coefficient_use
 
     use = coefficient_use(records, frozenset(plan.cells))

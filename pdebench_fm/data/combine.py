@@ -136,7 +136,7 @@ def size_in_memory(examples: Examples) -> int:
 
 
 def kept(examples: Examples, limit: int = 2**31) -> Examples:
-    """Return the set kept in memory where it takes at most ``limit`` bytes, otherwise the set itself."""
+    """Return the set kept in memory if it takes at most ``limit`` bytes, else the set itself."""
     return InMemory(examples) if 0 < size_in_memory(examples) <= limit else examples
 
 

@@ -1,7 +1,7 @@
 """Between a distribution in a suite, its plain description in a job, and the examples themselves.
 
 A job names its data by what they are (system, settings, seed, split, count, grid, or the SHA-256 of a file), never by
-where they lie; where a file lies on this machine is carried beside the job.
+its path. The path on this machine is carried beside the job.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _CACHE_BYTES = 2**31
 
 @dataclass(frozen=True)
 class SetSpec:
-    """Where one set of examples comes from: its identity and, for a file, its place.
+    """The source of one set of examples: its identity and, for a file, its path.
 
     Args:
         description: plain data; part of a job's identity.
@@ -52,7 +52,7 @@ class SetSpec:
 
 @dataclass(frozen=True)
 class OpenSet:
-    """A set of examples, the PDE behind it where there is one, and what messages call it."""
+    """A set of examples, its PDE if it has one, and its name in messages."""
 
     examples: Examples
     system: PDESystem | None
@@ -144,7 +144,7 @@ class SetCache:
         self._sets: OrderedDict[str, OpenSet] = OrderedDict()
 
     def open(self, spec: SetSpec) -> OpenSet:
-        """Return one set, from memory where it is there already."""
+        """Return one set, from memory if it is kept there."""
         key = canonical_json(dict(spec.description))
         if key in self._sets:
             self._sets.move_to_end(key)

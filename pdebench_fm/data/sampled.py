@@ -1,4 +1,4 @@
-"""Examples that are sampled and solved when asked for: data are parameters, not files."""
+"""Examples that are sampled and solved on demand: data are parameters, not files."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ CHUNK = 64
 
 
 class Examples(ABC):
-    """A fixed, ordered set of (inputs, outputs): sampled and solved when asked for, or read from a file."""
+    """A fixed, ordered set of (inputs, outputs): sampled and solved on demand, or read from a file."""
 
     @property
     @abstractmethod
@@ -40,5 +40,5 @@ class Examples(ABC):
 
     @property
     def components(self) -> Sequence[Examples]:
-        """The sets this one is mixed from, each in its own problem; itself where it is no mixture."""
+        """The sets this one is mixed from, each in its own problem; itself if it is no mixture."""
         return (self,)

@@ -43,7 +43,7 @@ class TrialSettings:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a fit stands: shown to the user, never stored.
+    """How far a fit has got: shown to the user, never part of a result.
 
     Args:
         done: units of work done, out of ``total`` (epochs for a network).
@@ -80,7 +80,7 @@ class FitContext:
     _begun: list[Path] = field(default_factory=list, repr=False, compare=False)
 
     def next_resume_file(self) -> Path:
-        """Return where the fit that begins now keeps its state: a trial may have several, one after the other.
+        """Return the file in which the next fit keeps its state: a trial may have several fits, one after the other.
 
         A file for each, told apart by their order; whose state is in it, a fit must see for itself.
         """
@@ -139,12 +139,12 @@ class OperatorModel(ABC):
     learns_from_pretraining: ClassVar[bool] = True
     """False: it arrives trained or has nothing to learn; `initialise` makes it ready, no pre-training is planned."""
     warm_starts: ClassVar[bool] = True
-    """Whether `fit` continues from where the model stands. False: fine-tuning is reported as unsupported."""
+    """Whether `fit` continues with the present weights. False: fine-tuning is reported as unsupported."""
     from_scratch: ClassVar[bool] = True
     """Whether `initialise` gives an untrained model. False: the scratch arm is reported as unsupported."""
 
     def supports(self, problem: Problem) -> str | None:
-        """Return None where the model can take the problem, otherwise one line why not. Called before all work."""
+        """Return None if the model can take the problem, otherwise one line saying why not. Called before all work."""
         return None
 
     def fingerprint(self) -> str:
@@ -178,12 +178,12 @@ class OperatorModel(ABC):
     def fit(
         self, train: Examples, validation: Examples, budget: Budget, trial: TrialSettings, context: FitContext
     ) -> FitReport:
-        """Fit from where the model stands. ``validation`` may choose among epochs; it holds no test example.
+        """Fit the model further. ``validation`` may choose among epochs; it holds no test example.
 
-        Examples have every output that the model was initialised for. Of its inputs they may lack some, where it was
+        Examples have every output that the model was initialised for. They may lack some of its inputs, if it was
         initialised for a mixture and is fitted to one of its parts.
 
-        Where a fit was killed, the next call with the same workspace should continue it.
+        If a fit was killed, the next call with the same workspace should continue it.
         """
 
     @abstractmethod

@@ -61,7 +61,7 @@ class PDESystem(ABC):
         """What the norm of the residual is measured against, (batch,), positive.
 
         By default the 2-norm over the grid of the first input field, which is taken for the right-hand side. Override
-        it where the right-hand side is another input, or no input at all: the size of a coefficient says nothing about
+        it if the right-hand side is another input, or no input at all: the size of a coefficient says nothing about
         how well an equation is solved.
         """
         norm: Tensor = inputs[self.problem.input_fields[0]].flatten(1).norm(dim=1)

@@ -28,8 +28,8 @@ class Sampler(ABC):
     the settings a suite may give; it raises `pdebench_fm.errors.SettingError` for a value it cannot take. It must be
     cheap to construct and must not import torch at module level, so that suites are validated quickly.
 
-    Example i depends on (settings, data_seed, split, i) alone: not on the batch, the device, the grid, the process, or
-    how many are asked for. `pdebench_fm.streams` gives random numbers with that property.
+    Example i depends only on (settings, data_seed, split, i): not on the batch, the device, the grid, the process, or
+    the number of examples. `pdebench_fm.streams` gives random numbers with that property.
     """
 
     @property
@@ -39,7 +39,7 @@ class Sampler(ABC):
 
     @property
     def period(self) -> int:
-        """Examples i … i + period − 1 cover every stratum once (here: sparsity); 1 where there are no strata."""
+        """Examples i … i + period − 1 cover every stratum once (here: sparsity); 1 without strata."""
         return 1
 
     @abstractmethod

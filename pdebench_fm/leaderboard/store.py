@@ -148,7 +148,7 @@ def _same_outcome(one: Record, other: Record) -> bool:
 
 
 def write(directory: Path, records: Iterable[Record]) -> None:
-    """Write records to their files, in order. Unchanged files are left alone."""
+    """Write records to their files, in order. Unchanged files are not touched."""
     files: dict[Path, list[Record]] = {}
     for record in records:
         files.setdefault(relative_path(record), []).append(record)

@@ -137,7 +137,7 @@ def estimate(plan: Plan, left: Mapping[str, Job], registry: Registry, device: st
         if key not in rates:
             try:
                 rates[key] = _measure(plan.model.make(registry), problem, device)
-            except PLUGIN_ERRORS as error:  # somebody else's model, or no memory for one of this size
+            except PLUGIN_ERRORS as error:  # of the model, or no memory for one of this size
                 what = f"{plan.model.name} cannot be tried on a grid of {problem.grid.size}"
                 raise RunError(f"{what}: {named(error)}") from error
         _count(job, part, rates[key])

@@ -17,7 +17,7 @@ from pdebench_fm.suite.schema import Profile, Suite
 
 @dataclass(frozen=True)
 class PlannedRow:
-    """One line of the suite's results: a point in the place where this suite asks for it.
+    """One line of the suite's results: a point in its place in this suite.
 
     Args:
         job: the point that fills it.

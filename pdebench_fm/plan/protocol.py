@@ -13,7 +13,7 @@ from pdebench_fm.registry.arguments import bind, call
 
 @dataclass(frozen=True)
 class ProtocolSpec:
-    """What a suite says of one arm.
+    """One arm of a suite.
 
     Args:
         name: of the registered protocol.

@@ -146,7 +146,7 @@ def sampled_pairs(suite: Suite, profile_name: str, registry: Registry) -> dict[s
     pairs: dict[str, Pair] = {}
     for task in suite.tasks:
         if task.downstream in drawn:
-            with suppress(*PLUGIN_ERRORS):  # somebody else's sampler
+            with suppress(*PLUGIN_ERRORS):  # of a sampler
                 source = [name for name in suite.pretraining[task.pretraining] if name in drawn]
                 pairs[task.name] = sets.pair(task, source)
     return pairs

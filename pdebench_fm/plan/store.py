@@ -1,8 +1,8 @@
 """Where jobs leave what they made, a folder for each.
 
 ``OUTPUT/jobs/<job id>/`` holds all of a job: ``job.json`` (its description), ``model/`` (weights), ``history.jsonl``,
-``workspace/`` (resume state) while it runs, ``failure.log`` where it failed, and ``result.json``, written last and
-atomically: where it is, the job is done. A lock file keeps two runs on one folder apart: the second waits and then
+``workspace/`` (resume state) while it runs, ``failure.log`` if it failed, and ``result.json``, written last and
+atomically: if it exists, the job is done. A lock file keeps two runs on one folder apart: the second waits and then
 finds the work done.
 """
 
@@ -28,7 +28,7 @@ from pdebench_fm.plan.job import Job, Point
 class JobStore:
     """The jobs of one output folder; several processes may use it at once.
 
-    Whoever changes a job's folder holds its `lock`, but for removing weights that nobody chose. Reading needs none.
+    Hold a job's `lock` to change its folder, except to remove weights that no point chose. Reading needs none.
 
     Args:
         output: the folder that holds ``jobs/``.
@@ -51,13 +51,13 @@ class JobStore:
         return self.folder(job_id) / "workspace"
 
     def lock(self, job_id: str) -> FileLock:
-        """Make a job's folder where it is missing, and return the lock on it."""
+        """Make a job's folder if it is missing, and return the lock on it."""
         folder = self.folder(job_id)
         folder.mkdir(parents=True, exist_ok=True)
         return FileLock(folder / "lock")
 
     def result(self, job_id: str) -> dict[str, Any] | None:
-        """What a job left behind, None where it is not done."""
+        """Return the result of a job, None if it is not done."""
         try:
             text = (self.folder(job_id) / "result.json").read_text(encoding="utf-8")
             result = json.loads(text)
@@ -67,7 +67,7 @@ class JobStore:
         return result if whole else None
 
     def finished(self, job: Job, scored_with: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The result of a job that is done, None where it has to be done (again).
+        """Return the result of a job, None if it has to be done (again).
 
         Args:
             job: a trial or a point.
@@ -115,7 +115,7 @@ class JobStore:
             return "failed, and left no log"
 
     def write_history(self, job: Job, history: Iterable[Mapping[str, Any]]) -> None:
-        """Keep what a fit says of each epoch, a line of JSON each."""
+        """Keep the history of a fit, a line of JSON for each epoch."""
         with (self.folder(job.id) / "history.jsonl").open("w", encoding="utf-8") as lines:
             lines.writelines(json.dumps(dict(entry)) + "\n" for entry in history)
 

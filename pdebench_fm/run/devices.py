@@ -1,4 +1,4 @@
-"""Which device a run uses, and whether it can do what is asked."""
+"""Which device a run uses, and whether it has a precision."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def provenance(device: str) -> dict[str, Any]:
 
 
 def device_name(device: str) -> str:
-    """What a record says of the device: its kind, and a GPU's model."""
+    """Return the device as records name it: its kind, and a GPU's model."""
     import torch
 
     if device.startswith("cuda"):
@@ -40,7 +40,7 @@ def device_name(device: str) -> str:
 
 @cache
 def source_commit() -> str | None:
-    """The commit of the checkout this runs from, with ``+`` where it has changes; None where it is installed."""
+    """Return the commit of this checkout, with ``+`` if it has changes; None if the package is installed."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None

@@ -19,7 +19,7 @@ from pdebench_fm.scoring.shift import RealisedShift
 
 
 def _metric_versions(result: Mapping[str, Any]) -> dict[str, str]:
-    """Versions of the metrics that a point was scored with: older ones, where its weights are gone."""
+    """Versions of the metrics that a point was scored with: older ones, if its weights are gone."""
     scored_with = result.get("scored_with", {}).get("versions", {})
     return {f"metric {name}": version for name, version in scored_with.items()}
 

@@ -1,6 +1,6 @@
 """Runs a plan: every job once, a record for every row as soon as its point is scored.
 
-Running the same plan again continues where it stopped. Finished jobs are reused and failed ones tried again; a run with
+Running the same plan again continues it. Finished jobs are reused and failed ones tried again; a run with
 nothing left to do trains and writes nothing.
 """
 
@@ -12,11 +12,12 @@ import itertools
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
@@ -184,6 +185,7 @@ def _jobs_as_they_finish(
     """
     order = _Order(list(plan.jobs.values()))
     futures: dict[Future[Outcome], Job] = {}
+    ended: SimpleQueue[Future[Outcome]] = SimpleQueue()
     trials = {job.id: job.trials for job in plan.jobs.values() if isinstance(job, Point)}
     try:
         while (job := order.pop()) is not None or futures:
@@ -197,10 +199,12 @@ def _jobs_as_they_finish(
                 related = plan.related(job) | {id: plan.jobs[id] for id in tried}
                 _LOG.info("submit %s (%s)", job.label, job.id[:12])
                 running.add(job.id)
-                futures[executor.submit(carry_out, setting, Work(job, related, tried))] = job
+                future = executor.submit(carry_out, setting, Work(job, related, tried))
+                futures[future] = job
+                future.add_done_callback(ended.put)
             # Wait only if there is nothing to submit; an executor may also have done the job at once.
-            ended = [future for future in futures if future.done()] if job is not None else list(_wait(futures))
-            for future in ended:
+            if job is None or not ended.empty():
+                future = ended.get()
                 finished = futures.pop(future)
                 outcome = future.result()
                 _LOG.info("%s: %s %s", outcome.status, finished.label, outcome.reason)
@@ -212,10 +216,6 @@ def _jobs_as_they_finish(
     except BaseException:
         executor.shutdown(wait=False, cancel_futures=True)
         raise
-
-
-def _wait(futures: Mapping[Future[Outcome], Job]) -> set[Future[Outcome]]:
-    return wait(futures, return_when=FIRST_COMPLETED).done
 
 
 def pending(plan: Plan) -> set[str]:

@@ -94,7 +94,7 @@ def write_plan(plan: Plan) -> None:
 def read_runs(output: Path) -> list[RunStatus]:
     """Return the runs under a folder of results, the newest last."""
     found = []
-    for path in sorted(output.rglob(FILE), key=lambda path: path.stat().st_mtime):
+    for path in sorted(_plans(output), key=lambda path: path.stat().st_mtime):
         try:
             about = json.loads(path.read_text(encoding="utf-8"))
             store = path.parents[2] / "jobs"
@@ -103,6 +103,14 @@ def read_runs(output: Path) -> list[RunStatus]:
         except (OSError, ValueError, LookupError, TypeError):  # another program's file of this name
             continue
     return found
+
+
+def _plans(output: Path) -> Iterator[Path]:
+    """Yield the plans under a folder without looking into the folders of jobs, of which there are thousands."""
+    for folder, below, files in os.walk(output):
+        below[:] = [name for name in below if name != "jobs"]
+        if FILE in files:
+            yield Path(folder) / FILE
 
 
 def _status(store: Path, job: Mapping[str, Any]) -> JobStatus:

@@ -307,7 +307,7 @@ class Worker:
                 raise RunError(
                     f"{trial.label}: cannot read its weights; every node must see the same --output"
                 ) from None
-        alone = Worker(replace(self._setting, key="", world=World()))
+        alone = self if self._world.size == 1 else Worker(replace(self._setting, key="", world=World()))
         with self._store.lock(trial.id):
             alone._fit(trial, related, lambda progress: None)
             self._store.clear_workspace(trial.id)
@@ -333,7 +333,7 @@ def _prepare_process() -> None:
 
 
 def _notes(model: OperatorModel) -> dict[str, str]:
-    """Return what a model says of itself, in the form that a record takes."""
+    """Return the notes of a model in the form that a record takes."""
     return {printable(one_line(name)) or "note": quoted(text) for name, text in model.notes().items()}
 
 

@@ -109,7 +109,7 @@ class RealisedShift:
         self._drawn: dict[str, tuple[tuple[str, str], np.ndarray]] = {}
 
     def overlap(self, source: Sequence[SetSpec], target: Sequence[SetSpec]) -> float | None:
-        """Return the overlap of what `between` returns, between 0 and 1; None where that is None."""
+        """Return the overlap of what `between` returns, between 0 and 1; None if that is None."""
         shift = self.between(source, target)
         return None if shift is None else shift.overlap
 
@@ -154,14 +154,14 @@ class RealisedShift:
                 points.setdefault(record.task, []).append(record)
         found: dict[str, Distributions] = {}
         for task, pair in pairs.items():
-            with suppress(*PLUGIN_ERRORS):  # somebody else's sampler, or a job that does not say what its examples are
+            with suppress(*PLUGIN_ERRORS):  # of a sampler, or a job that does not describe its examples
                 shift = self._measured(points.get(task, ()), pair)
                 if shift is not None:
                     found[task] = shift.histograms()
         return found
 
     def _measured(self, records: Collection[Record], pair: Pair) -> Shift | None:
-        """The shift of a pair where it is the one that was measured when the records were made."""
+        """Return the shift of a pair if it is the one that the records were measured with."""
         target = canonical_json([dict(spec.description) for spec in pair.target])
         if any(canonical_json(record.job["test"]["sets"]) != target for record in records):
             return None

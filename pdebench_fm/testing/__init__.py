@@ -10,7 +10,7 @@ In your plugin's tests:
 
 ``pdefm check model my-model`` runs the same checks; so do ``pdefm check distribution|metric|protocol``. Each check is a
 function with one claim; it raises `ConformanceError` with what was expected and what came, or `Skipped` with the reason
-where there is nothing to check. `in_pytest` runs one check in a test of your own.
+if there is nothing to check. `in_pytest` runs one check in a test of your own.
 """
 
 from __future__ import annotations

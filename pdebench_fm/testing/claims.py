@@ -95,7 +95,7 @@ def in_pytest(check: Check) -> None:
 
 
 def guarded(complaint: str, make: Callable[[], Subject]) -> Subject:
-    """Return what somebody else's ``make`` makes.
+    """Return what a plugin's ``make`` returns.
 
     Raises:
         ConformanceError: it raised; ``complaint`` and the reason, on one line.
@@ -112,7 +112,7 @@ def registered(kind: Literal["metric", "protocol"], name: str) -> Any:
     """Make a registered part that takes no arguments.
 
     Raises:
-        UnknownNameError: nobody registered it.
+        UnknownNameError: it is not registered.
         ConformanceError: it cannot be made.
     """
     factory = registry().load("metrics" if kind == "metric" else "protocols", name)

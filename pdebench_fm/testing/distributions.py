@@ -43,7 +43,7 @@ def checks_of_distribution(reference: str) -> Iterator[tuple[str, Check]]:
 
 
 class _DistributionSubject:
-    """A distribution under test, at 32² where it is sampled."""
+    """A distribution under test, at 32² if it is sampled."""
 
     def __init__(self, reference: str) -> None:
         from pdebench_fm.suite.reading import find_distribution
@@ -85,7 +85,7 @@ class _DistributionSubject:
 
 
 def check_examples_do_not_depend_on_company(subject: _DistributionSubject) -> None:
-    """Example i, inputs and solution, is the same in a larger set, in another order, and alone."""
+    """Example i, inputs and solution, is the same in a larger set, in another order, and by itself."""
     many = subject.open()
     whole, most = _both(many, range(_COUNT)), _tolerance(many, TOLERANCE)
     for ids in (_SHUFFLED, _SHUFFLED[:1], _SHUFFLED[-1:]):
@@ -158,8 +158,8 @@ def check_solutions_differ(subject: _DistributionSubject) -> None:
 def check_solutions_are_those_of_the_pde(subject: _DistributionSubject) -> None:
     """What is to be learnt, made by the sampler or read from files, is what the PDE's own solver says.
 
-    To 0.1% of its size, or 100 times the `PDESystem.solver_tolerance` where that is more; to 1% in files, which another
-    solver may have written. Where a sampler solves by itself, which may be done in another way on fine grids, also at
+    To 0.1% of its size, or 100 times the `PDESystem.solver_tolerance` if that is more; to 1% in files, which another
+    solver may have written. If a sampler solves by itself, which may be done in another way on fine grids, also at
     128 points a side.
     """
     for size in (_GRID, _FINE) if subject.solves_by_itself else (_GRID,):

@@ -30,14 +30,14 @@ def checks_of_metric(name: str) -> Iterator[tuple[str, Check]]:
     """Yield (claim, check) for a registered metric.
 
     Raises:
-        UnknownNameError: nobody registered it.
+        UnknownNameError: it is not registered.
         ConformanceError: it cannot be made.
     """
     return claims(METRIC_CHECKS, registered("metric", name))
 
 
 class _Solved(NamedTuple):
-    """Four examples with their true outputs, and their PDE where the metric needs one."""
+    """Four examples with their true outputs, and their PDE if the metric needs one."""
 
     problem: Problem
     inputs: Fields

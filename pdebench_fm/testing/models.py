@@ -70,7 +70,7 @@ def checks_of_model(
     """Yield (claim, check) for a registered model, on the first problem it supports; arguments as for `model_checks`.
 
     Raises:
-        UnknownNameError: nobody registered it.
+        UnknownNameError: it is not registered.
         UnsupportedError: it supports none of the problems tried.
         PluginError: it cannot be made.
         ConformanceError: it cannot say what it supports.
@@ -113,7 +113,7 @@ def _sizes(problem: Problem) -> tuple[Problem, ...]:
 
 
 def _first(model: OperatorModel, problems: Sequence[Problem]) -> tuple[Problem | None, str]:
-    """The first of ``problems`` that the model supports; where it supports none, why not the first."""
+    """The first of ``problems`` that the model supports; if there is none, why not the first."""
     reasons = []
     for problem in problems:
         reason = model.supports(problem)
@@ -322,7 +322,7 @@ def check_continues_after_loading(subject: _ModelSubject) -> None:
 
 
 def check_a_killed_fit_can_be_repeated(subject: _ModelSubject) -> None:
-    """A fit stopped half-way and called again with the same workspace ends where an undisturbed one does."""
+    """A fit stopped half-way and called again with the same workspace ends with the weights of an undisturbed one."""
     undisturbed, data = subject.ready()
     with tempfile.TemporaryDirectory() as folder:
         subject.fit(undisturbed, data, Path(folder) / "undisturbed")
@@ -358,7 +358,7 @@ def check_predicts_every_output_of_two(subject: _ModelSubject) -> None:
 
 
 def check_leaves_two_inputs_alone(subject: _ModelSubject) -> None:
-    """So does it where it has two input fields to leave as they are."""
+    """It does the same with two input fields."""
     check_leaves_inputs_alone(subject.on_two_fields())
 
 

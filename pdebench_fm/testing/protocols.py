@@ -28,7 +28,7 @@ def checks_of_protocol(name: str) -> Iterator[tuple[str, Check]]:
     """Yield (claim, check) for a registered protocol.
 
     Raises:
-        UnknownNameError: nobody registered it.
+        UnknownNameError: it is not registered.
         ConformanceError: it cannot be made.
     """
     return claims(PROTOCOL_CHECKS, registered("protocol", name))

@@ -49,9 +49,9 @@ class AdvectionDiffusionSampler(GaussianSourceSampler):
     Ψ = ‖v·∇u‖ / ‖div K∇u‖, in the 2-norm on the 128² grid. A target is drawn, uniform in ``ratio``; K is held, and s
     is chosen by ``mode``:
 
-    - ``calibrated`` (the paper's way): s is where the population's mean Ψ equals the target. What an example realises
+    - ``calibrated`` (the paper's way): at s the population's mean Ψ equals the target. What an example realises
       scatters about it, also beyond the ends of ``ratio``. The population is that of e ~ U(1, 5).
-    - ``exact``: s is where the example's own Ψ equals the target, to rounding. If that takes s > 20 (v nearly
+    - ``exact``: at s the example's own Ψ equals the target, to rounding. If that takes s > 20 (v nearly
       orthogonal to what moves u) another φ is drawn.
 
     Args:

@@ -34,12 +34,12 @@ class FineTune(TransferProtocol):
         return downstream
 
     def refuses(self, model: OperatorModel) -> str | None:
-        """Refuse a model that cannot continue from where it stands."""
+        """Refuse a model that cannot be fitted further."""
         return None if model.warm_starts else "the model cannot be fitted further (it declares warm_starts = False)"
 
 
 class Scratch(TransferProtocol):
-    """Train on N downstream examples alone. At N = 0 it is the untrained network (paper, Fig. 3)."""
+    """Train only on N downstream examples. At N = 0 it is the untrained network (paper, Fig. 3)."""
 
     @property
     def starts_from(self) -> Literal["pretrained", "initialised"]:
