@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pdebench_fm._util.logs import is_verbose
 from pdebench_fm._util.text import duration, megabytes, printable
-from pdebench_fm.cli.logs import is_verbose
 
 if TYPE_CHECKING:
     from pdebench_fm.plan.estimate import Estimate, Part

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from pdebench_fm._util.logs import is_debug
 from pdebench_fm._util.text import duration, printable
-from pdebench_fm.cli.logs import is_debug
 from pdebench_fm.interfaces import Progress as FitProgress
 from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.plan.job import Job, Trial
