@@ -30,7 +30,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "new": ("new:new", "Write a package for a model, system, metric or protocol of yours."),
     "list": ("catalogue:list_entries", "List what is registered."),
     "show": ("catalogue:show", "Show one registered entry."),
-    "plugins": ("catalogue:plugins", "Show every plugin, and why it failed where it did."),
+    "plugins": ("catalogue:plugins", "Show every plugin, and why any of them failed."),
     "validate": ("validate:validate", "Check a suite file."),
     "check": ("check:check", "Check that a model, metric, protocol or distribution of yours keeps the interface."),
     "data": ("data:data", "Export examples to HDF5, and look into such files."),
@@ -40,7 +40,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
 
 
 class _LazyGroup(click.Group):
-    """A group that knows its commands' names and summaries without importing them."""
+    """A group that lists its commands without importing them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -97,7 +97,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     with own_environment():
         try:
             code: Any = cli.main(arguments, prog_name="pdefm", standalone_mode=False)
-            sys.stdout.flush()  # here, where a reader that has gone or a full disk is still told in one line
+            sys.stdout.flush()  # here, so that a closed pipe or a full disk is reported in one line
         except BaseException as error:
             if not isinstance(error, (click.ClickException, click.Abort, KeyboardInterrupt, Terminated)):
                 show_traceback(error)
@@ -106,7 +106,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _report(error: BaseException) -> int:
-    """Say in one line how the command ended, and return the exit code."""
+    """Print one line on how the command failed, and return its exit code."""
     match error:
         case PdefmError():
             _complain(str(error), hint=error.__cause__ is not None)
@@ -149,14 +149,14 @@ def _report(error: BaseException) -> int:
 
 
 def _complete() -> NoReturn:
-    """Print what the shell asks to complete, and nothing of what plugins say meanwhile."""
+    """Print completions for the shell, and none of what plugins print meanwhile."""
     with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
         cli.main(prog_name="pdefm")
     raise SystemExit
 
 
 def _make_writable() -> None:
-    """Standard streams that were closed lead nowhere; others show what their encoding lacks by its number."""
+    """Replace closed standard streams; let the others escape what their encoding lacks."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -178,7 +178,7 @@ def _complain(text: str, hint: bool = False) -> None:
 
 
 def _forget_output() -> None:
-    """What is still buffered goes nowhere, so that the interpreter has nothing to complain about when it ends."""
+    """Discard buffered output, so that the interpreter does not complain when it ends."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError):  # standard output is no real file

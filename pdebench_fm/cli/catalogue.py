@@ -53,7 +53,7 @@ def show(kind: str, name: str, as_json: bool) -> None:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def plugins(as_json: bool) -> None:
-    """Show every plugin that is installed, what it registers, and why it failed where it did."""
+    """Show every installed plugin, what it registers, and why any of them failed."""
     found = [
         {
             "name": plugin.name,

@@ -1,4 +1,4 @@
-"""What the shell offers for names: models, suites, profiles and the rest of what is registered."""
+"""Shell completion of names: models, suites, profiles and other entries."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _title(plan: Plan, plans: Sequence[Plan]) -> str:
-    """Return what stands before a line if several models are planned."""
+    """Return the model's name for the start of a line, if several models are planned."""
     return f"{plan.model.name} · " if len(plans) > 1 else ""
 
 

@@ -1,7 +1,7 @@
 """How long a network takes, counted instead of run: its operations, times how fast this machine is.
 
 The network is built on torch's meta device, which has shapes and no data, so a network of any size takes a moment. The
-result is rough, by up to a factor of two: nothing is known of caches, nor of the work in a Fourier transform.
+result is rough, by up to a factor of two: caches are left out, and Fourier transforms count only as memory traffic.
 """
 
 from __future__ import annotations
