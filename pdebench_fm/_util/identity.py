@@ -1,7 +1,7 @@
 """The identity of a job: the SHA-256 of its canonical description.
 
-Two jobs are the same exactly if their descriptions are the same plain data, so the text that is hashed must not
-depend on the order in which a mapping was filled, on the platform, or on the version of Python.
+Equal descriptions give equal ids. So the text that is hashed does not depend on the order of keys, on the platform, or
+on the version of Python.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def canonical_json(value: Any) -> str:
-    """Return the one JSON text of plain data: sorted keys, no spaces, ASCII only.
+    """Return the canonical JSON of plain data: sorted keys, no spaces, only ASCII.
 
     Raises:
         ValueError: a number that is not finite.
@@ -27,7 +27,7 @@ def canonical_json(value: Any) -> str:
 
 
 def job_id(description: Mapping[str, Any]) -> str:
-    """Return the id of the job that ``description`` describes completely: 64 lower-case hexadecimal digits."""
+    """Return the id of a described job: 64 lower-case hexadecimal digits."""
     return hashlib.sha256(canonical_json(dict(description)).encode("ascii")).hexdigest()
 
 

@@ -1,8 +1,7 @@
-"""What a process keeps: memory that was freed, and sets of examples that are read again and again.
+"""Memory that a process keeps: freed blocks, and sets of examples that are read again and again.
 
-A training step allocates and frees the same blocks thousands of times. glibc hands large ones back to the kernel each
-time and faults every page in again: a third of the step of a small network, three quarters where planes are larger than
-32 MB, above which no threshold keeps a block. See docs/performance.md.
+A training step allocates and frees the same blocks thousands of times. By default glibc returns large blocks to the
+kernel, and every page is faulted in again: up to three quarters of a step. See docs/performance.md.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # <malloc.h>
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc's allocator to keep what is freed; return whether it could be told."""
+    """Make glibc's allocator keep freed blocks; returns whether that worked."""
     if not sys.platform.startswith("linux"):
         return False
     try:
@@ -32,9 +31,9 @@ def keep_freed_memory() -> bool:
 
 
 def room_for_a_set(device: torch.device, on_cpu: int) -> int:
-    """Bytes that a set kept on a device may take: ``on_cpu``, or a sixteenth of a GPU's memory if that is more.
+    """Return how many bytes a set kept on a device may take: ``on_cpu``, or a sixteenth of a GPU's memory if more.
 
-    On a GPU of 80 GB that is room for the paper's 32,768 examples at 128²: 4.3 GB.
+    A GPU of 80 GB then holds the paper's 32,768 examples at 128², 4.3 GB.
     """
     if device.type != "cuda":
         return on_cpu

@@ -1,4 +1,4 @@
-"""Text for people: what they wrote, shown safely, and what was expected instead."""
+"""Text for people: values and errors shown safely, times and sizes in plain units."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ EXPECTED = {
     "model_type": "must be a mapping",
     "missing": "must be given",
 }
-"""What pydantic's error types say, in our words."""
+"""What pydantic's error types mean, in plain words."""
 
 
 def printable(text: str, limit: int = 200) -> str:
-    """Return the text with control characters escaped, cut to ``limit`` characters: safe on one line of a terminal."""
+    """Escape control characters and cut to ``limit`` characters, so that a terminal shows one safe line."""
     safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: limit + 1])
     return safe if len(safe) <= limit else safe[: limit - 1] + "…"
 
 
 def one_line(text: object) -> str:
-    """Return the text with line ends, tabs and runs of spaces made one space each."""
+    """Replace each run of white space by one space."""
     return " ".join(str(text).split())
 
 
 def quoted(text: object) -> str:
-    """Return text of a plugin, fit for one line of a record and of a terminal."""
+    """Return text of a plugin as one safe line, for a record or a terminal."""
     return printable(one_line(text), 500)
 
 
 def named(error: BaseException) -> str:
-    """Return an error on one line, with its type in front because its text may be empty."""
+    """Return an error as one line, with its type: ``KeyError: 'grid'``."""
     return f"{type(error).__name__}: {one_line(error)}"
 
 
 def reason_of(error: BaseException) -> str:
-    """Return what an error says, on one line: one of ours speaks for itself, any other needs its type."""
+    """Return an error as one line, with its type unless it is a `PdefmError`."""
     return one_line(error) if isinstance(error, PdefmError) else named(error)
 
 
 def show(value: Any) -> str:
-    """Return a value as an error message prints it: short, on one line, lists as YAML writes them."""
+    """Return a value as error messages print it: short, on one line, lists as in YAML."""
     if isinstance(value, list | tuple):
         text = "[" + ", ".join(show(item) for item in value[:9]) + (", …]" if len(value) > 9 else "]")
     elif isinstance(value, Mapping):
@@ -66,7 +66,7 @@ def show(value: Any) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as people say them: ``42 s``, ``7 min``, ``3 h``, ``12 days``, ``540 years``."""
+    """Return seconds in a unit that people use, from ``42 s`` to ``540 years``."""
     for unit, size, most in (("s", 1, 90), ("min", 60, 90 * 60), ("h", 3600, 48 * 3600), ("days", 86400, 700 * 86400)):
         if seconds < most:
             shown = seconds / size
@@ -75,5 +75,5 @@ def duration(seconds: float) -> str:
 
 
 def megabytes(size: float) -> str:
-    """Return a number of bytes as people say it: ``3.2 MB``, ``1.4 GB``."""
+    """Return a number of bytes as ``3.2 MB`` or ``1.4 GB``."""
     return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"

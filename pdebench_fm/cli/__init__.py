@@ -7,17 +7,21 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import redirect_stderr
 from types import FrameType
 from typing import Any, NoReturn
 
 import click
 
 from pdebench_fm import __version__
+from pdebench_fm._util.logs import is_debug, show_traceback
 from pdebench_fm._util.text import named
-from pdebench_fm.cli.logs import show_traceback, take_log_options
+from pdebench_fm.cli.logs import add_log_options, own_environment
 from pdebench_fm.errors import PdefmError, Terminated, UsageError, suggestion
 
 INTERRUPTED, TERMINATED = 130, 143
+_COMPLETING = "_PDEFM_COMPLETE"
+"""Set by the shell's completion (click)."""
 
 _COMMANDS: Mapping[str, tuple[str, str]] = {
     "run": ("run:run", "Score a model on a suite."),
@@ -26,7 +30,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "new": ("new:new", "Write a package for a model, system, metric or protocol of yours."),
     "list": ("catalogue:list_entries", "List what is registered."),
     "show": ("catalogue:show", "Show one registered entry."),
-    "plugins": ("catalogue:plugins", "Show every plugin, and why it failed where it did."),
+    "plugins": ("catalogue:plugins", "Show every plugin, and why any of them failed."),
     "validate": ("validate:validate", "Check a suite file."),
     "check": ("check:check", "Check that a model, metric, protocol or distribution of yours keeps the interface."),
     "data": ("data:data", "Export examples to HDF5, and look into such files."),
@@ -36,7 +40,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
 
 
 class _LazyGroup(click.Group):
-    """A group that knows its commands' names and summaries without importing them."""
+    """A group that lists its commands without importing them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -46,6 +50,7 @@ class _LazyGroup(click.Group):
             return None
         module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(f"pdebench_fm.cli.{module}"), attribute)
+        add_log_options(command)
         return command
 
     def resolve_command(
@@ -74,12 +79,12 @@ def cli() -> None:
       pdefm run smoke --model NAME --dry-run      what that would cost
       pdefm run smoke --model NAME                a table, and records under runs/
 
-    Every command takes --debug (or PDEFM_DEBUG=1), which shows tracebacks, -v, which logs what it does, and --log-file
-    FILE.
-
     Exit codes: 0 done, 1 failure, 2 bad usage or invalid suite, 3 some points failed or diverged, 130 Ctrl-C,
     143 SIGTERM.
     """
+
+
+add_log_options(cli)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -87,55 +92,71 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     signal.signal(signal.SIGTERM, _terminate)
     if arguments is None:
         _make_writable()
-    try:
-        given = take_log_options(sys.argv[1:] if arguments is None else arguments)
-        code: Any = cli.main(given, prog_name="pdefm", standalone_mode=False)
-        sys.stdout.flush()  # here, where a reader that has gone or a full disk is still told in one line
-    except PdefmError as error:
-        show_traceback(error)
-        _complain(str(error))
-        code = error.exit_code
-    except click.Abort as abort:
-        if isinstance(abort.__cause__, EOFError):  # click takes the end of any file for the end of a dialogue
-            _complain(named(abort.__cause__))
-            code = 1
-        else:
-            code = _interrupted()
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)  # a help text is no line
-        code = error.exit_code
-    except click.ClickException as error:
-        where = f" (see {error.ctx.command_path} --help)" if isinstance(error, click.UsageError) and error.ctx else ""
-        _complain(error.format_message().rstrip(".") + where)
-        code = error.exit_code
-    except Terminated:
-        code = TERMINATED
-        _complain("terminated")
-    except SystemExit as request:
-        if "_PDEFM_COMPLETE" in os.environ:  # click has printed its completions
-            raise
-        show_traceback(request)
-        code = request.code if isinstance(request.code, int) and request.code else 1
-        if request.code != 1:  # 1 is click's and rich's own, where the reader has gone
-            _complain(f"a plugin has ended the program: sys.exit({request.code!r})")
-    except KeyboardInterrupt:
-        code = _interrupted()
-    except MemoryError as error:
-        _complain(f"out of memory{f': {error}' if str(error) else ''}")
-        code = 1
-    except BrokenPipeError:  # the reader has what it wanted, as with head
-        _forget_output()
-        code = 1
-    except OSError as error:  # a full disk, a folder that may not be written
-        where = f"{error.filename}: " if error.filename else ""
-        _complain(f"{where}{error.strerror or error}")
-        _forget_output()
-        code = 1
+    if _COMPLETING in os.environ:
+        _complete()
+    with own_environment():
+        try:
+            code: Any = cli.main(arguments, prog_name="pdefm", standalone_mode=False)
+            sys.stdout.flush()  # here, so that a closed pipe or a full disk is reported in one line
+        except BaseException as error:
+            if not isinstance(error, (click.ClickException, click.Abort, KeyboardInterrupt, Terminated)):
+                show_traceback(error)
+            code = _report(error)
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def _report(error: BaseException) -> int:
+    """Print one line on how the command failed, and return its exit code."""
+    match error:
+        case PdefmError():
+            _complain(str(error), hint=error.__cause__ is not None)
+            return error.exit_code
+        case click.exceptions.NoArgsIsHelpError():
+            click.echo(error.format_message(), err=True)  # a help text is no line
+            return error.exit_code
+        case click.ClickException():
+            context = error.ctx if isinstance(error, click.UsageError) else None
+            where = f" (see {context.command_path} --help)" if context else ""
+            _complain(error.format_message().rstrip(".") + where)
+            return error.exit_code
+        case click.Abort(__cause__=EOFError() as end):  # click takes the end of any file for the end of a dialogue
+            _complain(named(end), hint=True)
+        case click.Abort() | KeyboardInterrupt():
+            # CPython remembers a Ctrl-C that arrived inside an ``eval`` (imports of torch are full of them) even after
+            # it was caught, and then ends the process by the signal; the next ``eval`` makes it forget.
+            eval("None")
+            _complain("interrupted")
+            return INTERRUPTED
+        case Terminated():
+            _complain("terminated")
+            return TERMINATED
+        case SystemExit(code=1):  # click's and rich's own: the reader has gone
+            pass
+        case SystemExit():
+            _complain(f"a plugin has ended the program: sys.exit({error.code!r})", hint=True)
+            return error.code if isinstance(error.code, int) and error.code else 1
+        case MemoryError():
+            _complain(f"out of memory{f': {error}' if str(error) else ''}")
+        case BrokenPipeError():  # the reader has what it wanted, as with head
+            _forget_output()
+        case OSError():  # a full disk, a folder that may not be written
+            where = f"{error.filename}: " if error.filename else ""
+            _complain(f"{where}{error.strerror or error}")
+            _forget_output()
+        case _:
+            _complain(named(error), hint=True)
+    return 1
+
+
+def _complete() -> NoReturn:
+    """Print completions for the shell, and none of what plugins print meanwhile."""
+    with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
+        cli.main(prog_name="pdefm")
+    raise SystemExit
+
+
 def _make_writable() -> None:
-    """Standard streams that were closed lead nowhere; others show what their encoding lacks by its number."""
+    """Replace closed standard streams; let the others escape what their encoding lacks."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -144,29 +165,24 @@ def _make_writable() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _complain(text: str) -> None:
-    """One line on standard error, without control characters that a name might carry."""
+def _complain(text: str, hint: bool = False) -> None:
+    """Print one line on standard error, without control characters that a name might carry.
+
+    Args:
+        text: what to say.
+        hint: whether a traceback says more.
+    """
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    click.echo(f"pdefm: {line}", err=True)
+    more = " (--debug shows the traceback)" if hint and not is_debug() else ""
+    click.echo(f"pdefm: {line}{more}", err=True)
 
 
 def _forget_output() -> None:
-    """What is still buffered goes nowhere, so that the interpreter has nothing to complain about when it ends."""
+    """Discard buffered output, so that the interpreter does not complain when it ends."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError):  # standard output is no real file
         return
-
-
-def _interrupted() -> int:
-    """Say so, and make sure that the exit code is ours.
-
-    CPython remembers a Ctrl-C that arrived inside an ``eval`` (imports of torch are full of them) even after it was
-    caught, and then ends the process by the signal instead of the exit code; the next ``eval`` makes it forget.
-    """
-    eval("None")
-    _complain("interrupted")
-    return INTERRUPTED
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from pdebench_fm._util.text import printable
+from pdebench_fm.cli import completion
 from pdebench_fm.registry import KINDS, Kind, registry
 
 
@@ -29,7 +30,7 @@ def list_entries(kind: Kind, as_json: bool) -> None:
 
 @click.command()
 @click.argument("kind", metavar="KIND", type=click.Choice([*(kind.removesuffix("s") for kind in KINDS), *KINDS]))
-@click.argument("name")
+@click.argument("name", shell_complete=completion.entries)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(kind: str, name: str, as_json: bool) -> None:
     """Show one entry: its version, who registered it, and the arguments or settings it takes.
@@ -52,7 +53,7 @@ def show(kind: str, name: str, as_json: bool) -> None:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def plugins(as_json: bool) -> None:
-    """Show every plugin that is installed, what it registers, and why it failed if it did."""
+    """Show every installed plugin, what it registers, and why any of them failed."""
     found = [
         {
             "name": plugin.name,

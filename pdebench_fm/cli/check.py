@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
+from pdebench_fm._util.logs import show_traceback
 from pdebench_fm._util.text import printable, quoted, show
-from pdebench_fm.cli.logs import show_traceback
+from pdebench_fm.cli import completion
 from pdebench_fm.errors import PLUGIN_ERRORS, UsageError
 
 _as_json = click.option(
@@ -32,7 +33,7 @@ def check() -> None:
 
 
 @check.command("model")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.names_of("models"))
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override an argument of the model.")
 @click.option("--distribution", metavar="SUITE:NAME", help="Check it on the channels of this distribution.")
 @_expect
@@ -65,7 +66,7 @@ def check_distribution(reference: str, expected: tuple[str, ...], as_json: bool)
 
 
 @check.command("metric")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.names_of("metrics"))
 @_expect
 @_as_json
 def check_metric(name: str, expected: tuple[str, ...], as_json: bool) -> int:
@@ -76,7 +77,7 @@ def check_metric(name: str, expected: tuple[str, ...], as_json: bool) -> int:
 
 
 @check.command("protocol")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.names_of("protocols"))
 @_expect
 @_as_json
 def check_protocol(name: str, expected: tuple[str, ...], as_json: bool) -> int:

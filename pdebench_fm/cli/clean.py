@@ -10,23 +10,28 @@ import click
 
 from pdebench_fm._util.text import megabytes
 from pdebench_fm.errors import UsageError
+from pdebench_fm.run.cleaning import deletable
 
 
 @click.command()
 @click.argument("output", type=click.Path(path_type=Path, file_okay=False), default=Path("runs"))
 @click.option("--yes", is_flag=True, help="Delete; without it nothing is touched.")
-def clean(output: Path, yes: bool) -> int:
-    """List what no later run needs in OUTPUT (by default runs/); with --yes delete it.
+@click.option(
+    "--weights", is_flag=True, help="Also what later runs would use: chosen weights, and state of interrupted fits."
+)
+def clean(output: Path, yes: bool, weights: bool) -> int:
+    """List what can be deleted in OUTPUT (by default runs/); with --yes delete it.
 
-    Results, records and the weights that points chose are always kept.
+    Results and records are always kept. Without --weights, so is everything that a later run would use.
     """
-    from pdebench_fm.run.status import deletable
-
     if not output.is_dir():
         raise UsageError(f"{output}: there is no such folder of results")
-    found = list(deletable(output))
     sizes: Counter[str] = Counter()
-    for item in found:
+    kept: Counter[str] = Counter()
+    for item in list(deletable(output)):
+        if item.useful and not weights:
+            kept[item.what] += item.size
+            continue
         sizes[item.what] += item.size
         if yes and item.path.is_dir():
             shutil.rmtree(item.path, ignore_errors=True)
@@ -34,6 +39,7 @@ def clean(output: Path, yes: bool) -> int:
             item.path.unlink(missing_ok=True)
     for what, size in sizes.items():
         click.echo(f"{megabytes(size):>10}  {what}")
-    total = megabytes(sum(sizes.values()))
-    click.echo(f"{total:>10}  {'deleted' if yes else 'can be deleted: pdefm clean --yes'}")
+    click.echo(f"{megabytes(sizes.total()):>10}  {'deleted' if yes else 'can be deleted: add --yes'}")
+    for what, size in kept.items():
+        click.echo(f"kept without --weights: {megabytes(size)}, {what}", err=True)
     return 0

@@ -1,30 +1,31 @@
-"""``pdefm run --dry-run``: the jobs of a run, what is done already, and what each part of the rest will cost."""
+"""``pdefm run --dry-run``: what is left of a run, and what each part of it will cost."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from pdebench_fm._util.logs import is_verbose
 from pdebench_fm._util.text import duration, megabytes, printable
-from pdebench_fm.cli.logs import is_verbose
-
-_PATIENCE = 60 * 86400  # seconds
 
 if TYPE_CHECKING:
     from pdebench_fm.plan.estimate import Estimate, Part
     from pdebench_fm.plan.plan import Plan
 
+_PATIENCE = 60 * 86400  # seconds
 
-def show(every: Sequence[Plan], workers: int, as_json: bool) -> None:
-    """Print the plan of a model, or of each member of a family; compute and write nothing.
+
+def show(plans: Sequence[Plan], workers: int, as_json: bool) -> None:
+    """Print what is left of the plan of a model, or of each member of a family; compute and write nothing.
 
     Args:
-        every: one entry per model.
+        plans: one entry per model.
         workers: jobs that would be done side by side; times are divided by it.
-        as_json: print one object for a program instead of lines.
+        as_json: print one object for a program instead of a table.
     """
     import torch
 
@@ -33,38 +34,87 @@ def show(every: Sequence[Plan], workers: int, as_json: bool) -> None:
     from pdebench_fm.run.runner import pending
 
     torch.set_num_threads(threads_of(workers))
-    left = [{id: one.jobs[id] for id in pending(one)} for one in every]
-    costs = [estimate(one, todo, one.registry, one.device) for one, todo in zip(every, left, strict=True)]
+    left = [pending(plan) for plan in plans]
+    costs = [estimate(plan, todo) for plan, todo in zip(plans, left, strict=True)]
     if as_json:
-        click.echo(json.dumps(_about(every, left, costs, workers), indent=1))
+        click.echo(json.dumps(_about(plans, left, costs, workers), indent=1))
         return
-    several = len(every) > 1
-    for one, todo, cost in zip(every, left, costs, strict=True):
-        model = f"{one.model.name} · " if several else ""
-        for job in one.jobs.values() if is_verbose() else ():
+    if is_verbose():
+        _list_jobs(plans, left)
+    _list_unsupported(plans)
+    _print_table(plans, costs, workers)
+    if any(left):
+        size = megabytes(sum(cost.bytes for cost in costs))
+        side = f"{workers} jobs side by side" if workers > 1 else "one job at a time"
+        click.echo(f"Weights take about {size}. Times are rough: on {plans[0].device}, {side}. -v lists the jobs.")
+
+
+def _list_jobs(plans: Sequence[Plan], left: Sequence[Collection[str]]) -> None:
+    for plan, todo in zip(plans, left, strict=True):
+        for job in plan.jobs.values():
             state = "to do" if job.id in todo else "done"
-            click.echo(printable(f"{state:<6}{job.kind:<6} {job.id[:12]}  {model}{job.label}", 1000))
-        for line in _unsupported(one):
-            click.echo(printable(f"unsupported  {model}{line}", 1000))
-        width = max(map(len, cost.parts), default=0)
+            click.echo(printable(f"{state:<6}{job.kind:<6} {job.id[:12]}  {_title(plan, plans)}{job.label}", 1000))
+
+
+def _list_unsupported(plans: Sequence[Plan]) -> None:
+    """Print each reason once, with the number of rows it concerns; with -v, every row."""
+    for plan in plans:
+        for line in _unsupported(plan) if is_verbose() else ():
+            click.echo(printable(f"unsupported  {_title(plan, plans)}{line}", 1000))
+        reasons = Counter(row.unsupported for row in plan.rows if row.unsupported)
+        for reason, rows in reasons.items() if not is_verbose() else ():
+            click.echo(printable(f"unsupported  {_title(plan, plans)}{_count(rows, 'row')}: {reason}", 1000))
+
+
+def _print_table(plans: Sequence[Plan], costs: Sequence[Estimate], workers: int) -> None:
+    head = printable(f"{plans[0].suite.name} · {plans[0].profile_name}", 1000)
+    lines: list[tuple[str, ...]] = [(head, "jobs", "done", "to do", "training examples", "time")]
+    for plan, cost in zip(plans, costs, strict=True):
         for name, part in cost.parts.items():
-            click.echo(printable(f"{model}{name:<{width}}  {_sentence([part], workers)}", 1000))
-        if several and cost.parts:
-            click.echo(printable(f"{model}{_total([cost], workers)} on {one.device}", 1000))
-    click.echo(f"{_total(costs, workers)} on {every[0].device}")
+            lines.append((f"{_title(plan, plans)}{name}", *_cells([part], workers)))
+    every = [part for cost in costs for part in cost.parts.values()]
+    seconds = sum(part.seconds for part in every) / workers
+    lines.append(("in all", *_cells(every, workers)))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for first, *rest in lines:
+        cells = (f"{cell:>{width}}" for cell, width in zip(rest, widths[1:], strict=True))
+        click.echo("  ".join((printable(first, 1000).ljust(widths[0]), *cells)).rstrip())
+    if seconds > _PATIENCE:
+        click.echo(f"{duration(seconds)}: not on this machine")
+
+
+def _cells(parts: Sequence[Part], workers: int) -> tuple[str, ...]:
+    """Return what is shown of some parts together."""
+
+    def total(name: str) -> Any:
+        return sum(getattr(part, name) for part in parts)
+
+    counts = (_count(total("trials"), "trial"), _count(total("points"), "point"))
+    todo = ", ".join(count for count in counts if not count.startswith("0 "))
+    time = duration(total("seconds") / workers) if todo else ""
+    return f"{total('jobs'):,}", f"{total('reused'):,}", todo or "nothing", f"{total('examples'):,}", time
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _title(plan: Plan, plans: Sequence[Plan]) -> str:
+    """Return the model's name for the start of a line, if several models are planned."""
+    return f"{plan.model.name} · " if len(plans) > 1 else ""
 
 
 def _about(
-    every: Sequence[Plan], left: Sequence[dict[str, Any]], costs: Sequence[Estimate], workers: int
+    plans: Sequence[Plan], left: Sequence[Collection[str]], costs: Sequence[Estimate], workers: int
 ) -> dict[str, Any]:
-    """Return the same for a program; each part names its model."""
+    """Return the same for a program; everything names its model."""
     from pdebench_fm.plan.job import Trial
 
-    several = len(every) > 1
+    several = len(plans) > 1
     jobs: list[dict[str, Any]] = []
     parts: list[dict[str, Any]] = []
     unsupported: list[str] = []
-    for one, todo, cost in zip(every, left, costs, strict=True):
+    for one, todo, cost in zip(plans, left, costs, strict=True):
         model = one.model.name
         jobs += [
             {
@@ -101,24 +151,3 @@ def _about(
 
 def _unsupported(one: Plan) -> list[str]:
     return [f"{row.task} · {row.protocol} · N={row.examples}: {row.unsupported}" for row in one.rows if row.unsupported]
-
-
-def _sentence(parts: Sequence[Part], workers: int) -> str:
-    def total(name: str) -> Any:
-        return sum(getattr(part, name) for part in parts)
-
-    return (
-        f"{total('jobs')} jobs, {total('reused')} reused; "
-        f"to do: {total('trials')} trials and {total('points')} points, "
-        f"{total('examples'):,} training examples, about {_time(total('seconds') / workers)}"
-    )
-
-
-def _total(costs: Sequence[Estimate], workers: int) -> str:
-    parts = [part for cost in costs for part in cost.parts.values()]
-    return f"{_sentence(parts, workers)} and {megabytes(sum(cost.bytes for cost in costs))}"
-
-
-def _time(seconds: float) -> str:
-    """Return a rough time, and say so if this machine is too slow."""
-    return duration(seconds) + (" (not on this machine)" if seconds > _PATIENCE else "")

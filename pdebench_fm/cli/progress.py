@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from pdebench_fm._util.logs import is_debug
 from pdebench_fm._util.text import duration, printable
-from pdebench_fm.cli.logs import is_debug
 from pdebench_fm.interfaces import Progress as FitProgress
 from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.plan.job import Job, Trial
@@ -23,31 +24,29 @@ _PLAIN_INTERVAL = 10.0
 
 
 class RunProgress:
-    """Shows jobs as they run; time left is estimated from the training examples seen so far.
+    """Shows jobs as they run, and estimates the time left.
 
     Args:
         plan: what will run.
         todo: ids of the jobs that are not done yet.
-        title: stands before the name of every job, where several models are run.
+        title: comes before the name of every job, if several models are run.
     """
 
     def __init__(self, plan: Plan, todo: set[str], title: str = "") -> None:
         self._title = title
         self._store = plan.store
         self._console = Console(file=sys.stderr)
-        self._work = {
-            job.id: job.passes if isinstance(job, Trial) else 0 for job in plan.jobs.values() if job.id in todo
-        }
-        self._count = len(todo)
+        jobs = (job for job in plan.jobs.values() if job.id in todo)
+        self._work = Remaining({job.id: job.passes if isinstance(job, Trial) else 0 for job in jobs})
+        self._todo = todo
         self._number = 0
-        self._started = time.monotonic()
         self._spoke = 0.0
         # Not the console's own opinion: FORCE_COLOR makes it take a log file for a terminal.
         self._live = sys.stderr.isatty() and not self._console.is_dumb_terminal
         self._bars = Progress(
             TextColumn("{task.description}", style="progress.description", markup=False),  # nor :emoji:
             BarColumn(),
-            MofNCompleteColumn(),
+            TextColumn("{task.fields[count]}", style="progress.download", markup=False),
             TextColumn("{task.fields[note]}", markup=False),
             TimeElapsedColumn(),
             console=self._console,
@@ -55,13 +54,12 @@ class RunProgress:
         )
         self._all: TaskID | None = None
         self._fits: dict[str, TaskID] = {}
-        self._shares: dict[str, float] = {}
-        self._earlier: dict[str, float] = {}  # shares that an earlier run had done
 
     def __enter__(self) -> Self:
-        if self._live and self._count:
+        if self._live and self._todo:
             self._bars.start()
-            self._all = self._bars.add_task("jobs", total=self._count, note="")
+            total = len(self._todo)
+            self._all = self._bars.add_task("jobs", total=total, count=f"0/{total}", note="")
         return self
 
     def __exit__(
@@ -72,33 +70,31 @@ class RunProgress:
 
     def progressed(self, job: Job, progress: FitProgress) -> None:
         """Move the fit's bar, or now and then print a line."""
-        if job.id not in self._work or not isinstance(job, Trial):
+        if job.id not in self._todo or not isinstance(job, Trial):
             return
         if self._live and job.id not in self._fits:
-            self._fits[job.id] = self._bars.add_task(printable(self._title + job.label), total=None, note="")
+            self._fits[job.id] = self._bars.add_task(printable(self._title + job.label), total=None, count="", note="")
         if progress.total == 0:  # it has only begun
             return
-        best = "" if progress.best is None else f"best loss {progress.best:.3g}, "
-        self._earlier.setdefault(job.id, (progress.done - 1) / max(progress.total, 1))
-        self._shares[job.id] = progress.done / max(progress.total, 1)
-        left = f"{self._left()} left"
-        note = f"{best}{left}"
+        self._work.reported(job.id, progress.done, progress.total)
+        best = [] if progress.best is None else [f"best loss {progress.best:.3g}"]
+        note = ", ".join([*best, *self._left()])
         if self._all is not None:
-            self._bars.update(self._all, note=left)
+            self._bars.update(self._all, note="".join(self._left()))
         if job.id in self._fits:
-            self._bars.update(self._fits[job.id], completed=progress.done, total=progress.total, note=note)
+            count = f"{progress.done}/{progress.total}"
+            self._bars.update(self._fits[job.id], completed=progress.done, total=progress.total, count=count, note=note)
         elif not self._live and time.monotonic() - self._spoke > _PLAIN_INTERVAL:
             self._spoke = time.monotonic()
-            self._say(
-                f"{self._where()} {self._title}{job.label}: {progress.unit} {progress.done} of {progress.total}, {note}"
-            )
+            where = f"{progress.unit} {progress.done} of {progress.total}"
+            self._say(f"{self._where()} {self._title}{job.label}: {', '.join(filter(None, (where, note)))}")
 
     def finished(self, job: Job, outcome: Outcome) -> None:
         """Say how the job ended."""
-        if job.id not in self._work:
+        if job.id not in self._todo:
             return
         self._number += 1
-        self._shares[job.id] = 1.0
+        self._work.reported(job.id, 1, 1)
         if job.id in self._fits:
             self._bars.remove_task(self._fits.pop(job.id))
         text = f"{self._where()} {self._title}{job.label}: {_ending(outcome)}"
@@ -108,23 +104,60 @@ class RunProgress:
             if is_debug():
                 self._console.print(Text(log.read_text(encoding="utf-8")), soft_wrap=True)
         if self._all is not None:
-            self._bars.update(self._all, advance=1, note=f"{self._left()} left")
+            count = f"{self._number}/{len(self._todo)}"
+            self._bars.update(self._all, advance=1, count=count, note="".join(self._left()))
         self._say(text)
 
     def _say(self, text: str) -> None:
         self._console.print(Text(printable(text, 1000)), highlight=False, soft_wrap=True)
 
     def _where(self) -> str:
-        return f"[{self._number}/{self._count}]"
+        return f"[{self._number}/{len(self._todo)}]"
 
-    def _left(self) -> str:
-        """Time left, from the share of the training examples that has been seen."""
-        done = sum(share * self._work.get(job, 0) for job, share in self._shares.items())
-        now = done - sum(share * self._work.get(job, 0) for job, share in self._earlier.items())
-        if now <= 0:
-            return "?"
-        elapsed = time.monotonic() - self._started
-        return duration(elapsed * (sum(self._work.values()) - done) / now)
+    def _left(self) -> list[str]:
+        seconds = self._work.seconds()
+        return [] if seconds is None else [f"{duration(seconds)} left"]
+
+
+class Remaining:
+    """Estimates the time left, from the training examples seen since the first report.
+
+    What comes before that report, the start of workers and the making of examples, would spoil the first estimates.
+
+    Args:
+        work: training examples of each job.
+        clock: seconds.
+    """
+
+    def __init__(self, work: Mapping[str, int], clock: Callable[[], float] = time.monotonic) -> None:
+        self._work = work
+        self._clock = clock
+        self._total = sum(work.values())
+        self._shares: dict[str, float] = {}
+        self._earlier: dict[str, float] = {}  # shares that an earlier run had done
+        self._first: tuple[float, float] | None = None
+
+    def reported(self, job_id: str, done: int, total: int) -> None:
+        """Note how far a job has got."""
+        self._earlier.setdefault(job_id, (done - 1) / total)
+        self._shares[job_id] = done / total
+        if self._first is None:
+            self._first = self._clock(), self._seen()
+
+    def seconds(self) -> float | None:
+        """Return the time left; None as long as nothing is known."""
+        if self._first is None:
+            return None
+        start, before = self._first
+        seen = self._seen() - before
+        if seen <= 0:
+            return None
+        done = sum(self._work[job] * share for job, share in self._shares.items())
+        return (self._clock() - start) * (self._total - done) / seen
+
+    def _seen(self) -> float:
+        """Return the training examples that this run has seen."""
+        return sum(self._work[job] * (share - self._earlier[job]) for job, share in self._shares.items())
 
 
 def _ending(outcome: Outcome) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pdebench_fm._util.text import printable, show
+from pdebench_fm.cli import completion
 from pdebench_fm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,10 +24,11 @@ _WIDE = 1000  # columns where there is no terminal: nothing is cut off
 
 
 @click.command()
-@click.argument("suite")
+@click.argument("suite", shell_complete=completion.suites)
 @click.option(
     "--model",
     metavar="NAME",
+    shell_complete=completion.names_of("models"),
     help="A registered model, or a family of them in a suite for families; see pdefm list models.  [required]",
 )
 @click.option(
@@ -36,7 +38,12 @@ _WIDE = 1000  # columns where there is no terminal: nothing is cut off
     metavar="KEY=VALUE",
     help="Override an argument of the model, see pdefm show model NAME; may be repeated.",
 )
-@click.option("--profile", metavar="NAME", help="Scale of the suite, see pdefm validate SUITE; by default its own.")
+@click.option(
+    "--profile",
+    metavar="NAME",
+    shell_complete=completion.profiles,
+    help="Scale of the suite, see pdefm validate SUITE; by default its own.",
+)
 @click.option("--task", "tasks", multiple=True, metavar="NAME", help="Run only this task; may be repeated.")
 @click.option(
     "--seeds",
@@ -51,6 +58,7 @@ _WIDE = 1000  # columns where there is no terminal: nothing is cut off
 @click.option(
     "--executor",
     metavar="NAME",
+    shell_complete=completion.names_of("executors"),
     default="local",
     show_default=True,
     help="Where jobs run: local (processes on this machine), debug (this process), or one that a plugin registers.",

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import get_args
 
 import click
 
 from pdebench_fm._util.text import duration, printable
 from pdebench_fm.errors import UsageError
+from pdebench_fm.run.progress import JobProgress
+from pdebench_fm.run.status import RunStatus, State, read_runs
 
 _SHOWN = 10
 
@@ -32,27 +36,35 @@ def status(output: Path, as_json: bool, watch: bool) -> int:
 
 
 def _show(output: Path, as_json: bool) -> None:
-    from pdebench_fm.run.status import read_runs
-
     runs = read_runs(output)
     if as_json:
-        click.echo(json.dumps([{**asdict(run), "folder": str(run.folder)} for run in runs], indent=1))
+        about = [{**asdict(run), "folder": str(run.folder), "seconds_left": run.seconds_left} for run in runs]
+        click.echo(json.dumps(about, indent=1))
         return
     if not runs:
         click.echo(f"no runs in {output}", err=True)
     for run in runs:
-        counts = [f"{run.count(state)} {state}" for state in ("done", "running", "interrupted", "failed", "waiting")]
-        left = run.seconds_left
-        line = f"{run.suite} · {run.model} · {run.profile}: {len(run.jobs)} jobs, {', '.join(counts)}"
-        click.echo(printable(line + (f"; about {duration(left)} left" if left is not None else ""), 1000))
-        for job in run.jobs:
-            if job.progress is not None:
-                best = "" if job.progress.best is None else f", best loss {job.progress.best:.3g}"
-                where = f"{job.progress.unit} {job.progress.done} of {job.progress.total}" if job.progress.total else ""
-                line = f"  {job.state}: {job.label}: {where}{best} on {job.progress.host}"
-                click.echo(printable(line, 1000))
-        failed = [job for job in run.jobs if job.state == "failed"]
-        for job in failed[:_SHOWN]:
-            click.echo(printable(f"  failed: {job.label}: {job.reason} (see {job.log})", 1000))
-        if len(failed) > _SHOWN:
-            click.echo(f"  … and {len(failed) - _SHOWN} more that failed")
+        for line in _lines(run):
+            click.echo(printable(line, 1000))
+
+
+def _lines(run: RunStatus) -> Iterator[str]:
+    """Yield a line for the run, one for each job that runs or was interrupted, and the first of those that failed."""
+    counts = [f"{number:,} {state}" for state in get_args(State) if (number := run.count(state))]
+    left = "" if run.seconds_left is None else f"; about {duration(run.seconds_left)} left"
+    yield f"{run.suite} · {run.model} · {run.profile}: {len(run.jobs):,} jobs: {', '.join(counts)}{left}"
+    for job in run.jobs:
+        if job.progress is not None:
+            yield f"  {job.state}: {job.label}: {_how_far(job.progress)} on {job.progress.host}"
+    failed = [job for job in run.jobs if job.state == "failed"]
+    for job in failed[:_SHOWN]:
+        yield f"  failed: {job.label}: {job.reason} (see {job.log})"
+    if len(failed) > _SHOWN:
+        yield f"  … and {len(failed) - _SHOWN:,} more that failed"
+
+
+def _how_far(progress: JobProgress) -> str:
+    if progress.total == 0:
+        return "begins"
+    best = "" if progress.best is None else f", best loss {progress.best:.3g}"
+    return f"{progress.unit} {progress.done:,} of {progress.total:,}{best}"

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pdebench_fm.cli import completion
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("suite")
+@click.argument("suite", shell_complete=completion.suites)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def validate(suite: str, as_json: bool) -> None:
     """Check SUITE, a YAML file or the name of a shipped suite, and the data files it names."""

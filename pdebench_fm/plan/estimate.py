@@ -1,28 +1,37 @@
-"""What a plan will cost: training examples, time and disk, from a few steps of the real model on noise."""
+"""What a plan will cost: training examples, time and disk."""
 
 from __future__ import annotations
 
+import logging
 import tempfile
-import time
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from pdebench_fm._util.text import named
 from pdebench_fm.data.open import problem_of
 from pdebench_fm.errors import PLUGIN_ERRORS, RunError
 from pdebench_fm.interfaces import Budget, Examples, FitContext, Ids, OperatorModel, TrialSettings
+from pdebench_fm.plan.arithmetic import count_step, measure_machine, now
 from pdebench_fm.plan.job import Job, Point, Trial, count
 from pdebench_fm.plan.plan import Plan
 from pdebench_fm.problem import Fields, Problem
-from pdebench_fm.registry import Registry
+from pdebench_fm.training import NetworkModel
 
-_MICRO_BATCH = 4
-_STEPS = 4
-_BYTES = 4  # of a weight in float32
-_SLOW = 0.5  # seconds: a model whose first step takes longer is judged by it
+_LOG = logging.getLogger("pdebench_fm.plan")
+_BATCH = 16
+"""Examples of the step that is counted."""
+_STEP = 3
+"""Predictions that take as long as a training step."""
+_FEW = 4
+"""Examples of the step that is timed."""
+_FLOAT = 4
+"""Bytes of a weight."""
+_SLOW = 0.5
+"""Seconds: a model whose first step takes longer is judged by it."""
 
 
 @dataclass
@@ -71,12 +80,19 @@ class Estimate:
 
 @dataclass(frozen=True)
 class _Rates:
-    """Seconds an example."""
+    """Seconds that work takes.
 
-    direct: bool
-    train: float
+    Args:
+        example: to train on one example.
+        predict: to predict one example.
+        bytes: size of the weights.
+        direct: whether a fit is one pass, however long the budget.
+    """
+
+    example: float
     predict: float
     bytes: int
+    direct: bool = False
 
 
 class _Noise(Examples):
@@ -95,8 +111,6 @@ class _Noise(Examples):
         return self._count
 
     def batch(self, ids: Ids) -> tuple[Fields, Fields]:
-        import torch
-
         size = self._problem.grid.size
         noise = np.random.Generator(np.random.Philox(key=1)).standard_normal((len(ids), size, size), dtype=np.float32)
         field = torch.from_numpy(noise).to(self._device)
@@ -105,17 +119,15 @@ class _Noise(Examples):
         return inputs, dict.fromkeys(self._problem.output_names, field)
 
 
-def estimate(plan: Plan, left: Mapping[str, Job], registry: Registry, device: str) -> Estimate:
-    """Estimate what is left of a plan; takes a few steps of the model for each kind of problem.
+def estimate(plan: Plan, left: Collection[str]) -> Estimate:
+    """Estimate what is left of a plan, without training: in about a second, whatever the size of a network.
 
-    Validation is counted in full, every epoch; a loop that sees earlier which epoch has lost takes less. Making the
-    examples is not counted.
+    The operations of a network are counted; any other model is timed on a few examples. Making the examples is not
+    counted.
 
     Args:
         plan: its jobs are sorted into parts.
-        left: those of its jobs that still have to be done, by id.
-        registry: where the model comes from.
-        device: torch device.
+        left: ids of the jobs that still have to be done.
 
     Raises:
         RunError: the model cannot be tried.
@@ -128,70 +140,75 @@ def estimate(plan: Plan, left: Mapping[str, Job], registry: Registry, device: st
         if job.id not in left:
             part.reused += 1
             continue
-        if isinstance(job, Trial):
-            part.trials += 1
-        else:
-            part.points += 1
-        problem = _problem(plan, job, registry)
+        problem = _problem(plan, job)
         key = str(problem.describe())
         if key not in rates:
-            try:
-                rates[key] = _measure(plan.model.make(registry), problem, device)
-            except PLUGIN_ERRORS as error:  # of the model, or no memory for one of this size
-                what = f"{plan.model.name} cannot be tried on a grid of {problem.grid.size}"
-                raise RunError(f"{what}: {named(error)}") from error
-        _count(job, part, rates[key])
-        if isinstance(job, Point) and job.trials:
-            cost.bytes += rates[key].bytes
+            rates[key] = _rates(plan, problem)
+        if isinstance(job, Trial):
+            _add_trial(job, part, rates[key])
+            continue
+        assert isinstance(job, Point)
+        part.points += 1
+        part.seconds += rates[key].predict * count(job.test)
+        cost.bytes += rates[key].bytes if job.trials else 0
     if rates:
         cost.bytes += 4 * max(rate.bytes for rate in rates.values())  # weights, best weights, Adam's two moments
     return cost
 
 
-def _count(job: Job, part: Part, rate: _Rates) -> None:
-    """Add the cost of one job to its part."""
-    if isinstance(job, Point):
-        part.seconds += rate.predict * count(job.test)
-        return
-    assert isinstance(job, Trial)
-    passes = job.examples if rate.direct else job.passes
-    epochs = 1 if rate.direct else -(-passes // max(job.examples, 1))
+def _add_trial(trial: Trial, part: Part, rates: _Rates) -> None:
+    """Add the cost of one fit to its part."""
+    passes = trial.examples if rates.direct else trial.passes
+    epochs = 1 if rates.direct else -(-passes // max(trial.examples, 1))
+    part.trials += 1
     part.examples += passes
-    part.seconds += rate.train * passes + rate.predict * count(job.validation) * epochs
+    part.seconds += rates.example * passes + rates.predict * count(trial.validation) * epochs
 
 
-def _problem(plan: Plan, job: Job, registry: Registry) -> Problem:
-    """The problem the job's model is built for; the task's own where only the user's weights know it."""
+def _problem(plan: Plan, job: Job) -> Problem:
+    """Return the problem a job's model is built for; the task's own if only the user's weights know it."""
     if job.start.problem is not None:
         return job.start.problem
     if job.start.job is not None:
-        return _problem(plan, plan.jobs[job.start.job], registry)
-    return problem_of(job.train[0], registry)
+        return _problem(plan, plan.jobs[job.start.job])
+    return problem_of(job.train[0], plan.registry)
 
 
-def _measure(model: OperatorModel, problem: Problem, device: str) -> _Rates:
-    data, one = _Noise(problem, _MICRO_BATCH, device), _Noise(problem, 1, device)
+def _rates(plan: Plan, problem: Problem) -> _Rates:
+    """Count the operations of a network; time a model that is none, or whose network needs data."""
+    try:
+        model = plan.model.make(plan.registry)
+        if isinstance(model, NetworkModel):
+            try:
+                return _counted(model, problem, plan.device)
+            except Exception:
+                _LOG.debug("%s cannot be counted, so it is timed", plan.model.name, exc_info=True)
+        return _timed(model, problem, plan.device)
+    except PLUGIN_ERRORS as error:  # or no memory for a model of this size
+        what = f"{plan.model.name} cannot be tried on a grid of {problem.grid.size}"
+        raise RunError(f"{what}: {named(error)}") from error
+
+
+def _counted(model: NetworkModel, problem: Problem, device: str) -> _Rates:
+    step, size = count_step(model.build, problem, _BATCH)
+    seconds = step.seconds(measure_machine(device)) / _BATCH
+    return _Rates(seconds, seconds / _STEP, size)
+
+
+def _timed(model: OperatorModel, problem: Problem, device: str) -> _Rates:
+    """Time a step and a prediction."""
+    data, one = _Noise(problem, _FEW, device), _Noise(problem, 1, device)
     model.initialise(problem, data, 0)
     with tempfile.TemporaryDirectory() as folder:
         context = FitContext(Path(folder), device)
         trial = TrialSettings(model.search_space((1e-4,))[0], 0)
-        for steps in (1, _STEPS):  # the first one warms up
-            start = _now(device)
-            report = model.fit(data, one, Budget(None, steps, _MICRO_BATCH), trial, context)
-            seconds = _now(device) - start
+        for _ in range(2):  # the first one warms up
+            start = now(device)
+            report = model.fit(data, one, Budget(None, 1, _FEW), trial, context)
+            seconds = now(device) - start
             if seconds > _SLOW:
                 break
-        train = seconds / (_MICRO_BATCH * max(report.steps, 1))
-        start = _now(device)
-        model.predict(problem, data.batch(range(_MICRO_BATCH))[0])
-        predict = (_now(device) - start) / _MICRO_BATCH
-    return _Rates(report.steps == 0, train, predict, _BYTES * model.parameters)
-
-
-def _now(device: str) -> float:
-    """Seconds, once all that the device was asked to do is done."""
-    if device.startswith("cuda"):
-        import torch
-
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
+        start = now(device)
+        model.predict(problem, data.batch(range(_FEW))[0])
+        predict = now(device) - start
+    return _Rates(seconds / _FEW, predict / _FEW, _FLOAT * model.parameters, direct=report.steps == 0)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
 
+from pdebench_fm._util import logs
 from pdebench_fm.hookspecs import ExecutorEntry, hookimpl
 
 _MOST_WORKERS = 8
@@ -115,6 +116,7 @@ def _begin_worker(ending: Connection, shares: Any) -> None:
     """Prepare a worker: it ignores Ctrl-C, which its parent decides about, and ends when the parent says so or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    logs.set_up()
     if shares is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = shares.get()
     threading.Thread(target=_end_with_parent, args=(ending,), daemon=True).start()

@@ -1,7 +1,6 @@
-"""How far a job has got: a small file in its folder, which anybody may poll.
+"""How far a job has got: a small file in its folder, which any process may poll.
 
-``OUTPUT/jobs/<id>/progress.json`` is there while the job runs. A file whose ``updated`` is old, and whose process is
-gone, is what a killed run left behind.
+``OUTPUT/jobs/<id>/progress.json`` exists while the job runs. A killed run leaves it behind: then its process is gone.
 """
 
 from __future__ import annotations

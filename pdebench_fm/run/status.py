@@ -1,4 +1,4 @@
-"""What a folder of runs holds: what is done, what runs, what failed; and what may be deleted.
+"""What a folder of runs holds: what is done, what runs, what failed.
 
 Reads only files, so it works while a run goes on, after it died, and from another machine that sees the folder.
 """
@@ -20,7 +20,6 @@ from pdebench_fm.plan.plan import Plan
 from pdebench_fm.run.progress import JobProgress, read_progress
 
 FILE = "plan.json"
-_ABANDONED = 3600.0  # seconds after which a file that is being written is left over
 _STALE = 60.0  # seconds without a sign of life
 
 State = Literal["done", "running", "interrupted", "failed", "waiting"]
@@ -106,9 +105,10 @@ def read_runs(output: Path) -> list[RunStatus]:
 
 
 def _plans(output: Path) -> Iterator[Path]:
-    """Yield the plans under a folder without looking into the folders of jobs, of which there are thousands."""
+    """Yield the plans under a folder; the folders of jobs, of which there are thousands, are left out."""
     for folder, below, files in os.walk(output):
-        below[:] = [name for name in below if name != "jobs"]
+        if "jobs" in below:
+            below.remove("jobs")
         if FILE in files:
             yield Path(folder) / FILE
 
@@ -124,7 +124,7 @@ def _status(store: Path, job: Mapping[str, Any]) -> JobStatus:
         return JobStatus(*about, "done")
     progress = read_progress(folder) if "progress.json" in files else None
     if progress is not None:
-        return JobStatus(*about, "running" if _is_alive(progress) else "interrupted", progress)
+        return JobStatus(*about, "running" if is_alive(progress) else "interrupted", progress)
     if "failure.log" in files:
         log = folder / "failure.log"
         reason = log.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
@@ -132,7 +132,8 @@ def _status(store: Path, job: Mapping[str, Any]) -> JobStatus:
     return JobStatus(*about, "waiting")
 
 
-def _is_alive(progress: JobProgress) -> bool:
+def is_alive(progress: JobProgress) -> bool:
+    """Whether the process that wrote the progress is still there; from another machine, whether it wrote lately."""
     if progress.host == socket.gethostname():
         try:
             os.kill(progress.pid, 0)
@@ -148,45 +149,3 @@ def _speed(job: JobStatus) -> float:
     assert job.progress is not None
     seconds = max(job.progress.updated - job.progress.started, 1e-3)
     return job.passes * job.progress.done / max(job.progress.total, 1) / seconds
-
-
-@dataclass(frozen=True)
-class Deletable:
-    """A file or folder that no later run needs."""
-
-    path: Path
-    what: str
-    size: int
-
-
-def deletable(output: Path) -> Iterator[Deletable]:
-    """Yield what can be deleted under a folder of results.
-
-    These are the weights of trials that no point chose, the workspaces of jobs that do not run, and files that were
-    never completed. Results, records and chosen weights are never among them.
-    """
-    jobs = [folder for folder in (output / "jobs").glob("*") if folder.is_dir()]
-    chosen, tried = set(), set()
-    for folder in jobs:
-        try:
-            result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if isinstance(result, dict) and result.get("chosen"):
-            chosen.add(result["chosen"])
-            tried |= set(result.get("trials", ()))
-    for folder in jobs:
-        progress = read_progress(folder)
-        if progress is not None and (progress.host != socket.gethostname() or _is_alive(progress)):
-            continue  # it runs, or may run on another machine
-        for name, what, unneeded in (
-            ("model", "weights that no point chose", folder.name in tried - chosen),
-            ("model.tmp", "weights that were not completed", True),
-            ("workspace", "state of interrupted fits (they begin again)", True),
-        ):
-            path = folder / name
-            if unneeded and path.is_dir():
-                yield Deletable(path, what, sum(file.stat().st_size for file in path.rglob("*") if file.is_file()))
-    for path in output.rglob(".*.partial"):
-        if time.time() - path.stat().st_mtime > _ABANDONED:
-            yield Deletable(path, "files that were not completed", path.stat().st_size)

@@ -71,7 +71,7 @@ def synthesise(parts: Tensor, field: Tensor, weight: Tensor) -> Tensor:
 def working(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Under autocast, bring all to its dtype, as it would for any matrix product; in-place ones it leaves to us."""
     device = tensors[0].device.type
-    if not torch.is_autocast_enabled(device):
+    if device == "meta" or not torch.is_autocast_enabled(device):  # autocast does not know meta
         return tensors
     return tuple(tensor.to(torch.get_autocast_dtype(device)) for tensor in tensors)
 

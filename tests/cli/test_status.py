@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from pdebench_fm.plan.store import JobStore
+from pdebench_fm.run.cleaning import deletable
 from pdebench_fm.run.progress import read_progress
 from pdebench_fm.run.runner import Silent
-from pdebench_fm.run.status import deletable, read_runs
+from pdebench_fm.run.status import read_runs
 from tests.support.installed import with_toy
 from tests.support.toy import plan_of, run_in
 
@@ -35,7 +36,7 @@ def test_status_counts_what_is_done_and_what_is_left(tmp_path: Path, call: Call)
     assert (run.count("done"), run.count("waiting")) == (5, len(run.jobs) - 5)
     code, out, _ = call("status", tmp_path / "runs")
     assert code == 0
-    assert f"toy · toy · tiny: {len(run.jobs)} jobs, 5 done, 0 running" in out
+    assert f"toy · toy · tiny: {len(run.jobs)} jobs: 5 done, {len(run.jobs) - 5} waiting" in out
     _, out, _ = call("status", tmp_path / "runs", "--json")
     assert len(json.loads(out)[0]["jobs"]) == len(run.jobs)
 
@@ -60,7 +61,7 @@ def test_a_job_whose_process_is_gone_is_interrupted_and_a_failed_one_says_why(tm
     assert "left" in out
 
 
-def test_clean_deletes_only_what_nobody_needs(tmp_path: Path, call: Call) -> None:
+def test_clean_deletes_only_what_no_later_run_uses(tmp_path: Path, call: Call) -> None:
     plan = plan_of(tmp_path, with_toy())
     first = run_in(tmp_path / "runs", plan)
     store = JobStore(tmp_path / "runs")
@@ -73,10 +74,57 @@ def test_clean_deletes_only_what_nobody_needs(tmp_path: Path, call: Call) -> Non
         (tmp_path / "runs" / name).write_text("half")
         os.utime(tmp_path / "runs" / name, (time.time() - age,) * 2)
     kept.add(tmp_path / "runs" / ".new.partial")  # somebody may be writing it
-    assert {item.path.name for item in deletable(tmp_path / "runs")} == {"model", "workspace", ".abc.partial"}
+    found = {item.path.name for item in deletable(tmp_path / "runs") if not item.useful}
+    assert found == {"model", "workspace", ".abc.partial"}
     _, out, _ = call("clean", tmp_path / "runs")
     assert "can be deleted" in out
     assert store.model(loser).exists()
     call("clean", tmp_path / "runs", "--yes")
     assert {path for path in (tmp_path / "runs").rglob("*") if path.is_file()} == kept
     assert not run_in(tmp_path / "runs", plan_of(tmp_path, with_toy())).changed
+
+
+def test_clean_keeps_chosen_weights_and_interrupted_fits_unless_told(tmp_path: Path, call: Call) -> None:
+    runs = tmp_path / "runs"
+    plan = plan_of(tmp_path, with_toy())
+    run_in(runs, plan)
+    interrupted = plan.store.workspace("0" * 64)
+    interrupted.mkdir(parents=True)
+    (interrupted / "resume.pt").write_bytes(b"x" * 1000)
+    weights = {path.parent for path in runs.glob("jobs/*/model")}
+    assert weights
+    _, _, err = call("clean", runs, "--yes")
+    assert "weights that points chose" in err
+    assert "interrupted fits" in err
+    assert interrupted.exists()
+    call("clean", runs, "--yes", "--weights")
+    assert not list(runs.glob("jobs/*/model"))
+    assert not interrupted.exists()
+    assert not run_in(runs, plan_of(tmp_path, with_toy())).changed  # the results are all there
+
+
+def test_status_looks_into_folders_of_many_runs(tmp_path: Path, call: Call) -> None:
+    for name in ("first", "second"):
+        run_in(tmp_path / "all" / name, plan_of(tmp_path, with_toy()))
+    assert len(read_runs(tmp_path / "all")) == 2
+    code, out, _ = call("status", tmp_path / "all")
+    assert (code, len(out.splitlines())) == (0, 2)
+    code, out, err = call("status", tmp_path / "all" / "first" / "jobs")
+    assert (code, out) == (0, "")
+    assert "no runs" in err
+
+
+def test_thousands_of_jobs_are_read_in_a_second(tmp_path: Path) -> None:
+    ids = [f"{number:064x}" for number in range(3000)]
+    for number, id in enumerate(ids):
+        folder = tmp_path / "jobs" / id
+        (folder / "model").mkdir(parents=True)
+        (folder / ("result.json" if number % 2 else "failure.log")).write_text("no room\n")
+    plan = tmp_path / "suite" / "model" / "plan.json"
+    plan.parent.mkdir(parents=True)
+    jobs = [{"id": id, "label": id, "passes": 1} for id in ids]
+    plan.write_text(json.dumps({"suite": "suite", "model": "model", "profile": "paper", "jobs": jobs}))
+    start = time.monotonic()
+    (run,) = read_runs(tmp_path)
+    assert (run.count("done"), run.count("failed")) == (1500, 1500)
+    assert time.monotonic() - start < 1
