@@ -158,7 +158,7 @@ def _plain(node: Any, document: Document, where: Where) -> Any:
     for kind, plain in _SCALARS.items():
         if isinstance(node, kind):
             return plain(node)
-    raise document.error(where, "must be text, a number, true or false, a list or a mapping; put text into quotes")
+    raise document.error(where, "must be plain data: tags are not accepted, dates need quotes")
 
 
 def explain(error: ValidationError, document: Document, model: type[BaseModel]) -> SuiteError:

@@ -302,7 +302,7 @@ def test_an_error_names_file_line_column_and_key(
 
 
 BROKEN = {
-    "tag": (b"a: !!python/object:os.system x", "1:4: a: must be text"),
+    "tag": (b"a: !!python/object:os.system x", "1:4: a: must be plain data"),
     "duplicate key": (b"name: a\nversion: 1\nname: b", "3:1: is not valid YAML: found duplicate key"),
     "empty": (b"# nothing\n", "1:1: must be a mapping"),
     "list": (b"[1, 2]", "1:1: must be a mapping"),
