@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -16,6 +16,9 @@ from pdebench_fm import __version__
 from pdebench_fm._util.text import named
 from pdebench_fm.cli.logs import show_traceback, take_log_options
 from pdebench_fm.errors import PdefmError, Terminated, UsageError, suggestion
+
+if TYPE_CHECKING:
+    from pdebench_fm.registry import Registry
 
 INTERRUPTED, TERMINATED = 130, 143
 
@@ -82,14 +85,19 @@ def cli() -> None:
     """
 
 
-def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run the command line and exit: 0 done, 1 failure, 2 bad usage, 3 some points failed, 130 Ctrl-C, 143 SIGTERM."""
+def main(arguments: list[str] | None = None, registry: Registry | None = None) -> NoReturn:
+    """Run the command line and exit: 0 done, 1 failure, 2 bad usage, 3 some points failed, 130 Ctrl-C, 143 SIGTERM.
+
+    Args:
+        arguments: by default those of the process.
+        registry: what commands know; by default everything installed. See `pdebench_fm.cli.context`.
+    """
     signal.signal(signal.SIGTERM, _terminate)
     if arguments is None:
         _make_writable()
     try:
         given = take_log_options(sys.argv[1:] if arguments is None else arguments)
-        code: Any = cli.main(given, prog_name="pdefm", standalone_mode=False)
+        code: Any = cli.main(given, prog_name="pdefm", standalone_mode=False, obj=registry)
         sys.stdout.flush()  # here, where a reader that has gone or a full disk is still told in one line
     except PdefmError as error:
         show_traceback(error)
