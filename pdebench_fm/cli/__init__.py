@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import redirect_stderr
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -18,6 +18,9 @@ from pdebench_fm._util.logs import is_debug, show_traceback
 from pdebench_fm._util.text import named
 from pdebench_fm.cli.logs import add_log_options, own_environment
 from pdebench_fm.errors import PdefmError, Terminated, UsageError, suggestion
+
+if TYPE_CHECKING:
+    from pdebench_fm.registry import Registry
 
 INTERRUPTED, TERMINATED = 130, 143
 _COMPLETING = "_PDEFM_COMPLETE"
@@ -87,8 +90,13 @@ def cli() -> None:
 add_log_options(cli)
 
 
-def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run the command line and exit: 0 done, 1 failure, 2 bad usage, 3 some points failed, 130 Ctrl-C, 143 SIGTERM."""
+def main(arguments: list[str] | None = None, registry: Registry | None = None) -> NoReturn:
+    """Run the command line and exit: 0 done, 1 failure, 2 bad usage, 3 some points failed, 130 Ctrl-C, 143 SIGTERM.
+
+    Args:
+        arguments: by default those of the process.
+        registry: what commands know; by default everything installed. See `pdebench_fm.cli.context`.
+    """
     signal.signal(signal.SIGTERM, _terminate)
     if arguments is None:
         _make_writable()
@@ -96,7 +104,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         _complete()
     with own_environment():
         try:
-            code: Any = cli.main(arguments, prog_name="pdefm", standalone_mode=False)
+            code: Any = cli.main(arguments, prog_name="pdefm", standalone_mode=False, obj=registry)
             sys.stdout.flush()  # here, so that a closed pipe or a full disk is reported in one line
         except BaseException as error:
             if not isinstance(error, (click.ClickException, click.Abort, KeyboardInterrupt, Terminated)):

@@ -1,4 +1,4 @@
-"""``pdefm data``: write examples to HDF5 files, and look into such files."""
+"""``pdefm data``: write examples to HDF5 files, and inspect such files."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from pdebench_fm.data.open import OpenSet
     from pdebench_fm.problem import Fields
 
-_PLAIN_LINES = 10  # lines of progress where there is no terminal
+_PLAIN_LINES = 10  # lines of progress without a terminal
 
 
 @click.group()
 def data() -> None:
-    """Export examples to HDF5, and look into such files."""
+    """Export examples to HDF5, and inspect such files."""
 
 
 @data.command()
@@ -55,22 +55,23 @@ def export(
     Example: pdefm data export "ood_sys1:SYS-1(1,5)" --examples 1024 --split train --output train.h5
     """
     from pdebench_fm import __version__
+    from pdebench_fm.cli.context import current_registry
     from pdebench_fm.data.hdf5 import export as write
-    from pdebench_fm.data.hdf5 import inspect as look
+    from pdebench_fm.data.hdf5 import inspect
     from pdebench_fm.data.open import open_set
     from pdebench_fm.plan.sets import specify
-    from pdebench_fm.registry import registry
     from pdebench_fm.suite.reading import find_distribution
 
     if output.exists() and not overwrite:
         raise UsageError(f"{output}: exists; give --overwrite to replace it")
     if not output.absolute().parent.is_dir():
         raise UsageError(f"{output}: its folder does not exist")
-    suite, name = find_distribution(distribution)
+    registry = current_registry()
+    suite, name = find_distribution(distribution, registry)
     if suite.distributions[name].files is not None:
         raise UsageError("the distribution is read from files; there is nothing to export")
-    spec = specify(suite.distributions[name], registry(), split, examples, grid, suite.data_seed)
-    made = open_set(spec, registry(), "cpu")
+    spec = specify(suite.distributions[name], registry, split, examples, grid, suite.data_seed)
+    made = open_set(spec, registry, "cpu")
     metadata = {
         "distribution": name,
         "suite": suite.name,
@@ -80,9 +81,8 @@ def export(
     }
     batches = _shown(_batches(made, batch), -(-examples // batch), str(output))
     write(output, made.examples.problem, batches, examples, metadata, overwrite=overwrite)
-    summary = look(output)
     if as_json:
-        click.echo(json.dumps(_as_json(summary), indent=1))
+        click.echo(json.dumps(_as_json(inspect(output)), indent=1))
     else:
         click.echo(f"{output}: {examples} examples of {name}, split {split}, {grid} × {grid}")
 
@@ -93,9 +93,9 @@ def export(
 def inspect_file(file: Path, as_json: bool) -> None:
     """Show what an HDF5 FILE holds: shapes, channels, origin, value ranges, and whether it is complete."""
     from pdebench_fm._util.text import printable
-    from pdebench_fm.data.hdf5 import inspect as look
+    from pdebench_fm.data.hdf5 import inspect
 
-    summary = look(file)
+    summary = inspect(file)
     if as_json:
         click.echo(json.dumps(_as_json(summary), indent=1))
         return
@@ -108,20 +108,20 @@ def inspect_file(file: Path, as_json: bool) -> None:
         "constants": ", ".join(summary.constants) or "none named",
     }
     for key, value in summary.metadata.items():
-        if key != "problem":  # if the file has a key of ours, ours is what was seen
+        if key != "problem":  # a key of ours in the file's own metadata must not replace what was measured
             lines[f"pdefm: {key}" if key in lines else key] = json.dumps(value, ensure_ascii=False)
     for channel, (low, high) in summary.ranges.items():
-        lines[f"range of {channel}"] = f"{low:.6g} … {high:.6g} ({summary.sampled} examples looked at)"
+        lines[f"range of {channel}"] = f"{low:.6g} … {high:.6g} ({summary.sampled} examples read)"
     width = max(map(len, lines))
     for key, value in lines.items():
         click.echo(printable(f"{key:<{width}}  {value}", 2000))
 
 
 def _batches(made: OpenSet, size: int) -> Iterator[tuple[Fields, Fields]]:
-    """All examples in order, ``size`` at a time; an error of a sampler or system names it.
+    """Yield all examples in order, ``size`` at a time.
 
     Raises:
-        PluginError: they raise.
+        PluginError: the sampler or the system raised an error.
     """
     batches = made.examples.batches(size)
     while (batch := call_plugin(made.name, partial(next, batches, None))) is not None:
@@ -129,7 +129,7 @@ def _batches(made: OpenSet, size: int) -> Iterator[tuple[Fields, Fields]]:
 
 
 def _shown(batches: Iterable[tuple[Fields, Fields]], total: int, what: str) -> Iterator[tuple[Fields, Fields]]:
-    """Pass batches on and show how far they are: a bar on a terminal, a few plain lines otherwise."""
+    """Yield batches and show progress: a bar on a terminal, otherwise a few plain lines."""
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import track
@@ -153,7 +153,7 @@ def _as_json(summary: FileSummary) -> dict[str, Any]:
 
 
 def _finite(value: Any) -> Any:
-    """What is not finite as null, since JSON has no word for it."""
+    """Replace numbers that are not finite by None, because JSON has none."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""``pdefm validate``: check a suite file and say what it would compare."""
+"""``pdefm validate``: check a suite and describe it."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ if TYPE_CHECKING:
 @click.argument("suite", shell_complete=completion.suites)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def validate(suite: str, as_json: bool) -> None:
-    """Check SUITE, a YAML file or the name of a shipped suite, and the data files it names."""
+    """Check SUITE, a YAML file or the name of a registered suite, and its data files."""
     from pdebench_fm._util.text import printable
+    from pdebench_fm.cli.context import current_registry
     from pdebench_fm.plan.sets import check_files, check_sets
-    from pdebench_fm.registry import registry
     from pdebench_fm.suite.reading import load_suite
 
-    loaded = load_suite(suite)
+    registry = current_registry()
+    loaded = load_suite(suite, registry)
     for name in loaded.profiles:
         check_files(loaded, name)
-        check_sets(loaded, name, registry())
+        check_sets(loaded, name, registry)
     if as_json:
         about = {"valid": True, "source": str(loaded.source), "suite": loaded.model_dump(mode="json")}
         click.echo(json.dumps(about, indent=1))

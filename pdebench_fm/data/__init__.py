@@ -1,1 +1,1 @@
-"""Where examples come from: sampled and solved on demand, read from HDF5, mixed, selected, kept in memory."""
+"""Examples: sampled, read from HDF5 files, mixed, selected, kept in memory."""

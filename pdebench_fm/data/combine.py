@@ -1,4 +1,4 @@
-"""Example sets made from other example sets."""
+"""Sets of examples made from other sets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pdebench_fm.problem import Fields, Problem
 
 
 class Subset(Examples):
-    """Some examples of another set, in the order given."""
+    """Some examples of another set, in a given order."""
 
     def __init__(self, examples: Examples, ids: Ids) -> None:
         self._examples = examples
@@ -35,26 +35,26 @@ class Subset(Examples):
 
 
 class NoExamples(Examples):
-    """The empty set of a problem: what an untrained model is initialised on."""
+    """The empty set of a problem; an untrained model is initialised on it."""
 
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
 
     @property
     def problem(self) -> Problem:
-        """The problem the examples would have."""
+        """The problem."""
         return self._problem
 
     def __len__(self) -> int:
         return 0
 
     def batch(self, ids: Ids) -> tuple[Fields, Fields]:
-        """There is nothing to return."""
+        """Raise an error: there are no examples."""
         raise UsageError("an empty set of examples has no batch")
 
 
 class Mixture(Examples):
-    """Several sets one after the other, embedded in the union of their problems (paper, section 4)."""
+    """Several sets in a row, embedded in the union of their problems (paper, section 4)."""
 
     def __init__(self, parts: Sequence[Examples]) -> None:
         self._parts = tuple(parts)
@@ -75,7 +75,7 @@ class Mixture(Examples):
         return int(self._starts[-1])
 
     def batch(self, ids: Ids) -> tuple[Fields, Fields]:
-        """Return examples of any parts; inputs that a part lacks are zero, outputs that it lacks are NaN."""
+        """Return examples of any parts. Inputs that a part lacks are zero; outputs are NaN."""
         import torch
 
         index = np.asarray(ids, dtype=np.int64)
@@ -97,7 +97,7 @@ class Mixture(Examples):
 
 
 class InMemory(Examples):
-    """Another set, made once and kept as float32 tensors on its device."""
+    """Another set, kept as float32 tensors on its device."""
 
     def __init__(self, examples: Examples) -> None:
         self._problem = examples.problem
@@ -108,12 +108,12 @@ class InMemory(Examples):
 
     @property
     def problem(self) -> Problem:
-        """The problem of the set that was kept."""
+        """The problem of the kept set."""
         return self._problem
 
     @property
     def components(self) -> Sequence[Examples]:
-        """The parts of the set that was kept."""
+        """The parts of the kept set."""
         return self._components
 
     def __len__(self) -> int:
@@ -129,14 +129,14 @@ class InMemory(Examples):
 
 
 def size_in_memory(examples: Examples) -> int:
-    """Bytes that `InMemory` would keep."""
+    """Return the bytes that `InMemory` would keep."""
     problem = examples.problem
     planes = len(problem.input_fields) + len(problem.outputs)
     return 4 * len(examples) * (planes * problem.grid.size**2 + len(problem.constants))
 
 
 def kept(examples: Examples, limit: int = 2**31) -> Examples:
-    """Return the set kept in memory if it takes at most ``limit`` bytes, else the set itself."""
+    """Return the set in memory if it takes at most ``limit`` bytes, otherwise the set itself."""
     return InMemory(examples) if 0 < size_in_memory(examples) <= limit else examples
 
 

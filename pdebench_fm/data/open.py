@@ -1,12 +1,11 @@
-"""Between a distribution in a suite, its plain description in a job, and the examples themselves.
+"""Open the examples that a job describes.
 
-A job names its data by what they are (system, settings, seed, split, count, grid, or the SHA-256 of a file), never by
-its path. The path on this machine is carried beside the job.
+A job describes its data by content: system, settings, seed, split, count and grid, or the SHA-256 of a file. The path
+of a file on this machine is kept beside the job.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,8 @@ from pdebench_fm._util.identity import canonical_json
 from pdebench_fm._util.memory import room_for_a_set
 from pdebench_fm._util.text import printable
 from pdebench_fm.data.combine import InMemory, Mixture, Subset, kept, size_in_memory
-from pdebench_fm.data.hdf5 import HDF5Examples, content_hash, published_grid
+from pdebench_fm.data.hashing import content_hash
+from pdebench_fm.data.hdf5 import HDF5Examples, published_grid
 from pdebench_fm.data.sampled import SampledExamples
 from pdebench_fm.errors import DataFileError
 from pdebench_fm.interfaces import Examples, PDESystem, Sampler
@@ -34,11 +34,11 @@ _CACHE_BYTES = 2**31
 
 @dataclass(frozen=True)
 class SetSpec:
-    """The source of one set of examples: its identity and, for a file, its path.
+    """One set of examples: its identity and, if it is read, its file.
 
     Args:
         description: plain data; part of a job's identity.
-        path: the file, for examples that are read; not part of the identity.
+        path: the file; not part of the identity.
     """
 
     description: Mapping[str, Any]
@@ -46,7 +46,7 @@ class SetSpec:
 
     @property
     def count(self) -> int:
-        """How many examples the set has."""
+        """The number of examples."""
         return int(self.description["count"])
 
 
@@ -61,7 +61,7 @@ class OpenSet:
 
 
 def make_sampler(description: Mapping[str, Any], registry: Registry) -> Sampler:
-    """Build the sampler of a described, sampled set."""
+    """Make the sampler of a described set."""
     factory = registry.load("samplers", description["sampler"]["name"])
     sampler: Sampler = call(
         factory, description["settings"], data_seed=description["data_seed"], split=description["split"]
@@ -70,38 +70,38 @@ def make_sampler(description: Mapping[str, Any], registry: Registry) -> Sampler:
 
 
 def make_system(name: str, registry: Registry, grid: Grid) -> PDESystem:
-    """Construct a described system, and its problem.
+    """Make a system.
 
     Raises:
-        PluginError: it cannot be imported, or raises.
+        PluginError: it cannot be imported, or raises an error.
     """
     factory = registry.load("systems", name)
 
     def make() -> PDESystem:
         system: PDESystem = factory(grid)
-        _ = system.problem  # what every caller needs next
+        _ = system.problem  # every caller needs it, and it may raise
         return system
 
     return call_plugin(f"system {name!r} of plugin {registry.owner('systems', name)}", make)
 
 
 def problem_of(spec: SetSpec, registry: Registry) -> Problem:
-    """The problem of a described set."""
+    """Return the problem of a described set."""
     if spec.path is not None:
-        return _file_examples(spec.path, _system_name(spec.description), registry, "cpu")[0].problem
+        return file_examples(spec.path, _system_name(spec.description), registry, "cpu")[0].problem
     return make_system(spec.description["system"]["name"], registry, Grid(spec.description["grid"])).problem
 
 
 def open_set(spec: SetSpec, registry: Registry, device: str) -> OpenSet:
-    """Open a described set; nothing is drawn, solved or read yet."""
+    """Open a described set. Nothing is drawn, solved or read yet."""
     description = spec.description
     if spec.path is not None:
         if content_hash(spec.path) != description["file"]:
             raise DataFileError(f"{spec.path}: the file has changed since the run was planned")
-        whole, system = _file_examples(spec.path, _system_name(description), registry, device)
+        whole, system = file_examples(spec.path, _system_name(description), registry, device)
         ids = np.arange(description["count"])
         if published_grid(spec.path) is not None:
-            # The authors' files hold their sparsities block by block: the first N examples would be the densest.
+            # The authors' files are sorted by sparsity: the first N examples would be the densest.
             ids = ids * len(whole) // len(ids)
         return OpenSet(Subset(whole, ids), system, name=printable(str(spec.path), 1000))
     system = make_system(description["system"]["name"], registry, Grid(description["grid"]))
@@ -111,10 +111,9 @@ def open_set(spec: SetSpec, registry: Registry, device: str) -> OpenSet:
 
 
 def few_shot_ids(pool: int, examples: int, seed: int, period: int) -> np.ndarray:
-    """Choose ``examples`` of a pool: nested in N for one seed, different between seeds, every stratum in each.
+    """Choose a few-shot set from a pool: nested in N for one seed, different between seeds, with every stratum.
 
-    Whole periods of the pool are put in random order and taken from the front, so that any prefix covers the strata as
-    evenly as its length allows.
+    Whole periods of the pool are shuffled and taken from the front, so any prefix covers the strata evenly.
 
     Returns:
         distinct ids in [0, pool), (examples,).
@@ -127,10 +126,10 @@ def few_shot_ids(pool: int, examples: int, seed: int, period: int) -> np.ndarray
 
 
 class SetCache:
-    """Sets that several jobs use, opened once and kept while they fit: their fields, or else what was drawn of them.
+    """Open sets, kept while they fit: with their fields, or only with their parameters.
 
     Args:
-        registry: where systems and samplers come from.
+        registry: provides systems and samplers.
         device: torch device of the examples.
         limit: bytes to keep at most; by default what the device has room for.
     """
@@ -144,7 +143,7 @@ class SetCache:
         self._sets: OrderedDict[str, OpenSet] = OrderedDict()
 
     def open(self, spec: SetSpec) -> OpenSet:
-        """Return one set, from memory if it is kept there."""
+        """Return one set, from memory if it is there."""
         key = canonical_json(dict(spec.description))
         if key in self._sets:
             self._sets.move_to_end(key)
@@ -156,55 +155,41 @@ class SetCache:
         return opened
 
     def joined(self, specs: Sequence[SetSpec]) -> Examples:
-        """Return one set, or the mixture of several."""
+        """Return one set, or a mixture of several."""
         sets = [self.open(spec).examples for spec in specs]
         return sets[0] if len(sets) == 1 else Mixture(sets)
 
 
 def _bytes(examples: Examples) -> int:
-    """Memory that a set takes as it is."""
+    """Return the memory that a set takes now."""
     if isinstance(examples, InMemory):
         return size_in_memory(examples)
     return examples.drawn_bytes if isinstance(examples, SampledExamples) else 0  # a file is read batch by batch
 
 
-def _file_examples(
+def file_examples(
     path: Path, name: str | None, registry: Registry, device: str
 ) -> tuple[HDF5Examples, PDESystem | None]:
-    """The examples of a file, and the PDE that the suite says they solve, if it does.
+    """Return the examples of a file, and their PDE if the suite names it.
 
-    The PDE says what is linear in what, and reads the columns of a published file that does not name them.
+    The PDE reads the columns of a published file, which names nothing.
 
     Raises:
         DataFileError: the file's channels are not those of the PDE.
     """
     if name is None:
         return HDF5Examples(path, device=device), None
-    grid = published_grid(path)
-    if grid is None:
-        mine = HDF5Examples(path).problem
-        system = make_system(name, registry, mine.grid)
-    else:
-        system = make_system(name, registry, grid)
-        mine = HDF5Examples(path, columns=system.read_columns).problem
-    its = system.problem
+    grid = published_grid(path) or HDF5Examples(path).problem.grid
+    system = make_system(name, registry, grid)
+    examples = HDF5Examples(path, device, columns=system.read_columns)
+    mine, its = examples.problem, system.problem
     if set(mine.inputs) != set(its.inputs) or set(mine.outputs) != set(its.outputs):
         raise DataFileError(f"{path}: has channels {_channels(mine)}; {name} has {_channels(its)}")
-    return HDF5Examples(path, device=device, problem=its, columns=system.read_columns), system
+    return HDF5Examples(path, device, its, system.read_columns), system
 
 
 def _channels(problem: Problem) -> str:
     return f"{', '.join(problem.input_names)} → {', '.join(problem.output_names)}"
-
-
-def hash_of(path: Path) -> str:
-    """SHA-256 of a file, or of a folder's files and their names."""
-    if path.is_file():
-        return content_hash(path)
-    digest = hashlib.sha256()
-    for file in sorted(file for file in path.rglob("*") if file.is_file()):
-        digest.update(f"{file.relative_to(path).as_posix()}\0{content_hash(file)}\n".encode())
-    return digest.hexdigest()
 
 
 def _system_name(description: Mapping[str, Any]) -> str | None:
@@ -213,7 +198,7 @@ def _system_name(description: Mapping[str, Any]) -> str | None:
 
 @dataclass(frozen=True)
 class Pair:
-    """What a task goes from and to: the sets whose physics are compared."""
+    """The source and target sets of a task, whose physics are compared."""
 
     source: tuple[SetSpec, ...]
     target: tuple[SetSpec, ...]

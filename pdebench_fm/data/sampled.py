@@ -1,4 +1,4 @@
-"""Examples that are sampled and solved on demand: data are parameters, not files."""
+"""Examples that are sampled and solved on demand."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class SampledExamples(Examples):
     """The first ``count`` examples of a sampler, solved by a PDE system.
 
-    All parameters are drawn once (about 600 bytes an example); sources and solutions are made batch by batch on the
-    device, in float32.
+    Parameters are drawn once (about 600 bytes an example). Sources and solutions are made batch by batch on the device,
+    in float32.
 
     Args:
         sampler: the distribution, for one split.
@@ -43,14 +43,14 @@ class SampledExamples(Examples):
 
     @property
     def parameters(self) -> Parameters:
-        """What the sampler drew, every array (len, …); drawn on first use."""
+        """The sampler's parameters, every array (len, …); drawn on first use."""
         if self._parameters is None:
             self._parameters = self.sampler.draw(range(self._count))
         return self._parameters
 
     @property
     def drawn_bytes(self) -> int:
-        """Memory that the parameters take: none before the first use."""
+        """Memory that the drawn parameters take."""
         return sum(values.nbytes for values in (self._parameters or {}).values())
 
     def batch(self, ids: Ids) -> tuple[Fields, Fields]:

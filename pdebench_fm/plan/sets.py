@@ -1,4 +1,4 @@
-"""The sets of a suite's profile, each described once."""
+"""The sets of examples that a suite and a profile need."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pdebench_fm._util.text import named, printable
-from pdebench_fm.data.hdf5 import HDF5Examples, content_hash, published_grid
-from pdebench_fm.data.open import OpenSet, Pair, SetSpec, _file_examples, make_sampler, make_system, open_set
-from pdebench_fm.errors import PLUGIN_ERRORS, DataFileError, PdefmError, PluginError, UsageError
+from pdebench_fm._util.text import printable
+from pdebench_fm.data.hashing import content_hash
+from pdebench_fm.data.hdf5 import HDF5Examples, published_grid
+from pdebench_fm.data.open import OpenSet, Pair, SetSpec, file_examples, make_sampler, make_system, open_set
+from pdebench_fm.errors import PLUGIN_ERRORS, DataFileError, UsageError
 from pdebench_fm.interfaces import Split
 from pdebench_fm.plan.arms import Arm, make_arm
 from pdebench_fm.plan.job import PRETRAINING
 from pdebench_fm.plan.protocol import protocol_spec
-from pdebench_fm.problem import Grid
-from pdebench_fm.registry import Registry, registry
+from pdebench_fm.problem import Fields, Grid
+from pdebench_fm.registry import Registry
+from pdebench_fm.registry import registry as installed
 from pdebench_fm.registry.arguments import bind
+from pdebench_fm.registry.calling import call_plugin
 from pdebench_fm.suite.reading import find_distribution
 from pdebench_fm.suite.schema import RESERVED, Distribution, Profile, Suite, Task
 
@@ -29,12 +32,12 @@ def specify(
 
     Raises:
         DataFileError: the distribution's file is missing, unreadable, or not of its system.
-        UsageError: it has no file for the split, or too few examples.
+        UsageError: the distribution has no file for the split, or too few examples.
     """
     common = {"split": split, "count": count}
     if distribution.files is not None:
         path = _file(distribution.files, split)
-        available = len(_file_examples(path, distribution.system, registry, "cpu")[0])
+        available = len(file_examples(path, distribution.system, registry, "cpu")[0])
         if available < count:
             pool = "; few-shot sets are drawn from examples.pool of the profile" if split == "train" else ""
             raise UsageError(f"{path}: the suite asks for {count} {split} examples, the file has {available}{pool}")
@@ -53,66 +56,63 @@ def specify(
         "grid": grid,
         "data_seed": data_seed,
     }
-    if distribution.sampler is not None:  # otherwise it is the one that the system names
+    if distribution.sampler is not None:  # the system's own sampler fits
         _check_inputs(described, registry)
     return SetSpec(described)
 
 
 def _check_inputs(description: Mapping[str, Any], registry: Registry) -> None:
-    """Make one example: a sampler of another system would only be noticed job by job."""
+    """Make one example to see whether the sampler fits the system, before any job runs."""
     import torch
 
-    system = make_system(description["system"]["name"], registry, Grid(description["grid"]))
-    try:
+    name, system = (
+        description["sampler"]["name"],
+        make_system(description["system"]["name"], registry, Grid(description["grid"])),
+    )
+
+    def make() -> Fields:
         sampler = make_sampler(description, registry)
-        made = sampler.realise(sampler.draw([0]), system.problem.grid, "cpu", torch.float32)
-    except PdefmError:
-        raise
-    except PLUGIN_ERRORS as error:
-        raise PluginError(f"sampler {description['sampler']['name']!r}: {named(error)}") from error
-    missing = [name for name in system.problem.input_names if name not in made]
+        return sampler.realise(sampler.draw([0]), system.problem.grid, "cpu", torch.float32)
+
+    made = call_plugin(f"sampler {name!r}", make)
+    missing = [channel for channel in system.problem.input_names if channel not in made]
     if missing:
         raise UsageError(
-            f"sampler {description['sampler']['name']!r} does not go with system {description['system']['name']!r}: "
+            f"sampler {name!r} does not go with system {description['system']['name']!r}: "
             f"it makes {', '.join(made)} and not {', '.join(missing)}"
         )
 
 
 def check_files(suite: Suite, profile: str | None = None) -> None:
-    """Open every file the suite names.
+    """Open every file that the suite names.
 
     Args:
         suite: its distributions may be read from files.
-        profile: the profile whose grid the files must have; the default one where None.
+        profile: the files must have the grid of this profile; by default the suite's default profile.
 
     Raises:
-        DataFileError: one is missing, incomplete or of another shape, or examples to test on are also trained on or
-            chosen by; the text names it.
-        UnknownNameError: the suite has no profile of that name.
+        DataFileError: a file is missing, incomplete or on another grid, or test examples are also used for training or
+            validation.
+        UnknownNameError: the suite has no such profile.
     """
     grid = suite.profile(profile).grid
     uses: dict[str, dict[str, str]] = {}
     for name, distribution in suite.distributions.items():
         for split, path in (distribution.files or {}).items():
+            shown = printable(str(path), 1000)
             published = published_grid(path) if distribution.system is not None else None
-            if published is not None:  # its columns are checked when its system is at hand: when the run is planned
-                size = published.size
-            else:
-                with HDF5Examples(path) as examples:
-                    size = examples.problem.grid.size
+            size = (published or HDF5Examples(path).problem.grid).size
             if size != grid:
                 chosen = suite.default_profile if profile is None else profile
-                raise DataFileError(
-                    f"{printable(str(path), 1000)}: must have the grid of profile {chosen!r}, {grid} × {grid}, "
-                    f"got {size} × {size}"
-                )
-            uses.setdefault(content_hash(path), {}).setdefault(split, f"{name!r} ({printable(str(path), 1000)})")
+                wanted = f"{grid} × {grid}, got {size} × {size}"
+                raise DataFileError(f"{shown}: must have the grid of profile {chosen!r}, {wanted}")
+            uses.setdefault(content_hash(path), {}).setdefault(split, f"{name!r} ({shown})")
     for of_file in uses.values():
         other = next((split for split in of_file if split != "test"), None)
         if "test" in of_file and other is not None:
             raise DataFileError(
                 f"the test examples of {of_file['test']} are also the {other} examples of {of_file[other]}: "
-                "a test set must be seen by nothing else"
+                "nothing else may use a test set"
             )
 
 
@@ -127,7 +127,7 @@ def _file(files: Mapping[Split, Path], split: Split) -> Path:
 
 
 def sampled_pairs(suite: Suite, profile_name: str, registry: Registry) -> dict[str, Pair]:
-    """What each task goes from and to, as `Plan.pairs` has it, but only what samplers draw: no file is opened.
+    """Return the source and target of each task, like `Plan.pairs`, without opening files.
 
     Args:
         suite: has the tasks.
@@ -135,8 +135,7 @@ def sampled_pairs(suite: Suite, profile_name: str, registry: Registry) -> dict[s
         registry: has the samplers.
 
     Returns:
-        the pairs by task. Of a mixture a part from files is left out; so is a task whose examples come from files, or
-        whose sets cannot be described.
+        the pairs by task, without tasks and parts of mixtures that are read from files or cannot be described.
 
     Raises:
         UnknownNameError: the suite has no such profile.
@@ -146,24 +145,26 @@ def sampled_pairs(suite: Suite, profile_name: str, registry: Registry) -> dict[s
     pairs: dict[str, Pair] = {}
     for task in suite.tasks:
         if task.downstream in drawn:
-            with suppress(*PLUGIN_ERRORS):  # of a sampler
+            with suppress(*PLUGIN_ERRORS):  # a sampler that raises costs this task only
                 source = [name for name in suite.pretraining[task.pretraining] if name in drawn]
                 pairs[task.name] = sets.pair(task, source)
     return pairs
 
 
 def check_sets(suite: Suite, profile_name: str, registry: Registry) -> None:
-    """Look whether the files of a suite hold the examples and channels that a plan on this profile asks for.
+    """Check that files have the examples and channels that a plan on this profile needs.
 
     Raises:
         DataFileError: a file's channels are not those of its system.
-        UsageError: a file has too few examples, or a task's distribution none for a split. Files to pre-train on may be
-            missing: runs with the user's own weights need none.
+        UsageError: a file has too few examples, or a task's distribution has none for a split. Files for pre-training
+            may be missing, because runs with the user's own weights do not need them.
     """
-    sets = ProfileSets(suite, suite.profile(profile_name), registry)
-    arms = arms_of(suite, suite.profile(profile_name), registry)
-    transfers = any(arm.pretrained for arm in arms)
     read = {name: distribution.files for name, distribution in suite.distributions.items() if distribution.files}
+    if not read:
+        return
+    profile = suite.profile(profile_name)
+    sets = ProfileSets(suite, profile, registry)
+    transfers = any(arm.pretrained for arm in arms_of(suite, profile, registry))
     for task in suite.tasks:
         if task.downstream in read:
             sets.downstream(task)
@@ -173,7 +174,7 @@ def check_sets(suite: Suite, profile_name: str, registry: Registry) -> None:
 
 
 class ProfileSets:
-    """The sets of one profile, each described once: thousands of jobs share the same few."""
+    """The sets of one profile, each described once, because thousands of jobs share a few."""
 
     def __init__(self, suite: Suite, profile: Profile, registry: Registry) -> None:
         self._suite = suite
@@ -182,7 +183,7 @@ class ProfileSets:
         self._specified: dict[tuple[str, Split, int], SetSpec] = {}
 
     def pair(self, task: Task, source: Sequence[str]) -> Pair:
-        """Describe what a task goes from, the distributions ``source``, and to."""
+        """Describe the source of a task, some distributions, and its target."""
         counts = self._profile.examples
         return Pair(
             self.of(source, PRETRAINING, counts.pretraining),
@@ -190,7 +191,7 @@ class ProfileSets:
         )
 
     def downstream(self, task: Task) -> dict[str, tuple[SetSpec, ...]]:
-        """What a task is fitted to, judged by and scored on."""
+        """Describe the splits of a task: training, validation and test."""
         counts, one = self._profile.examples, [task.downstream]
         return {
             "train": self.of(one, "train", counts.pool_size),
@@ -199,7 +200,7 @@ class ProfileSets:
         }
 
     def pretraining(self, distributions: Sequence[str]) -> dict[str, tuple[SetSpec, ...]]:
-        """What a pre-training is fitted to, judged by and scored on."""
+        """Describe the splits of a pre-training: training, validation and test."""
         counts = self._profile.examples
         return {
             "train": self.of(distributions, PRETRAINING, counts.pretraining),
@@ -220,7 +221,7 @@ class ProfileSets:
 
 
 def expected_rows(suite: Suite, profile_name: str, registry: Registry) -> Iterator[tuple[str, str, int, int]]:
-    """Every (task, protocol, examples, seed) that a complete set of records has, whatever the model."""
+    """Yield (task, protocol, examples, seed) of every record in a complete run."""
     profile = suite.profile(profile_name)
     arms = arms_of(suite, profile, registry)
     for task in suite.tasks:
@@ -236,8 +237,11 @@ def arms_of(suite: Suite, profile: Profile, registry: Registry) -> list[Arm]:
     return [make_arm(spec, counts.downstream, counts.pool_size, registry) for spec in specs]
 
 
-def open_distribution(distribution: str, *, split: Split, count: int, grid: int, device: str) -> OpenSet:
-    """Like `load_examples`, with the PDE behind the examples."""
-    found = registry()
-    suite, name = find_distribution(distribution)
-    return open_set(specify(suite.distributions[name], found, split, count, grid, suite.data_seed), found, device)
+def open_distribution(
+    distribution: str, *, split: Split, count: int, grid: int, device: str, registry: Registry | None = None
+) -> OpenSet:
+    """Open examples like `load_examples`, with their PDE."""
+    registry = registry if registry is not None else installed()
+    suite, name = find_distribution(distribution, registry)
+    spec = specify(suite.distributions[name], registry, split, count, grid, suite.data_seed)
+    return open_set(spec, registry, device)

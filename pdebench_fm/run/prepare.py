@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pdebench_fm._util.text import named
-from pdebench_fm.data.open import SetCache, hash_of, problem_of
+from pdebench_fm.data.hashing import hash_of
+from pdebench_fm.data.open import SetCache, problem_of
 from pdebench_fm.errors import PLUGIN_ERRORS, DataFileError, PdefmError, UnsupportedError, UsageError
 from pdebench_fm.hookspecs import ModelEntry
 from pdebench_fm.interfaces import OperatorModel

@@ -17,7 +17,8 @@ import torch
 from pdebench_fm._util.memory import keep_freed_memory
 from pdebench_fm._util.text import named, one_line, printable, quoted
 from pdebench_fm.data.combine import NoExamples, Subset
-from pdebench_fm.data.open import SetCache, few_shot_ids, hash_of
+from pdebench_fm.data.hashing import hash_of
+from pdebench_fm.data.open import SetCache, few_shot_ids
 from pdebench_fm.errors import PLUGIN_ERRORS, DataFileError, DivergedError, RunError
 from pdebench_fm.interfaces import Examples, FitContext, FitReport, OperatorModel, Progress, TrialSettings
 from pdebench_fm.interfaces.metric import SCORE

@@ -21,7 +21,6 @@ from ruamel.yaml.scanner import RoundTripScanner
 from pdebench_fm._util.text import EXPECTED, one_line, printable, show
 from pdebench_fm.errors import SuiteError, suggestion
 
-MAX_BYTES = 1_000_000
 MAX_VALUES = 10_000  # with aliases expanded
 
 Where = tuple["str | int", ...]
@@ -86,7 +85,7 @@ def read(path: Path) -> Document:
     yaml = YAML(typ="rt")
     yaml.Scanner = _Scanner
     try:
-        root = yaml.load(_text(path))
+        root = yaml.load(path.read_text("utf-8-sig"))
         if not isinstance(root, CommentedMap):
             got = "an empty file" if root is None else show(root)
             raise Place(path).error(f"must be a mapping, got {got}")
@@ -95,28 +94,15 @@ def read(path: Path) -> Document:
         return replace(document, data=_plain(root, document, ()))
     except SuiteError:
         raise
+    except OSError as error:
+        raise Place(path).error(f"cannot be read: {error.strerror or error}") from None
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = one_line(error.problem or error.context).partition(" with value ")[0]  # of a duplicate key
         place = Place(path, mark.line + 1, mark.column + 1) if mark else Place(path)
         raise place.error(f"is not valid YAML: {problem}") from None
-    except Exception as error:  # ruamel.yaml lets Python's own errors through
+    except Exception as error:  # text that is not UTF-8, and Python's own errors from ruamel.yaml
         raise Place(path).error(f"is not valid YAML: {one_line(error)}") from None
-
-
-def _text(path: Path) -> str:
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise Place(path).error(f"cannot be read: {error.strerror or error}") from None
-    if len(raw) > MAX_BYTES:
-        raise Place(path).error(f"must be at most {MAX_BYTES:,} bytes")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        *above, line = raw[: error.start].split(b"\n")
-        place = Place(path, len(above) + 1, len(line) + 1)
-        raise place.error(f"must be UTF-8 text, got byte 0x{raw[error.start]:02x}") from None
 
 
 class _Scanner(RoundTripScanner):
@@ -158,7 +144,7 @@ def _plain(node: Any, document: Document, where: Where) -> Any:
     for kind, plain in _SCALARS.items():
         if isinstance(node, kind):
             return plain(node)
-    raise document.error(where, "must be text, a number, true or false, a list or a mapping; put text into quotes")
+    raise document.error(where, "must be plain data: tags are not accepted, dates need quotes")
 
 
 def explain(error: ValidationError, document: Document, model: type[BaseModel]) -> SuiteError:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from pdebench_fm._util.text import printable, reason_of
-from pdebench_fm.errors import PLUGIN_ERRORS, PdefmError, SettingError, SuiteError, UnknownNameError, UsageError
-from pdebench_fm.registry import Kind, Registry
+from pdebench_fm._util.text import show
+from pdebench_fm.errors import PdefmError, SettingError, SuiteError, UnknownNameError, UsageError
+from pdebench_fm.registry import Registry
 from pdebench_fm.registry import registry as installed
 from pdebench_fm.registry.arguments import bind, call
+from pdebench_fm.registry.calling import call_plugin
 from pdebench_fm.suite.positions import Document, explain, read
 from pdebench_fm.suite.profiles import with_profiles
 from pdebench_fm.suite.schema import RESERVED, Distribution, Suite
@@ -39,11 +40,8 @@ def load_suite(reference: str | Path, registry: Registry | None = None) -> Suite
     except ValidationError as error:
         raise explain(error, document, Suite) from None
     for i, protocol in enumerate(suite.protocols):
-        _registered(registry, "protocols", protocol.name, document, "protocols", i)
-        try:
+        with _pointing(document, "protocols", i):
             bind(registry.load("protocols", protocol.name), protocol.arguments)
-        except PdefmError as error:
-            raise document.error(("protocols", i), f"{protocol.name}: {error}") from error
     for name, distribution in suite.distributions.items():
         _check_distribution(name, distribution, suite.data_seed, registry, document)
     suite._source = document.path
@@ -70,36 +68,31 @@ def find_suite(name: str, version: int, registry: Registry, own: Sequence[Suite]
 
 
 def _locate(reference: str | Path, registry: Registry) -> Path:
-    text = str(reference)
-    separators = {os.sep, os.altsep or os.sep, "/"}
-    is_path = isinstance(reference, Path) or text.endswith((".yaml", ".yml")) or any(s in text for s in separators)
-    if is_path or Path(text).is_file():
-        return Path(reference)
-    return Path(registry.get("suites", text).path)
+    path = Path(reference)
+    if isinstance(reference, Path) or len(path.parts) > 1 or path.suffix in (".yaml", ".yml") or path.is_file():
+        return path
+    return Path(registry.get("suites", reference).path)
 
 
 def _check_distribution(
     name: str, distribution: Distribution, data_seed: int, registry: Registry, document: Document
 ) -> None:
+    """Make the sampler, because only its constructor knows which settings are valid."""
     where = ("distributions", name)
     if distribution.system is not None:
-        _registered(registry, "systems", distribution.system, document, *where, "system")
+        with _pointing(document, *where, "system"):
+            registry.get("systems", distribution.system)
     if distribution.files is not None:
         return
-    source = (*where, "sampler" if distribution.sampler is not None else "system")
-    try:
+    with _pointing(document, *where, "sampler" if distribution.sampler is not None else "system"):
         sampler = distribution.sampler_name(registry)
         factory = registry.load("samplers", sampler)
-    except PdefmError as error:
-        raise document.error(source, str(error)) from error
-    try:
-        settings = bind(factory, distribution.settings, reserved=RESERVED)
-        call(factory, settings, data_seed=data_seed, split="train")
-    except SettingError as error:
-        raise _setting_error(error, distribution, document, where) from error
-    except PLUGIN_ERRORS as error:
-        owner = registry.owner("samplers", sampler)
-        raise document.error(source, f"sampler {sampler!r} of {owner} cannot be made: {reason_of(error)}") from error
+        try:
+            settings = bind(factory, distribution.settings, reserved=RESERVED)
+            who = f"sampler {sampler!r} of {registry.owner('samplers', sampler)} cannot be made"
+            call_plugin(who, call, factory, settings, data_seed=data_seed, split="train")
+        except SettingError as error:
+            raise _setting_error(error, distribution, document, where) from error
 
 
 def _setting_error(
@@ -113,38 +106,29 @@ def _setting_error(
     return document.error(path, error.message, at_key=error.message.startswith("unknown setting"))
 
 
-def _registered(registry: Registry, kind: Kind, name: str, document: Document, *where: str | int) -> None:
+@contextmanager
+def _pointing(document: Document, *where: str | int) -> Iterator[None]:
+    """Turn errors into `SuiteError`s that point at a value."""
     try:
-        registry.get(kind, name)
+        yield
+    except SuiteError:
+        raise
     except PdefmError as error:
         raise document.error(where, str(error)) from error
 
 
 def find_distribution(reference: str, registry: Registry | None = None) -> tuple[Suite, str]:
-    """Return the suite and the name of a distribution given as ``SUITE:NAME``; both parts may have colons.
-
-    Args:
-        reference: the text, split at the last colon that gives a suite with such a distribution.
-        registry: as for `load_suite`.
+    """Return the suite and the name of a distribution given as ``SUITE:NAME``.
 
     Raises:
         UsageError: there is no colon.
         SuiteError: the suite is invalid.
         UnknownNameError: no such suite, or no such distribution in it.
     """
-    colons = [i for i, character in enumerate(reference) if character == ":"]
-    first: Exception | None = None
-    for i in reversed(colons):
-        source, name = reference[:i], reference[i + 1 :]
-        try:
-            suite = load_suite(source, registry)
-            if name not in suite.distributions:
-                raise UnknownNameError("distribution", printable(name), suite.distributions)
-            return suite, name
-        except UsageError as error:
-            found = (isinstance(error, UnknownNameError) and error.kind == "distribution") or Path(source).is_file()
-            if first is None or found:
-                first = error
-    if first is not None:
-        raise first
-    raise UsageError(f"a distribution is given as SUITE:NAME, e.g. ood_sys1:SYS-1(1,5), got {printable(reference)!r}")
+    source, colon, name = reference.rpartition(":")
+    if not colon:
+        raise UsageError(f"a distribution is given as SUITE:NAME, e.g. ood_sys1:SYS-1(1,5), got {show(reference)}")
+    suite = load_suite(source, registry)
+    if name not in suite.distributions:
+        raise UnknownNameError("distribution", name, suite.distributions)
+    return suite, name

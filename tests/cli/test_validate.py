@@ -3,24 +3,21 @@
 import json
 from pathlib import Path
 
-import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from pdebench_fm.cli.validate import validate
 from pdebench_fm.errors import DataFileError, SuiteError
-from pdebench_fm.suite import reading as suite_module
 from tests.support.fake_plugin import fake_registry
 
 SHIPPED = Path(__file__).parents[1] / "support" / "shipped.yaml"
 
 
-@pytest.fixture(autouse=True)
-def _registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(suite_module, "installed", fake_registry)
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(validate, arguments, obj=fake_registry())
 
 
 def test_a_valid_suite_is_described() -> None:
-    result = CliRunner().invoke(validate, ["shipped"])
+    result = invoke("shipped")
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.splitlines() == [
         f"{SHIPPED}: valid",
@@ -31,7 +28,7 @@ def test_a_valid_suite_is_described() -> None:
 
 
 def test_a_program_reads_json() -> None:
-    result = CliRunner().invoke(validate, [str(SHIPPED), "--json"])
+    result = invoke(str(SHIPPED), "--json")
     about = json.loads(result.stdout)
     assert about["valid"] is True
     assert about["suite"]["distributions"]["far(2,4)"]["settings"] == {"level": [2, 4]}
@@ -40,7 +37,7 @@ def test_a_program_reads_json() -> None:
 def test_an_invalid_suite_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
     path.write_text(SHIPPED.read_text().replace("grid: 8", "gird: 8"))
-    result = CliRunner().invoke(validate, [str(path)])
+    result = invoke(str(path))
     assert isinstance(result.exception, SuiteError)
     assert str(result.exception) == f"{path}:15:5: profiles.tiny.gird: unknown key; did you mean 'grid'?"
     assert result.stdout == ""
@@ -50,6 +47,6 @@ def test_files_that_a_suite_names_must_be_there(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
     files = "{files: {pretraining: a.h5, validation: a.h5, test: a.h5}}"
     path.write_text(SHIPPED.read_text().replace("{system: toy, level: [1, 2]}", files))
-    result = CliRunner().invoke(validate, [str(path)])
+    result = invoke(str(path))
     assert isinstance(result.exception, DataFileError)
     assert str(result.exception) == f"{tmp_path / 'a.h5'}: no such file"

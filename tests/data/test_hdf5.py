@@ -1,4 +1,4 @@
-"""HDF5 files: what is written is read back exactly, and a file that is not whole never looks whole."""
+"""HDF5 files: what is written is read back exactly, and half a file is never taken for a whole one."""
 
 import json
 import os
@@ -17,8 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from pdebench_fm.data import hdf5
-from pdebench_fm.data.hdf5 import HDF5Examples, content_hash, export, inspect
+from pdebench_fm.data.hdf5 import HDF5Examples, export, inspect
 from pdebench_fm.errors import DataFileError, NotWrittenError, UsageError
 from pdebench_fm.problem import Channel, Fields, Grid, Problem
 
@@ -84,10 +83,8 @@ def test_a_problem_without_constants_has_an_empty_tensor(tmp_path: Path) -> None
 def test_examples_can_be_pickled_and_read_in_another_process(path: Path) -> None:
     examples = HDF5Examples(path)
     examples.batch([0])
-    with pickle.loads(pickle.dumps(examples)) as copy:
-        assert torch.equal(copy.batch([3])[0]["k"], torch.tensor([6.0]))
-    examples.close()
-    assert torch.equal(examples.batch([3])[0]["k"], torch.tensor([6.0]))
+    copy = pickle.loads(pickle.dumps(examples))
+    assert torch.equal(copy.batch([3])[0]["k"], torch.tensor([6.0]))
 
 
 @pytest.mark.parametrize("ids", [[N], [-1], [0, 99]])
@@ -105,7 +102,7 @@ def test_a_summary_describes_the_file(path: Path) -> None:
     assert summary.metadata["data_seed"] == 0
 
 
-# Files that somebody else wrote
+# Files from elsewhere
 
 
 def authors(path: Path, constants: int = 3) -> Path:
@@ -116,7 +113,7 @@ def authors(path: Path, constants: int = 3) -> Path:
     return path
 
 
-def test_the_papers_files_are_read_where_the_pde_knows_their_columns(tmp_path: Path) -> None:
+def test_the_papers_files_are_read_if_the_pde_knows_their_columns(tmp_path: Path) -> None:
     path = authors(tmp_path / "poisson.h5")
     with pytest.raises(DataFileError, match="is incomplete"):
         HDF5Examples(path)
@@ -127,14 +124,6 @@ def test_the_papers_files_are_read_where_the_pde_knows_their_columns(tmp_path: P
     inputs, _ = examples.batch([2, 0])
     assert inputs["k22"].tolist() == [7.0, 1.0]
     assert inspect(path).ranges["tensor[2]"] == (2.0, 11.0)
-
-
-def test_a_system_that_fails_on_the_columns_of_a_file_is_one_line(tmp_path: Path) -> None:
-    path = authors(tmp_path / "poisson.h5", constants=1)
-    with pytest.raises(
-        DataFileError, match=r"poisson.h5: its system cannot read the columns of 'tensor': IndexError: "
-    ):
-        HDF5Examples(path, columns=lambda numbers: {"k11": numbers[:, 1]})
 
 
 def test_the_file_of_the_page_is_read_as_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +140,7 @@ def test_the_file_of_the_page_is_read_as_it_says(tmp_path: Path, monkeypatch: py
     )
 
 
-def test_names_are_enough_where_pdefm_says_nothing(path: Path) -> None:
+def test_the_attribute_pdefm_is_optional(path: Path) -> None:
     with h5py.File(path, "r+") as file:
         del file.attrs["pdefm"]
     problem = HDF5Examples(path).problem
@@ -179,47 +168,23 @@ def _attribute(name: str, value: Any, item: str = "/") -> Any:
 
 
 SPOILT = {
-    "incomplete": (_attribute("complete", None), "is incomplete: the attribute 'complete' must be 1"),
-    "complete is 0": (_attribute("complete", 0), "is incomplete: the attribute 'complete' must be 1"),
-    "complete is text": (_attribute("complete", "yes"), "is incomplete: the attribute 'complete' must be 1"),
-    "no channels": (_attribute("channels", None, "tensor"), "the attribute 'channels' of 'tensor' is missing"),
-    "too few channels": (_attribute("channels", '["k"]', "tensor"), "'tensor' has 2 columns, 'channels' names 1$"),
-    "channels no JSON": (_attribute("channels", "k, w", "tensor"), "the attribute 'channels' must be JSON text$"),
-    "channels no list": (
-        _attribute("channels", "3", "tensor"),
-        "the attribute 'channels' must be a JSON list of names$",
-    ),
-    "channels a number": (_attribute("channels", 3, "tensor"), "the attribute 'channels' must be JSON text$"),
-    "channel twice": (_attribute("channels", '["k", "k"]', "tensor"), "its channels describe no problem: .* once"),
-    "other channels": (
-        _attribute("channels", '["k", "v"]', "tensor"),
-        "the attribute 'pdefm' describes other channels or another grid",
-    ),
-    "too many outputs": (
-        _attribute("outputs", '["u", "v"]', "fields"),
-        "'fields' has 2 channels, its names are source, u, v$",
-    ),
-    "pdefm no object": (_attribute("pdefm", "[1]"), "the attribute 'pdefm' must be a JSON object$"),
-    "pdefm nonsense": (_attribute("pdefm", '{"problem": {"inputs": 3}}'), "its channels describe no problem"),
-    "no fields": (lambda file: file.pop("fields"), r"has no data set 'fields' \(N, channels, n, n\)$"),
-    "fields a group": (
-        lambda file: (file.pop("fields"), file.create_group("fields")),
-        r"has no data set 'fields' \(N, channels, n, n\)$",
-    ),
-    "three axes": (
-        _replace("fields", np.zeros((N, SIZE, SIZE), np.float32)),
-        r"'fields' must have shape \(N, channels, n, n\), got \(10, 8, 8\)$",
-    ),
-    "not square": (
-        _replace("fields", np.zeros((N, 2, SIZE, 4), np.float32)),
-        r"'fields' must have shape \(N, channels, n, n\), got \(10, 2, 8, 4\)$",
-    ),
-    "integers": (_replace("fields", np.zeros((N, 2, SIZE, SIZE), int)), "'fields' must be float32, got int64$"),
-    "text": (_replace("tensor", np.array([[b"a", b"b"]] * N)), "'tensor' must be float32, got"),
-    "fewer rows": (
-        _replace("tensor", np.zeros((N - 1, 2), np.float32)),
-        "'fields' holds 10 examples, 'tensor' 9$",
-    ),
+    "incomplete": (_attribute("complete", None), "is incomplete"),
+    "complete is 0": (_attribute("complete", 0), "is incomplete"),
+    "no channels": (_attribute("channels", None, "tensor"), "'channels' of 'tensor' is missing"),
+    "too few channels": (_attribute("channels", '["k"]', "tensor"), "'channels' names 1"),
+    "channels no JSON": (_attribute("channels", "k, w", "tensor"), "'channels' must be a JSON list of names"),
+    "channels no list": (_attribute("channels", "3", "tensor"), "'channels' must be a JSON list of names"),
+    "channel twice": (_attribute("channels", '["k", "k"]', "tensor"), "describe no problem"),
+    "other channels": (_attribute("channels", '["k", "v"]', "tensor"), "'pdefm' describes other channels"),
+    "too many outputs": (_attribute("outputs", '["u", "v"]', "fields"), "its names are source, u, v"),
+    "pdefm no object": (_attribute("pdefm", "[1]"), "'pdefm' must be a JSON object"),
+    "pdefm nonsense": (_attribute("pdefm", '{"problem": {"inputs": 3}}'), "describe no problem"),
+    "no fields": (lambda file: file.pop("fields"), "no data set 'fields'"),
+    "no tensor": (lambda file: file.pop("tensor"), "no data set 'tensor'"),
+    "three axes": (_replace("fields", np.zeros((N, SIZE, SIZE), np.float32)), "'fields' must have shape"),
+    "not square": (_replace("fields", np.zeros((N, 2, SIZE, 4), np.float32)), "'fields' must have shape"),
+    "integers": (_replace("fields", np.zeros((N, 2, SIZE, SIZE), int)), "'fields' must be float32, got int64"),
+    "fewer rows": (_replace("tensor", np.zeros((N - 1, 2), np.float32)), "has 10 examples, 'tensor' 9"),
 }
 
 
@@ -227,35 +192,25 @@ SPOILT = {
 def test_a_file_whose_parts_do_not_fit_is_refused(path: Path, spoil: Any, message: str) -> None:
     with h5py.File(path, "r+") as file:
         spoil(file)
-    with pytest.raises(DataFileError, match=f"^{path}: {message}") as caught:
+    with pytest.raises(DataFileError) as caught:
         HDF5Examples(path)
-    assert "\n" not in str(caught.value)
-    assert caught.value.exit_code == 2
+    assert str(caught.value).startswith(f"{path}: ")
+    assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["fields", "tensor"])
-@pytest.mark.parametrize("kind", ["virtual", "external link", "external storage"])
-def test_a_file_whose_data_lie_in_others_is_refused(path: Path, name: str, kind: str) -> None:
-    """Its hash would say nothing of them."""
+@pytest.mark.parametrize("kind", ["virtual", "link"])
+def test_data_in_another_file_are_refused_since_no_hash_would_cover_them(path: Path, kind: str) -> None:
     joined = path.with_name("joined.h5")
     with h5py.File(path) as file, h5py.File(joined, "w") as other:
-        for kept in {"fields", "tensor"} - {name}:
-            file.copy(kept, other)
-        data = file[name]
+        file.copy("tensor", other)
+        shape = file["fields"].shape
         if kind == "virtual":
-            layout = h5py.VirtualLayout(data.shape, data.dtype)
-            layout[:] = h5py.VirtualSource(path.name, name, data.shape)
-            other.create_virtual_dataset(name, layout)
-        elif kind == "external link":
-            other[name] = h5py.ExternalLink(path.name, name)
+            layout = h5py.VirtualLayout(shape, np.float32)
+            layout[:] = h5py.VirtualSource(path.name, "fields", shape)
+            other.create_virtual_dataset("fields", layout)
         else:
-            raw = path.with_name("raw")
-            raw.write_bytes(data[...].tobytes())
-            other.create_dataset(name, data.shape, data.dtype, external=[(str(raw), 0, h5py.h5f.UNLIMITED)])
-        if kind != "external link":
-            other[name].attrs.update(data.attrs)
-        other.attrs.update(file.attrs)
-    with pytest.raises(DataFileError, match=f"joined.h5: '{name}' lies in other files"):
+            other["fields"] = h5py.ExternalLink(path.name, "fields")
+    with pytest.raises(DataFileError, match="'fields' is in another file"):
         HDF5Examples(joined)
 
 
@@ -264,7 +219,7 @@ def test_missing_foreign_and_truncated_files_are_refused(path: Path, tmp_path: P
         with pytest.raises(DataFileError, match=r"b\.h5: no such file$"):
             function(tmp_path / "b.h5")
     (tmp_path / "c.h5").write_text("name: smoke\n")
-    with pytest.raises(DataFileError, match=r"c\.h5: is no HDF5 file$"):
+    with pytest.raises(DataFileError, match=r"c\.h5: is not an HDF5 file$"):
         HDF5Examples(tmp_path / "c.h5")
     with pytest.raises(DataFileError, match="cannot be opened"):
         HDF5Examples(tmp_path)
@@ -273,15 +228,13 @@ def test_missing_foreign_and_truncated_files_are_refused(path: Path, tmp_path: P
         HDF5Examples(path)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_values_that_are_not_finite_are_named_when_read(path: Path, value: float) -> None:
     with h5py.File(path, "r+") as file:
-        values = file["fields"][:].astype(np.float64)
-        values[6, 1, 2, 3] = value
-        _replace("fields", values)(file)
+        file["fields"][6, 1, 2, 3] = value
     examples = HDF5Examples(path)
     examples.batch([5, 7])
-    with pytest.raises(DataFileError, match=r"example 6 holds values that are not finite$"):
+    with pytest.raises(DataFileError, match=r"example 6 has values that are not finite$"):
         examples.batch([7, 6, 5])
 
 
@@ -292,6 +245,13 @@ def test_values_that_are_not_finite_are_named_when_read(path: Path, value: float
 def test_a_wrong_count_leaves_no_file(tmp_path: Path, count: int) -> None:
     with pytest.raises(DataFileError, match="not written: "):
         export(tmp_path / "a.h5", PROBLEM, batches(), count, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_channel_is_named(tmp_path: Path) -> None:
+    renamed = ((inputs, {"u": outputs["solution"]}) for inputs, outputs in batches())
+    with pytest.raises(NotWrittenError, match="solution missing"):
+        export(tmp_path / "a.h5", PROBLEM, renamed, N, {})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -314,45 +274,16 @@ def test_whatever_interrupts_an_export_leaves_the_old_file(path: Path) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == ["a.h5"]
 
 
-def test_a_file_that_appears_meanwhile_is_kept(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    output = path.with_name("b.h5")
+def test_a_file_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
+    output = tmp_path / "b.h5"
 
     def slowly() -> Iterator[tuple[Fields, Fields]]:
         yield from batches()
         output.write_text("another export's")
 
-    for linkable in (True, False):
-        if not linkable:
-            monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(PermissionError()))
-        with pytest.raises(UsageError, match=r"b\.h5: exists; give --overwrite to replace it"):
-            export(output, PROBLEM, slowly(), N, {}, overwrite=False)
-        assert output.read_text() == "another export's"
-        output.unlink()
-        export(output, PROBLEM, batches(), N, {}, overwrite=False)
-        assert len(HDF5Examples(output)) == N
-        output.unlink()
-    assert [entry.name for entry in path.parent.iterdir()] == ["a.h5"]
-
-
-def test_a_full_disk_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(h5py.Dataset, "__setitem__", full)
-    with pytest.raises(NotWrittenError, match=r"a\.h5: cannot be written: No space left on device$") as caught:
-        export(tmp_path / "a.h5", PROBLEM, batches(), N, {})
-    assert caught.value.exit_code == 1
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_disk_that_fills_at_the_last_moment_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_: Path) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(hdf5, "_sync", full)
-    with pytest.raises(DataFileError, match="No space left on device"):
-        export(tmp_path / "a.h5", PROBLEM, batches(), N, {})
-    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UsageError, match=r"b\.h5: exists"):
+        export(output, PROBLEM, slowly(), N, {}, overwrite=False)
+    assert output.read_text() == "another export's"
 
 
 def test_a_folder_that_is_missing_is_one_line(tmp_path: Path) -> None:
@@ -360,7 +291,7 @@ def test_a_folder_that_is_missing_is_one_line(tmp_path: Path) -> None:
         export(tmp_path / "no" / "a.h5", PROBLEM, batches(), N, {})
 
 
-def test_the_systems_limit_on_file_size_is_one_line(tmp_path: Path) -> None:
+def test_a_full_disk_is_one_line_and_leaves_no_file(tmp_path: Path) -> None:
     result = _in_a_process(
         """
         import resource
@@ -411,41 +342,3 @@ def _in_a_process(code: str, path: Path) -> "subprocess.Popen[str]":
     )
     command = [sys.executable, "-c", head + textwrap.dedent(code), str(path)]
     return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-
-# Hashes
-
-
-def test_a_content_hash_is_remembered_until_the_file_changes(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import hashlib
-
-    monkeypatch.setenv("PDEFM_CACHE_DIR", str(tmp_path / "cache"))
-    expected = hashlib.sha256(path.read_bytes()).hexdigest()
-    assert content_hash(path) == expected
-    (kept,) = (tmp_path / "cache" / "hashes").iterdir()
-    kept.write_text("f" * 64)
-    assert content_hash(path) == "f" * 64  # it was read from the cache
-    kept.write_text("no hash")
-    assert content_hash(path) == expected
-    with path.open("ab") as file:
-        file.write(b"x")
-    assert content_hash(path) == hashlib.sha256(path.read_bytes()).hexdigest() != expected
-
-
-def test_another_file_of_the_same_size_and_time_has_its_own_hash(path: Path) -> None:
-    before, status = content_hash(path), path.stat()
-    other = path.with_name("other.h5")
-    other.write_bytes(path.read_bytes()[:-1] + b"x")
-    os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
-    os.replace(other, path)
-    assert (path.stat().st_size, path.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
-    assert content_hash(path) != before
-
-
-def test_a_cache_that_cannot_be_written_does_not_matter(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PDEFM_CACHE_DIR", str(path / "below-a-file"))
-    assert len(content_hash(path)) == 64
-    with pytest.raises(DataFileError, match="cannot be read"):
-        content_hash(path.with_name("none.h5"))

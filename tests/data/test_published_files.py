@@ -18,7 +18,8 @@ from pdefm_spectral.helmholtz import Helmholtz
 from pdefm_spectral.poisson import Poisson
 
 from pdebench_fm.cli.data import inspect_file
-from pdebench_fm.data.hdf5 import HDF5Examples, content_hash, published_grid
+from pdebench_fm.data.hashing import content_hash
+from pdebench_fm.data.hdf5 import HDF5Examples, published_grid
 from pdebench_fm.data.open import open_set, problem_of
 from pdebench_fm.errors import DataFileError, UsageError
 from pdebench_fm.interfaces import Examples, PDESystem
@@ -154,13 +155,11 @@ def test_a_system_that_knows_no_published_files_says_so(tmp_path: Path) -> None:
 
 def test_without_a_system_the_file_is_refused_with_the_way_out(tmp_path: Path, plugins: Registry) -> None:
     path = publish(tmp_path / "a.h5", "poisson")
-    with pytest.raises(DataFileError, match="must be 1; it is written last; a file that names nothing is read where"):
+    with pytest.raises(DataFileError, match="must be 1; it is written last; set the distribution's system"):
         specify(Distribution(files={"train": path}), plugins, "train", 4, SIZE, 0)
     with h5py.File(path, "r+") as file:
         file.attrs["complete"] = 1
-    with pytest.raises(
-        DataFileError, match="it names the constants; a file that names nothing is read where the suite"
-    ):
+    with pytest.raises(DataFileError, match="it names the constants; set the distribution's system"):
         specify(Distribution(files={"train": path}), plugins, "train", 4, SIZE, 0)
 
 
@@ -184,7 +183,7 @@ def test_values_that_are_not_finite_and_too_few_examples_are_named(tmp_path: Pat
         opened(path, "helmholtz", plugins, COUNT + 1)
     with h5py.File(path, "r+") as file:
         file["tensor"][3, 0] = np.nan
-    with pytest.raises(DataFileError, match="example 3 holds values that are not finite"):
+    with pytest.raises(DataFileError, match="example 3 has values that are not finite"):
         opened(path, "helmholtz", plugins)[0].batch([2, 3])
 
 

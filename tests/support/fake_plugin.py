@@ -57,6 +57,15 @@ class ToySampler(Sampler):
         return {"source": given["source"][:, None, None] * plane, "k": given["k"]}
 
 
+class FailingSampler(ToySampler):
+    """Cannot draw example 8."""
+
+    def draw(self, ids: Sequence[int]) -> Parameters:
+        if 8 in ids:
+            raise ValueError("no\nnumber")
+        return super().draw(ids)
+
+
 class BrokenSampler:
     """Raises something that is no PdefmError."""
 
@@ -77,6 +86,7 @@ def pdefm_systems() -> list[SystemEntry]:
 def pdefm_samplers() -> list[SamplerEntry]:
     return [
         SamplerEntry("toy", "2", ToySampler, "f = i + 1"),
+        SamplerEntry("failing", "1", FailingSampler, "cannot draw every example"),
         SamplerEntry("broken", "1", BrokenSampler, "cannot be made"),
         SamplerEntry("absent", "1", "no_such_module_anywhere:Sampler", "cannot be imported"),
     ]

@@ -1,0 +1,55 @@
+"""SHA-256 of files and folders, which name data and weights in job ids."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from pdebench_fm._util.files import replacing
+from pdebench_fm.errors import DataFileError
+
+
+def hash_of(path: Path) -> str:
+    """Return the SHA-256 of a file, or of a folder's files and their names."""
+    if path.is_file():
+        return content_hash(path)
+    digest = hashlib.sha256()
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        digest.update(f"{file.relative_to(path).as_posix()}\0{content_hash(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def content_hash(path: Path) -> str:
+    """Return the SHA-256 of a file's content, from a cache if the file has not changed.
+
+    Raises:
+        DataFileError: the file cannot be read.
+    """
+    try:
+        status = path.stat()
+        # Archives and touch -r give two files the same size and time; change time and inode still differ.
+        marks = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        key = os.fsencode("\0".join((str(path.resolve()), *map(str, marks))))
+        cached = _cache_folder() / "hashes" / hashlib.sha256(key).hexdigest()
+        with suppress(OSError, ValueError):
+            known = cached.read_text("ascii")
+            if len(known) == 64:
+                return known
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataFileError(f"{path}: cannot be read: {error.strerror or error}") from None
+    with suppress(OSError):  # a cache that cannot be written only costs time
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(cached) as part:
+            part.write_text(digest, "ascii")
+    return digest
+
+
+def _cache_folder() -> Path:
+    import platformdirs
+
+    given = os.environ.get("PDEFM_CACHE_DIR")
+    return Path(given) if given else Path(platformdirs.user_cache_dir("pdebench_fm"))

@@ -1,0 +1,221 @@
+"""Open an HDF5 file and check that its parts fit each other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pdebench_fm._util.text import one_line, show
+from pdebench_fm.errors import DataFileError, PdefmError, UsageError
+from pdebench_fm.problem import Channel, Grid, Problem
+
+if TYPE_CHECKING:
+    import h5py
+
+ReadColumns = Callable[[np.ndarray], Mapping[str, np.ndarray] | None]
+"""`PDESystem.read_columns`: from the columns of ``tensor``, (N, C), to constants by name, (N,)."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says about its examples.
+
+    Args:
+        length: number of examples.
+        problem: channels and grid.
+        rows: names of the channels of ``fields``, in order.
+        constants: names of the constants, in order.
+        published: whether the file names nothing and its PDE reads the columns.
+    """
+
+    length: int
+    problem: Problem
+    rows: tuple[str, ...]
+    constants: tuple[str, ...]
+    published: bool
+
+
+@contextmanager
+def open_file(path: Path) -> Iterator[h5py.File]:
+    """Open a file for a while; errors of HDF5 become `DataFileError`s that name it."""
+    with naming(path), handle(path) as file:
+        yield file
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Turn errors of HDF5 into `DataFileError`s that name the file."""
+    try:
+        yield
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        raise DataFileError(f"{path}: cannot be read: {reason(error)}") from error
+
+
+def handle(path: Path) -> h5py.File:
+    """Open a file for reading.
+
+    Raises:
+        DataFileError: the file is missing, truncated, or not an HDF5 file.
+    """
+    import h5py
+
+    if not path.exists():
+        raise DataFileError(f"{path}: no such file")
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        text = reason(error)
+        if "truncated" in text:
+            raise DataFileError(f"{path}: is truncated: {text}") from None
+        if "signature" in text:
+            raise DataFileError(f"{path}: is not an HDF5 file") from None
+        raise DataFileError(f"{path}: cannot be opened: {text}") from None
+
+
+def reason(error: BaseException) -> str:
+    """Return the text of an error on one line."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return one_line(text) or type(error).__name__
+
+
+def read_header(path: Path, columns: ReadColumns | None = None) -> Header:
+    """Read what a file says about its examples, and check that its parts fit.
+
+    Args:
+        path: the file.
+        columns: names the columns of a file that names nothing.
+
+    Raises:
+        DataFileError: the file is unreadable or incomplete, or its parts do not fit.
+    """
+    with open_file(path) as file:
+        fields, tensor = data_sets(path, file)
+        published = columns is not None and names_nothing(file)
+        if columns is not None and published:
+            constants = tuple(named_columns(path, columns, np.empty((0, tensor.shape[1]), np.float32)))
+        else:
+            constants = _constants(path, file, tensor)
+        inputs, outputs = channel_names(path, fields)
+        if len(inputs) + len(outputs) != fields.shape[1]:
+            names = ", ".join((*inputs, *outputs))
+            raise DataFileError(f"{path}: 'fields' has {fields.shape[1]} channels, its names are {names}")
+        channels_in = (*(Channel(name) for name in inputs), *(Channel(name, "constant") for name in constants))
+        problem = _problem(path, file, channels_in, tuple(map(Channel, outputs)), Grid(int(fields.shape[2])))
+        return Header(int(fields.shape[0]), problem, (*inputs, *outputs), constants, published)
+
+
+def _constants(path: Path, file: h5py.File, tensor: h5py.Dataset) -> tuple[str, ...]:
+    """Return the names of the constants in a file that names them."""
+    advice = "; set the distribution's system to read a file without names" if names_nothing(file) else ""
+    if not is_complete(file):
+        raise DataFileError(f"{path}: is incomplete: the attribute 'complete' must be 1; it is written last{advice}")
+    if "channels" not in tensor.attrs:
+        raise DataFileError(f"{path}: the attribute 'channels' of 'tensor' is missing; it names the constants{advice}")
+    constants = names(path, tensor, "channels")
+    if len(constants) != tensor.shape[1]:
+        raise DataFileError(f"{path}: 'tensor' has {tensor.shape[1]} columns, 'channels' names {len(constants)}")
+    return constants
+
+
+def _problem(
+    path: Path, file: h5py.File, inputs: tuple[Channel, ...], outputs: tuple[Channel, ...], grid: Grid
+) -> Problem:
+    """Return the problem in the attribute ``pdefm`` if there is one, otherwise a plain one with these channels."""
+    description = metadata(path, file).get("problem")
+    try:
+        found = Problem(inputs, outputs, grid)
+        stated = found if description is None else Problem.parse(description)
+    except (PdefmError, TypeError, ValueError, KeyError, AttributeError) as error:
+        raise DataFileError(f"{path}: its channels describe no problem: {reason(error)}") from None
+    if set(stated.inputs) != set(inputs) or stated.outputs != outputs or stated.grid.size != grid.size:
+        raise DataFileError(f"{path}: the attribute 'pdefm' describes other channels or another grid than the data")
+    return stated
+
+
+def data_sets(path: Path, file: h5py.File) -> tuple[h5py.Dataset, h5py.Dataset]:
+    """Return ``fields`` and ``tensor`` after a check of their shapes and types."""
+    import h5py
+
+    for name, shape in (("fields", "(N, channels, n, n)"), ("tensor", "(N, C)")):
+        found = file.get(name)
+        if not isinstance(found, h5py.Dataset):
+            raise DataFileError(f"{path}: has no data set {name!r} {shape}")
+        if found.is_virtual or found.external or found.file.filename != file.filename:  # the hash would not cover it
+            raise DataFileError(f"{path}: {name!r} is in another file; write the examples into this one")
+        if len(found.shape) != shape.count(",") + 1:
+            raise DataFileError(f"{path}: {name!r} must have shape {shape}, got {found.shape}")
+        if found.dtype.kind != "f" or found.dtype.itemsize not in (4, 8):
+            raise DataFileError(f"{path}: {name!r} must be float32, got {found.dtype}")
+    fields, tensor = file["fields"], file["tensor"]
+    if fields.shape[2] != fields.shape[3]:
+        raise DataFileError(f"{path}: 'fields' must have shape (N, channels, n, n), got {fields.shape}")
+    if fields.shape[0] != tensor.shape[0]:
+        raise DataFileError(f"{path}: 'fields' has {fields.shape[0]} examples, 'tensor' {tensor.shape[0]}")
+    return fields, tensor
+
+
+def channel_names(path: Path, fields: h5py.Dataset) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of inputs and outputs in ``fields``."""
+    return names(path, fields, "inputs", ("source",)), names(path, fields, "outputs", ("solution",))
+
+
+def names(path: Path, item: h5py.Dataset, attribute: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Return the names in an attribute."""
+    return tuple(_json(path, item, attribute, list, default))
+
+
+def metadata(path: Path, file: h5py.File) -> dict[str, Any]:
+    """Return the attribute ``pdefm``; empty if there is none."""
+    return dict(_json(path, file, "pdefm", dict, {}))
+
+
+def _json(path: Path, item: h5py.Group | h5py.Dataset, attribute: str, kind: type, default: Any) -> Any:
+    if attribute not in item.attrs:
+        return default
+    text = item.attrs[attribute]
+    try:
+        value = json.loads(text)
+    except (TypeError, ValueError):
+        value = None
+    if not isinstance(value, kind):
+        wanted = "list of names" if kind is list else "object"
+        raise DataFileError(f"{path}: the attribute {attribute!r} must be a JSON {wanted}, got {show(text)}")
+    return value
+
+
+def is_complete(file: h5py.File) -> bool:
+    """Return whether the file was written to its end."""
+    return bool(file.attrs.get("complete") == 1)
+
+
+def published_grid(path: Path) -> Grid | None:
+    """Return the grid of a file that names nothing, as published with the paper; None for any other file.
+
+    Raises:
+        DataFileError: the file is missing, not an HDF5 file, or lacks a data set.
+    """
+    with open_file(path) as file:
+        fields, _ = data_sets(path, file)
+        return Grid(int(fields.shape[2])) if names_nothing(file) else None
+
+
+def names_nothing(file: h5py.File) -> bool:
+    """Return whether a file says nothing about its channels and their origin."""
+    return "pdefm" not in file.attrs and "channels" not in file["tensor"].attrs
+
+
+def named_columns(path: Path, read: ReadColumns, numbers: np.ndarray) -> Mapping[str, np.ndarray]:
+    """Let a PDE read the columns of ``tensor``, (N, C), as constants by name, (N,)."""
+    try:
+        named = read(numbers)
+    except UsageError as error:
+        raise DataFileError(f"{path}: 'tensor' does not name its columns: {error}") from None
+    if named is None:
+        raise DataFileError(f"{path}: 'tensor' does not name its columns, and the system knows no order for them")
+    return named

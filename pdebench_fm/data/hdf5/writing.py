@@ -1,0 +1,96 @@
+"""Write examples to an HDF5 file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pdebench_fm._util.files import replacing
+from pdebench_fm.data.hdf5.layout import reason
+from pdebench_fm.errors import NotWrittenError, UsageError
+from pdebench_fm.problem import Fields, Problem
+
+if TYPE_CHECKING:
+    import h5py
+
+
+def export(
+    path: Path,
+    problem: Problem,
+    batches: Iterable[tuple[Fields, Fields]],
+    count: int,
+    metadata: Mapping[str, Any],
+    *,
+    overwrite: bool = True,
+) -> None:
+    """Write examples to a file, which appears under its name only when it is complete.
+
+    Args:
+        path: the file.
+        problem: channels and grid.
+        batches: inputs and outputs, ``count`` examples in all.
+        metadata: plain data (JSON) that describes the examples.
+        overwrite: replace an existing file.
+
+    Raises:
+        UsageError: the file exists and must not be replaced.
+        NotWrittenError: the file cannot be written, or the batches do not have ``count`` finite examples.
+    """
+    import h5py
+
+    try:
+        with replacing(path, existing=overwrite) as part:
+            with h5py.File(part, "w") as file:
+                _write(file, path, problem, batches, count, metadata)
+                file.attrs["complete"] = 1
+            with part.open("rb") as written:
+                os.fsync(written.fileno())  # before the file gets its name
+    except FileExistsError:
+        raise UsageError(f"{path}: exists; give --overwrite to replace it") from None
+    except (OSError, RuntimeError, ValueError) as error:  # h5py turns a full disk into any of these
+        raise NotWrittenError(f"{path}: cannot be written: {reason(error)}") from error
+
+
+def _write(
+    file: h5py.File,
+    path: Path,
+    problem: Problem,
+    batches: Iterable[tuple[Fields, Fields]],
+    count: int,
+    metadata: Mapping[str, Any],
+) -> None:
+    n = problem.grid.size
+    names = (*problem.input_fields, *problem.output_names)
+    file.attrs["pdefm"] = json.dumps({**metadata, "problem": problem.describe()}, sort_keys=True, allow_nan=False)
+    fields = file.create_dataset("fields", (count, len(names), n, n), "float32")
+    fields.attrs["inputs"] = json.dumps(problem.input_fields)
+    fields.attrs["outputs"] = json.dumps(problem.output_names)
+    tensor = file.create_dataset("tensor", (count, len(problem.constants)), "float32")
+    tensor.attrs["channels"] = json.dumps(problem.constants)
+
+    done = 0
+    for inputs, outputs in batches:
+        values = {name: value.detach().cpu().numpy() for name, value in {**inputs, **outputs}.items()}
+        missing = [name for name in (*names, *problem.constants) if name not in values]
+        if missing:
+            raise NotWrittenError(f"{path}: not written: {', '.join(missing)} missing, got {', '.join(values)}")
+        planes = np.stack([values[name] for name in names], axis=1).astype(np.float32)
+        numbers = np.empty((len(planes), len(problem.constants)), dtype=np.float32)
+        for i, name in enumerate(problem.constants):
+            numbers[:, i] = values[name]
+        stop = done + len(planes)
+        if not (np.isfinite(planes).all() and np.isfinite(numbers).all()):
+            raise NotWrittenError(f"{path}: not written: examples {done} … {stop - 1} are not finite")
+        if stop > count:
+            raise NotWrittenError(f"{path}: not written: expected {count} examples, got at least {stop}")
+        fields[done:stop] = planes
+        if problem.constants:
+            tensor[done:stop] = numbers
+        done = stop
+    if done != count:
+        raise NotWrittenError(f"{path}: not written: expected {count} examples, got {done}")
