@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -69,9 +70,10 @@ def find_suite(name: str, version: int, registry: Registry, own: Sequence[Suite]
 
 def _locate(reference: str | Path, registry: Registry) -> Path:
     path = Path(reference)
-    if isinstance(reference, Path) or len(path.parts) > 1 or path.suffix in (".yaml", ".yml") or path.is_file():
+    written = isinstance(reference, Path) or os.sep in reference or path.suffix in (".yaml", ".yml")
+    if written or path.is_file():
         return path
-    return Path(registry.get("suites", reference).path)
+    return Path(registry.get("suites", str(reference)).path)
 
 
 def _check_distribution(
