@@ -7,10 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pdebench_fm.interfaces.examples import Examples
 from pdebench_fm.problem import Fields, Problem
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,8 @@ class OperatorModel(ABC):
     """Whether `fit` continues with the present weights. False: fine-tuning is reported as unsupported."""
     from_scratch: ClassVar[bool] = True
     """Whether `initialise` gives an untrained model. False: the scratch arm is reported as unsupported."""
+    has_network: ClassVar[bool] = False
+    """Whether `network` gives a torch network. Protocols that freeze or extend a part of it refuse other models."""
 
     def supports(self, problem: Problem) -> str | None:
         """Return None if the model can take the problem, otherwise one line saying why not. Called before all work."""
@@ -161,6 +166,15 @@ class OperatorModel(ABC):
     def notes(self) -> Mapping[str, str]:
         """What a reader of the record should know, e.g. the adapter of a released model. Recorded as it is."""
         return {}
+
+    @property
+    def network(self) -> nn.Module | None:
+        """The torch network that `fit` trains, once `initialise` or `load` has run; None if there is none.
+
+        A protocol may change it before a fit: `fit` leaves parameters alone that need no gradient, and trains the
+        ones that were added.
+        """
+        return None
 
     @property
     @abstractmethod

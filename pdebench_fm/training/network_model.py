@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, final
+from typing import Any, ClassVar, Self, final
 
 import torch
 from safetensors import safe_open
@@ -51,6 +51,7 @@ class NetworkModel(OperatorModel):
     Use `planes` to join the two.
     """
 
+    has_network: ClassVar[bool] = True
     _built: _Built | None = None
 
     @abstractmethod
@@ -63,8 +64,8 @@ class NetworkModel(OperatorModel):
 
     @property
     @final
-    def module(self) -> nn.Module:
-        """The network, after `initialise` or `load`."""
+    def network(self) -> nn.Module:
+        """The network that `build` returned, after `initialise` or `load`."""
         return self._ready().module
 
     @property
@@ -171,7 +172,7 @@ class NetworkModel(OperatorModel):
         except Exception as error:  # damaged weights surface as many different exceptions
             what = f"cannot be read as {type(self).__name__} weights, {_EXPECTED}"
             raise DataFileError(f"{file}: {what}: {named(error)}") from error
-        self.module.to(device)
+        self.network.to(device)
 
     @classmethod
     def from_file(cls, path: Path, device: str = "cpu") -> Self:

@@ -53,7 +53,7 @@ def test_it_trains_as_the_loop_does(
     plain: ModuleType, files: dict[str, Path], tmp_path: Path, rate: float, steps: int
 ) -> None:
     model = untrained()
-    network = ReferenceNetwork.of(model.module)  # type: ignore[arg-type]
+    network = ReferenceNetwork.of(model.network)  # type: ignore[arg-type]
     decode = plain.decoder(PROBLEM, InputNormalisation.fit(PROBLEM, Subset(POOL, IDS)))
     train = plain.loader(plain.FileExamples(files["pool"], IDS), 4, workers=0, order=plain.EpochOrder(len(IDS), seed=3))
     validation = plain.loader(plain.FileExamples(files["validation"]), 4, workers=0)
@@ -69,7 +69,7 @@ def test_it_trains_as_the_loop_does(
     np.testing.assert_allclose(
         report.validation_losses, [entry["validation_loss"] for entry in ours.history], rtol=1e-4
     )
-    expected = ReferenceNetwork.of(model.module).state_dict()  # type: ignore[arg-type]
+    expected = ReferenceNetwork.of(model.network).state_dict()  # type: ignore[arg-type]
     for name, weight in network.state_dict().items():
         torch.testing.assert_close(weight, expected[name], rtol=1e-3, atol=1e-5)
 
@@ -77,7 +77,9 @@ def test_it_trains_as_the_loop_does(
 def test_its_score_is_the_relative_l2_error(plain: ModuleType, files: dict[str, Path]) -> None:
     model = untrained()
     decode = plain.decoder(PROBLEM, InputNormalisation.fit(PROBLEM, Subset(POOL, IDS)))
-    _, score = plain.evaluate(model.module, decode, plain.loader(plain.FileExamples(files["validation"]), 4, workers=0))
+    _, score = plain.evaluate(
+        model.network, decode, plain.loader(plain.FileExamples(files["validation"]), 4, workers=0)
+    )
     inputs, outputs = VALIDATION.batch(range(6))
     error = (model.predict(PROBLEM, inputs)["solution"] - outputs["solution"]).norm(dim=(1, 2))
     assert score == pytest.approx(float((error / outputs["solution"].norm(dim=(1, 2))).mean()), rel=1e-5)
@@ -97,7 +99,7 @@ def test_a_worker_process_reads_the_examples_in_the_order_of_the_epoch(
 
 
 def test_a_fit_that_diverges_says_so(plain: ModuleType, files: dict[str, Path]) -> None:
-    network = ReferenceNetwork.of(untrained().module)  # type: ignore[arg-type]
+    network = ReferenceNetwork.of(untrained().network)  # type: ignore[arg-type]
     decode = plain.decoder(PROBLEM, InputNormalisation.fit(PROBLEM, POOL))
     train = plain.loader(plain.FileExamples(files["pool"]), 4, workers=0, order=plain.EpochOrder(len(POOL), seed=0))
     report = plain.fit(network, decode, train, train, steps=40, rate=1e30)

@@ -53,7 +53,7 @@ def toy(folder: Path, world: World, batch_size: int) -> dict[str, Any]:
     return {
         "best_epoch": report.best_epoch,
         "losses": [entry["train_loss"] for entry in report.history],
-        "weights": [parameter.flatten().tolist() for parameter in model.module.parameters()],
+        "weights": [parameter.flatten().tolist() for parameter in model.network.parameters()],
     }
 
 

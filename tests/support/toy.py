@@ -19,7 +19,9 @@ from pdebench_fm.suite.reading import load_suite
 from pdebench_fm.training import NetworkModel, planes
 
 
-class _Network(nn.Module):
+class ToyNetwork(nn.Module):
+    """Two convolutions with tanh between."""
+
     def __init__(self, channels: int, width: int, outputs: int) -> None:
         super().__init__()
         self.lift = nn.Conv2d(channels, width, 3, padding=1, padding_mode="circular")
@@ -36,7 +38,7 @@ class Toy(NetworkModel):
         self.width = width
 
     def build(self, problem: Problem) -> nn.Module:
-        return _Network(len(problem.inputs), self.width, len(problem.outputs))
+        return ToyNetwork(len(problem.inputs), self.width, len(problem.outputs))
 
 
 TOY = ModelEntry("toy", "1", Toy, "two convolutions")

@@ -37,9 +37,11 @@ def registry() -> Registry:
 
 
 def plan_with(folder: Path, registry: Registry, protocols: str, model: str = "toy") -> Plan:
+    folder.mkdir(exist_ok=True)
     path = folder / "toy.yaml"
     path.write_text(SUITE.replace("[zero-shot, fine-tune, scratch]", protocols), encoding="utf-8")
-    return make_plan(load_suite(path, registry), "tiny", model_spec(registry, model), registry, output=folder / "runs")
+    spec = model_spec(registry, model, {"modes": 3} if model == "mode-regression" else {})
+    return make_plan(load_suite(path, registry), "tiny", spec, registry, output=folder / "runs")
 
 
 def test_protocols_wrap_and_search(tmp_path: Path, registry: Registry) -> None:
@@ -53,17 +55,28 @@ def test_protocols_wrap_and_search(tmp_path: Path, registry: Registry) -> None:
     assert not run_plan(plan_with(tmp_path, registry, "[zero-shot, {lora: {rank: 2}}, in-context]")).changed
 
 
-def test_what_is_frozen_stays(tmp_path: Path, registry: Registry) -> None:
-    plan = plan_with(tmp_path, registry, "[zero-shot, head-only]")
+def test_protocols_reach_the_network_of_any_model_and_refuse_those_without(tmp_path: Path, registry: Registry) -> None:
+    arms = {}
+    for model in ("own-toy", "mode-regression"):
+        result = run_plan(plan_with(tmp_path / model, registry, "[zero-shot, head-only, lora]", model))
+        arms[model] = {(r.protocol, r.status) for r in result.records if r.kind == "point"}
+    assert arms["own-toy"] == {("zero-shot", "ok"), ("head-only", "ok"), ("lora", "ok")}
+    assert arms["mode-regression"] == {("zero-shot", "ok"), ("head-only", "unsupported"), ("lora", "unsupported")}
+
+
+@pytest.mark.parametrize("name", ["toy", "own-toy"])
+def test_what_is_frozen_stays(name: str, tmp_path: Path, registry: Registry) -> None:
+    plan = plan_with(tmp_path, registry, "[zero-shot, head-only]", name)
     run_plan(plan)
     fitted = next(job for job in plan.jobs.values() if job.arm == "head-only" and job.kind == "trial")
     weights = {}
-    for name, id in (("before", plan.store.result(fitted.parents[0])["chosen"]), ("after", None)):  # type: ignore[index]
+    for moment, id in (("before", plan.store.result(fitted.parents[0])["chosen"]), ("after", None)):  # type: ignore[index]
         point = next(j for j in plan.jobs.values() if fitted.id in j.parents)
         chosen = id or plan.store.result(point.id)["chosen"]  # type: ignore[index]
-        model = model_spec(registry, "toy").make(registry)
+        model = model_spec(registry, name).make(registry)
         model.load(plan.store.model(chosen))
-        weights[name] = model.module.state_dict()  # type: ignore[attr-defined]
+        assert model.network is not None
+        weights[moment] = model.network.state_dict()
     assert weights["before"]["lift.weight"].equal(weights["after"]["lift.weight"])
     assert not weights["before"]["project.weight"].equal(weights["after"]["project.weight"])
 

@@ -33,7 +33,7 @@ def fit(
 ) -> FitReport:
     normalise = InputNormalisation.fit(PROBLEM, TRAIN)
     return fit_network(
-        model.module,
+        model.network,
         lambda examples, inputs: normalise(PROBLEM, inputs),
         ("solution",),
         TRAIN,
@@ -56,13 +56,13 @@ def fitted(
 
 
 def weights(model: Toy) -> Tensor:
-    return torch.cat([p.detach().flatten() for p in model.module.parameters()])
+    return torch.cat([p.detach().flatten() for p in model.network.parameters()])
 
 
 def plain_training(epochs: int, batch_size: int) -> tuple[Tensor, list[float], int]:
     """The protocol written down once more, without resuming or fused kernels."""
     model = untrained()
-    module, normalise = model.module, InputNormalisation.fit(PROBLEM, TRAIN)
+    module, normalise = model.network, InputNormalisation.fit(PROBLEM, TRAIN)
     optimiser = torch.optim.Adam(module.parameters(), lr=1e-2)
     total, step, losses, best = epochs * math.ceil(10 / batch_size), 0, [], None
 
@@ -378,7 +378,7 @@ def test_the_precision_of_training_is_named_and_evaluation_stays_float32(tmp_pat
     plain, _ = fitted(tmp_path / "a", Budget(3, None, 4))
     exact, _ = fitted(tmp_path / "b", Budget(3, None, 4), precision="float64")
     rough, _ = fitted(tmp_path / "c", Budget(3, None, 4), precision="bfloat16")
-    assert next(exact.module.parameters()).dtype == torch.float32
+    assert next(exact.network.parameters()).dtype == torch.float32
     torch.testing.assert_close(weights(exact), weights(plain), rtol=1e-3, atol=1e-5)
     assert not torch.equal(weights(rough), weights(plain))
     with pytest.raises(UsageError, match="precision must be one of"):

@@ -99,7 +99,7 @@ def test_complex_weights_are_trained_and_kept(made: type[NetworkModel], precisio
     losses = [entry["train_loss"] for entry in report.history]
     assert report.status == "ok"
     assert losses[-1] < 0.5 * losses[0]
-    assert [p.dtype for p in model.module.parameters()] == [torch.complex64, torch.float32][
+    assert [p.dtype for p in model.network.parameters()] == [torch.complex64, torch.float32][
         : 2 if made is Spectral else 1
     ]
     model.save(tmp_path)
@@ -119,9 +119,9 @@ class SlowHead(Toy):
 def test_a_group_of_parameters_has_its_own_multiple_of_the_learning_rate(tmp_path: Path) -> None:
     model = SlowHead()
     model.initialise(PROBLEM, DATA, 0)
-    before = {name: value.clone() for name, value in model.module.state_dict().items()}
+    before = {name: value.clone() for name, value in model.network.state_dict().items()}
     model.fit(DATA, DATA, Budget(None, 1, 4), TrialSettings({"learning_rate": 1e-2}, 0), FitContext(tmp_path))
-    moved = {name: (value - before[name]).abs().max().item() for name, value in model.module.state_dict().items()}
+    moved = {name: (value - before[name]).abs().max().item() for name, value in model.network.state_dict().items()}
     assert moved["lift.weight"] == moved["lift.bias"] == 0
     assert moved["project.weight"] == pytest.approx(1e-2, rel=1e-3)  # the first step of Adam is the rate itself
     assert moved["project.bias"] == pytest.approx(1e-3, rel=1e-3)

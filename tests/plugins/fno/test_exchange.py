@@ -113,7 +113,7 @@ def save(network: nn.Module, path: Path, prefix: str = "", change: Callable[[dic
 def predicted(file: Path, system: str, source: Tensor, columns: Tensor) -> Tensor:
     """What our model predicts, with its float32 weights and float64 arithmetic: rounding would hide small mistakes."""
     pde, model = CLASSES[system](Grid(N)), FNO.from_file(file)
-    model.module.double()
+    model.network.double()
     constants = {name: torch.from_numpy(values.copy()) for name, values in pde.read_columns(columns.numpy()).items()}
     return model.predict(pde.problem, {"source": source, **constants})["solution"]
 
@@ -181,7 +181,7 @@ def test_complex_weights_are_read_as_well(tmp_path: Path) -> None:
 def test_constants_unknown_to_the_checkpoint_change_nothing(tmp_path: Path) -> None:
     network, *_ = made("helmholtz")
     file = convert(save(network, tmp_path / "a.tar"), "helmholtz", None, tmp_path / "out", N)
-    lift = FNO.from_file(file).module.state_dict()["lift.weight"]
+    lift = FNO.from_file(file).network.state_dict()["lift.weight"]
     theirs = network.state_dict()["fc0.weight"]
     assert torch.equal(lift[:, [0, 1, 4]], theirs)  # source, c as k11, omega
     assert lift[:, 2:4].abs().max() == 0  # k22 and k12
@@ -323,12 +323,12 @@ def test_a_model_assembled_from_its_weights_is_the_same_model() -> None:
     model.initialise(problem, train, 0)
     again = FNO(width=4, modes=3, layers=2)
     before = torch.random.get_rng_state()
-    again.assemble(problem, InputNormalisation.fit(problem, train), model.module.state_dict())
+    again.assemble(problem, InputNormalisation.fit(problem, train), model.network.state_dict())
     assert torch.equal(before, torch.random.get_rng_state())
     inputs, _ = train.batch(range(4))
     assert torch.equal(model.predict(problem, inputs)["solution"], again.predict(problem, inputs)["solution"])
     with pytest.raises(UsageError, match="the weights do not fit FNO: ") as caught:
         FNO(width=5, modes=3, layers=2).assemble(
-            problem, InputNormalisation.fit(problem, train), again.module.state_dict()
+            problem, InputNormalisation.fit(problem, train), again.network.state_dict()
         )
     assert "\n" not in str(caught.value)

@@ -43,7 +43,7 @@ def test_a_seed_fixes_the_initial_weights():
     models = [FNO(width=4, modes=2) for _ in range(3)]
     for model, seed in zip(models, (0, 0, 1), strict=True):
         model.initialise(train.problem, train, seed)
-    first, same, other = (model.module.state_dict()["layers.0.spectral.weight"] for model in models)
+    first, same, other = (model.network.state_dict()["layers.0.spectral.weight"] for model in models)
     assert torch.equal(first, same)
     assert not torch.equal(first, other)
 

@@ -43,7 +43,12 @@ class _FromPretraining(TransferProtocol):
         return downstream
 
 
-class HeadOnly(_FromPretraining):
+class _OfNetworks(_FromPretraining):
+    def refuses(self, model: OperatorModel) -> str | None:
+        return None if model.has_network else "it trains a part of a network, and the model has none"
+
+
+class HeadOnly(_OfNetworks):
     """Freeze all but the last module."""
 
     def wrap(self, model: OperatorModel) -> OperatorModel:
@@ -52,12 +57,13 @@ class HeadOnly(_FromPretraining):
 
 class _Head(Wrapped):
     def prepare(self) -> None:
-        *body, _ = self.inner.module.children()
+        assert self.network is not None
+        *body, _ = self.network.children()
         for layer in body:
             layer.requires_grad_(False)
 
 
-class LoRA(_FromPretraining):
+class LoRA(_OfNetworks):
     """Train a product of two thin matrices beside each convolution and linear layer."""
 
     def __init__(self, rank: int = 8) -> None:
@@ -92,8 +98,9 @@ class _Adapted(Wrapped):
         self, train: Examples, validation: Examples, budget: Budget, trial: TrialSettings, context: FitContext
     ) -> FitReport:
         torch.manual_seed(trial.seed)
-        layers = [m for m in self.inner.module.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-        self.inner.module.requires_grad_(False)
+        assert self.network is not None
+        layers = [m for m in self.network.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+        self.network.requires_grad_(False)
         for layer in layers:
             parametrize.register_parametrization(layer, "weight", _LowRank(layer.weight, self.rank))
         report = self.inner.fit(train, validation, budget, trial, context)

@@ -8,12 +8,23 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor
+from safetensors.torch import load_model, save_model
+from torch import Tensor, nn
 
 from pdebench_fm.hookspecs import ExecutorEntry, MetricEntry, ModelEntry, hookimpl
-from pdebench_fm.interfaces import Metric, PDESystem
-from pdebench_fm.problem import Fields, Problem
-from tests.support.toy import Toy
+from pdebench_fm.interfaces import (
+    Budget,
+    Examples,
+    FitContext,
+    FitReport,
+    Metric,
+    OperatorModel,
+    PDESystem,
+    TrialSettings,
+)
+from pdebench_fm.problem import Channel, Fields, Problem
+from pdebench_fm.training import fit_network
+from tests.support.toy import Toy, ToyNetwork
 
 _HERE = "tests.third_party.doors.elsewhere"
 
@@ -30,7 +41,10 @@ def pdefm_metrics() -> list[MetricEntry]:
 
 @hookimpl
 def pdefm_models() -> list[ModelEntry]:
-    return [ModelEntry("released-toy", "1", f"{_HERE}:Released", "a toy that arrives in a file")]
+    return [
+        ModelEntry("released-toy", "1", f"{_HERE}:Released", "a toy that arrives in a file"),
+        ModelEntry("own-toy", "1", f"{_HERE}:Own", "a toy that is no NetworkModel"),
+    ]
 
 
 def threads(workers: int = 1, name: str = "jobs") -> Executor:
@@ -62,3 +76,47 @@ class Released(Toy):
 
     def fingerprint(self) -> str:
         return hashlib.sha256(Path(self.checkpoint).read_bytes()).hexdigest() if self.checkpoint else ""
+
+
+class Own(OperatorModel):
+    """Reads the source alone, with a network that it keeps, saves and calls itself."""
+
+    has_network: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        self._network = ToyNetwork(1, 4, 1)
+
+    def supports(self, problem: Problem) -> str | None:
+        return None if Channel("source") in problem.inputs else "it reads a source"
+
+    @property
+    def network(self) -> nn.Module:
+        return self._network
+
+    @property
+    def parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self._network.parameters())
+
+    def initialise(self, problem: Problem, train: Examples, seed: int) -> None:
+        torch.manual_seed(seed)
+        self._network = ToyNetwork(1, 4, 1)
+
+    def fit(
+        self, train: Examples, validation: Examples, budget: Budget, trial: TrialSettings, context: FitContext
+    ) -> FitReport:
+        return fit_network(self.network, _source, ("solution",), train, validation, budget, trial, context)
+
+    @torch.no_grad()
+    def predict(self, problem: Problem, inputs: Fields) -> Fields:
+        return {"solution": self._network(*_source(None, inputs))[:, 0]}
+
+    def save(self, path: Path) -> None:
+        save_model(self._network, str(path / "weights"))
+
+    def load(self, path: Path, device: str = "cpu") -> None:
+        load_model(self._network, path / "weights")
+
+
+def _source(_: Examples | None, inputs: Fields) -> tuple[Tensor, Tensor]:
+    source = inputs["source"][:, None]
+    return source, source.new_zeros(len(source), 0)

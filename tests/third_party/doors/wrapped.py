@@ -6,17 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, OperatorModel, TrialSettings
 from pdebench_fm.problem import Fields, Problem
-from pdebench_fm.training import NetworkModel
 
 
 class Wrapped(OperatorModel):
     """Another model's network with some of its parameters frozen."""
 
-    def __init__(self, inner: NetworkModel) -> None:
+    def __init__(self, inner: OperatorModel) -> None:
         self.inner = inner
 
     def prepare(self) -> None:
@@ -26,8 +25,12 @@ class Wrapped(OperatorModel):
         raise NotImplementedError("a protocol wraps a model that has been initialised")
 
     @property
+    def network(self) -> nn.Module | None:
+        return self.inner.network
+
+    @property
     def parameters(self) -> int:
-        return sum(parameter.numel() for parameter in self.inner.module.parameters())
+        return self.inner.parameters
 
     def search_space(self, rates: Sequence[float]) -> Sequence[Mapping[str, float]]:
         return self.inner.search_space(rates)
