@@ -27,16 +27,20 @@ _WIDE = 1000  # columns where there is no terminal: nothing is cut off
 @click.argument("suite", shell_complete=completion.suites)
 @click.option(
     "--model",
+    "models",
+    multiple=True,
     metavar="NAME",
     shell_complete=completion.names_of("models"),
-    help="A registered model, or a family of them in a suite for families; see pdefm list models.  [required]",
+    help="A registered model, or a family of them in a suite for families; see pdefm list models. Several are compared "
+    "in one table.  [required]",
 )
 @click.option(
     "--set",
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Override an argument of the model, see pdefm show model NAME; may be repeated.",
+    help="Override an argument of the model, see pdefm show model NAME; may be repeated. The variant gets a name and a "
+    "folder of its own, e.g. unet,width=16.",
 )
 @click.option(
     "--profile",
@@ -103,7 +107,7 @@ _WIDE = 1000  # columns where there is no terminal: nothing is cut off
 @click.option("--json", "as_json", is_flag=True, help="Print records (or the dry run) as JSON.")
 def run(
     suite: str,
-    model: str | None,
+    models: tuple[str, ...],
     settings: tuple[str, ...],
     profile: str | None,
     tasks: tuple[str, ...],
@@ -119,7 +123,7 @@ def run(
     dry_run: bool,
     as_json: bool,
 ) -> int:
-    """Score a model on SUITE, a shipped suite's name or the path of a suite file.
+    """Score models on SUITE, a shipped suite's name or the path of a suite file.
 
     The same command again continues an interrupted run, and does nothing if all is done; failed jobs are tried again. A
     table goes to standard output. Records, table and figures are kept in DIR/<suite>/<model>/. In a suite for families,
@@ -128,7 +132,7 @@ def run(
     Exit codes: 0 all scored (or unsupported), 3 some points failed or diverged, 1 failure, 2 bad usage, 130 Ctrl-C,
     143 SIGTERM.
     """
-    if model is None:
+    if not models:
         from pdebench_fm.registry import registry
 
         raise UsageError(f"--model is missing; expected one of {', '.join(registry().names('models'))}")
@@ -144,7 +148,7 @@ def run(
     from pdebench_fm.run.prepare import prepare
 
     plans = prepare(
-        model,
+        models,
         suite,
         profile,
         arguments=parse_settings(settings),

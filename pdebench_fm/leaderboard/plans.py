@@ -7,7 +7,8 @@ choice are compared, with the plan of any installed model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pdebench_fm.errors import PdefmError, UnsupportedError
@@ -45,28 +46,35 @@ def against_plans(
             continue
         list(expected_rows(suite, profile, found))  # fails if a protocol is broken: then no plan is known
         seeds = 1 + max((record.seed for _, record in group if record.seed < MOST_SEEDS), default=0)
-        spec = _spec(found, model)
-        rows = _rows(found, suite, profile, precision, seeds, [model] if spec else found.names("models"))
+        spec = _spec(found, model, group[0][1])
+        specs = [spec] if spec else filter(None, (_spec(found, other) for other in found.names("models")))
+        rows = _rows(found, suite, profile, precision, seeds, specs)
         for where, record in group:
             yield from ((where, what) for what in _problems(record, suite, spec, rows))
 
 
-def _spec(found: Registry, model: str) -> ModelSpec | None:
+def _spec(found: Registry, model: str, record: Record | None = None) -> ModelSpec | None:
+    """Return an installed model by its name, or the variant of one that a record names."""
+    registered = model.partition(",")[0]
     try:
-        return model_spec(found, model)
+        variant = model_spec(found, registered, None if record is None else record.model_args)
+        # The name may go on with precision and weights, which the record says by itself.
+        if f"{model},".startswith(f"{variant.name},"):
+            return replace(variant, name=model)
+        return model_spec(found, registered)
     except PdefmError:
         return None
 
 
 def _rows(
-    found: Registry, suite: Suite, profile: str, precision: str, seeds: int, models: Sequence[str]
+    found: Registry, suite: Suite, profile: str, precision: str, seeds: int, specs: Iterable[ModelSpec]
 ) -> _Rows | None:
     """Plan the suite for the first model that can take it.
 
     Returns an empty plan if no model can, and None if no plan can be made, e.g. because data files are missing.
     """
     rows: _Rows | None = None
-    for spec in filter(None, (_spec(found, model) for model in models)):
+    for spec in specs:
         try:
             plan = make_plan(suite, profile, spec, found, seeds=seeds, precision=precision)
             return {(r.kind, r.task, r.protocol, r.examples, r.seed): r for r in plan.rows}
@@ -81,7 +89,7 @@ def _problems(record: Record, suite: Suite, spec: ModelSpec | None, rows: _Rows 
     """Yield how a record differs from what its suite plans."""
     name = f"{suite.name} v{suite.version}"
     if spec is not None and dict(spec.arguments) != record.model_args:
-        yield f"model_args are not those of {record.model!r}; a --set variant needs a registered name of its own"
+        yield f"model_args are not those of {record.model!r}; a --set variant has a name of its own"
         return
     yield from _differs_from_suite(suite, record)
     if not rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 import re
 import sys
 from collections.abc import Mapping
@@ -17,12 +18,20 @@ from pdebench_fm.registry import Registry
 from pdebench_fm.registry.arguments import bind, call
 from pdebench_fm.registry.calling import call_plugin
 
+_LONGEST_NAME = 120  # characters of a variant's name
+
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model to be scored: the name users know it by, and what identifies it."""
+    """A model to be scored: the name users know it by, and what identifies it.
+
+    Args:
+        name: in records, tables and folders; see `variant_name`.
+        entry: name in the registry.
+    """
 
     name: str
+    entry: str
     family: str
     version: str
     arguments: Mapping[str, Any]
@@ -35,7 +44,7 @@ class ModelSpec:
 
     def make(self, registry: Registry) -> OperatorModel:
         """Construct the model, without weights."""
-        model: OperatorModel = call(registry.load("models", self.name), self.arguments)
+        model: OperatorModel = call(registry.load("models", self.entry), self.arguments)
         return model
 
 
@@ -50,6 +59,8 @@ class Weights:
 def model_spec(registry: Registry, name: str, overrides: Mapping[str, Any] | None = None) -> ModelSpec:
     """Resolve a model's name and the user's overrides to its complete arguments.
 
+    Overrides that change something become part of the name, so that variants never share a folder or a row of a table.
+
     Raises:
         UnknownNameError: no such model.
         SettingError: an override has an unknown name or a wrong value.
@@ -63,7 +74,31 @@ def model_spec(registry: Registry, name: str, overrides: Mapping[str, Any] | Non
         fingerprint = call_plugin(who, lambda: call(factory, arguments).fingerprint())
     except SettingError as error:
         raise SettingError(f"model {name}: {error.setting}", error.message) from None
-    return ModelSpec(name, entry.family or name, entry.version, arguments, fingerprint)
+    changed = _changed(factory, entry.arguments, arguments) if overrides else {}
+    return ModelSpec(variant_name(name, changed), name, entry.family or name, entry.version, arguments, fingerprint)
+
+
+def variant_name(name: str, settings: Mapping[str, Any]) -> str:
+    """Return the name of a variant of a registered model, which is also a file name.
+
+    >>> variant_name("unet", {"width": 8, "levels": 2})
+    'unet,width=8,levels=2'
+    """
+    values = {k: v if isinstance(v, str) else json.dumps(v, separators=(",", ":")) for k, v in settings.items()}
+    text = ",".join([name, *(f"{key}={value}" for key, value in values.items())])
+    safe = re.sub(r"[^\w.,=+\[\]-]", "_", text, flags=re.ASCII)
+    if safe == text and len(safe) <= _LONGEST_NAME:
+        return safe
+    return f"{safe[:_LONGEST_NAME]},{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def _changed(factory: Any, registered: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments that differ from those that the entry has by itself."""
+    try:
+        plain = bind(factory, registered)
+    except SettingError:  # the entry leaves an argument to the user
+        plain = {}
+    return {key: value for key, value in arguments.items() if key not in plain or plain[key] != value}
 
 
 def entry_of(model: type[OperatorModel]) -> ModelEntry:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from pdebench_fm._util.text import named
 from pdebench_fm.data.hashing import hash_of
@@ -12,7 +13,7 @@ from pdebench_fm.data.open import SetCache, problem_of
 from pdebench_fm.errors import PLUGIN_ERRORS, DataFileError, PdefmError, UnsupportedError, UsageError
 from pdebench_fm.hookspecs import ModelEntry
 from pdebench_fm.interfaces import OperatorModel
-from pdebench_fm.plan.model import ModelSpec, Weights, entry_of, model_spec
+from pdebench_fm.plan.model import ModelSpec, Weights, entry_of, model_spec, variant_name
 from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.plan.sets import check_files, specify
@@ -23,8 +24,12 @@ from pdebench_fm.suite.reading import load_suite
 from pdebench_fm.suite.schema import Suite
 
 
+Model: TypeAlias = str | ModelEntry | type[OperatorModel]
+"""A registered name or family, an entry, or a class."""
+
+
 def prepare(
-    model: str | ModelEntry | type[OperatorModel],
+    model: Model | Sequence[Model],
     suite: str | Path,
     profile: str | None = None,
     *,
@@ -43,17 +48,23 @@ def prepare(
     of installed plugins.
 
     Returns:
-        one plan; for a family, one for each of its sizes.
+        a plan for each model; for a family, one for each of its sizes.
 
     Raises:
-        UnsupportedError: the model, or every member of the family, can take none of the tasks.
-        UsageError: anything wrong with the arguments, the suite, or the model for it.
+        UnsupportedError: no model can take any of the tasks.
+        UsageError: anything wrong with the arguments, the suite, or a model for it.
     """
     found = registry() if installed is None else installed
-    if not isinstance(model, str):
-        entry = model if isinstance(model, ModelEntry) else entry_of(model)
-        found = found.with_model(entry)
-        model = entry.name
+    names: list[str] = []
+    given: Sequence[Any] = model if isinstance(model, list | tuple) else [model]
+    for one in given:
+        if not isinstance(one, str):
+            entry = one if isinstance(one, ModelEntry) else entry_of(one)
+            found = found.with_model(entry)
+        name = one if isinstance(one, str) else entry.name
+        if name in names:
+            raise UsageError(f"model {name} is named twice")
+        names.append(name)
     check_precision(precision, device)
     if seeds is not None and seeds < 1:
         raise UsageError(f"seeds must be at least 1, got {seeds}")
@@ -62,16 +73,19 @@ def prepare(
     loaded.profile(chosen)
     check_files(loaded, chosen)
 
-    members = _members(found, model, loaded, chosen) if loaded.family else []
-    if members and pretrained is not None:
-        raise UsageError(f"weights belong to one model, {model} is a family; name one of {', '.join(members)}")
+    families = {name: _members(found, name, loaded, chosen) if loaded.family else [] for name in names}
+    members = [member for name in names for member in families[name] or [name]]
+    if len(members) > 1 and pretrained is not None:
+        are = ", ".join(members) if len(names) > 1 else f"{names[0]} is a family; name one of {', '.join(members)}"
+        raise UsageError(f"weights belong to one model, {are}")
     where = resolve_device(device)
     plans: list[Plan] = []
-    for name in members or [model]:
+    for name in dict.fromkeys(members):
         spec = model_spec(found, name, arguments)
         weights = None
         if pretrained is not None:
             weights = _check_weights(Path(pretrained), spec, loaded, chosen, found, where)
+        spec = replace(spec, name=variant_name(spec.name, _run_settings(precision, weights)))
         plan = make_plan(
             loaded,
             chosen,
@@ -84,13 +98,19 @@ def prepare(
             weights=weights,
             tasks=tasks,
         )
-        same = next((other.model.name for other in plans if other.model.describe() == spec.describe()), None)
+        same = next((other.model for other in plans if other.model.describe() == spec.describe()), None)
         if same is not None:
-            raise UsageError(f"with these arguments {name} and {same} of the family {model} are the same model")
+            raise UsageError(f"with these arguments {name} and {same.entry} are the same model")
         plans.append(plan)
     if all(plan.refusal for plan in plans):
         raise UnsupportedError(plans[0].refusal)
     return plans
+
+
+def _run_settings(precision: str, weights: Weights | None) -> dict[str, str]:
+    """Return what sets a run apart from the same model's plain one, for its name."""
+    settings = {} if precision == "float32" else {"precision": precision}
+    return settings if weights is None else {**settings, "pretrained": weights.sha256[:8]}
 
 
 def _members(found: Registry, family: str, suite: Suite, profile: str) -> list[str]:

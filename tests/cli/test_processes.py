@@ -52,7 +52,7 @@ def same_as_alone(folder: Path, output: str) -> None:
         assert found == pytest.approx(alone[job], rel=1e-3)
     scores = []
     for run in (output, "alone"):
-        lines = (folder / run / "tiny" / "unet" / "records.jsonl").read_text().splitlines()
+        lines = (folder / run / "tiny" / "unet,width=4,levels=1" / "records.jsonl").read_text().splitlines()
         scores.append({r["job_id"]: r["metrics"].get("relative_l2") for r in map(json.loads, lines)})
     assert scores[0] == pytest.approx(scores[1], rel=1e-2)
 

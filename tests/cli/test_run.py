@@ -57,14 +57,14 @@ def test_progress_is_plain_lines_on_standard_error(first: subprocess.CompletedPr
     assert [line.split()[0] for line in jobs] == [f"[{i}/17]" for i in range(1, 18)]
     assert any(re.fullmatch(r".*learning_rate=0\.01: validation \S+ in 0 s", line) for line in jobs)
     assert any(re.fullmatch(r".*B from A · zero-shot · N=0: scored, relative_l2 \S+", line) for line in jobs)
-    assert last == "records, table and figures: runs/tiny/unet"
+    assert last == "records, table and figures: runs/tiny/unet,width=4,levels=1"
     assert ESCAPE not in first.stderr
 
 
 def test_records_table_and_figures_are_left_in_the_folder(
     first: subprocess.CompletedProcess[str], folder: Path
 ) -> None:
-    results = folder / "runs" / "tiny" / "unet"
+    results = folder / "runs" / "tiny" / "unet,width=4,levels=1"
     assert {path.name for path in results.iterdir()} >= {"records.jsonl", "table.md", "figures"}
     assert len(records.read(results / "records.jsonl")) == 1 + 1 + 2 + 3
     assert not list((folder / "runs").rglob("*.partial"))
@@ -83,7 +83,7 @@ def test_the_same_command_again_prints_the_same_table_trains_nothing_and_takes_s
 
 
 def test_figures_that_were_deleted_are_drawn_again(first: subprocess.CompletedProcess[str], folder: Path) -> None:
-    figures = folder / "runs" / "tiny" / "unet" / "figures"
+    figures = folder / "runs" / "tiny" / "unet,width=4,levels=1" / "figures"
     drawn = {path.name for path in figures.iterdir()}
     shutil.rmtree(figures)
     (figures.parent / "table.md").write_bytes(b"\xff")
@@ -97,7 +97,9 @@ def test_json_is_all_there_is_on_standard_output(
 ) -> None:
     monkeypatch.chdir(folder)
     code, out, _ = call("run", "tiny.yaml", *UNET, "--json")
-    kept = [json.loads(line) for line in (folder / "runs/tiny/unet/records.jsonl").read_text().splitlines()]
+    kept = [
+        json.loads(line) for line in (folder / "runs/tiny/unet,width=4,levels=1/records.jsonl").read_text().splitlines()
+    ]
     assert code == 0
     assert sorted(json.loads(out), key=str) == sorted(kept, key=str)
 
@@ -222,7 +224,7 @@ def test_two_runs_at_once_share_the_work_and_spoil_nothing(tmp_path: Path) -> No
     assert len(fitted) == 10
     assert set(fitted.values()) == {1}  # nothing is trained twice, whichever run did it
     assert len(lines) <= 2 * 17
-    text = (tmp_path / "runs/tiny/mode-regression/records.jsonl").read_text()
+    text = (tmp_path / "runs/tiny/mode-regression,modes=4/records.jsonl").read_text()
     assert text.endswith("\n")
     by_key: dict[object, set[str]] = {}
     for number, line in enumerate(text.splitlines()):

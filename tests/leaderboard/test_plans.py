@@ -76,9 +76,13 @@ def test_another_configuration_does_not_pass_under_the_registered_name(tmp_path:
     suite = load_suite(toy_suite(tmp_path / "run"), registry)
     spec = model_spec(registry, "toy", {"width": 2})
     records = run_in(tmp_path / "run" / "runs", make_plan(suite, "tiny", spec, registry)).records
-    assert found(records, registry) == {
-        "model_args are not those of 'toy'; a --set variant needs a registered name of its own"
-    }
+    assert {record.model for record in records} == {"toy,width=2"}
+    assert found(records, registry) == set()
+    for name in ("toy", "toy,width=3"):
+        renamed = [record.model_copy(update={"model": name}) for record in records]
+        assert found(renamed, registry) == {
+            f"model_args are not those of {name!r}; a --set variant has a name of its own"
+        }
 
 
 def test_a_suite_that_is_given_goes_before_the_registered_one(tmp_path: Path, registry: Registry) -> None:

@@ -12,7 +12,7 @@ from pdebench_fm.plan.protocol import ProtocolSpec
 from pdebench_fm.plan.store import JobStore
 
 _COMMON: dict[str, Any] = {
-    "model": ModelSpec("toy", "toy", "1", {}),
+    "model": ModelSpec("toy", "toy", "toy", "1", {}),
     "protocol": ProtocolSpec("scratch", "1"),
     "start": Start("initialised"),
     "train": (),

@@ -48,7 +48,7 @@ def test_every_member_is_the_model_it_is_alone(tmp_path: Path) -> None:
 
 
 def test_arguments_that_make_two_sizes_the_same_model_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="toys-a and toys-b of the family toys are the same model"):
+    with pytest.raises(UsageError, match="toys-a and toys-b are the same model"):
         prepare("toys", family_suite(tmp_path), arguments={"width": 7}, device="cpu")
 
 

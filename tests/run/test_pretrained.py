@@ -12,6 +12,7 @@ import pytest
 
 from pdebench_fm import records
 from pdebench_fm.cli import main
+from pdebench_fm.data.hashing import hash_of
 from pdebench_fm.hookspecs import ModelEntry
 from pdebench_fm.plan.model import model_spec
 from pdebench_fm.plan.sets import open_distribution
@@ -113,11 +114,12 @@ def test_scratch_is_the_same_job_and_the_others_are_not(
 def test_the_same_weights_elsewhere_are_the_same_jobs(pdefm: Call, weights: Path, tmp_path: Path) -> None:
     suite, output = suite_of_one_task(tmp_path), tmp_path / "runs"
     run(pdefm, suite, output, "--pretrained", weights)
-    before = (output / "toy" / "toy" / "records.jsonl").read_bytes()
+    kept = output / "toy" / f"toy,pretrained={hash_of(weights)[:8]}" / "records.jsonl"
+    before = kept.read_bytes()
     moved = weights.rename(tmp_path / "moved.safetensors")
     run(pdefm, suite, output, "--pretrained", moved)
-    assert (output / "toy" / "toy" / "records.jsonl").read_bytes() == before
-    assert len(records.read(output / "toy" / "toy" / "records.jsonl")) == 1 + 2 + 3
+    assert kept.read_bytes() == before
+    assert len(records.read(kept)) == 1 + 2 + 3
 
 
 def of_other_width(folder: Path) -> Path:
