@@ -176,6 +176,16 @@ class OperatorModel(ABC):
         """
         return None
 
+    def parts(self) -> Mapping[str, Sequence[str]]:
+        """Name the layers of `network` that protocols may train on their own.
+
+        Returns:
+            names of modules or weights, in the order in which they compute: ``embedding`` are those that read the
+            inputs, ``head`` those that make the outputs. Of a part that is left out, protocols take the first or the
+            last module that has weights.
+        """
+        return {}
+
     @property
     @abstractmethod
     def parameters(self) -> int:

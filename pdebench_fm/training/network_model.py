@@ -22,6 +22,7 @@ from pdebench_fm.problem import Fields, Problem
 from pdebench_fm.registry.arguments import call, plain
 from pdebench_fm.training.loop import ParameterGroup, fit_network
 from pdebench_fm.training.normalisation import InputNormalisation
+from pdebench_fm.training.parts import find_parts
 
 _FILE = "model.safetensors"
 _EXPECTED = "expected a model.safetensors of a run"
@@ -67,6 +68,11 @@ class NetworkModel(OperatorModel):
     def network(self) -> nn.Module:
         """The network that `build` returned, after `initialise` or `load`."""
         return self._ready().module
+
+    def parts(self) -> Mapping[str, Sequence[str]]:
+        """Name embedding and head, see `OperatorModel.parts`; by default what depends on the number of channels."""
+        built = self._ready()
+        return find_parts(self.build, built.problem, built.module)
 
     @property
     @final

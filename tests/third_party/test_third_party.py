@@ -180,7 +180,7 @@ def test_a_suite_the_released_model_cannot_take_is_refused_in_one_line(environme
 
 @pytest.mark.parametrize(
     "part",
-    [("distribution", "fisher:slow"), ("metric", "mass_error"), ("protocol", "head-only")],
+    [("distribution", "fisher:slow"), ("metric", "mass_error"), ("protocol", "bias-only")],
     ids=lambda part: part[1],
 )
 def test_what_the_page_on_plugins_has_keeps_the_interfaces(environment: Environment, part: tuple[str, str]) -> None:
@@ -195,13 +195,13 @@ def test_what_the_page_on_plugins_has_can_be_run(environment: Environment) -> No
     errors = {(r["protocol"], r["examples"]): r["metrics"] for r in records if r["kind"] == "point"}
     assert errors.keys() == {
         ("zero-shot", 0),
-        *((arm, size) for arm in ("fine-tune", "head-only", "scratch") for size in (8, 32)),
+        *((arm, size) for arm in ("fine-tune", "bias-only", "scratch") for size in (8, 32)),
         ("scratch", 0),
     }
     assert errors["fine-tune", 32]["relative_l2"] < errors["scratch", 32]["relative_l2"] < 1
-    assert errors["head-only", 32] != errors["fine-tune", 32]
-    assert {"mass_error", "relative_l2"} <= errors["head-only", 8].keys()
-    assert "pde_residual" not in errors["head-only", 8]
+    assert errors["bias-only", 32] != errors["fine-tune", 32]
+    assert {"mass_error", "relative_l2"} <= errors["bias-only", 8].keys()
+    assert "pde_residual" not in errors["bias-only", 8]
 
 
 def test_the_settings_of_the_pages_sampler_are_checked_where_they_stand(environment: Environment) -> None:
