@@ -28,7 +28,7 @@ def validate(suite: str, as_json: bool) -> None:
     registry = current_registry()
     loaded = load_suite(suite, registry)
     for name in loaded.profiles:
-        check_files(loaded, name)
+        check_files(loaded, registry, name)
         check_sets(loaded, name, registry)
     if as_json:
         about = {"valid": True, "source": str(loaded.source), "suite": loaded.model_dump(mode="json")}

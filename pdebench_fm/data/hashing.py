@@ -32,20 +32,33 @@ def content_hash(path: Path) -> str:
         # Archives and touch -r give two files the same size and time; change time and inode still differ.
         marks = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
         key = os.fsencode("\0".join((str(path.resolve()), *map(str, marks))))
-        cached = _cache_folder() / "hashes" / hashlib.sha256(key).hexdigest()
-        with suppress(OSError, ValueError):
-            known = cached.read_text("ascii")
-            if len(known) == 64:
-                return known
+        name = hashlib.sha256(key).hexdigest()
+        known = remembered("hashes", name)
+        if known is not None and len(known) == 64:
+            return known
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DataFileError(f"{path}: cannot be read: {error.strerror or error}") from None
-    with suppress(OSError):  # a cache that cannot be written only costs time
+    remember("hashes", name, digest)
+    return digest
+
+
+def remembered(kind: str, name: str) -> str | None:
+    """Return a text from the user's cache, None if it is not there."""
+    try:
+        return (_cache_folder() / kind / name).read_text("ascii")
+    except (OSError, ValueError):
+        return None
+
+
+def remember(kind: str, name: str, text: str) -> None:
+    """Put a text into the user's cache. If that is impossible, it only costs time."""
+    cached = _cache_folder() / kind / name
+    with suppress(OSError):
         cached.parent.mkdir(parents=True, exist_ok=True)
         with replacing(cached) as part:
-            part.write_text(digest, "ascii")
-    return digest
+            part.write_text(text, "ascii")
 
 
 def _cache_folder() -> Path:

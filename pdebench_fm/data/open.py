@@ -16,14 +16,14 @@ import numpy as np
 
 from pdebench_fm._util.identity import canonical_json
 from pdebench_fm._util.memory import room_for_a_set
-from pdebench_fm._util.text import printable
+from pdebench_fm._util.text import printable, show
 from pdebench_fm.data.combine import InMemory, Mixture, Subset, kept, size_in_memory
 from pdebench_fm.data.hashing import content_hash
 from pdebench_fm.data.hdf5 import HDF5Examples, published_grid
 from pdebench_fm.data.sampled import SampledExamples
-from pdebench_fm.errors import DataFileError
+from pdebench_fm.errors import DataFileError, UsageError
 from pdebench_fm.interfaces import Examples, PDESystem, Sampler
-from pdebench_fm.problem import Grid, Problem
+from pdebench_fm.problem import Channel, Grid, Problem
 from pdebench_fm.registry import Registry
 from pdebench_fm.registry.arguments import call
 from pdebench_fm.registry.calling import call_plugin
@@ -180,16 +180,35 @@ def file_examples(
     if name is None:
         return HDF5Examples(path, device=device), None
     grid = published_grid(path) or HDF5Examples(path).problem.grid
-    system = make_system(name, registry, grid)
+    try:
+        system = make_system(name, registry, grid)
+    except UsageError as error:
+        raise DataFileError(f"{path}: is not of system {name!r}: {error}") from None
     examples = HDF5Examples(path, device, columns=system.read_columns)
     mine, its = examples.problem, system.problem
-    if set(mine.inputs) != set(its.inputs) or set(mine.outputs) != set(its.outputs):
-        raise DataFileError(f"{path}: has channels {_channels(mine)}; {name} has {_channels(its)}")
+    if not examples.states_problem:  # only the channels are the file's own
+        mine = Problem(mine.inputs, mine.outputs, its.grid, its.homogeneous)
+    if found := difference(mine, its):
+        raise DataFileError(f"{path}: is not of system {name!r}: {found}")
     return HDF5Examples(path, device, its, system.read_columns), system
 
 
-def _channels(problem: Problem) -> str:
-    return f"{', '.join(problem.input_names)} → {', '.join(problem.output_names)}"
+def difference(problem: Problem, other: Problem) -> str:
+    """Return how a problem differs from another one, empty if it does not; the order of channels does not count."""
+    found = [
+        f"{what}: got {_named(mine)}, expected {_named(its)}"
+        for what, mine, its in (("inputs", problem.inputs, other.inputs), ("outputs", problem.outputs, other.outputs))
+        if set(mine) != set(its)
+    ]
+    if problem.grid != other.grid:
+        found.append(f"grid: got {problem.grid}, expected {other.grid}")
+    if problem.homogeneous != other.homogeneous:
+        found.append(f"homogeneous: got {show(problem.homogeneous)}, expected {show(other.homogeneous)}")
+    return "; ".join(found)
+
+
+def _named(channels: Sequence[Channel]) -> str:
+    return ", ".join(f"{each.name} (constant)" if each.role == "constant" else each.name for each in channels)
 
 
 def _system_name(description: Mapping[str, Any]) -> str | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pdebench_fm.data.open import Pair
+from pdebench_fm.data.open import Pair, SetSpec
 from pdebench_fm.plan.job import Job, Point, Trial
 from pdebench_fm.plan.model import ModelSpec, Weights
 from pdebench_fm.plan.store import JobStore
@@ -89,6 +90,13 @@ class Plan:
     def cells(self) -> list[Cell]:
         """The cells that the plan's records fill, without pre-trainings."""
         return [Cell(row.task, row.protocol, row.examples, row.seed) for row in self.rows if row.kind == "point"]
+
+    @property
+    def sets(self) -> Iterator[SetSpec]:
+        """The sets that its jobs use; some of them several times."""
+        for job in self.jobs.values():
+            yield from (*job.train, *(job.validation if isinstance(job, Trial) else ()))
+            yield from job.test if isinstance(job, Point) else ()
 
     def related(self, job: Job) -> dict[str, Job]:
         """Return the jobs whose results a job reads, and those that they read, by id."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -9,14 +10,14 @@ from typing import Any
 
 from pdebench_fm._util.text import printable
 from pdebench_fm.data.hashing import content_hash
-from pdebench_fm.data.hdf5 import HDF5Examples, published_grid
-from pdebench_fm.data.open import OpenSet, Pair, SetSpec, file_examples, make_sampler, make_system, open_set
+from pdebench_fm.data.open import OpenSet, Pair, SetSpec, difference, file_examples, make_sampler, make_system, open_set
+from pdebench_fm.data.values import check_values
 from pdebench_fm.errors import PLUGIN_ERRORS, DataFileError, UsageError
 from pdebench_fm.interfaces import Split
 from pdebench_fm.plan.arms import Arm, make_arm
 from pdebench_fm.plan.job import PRETRAINING
 from pdebench_fm.plan.protocol import protocol_spec
-from pdebench_fm.problem import Fields, Grid
+from pdebench_fm.problem import Fields, Grid, Problem
 from pdebench_fm.registry import Registry
 from pdebench_fm.registry import registry as installed
 from pdebench_fm.registry.arguments import bind
@@ -83,30 +84,29 @@ def _check_inputs(description: Mapping[str, Any], registry: Registry) -> None:
         )
 
 
-def check_files(suite: Suite, profile: str | None = None) -> None:
+def check_files(suite: Suite, registry: Registry, profile: str | None = None) -> None:
     """Open every file that the suite names.
 
     Args:
         suite: its distributions may be read from files.
+        registry: has the systems of these files.
         profile: the files must have the grid of this profile; by default the suite's default profile.
 
     Raises:
-        DataFileError: a file is missing, incomplete or on another grid, or test examples are also used for training or
-            validation.
+        DataFileError: a file is missing, incomplete or on another grid, the files of a distribution state different
+            problems, or test examples are also used for training or validation.
         UnknownNameError: the suite has no such profile.
     """
-    grid = suite.profile(profile).grid
+    chosen = suite.default_profile if profile is None else profile
+    grid = suite.profile(chosen).grid
     uses: dict[str, dict[str, str]] = {}
     for name, distribution in suite.distributions.items():
-        for split, path in (distribution.files or {}).items():
-            shown = printable(str(path), 1000)
-            published = published_grid(path) if distribution.system is not None else None
-            size = (published or HDF5Examples(path).problem.grid).size
+        for split, path, problem in check_one_problem(name, distribution, registry):
+            size = problem.grid.size
             if size != grid:
-                chosen = suite.default_profile if profile is None else profile
                 wanted = f"{grid} × {grid}, got {size} × {size}"
-                raise DataFileError(f"{shown}: must have the grid of profile {chosen!r}, {wanted}")
-            uses.setdefault(content_hash(path), {}).setdefault(split, f"{name!r} ({shown})")
+                raise DataFileError(f"{path}: must have the grid of profile {chosen!r}, {wanted}")
+            uses.setdefault(content_hash(path), {}).setdefault(split, f"{name!r} ({printable(str(path), 1000)})")
     for of_file in uses.values():
         other = next((split for split in of_file if split != "test"), None)
         if "test" in of_file and other is not None:
@@ -114,6 +114,22 @@ def check_files(suite: Suite, profile: str | None = None) -> None:
                 f"the test examples of {of_file['test']} are also the {other} examples of {of_file[other]}: "
                 "nothing else may use a test set"
             )
+
+
+def check_one_problem(name: str, distribution: Distribution, registry: Registry) -> list[tuple[Split, Path, Problem]]:
+    """Check that all files of a distribution state one problem; return each with its own.
+
+    Raises:
+        DataFileError: a file cannot be read, or states another problem than the first.
+    """
+    found: list[tuple[Split, Path, Problem]] = []
+    for split, path in (distribution.files or {}).items():
+        problem = file_examples(path, distribution.system, registry, "cpu")[0].problem
+        found.append((split, path, problem))
+        _, first, expected = found[0]
+        if differs := difference(problem, expected):
+            raise DataFileError(f"{path}: the files of {name!r} must state one problem, that of {first}: {differs}")
+    return found
 
 
 def _versioned(registry: Registry, kind: Any, name: str) -> dict[str, str]:
@@ -152,10 +168,10 @@ def sampled_pairs(suite: Suite, profile_name: str, registry: Registry) -> dict[s
 
 
 def check_sets(suite: Suite, profile_name: str, registry: Registry) -> None:
-    """Check that files have the examples and channels that a plan on this profile needs.
+    """Check that files have the examples and channels that a plan on this profile needs, and values it can use.
 
     Raises:
-        DataFileError: a file's channels are not those of its system.
+        DataFileError: a file's channels are not those of its system, or a value cannot be used.
         UsageError: a file has too few examples, or a task's distribution has none for a split. Files for pre-training
             may be missing, because runs with the user's own weights do not need them.
     """
@@ -165,12 +181,14 @@ def check_sets(suite: Suite, profile_name: str, registry: Registry) -> None:
     profile = suite.profile(profile_name)
     sets = ProfileSets(suite, profile, registry)
     transfers = any(arm.pretrained for arm in arms_of(suite, profile, registry))
+    found: list[SetSpec] = []
     for task in suite.tasks:
         if task.downstream in read:
-            sets.downstream(task)
+            found += itertools.chain(*sets.downstream(task).values())
         for name in suite.pretraining[task.pretraining]:
             if name in read and transfers and not {PRETRAINING, "validation", "test"} - read[name].keys():
-                sets.pretraining([name])
+                found += itertools.chain(*sets.pretraining([name]).values())
+    check_values(found, registry)
 
 
 class ProfileSets:

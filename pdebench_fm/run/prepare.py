@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from pdebench_fm._util.text import named
 from pdebench_fm.data.hashing import hash_of
 from pdebench_fm.data.open import SetCache, problem_of
+from pdebench_fm.data.values import check_values
 from pdebench_fm.errors import PLUGIN_ERRORS, DataFileError, PdefmError, UnsupportedError, UsageError
 from pdebench_fm.hookspecs import ModelEntry
 from pdebench_fm.interfaces import OperatorModel
@@ -71,7 +72,7 @@ def prepare(
     loaded = load_suite(suite, found)
     chosen = loaded.default_profile if profile is None else profile
     loaded.profile(chosen)
-    check_files(loaded, chosen)
+    check_files(loaded, found, chosen)
 
     families = {name: _members(found, name, loaded, chosen) if loaded.family else [] for name in names}
     members = [member for name in names for member in families[name] or [name]]
@@ -101,6 +102,7 @@ def prepare(
         same = next((other.model for other in plans if other.model.describe() == spec.describe()), None)
         if same is not None:
             raise UsageError(f"with these arguments {name} and {same.entry} are the same model")
+        check_values(plan.sets, found)
         plans.append(plan)
     if all(plan.refusal for plan in plans):
         raise UnsupportedError(plans[0].refusal)

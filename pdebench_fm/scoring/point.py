@@ -10,7 +10,8 @@ import numpy as np
 
 from pdebench_fm._util.text import quoted, reason_of
 from pdebench_fm.data.open import OpenSet
-from pdebench_fm.errors import PLUGIN_ERRORS, DataFileError, DivergedError, RunError
+from pdebench_fm.data.values import check_target
+from pdebench_fm.errors import PLUGIN_ERRORS, DivergedError, RunError
 from pdebench_fm.interfaces import Metric, OperatorModel
 from pdebench_fm.interfaces.examples import CHUNK
 from pdebench_fm.interfaces.metric import SCORE
@@ -141,7 +142,7 @@ def per_sample(model: OperatorModel, sets: Sequence[OpenSet], metrics: Mapping[s
     for opened in sets:
         problem = opened.examples.problem
         for number, (inputs, target) in enumerate(opened.examples.batches()):
-            _check_target(opened.name, problem, target, number * CHUNK)
+            check_target(opened.name, problem, target, number * CHUNK)
             prediction = predict(model, problem, inputs, target)
             for name in list(values):
                 try:
@@ -168,15 +169,3 @@ def predict(model: OperatorModel, problem: Problem, inputs: Fields, target: Fiel
             got = tuple(prediction[name].shape) if name in prediction else "nothing"
             raise RunError(f"predict must return {name!r} of shape {tuple(target[name].shape)}, got {got}")
     return {name: prediction[name] for name in problem.output_names}
-
-
-def _check_target(name: str, problem: Problem, target: Fields, start: int) -> None:
-    """Blame the data for what would otherwise look like a model that diverged."""
-    largest = np.max([target[name].abs().amax(dim=(-2, -1)).cpu().numpy() for name in problem.output_names], axis=0)
-    usable = np.isfinite(largest) & (largest > 0)
-    if not usable.all():
-        first = int(np.flatnonzero(~usable)[0])
-        what = "zero everywhere" if largest[first] == 0 else "not finite"
-        raise DataFileError(
-            f"{name}: the reference solution of example {start + first} is {what}: relative errors are not defined"
-        )

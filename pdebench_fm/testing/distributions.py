@@ -10,7 +10,7 @@ import numpy as np
 from pdebench_fm.data.hdf5 import inspect
 from pdebench_fm.data.open import OpenSet, SetSpec, make_sampler, open_set, problem_of
 from pdebench_fm.interfaces import SPLITS, Ids, Sampler, Split
-from pdebench_fm.plan.sets import specify
+from pdebench_fm.plan.sets import check_one_problem, specify
 from pdebench_fm.problem import Fields
 from pdebench_fm.registry import registry
 from pdebench_fm.testing.claims import TOLERANCE, Check, Skipped, claims, expect, expect_close, parametrised
@@ -38,6 +38,7 @@ def checks_of_distribution(reference: str) -> Iterator[tuple[str, Check]]:
     Raises:
         UnknownNameError: no such suite, or no such distribution in it.
         SuiteError: the suite is invalid.
+        DataFileError: a file cannot be read, or the files state different problems.
     """
     return claims(DISTRIBUTION_CHECKS, _DistributionSubject(reference))
 
@@ -52,6 +53,8 @@ class _DistributionSubject:
         self.distribution = suite.distributions[title]
         self.data_seed = suite.data_seed
         self.splits: tuple[Split, ...] = tuple(self.distribution.files or SPLITS)
+        if self.distribution.files is not None:
+            check_one_problem(title, self.distribution, registry())
 
     def open(self, split: Split | None = None, count: int = _COUNT, size: int = _GRID) -> OpenSet:
         """Open a few examples, of the test split where none is named, on a grid of that size if they are sampled."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -244,8 +245,8 @@ def hdf5(tmp_path: Path) -> Path:
         pytest.param(
             "{files: ",
             "{system: helmholtz, files: ",
-            "others.h5: has channels source, k11, k22, k12 → solution; "
-            "helmholtz has source, k11, k22, k12, omega → solution",
+            "others.h5: is not of system 'helmholtz': inputs: got source, k11 (constant), k22 (constant), "
+            "k12 (constant), expected source, k11 (constant), k22 (constant), k12 (constant), omega (constant)",
             id="of another system",
         ),
     ],
@@ -259,6 +260,85 @@ def test_data_files_that_do_not_fit_are_refused_before_any_work(
         assert refused(*command) == f"{hdf5.parent}/{said}"
 
 
+def _restated(**changes: object) -> Callable[[h5py.File], None]:
+    """Let a file state another problem."""
+
+    def change(file: h5py.File) -> None:
+        about = json.loads(file.attrs["pdefm"])
+        for key, value in changes.items():
+            part = about["problem"] if key == "homogeneous" else about["problem"]["grid"]
+            part[key] = value
+        file.attrs["pdefm"] = json.dumps(about)
+
+    return change
+
+
+def _without_a_constant(file: h5py.File) -> None:
+    numbers = file["tensor"][:, :2]
+    del file["tensor"], file.attrs["pdefm"]
+    file.create_dataset("tensor", data=numbers).attrs["channels"] = '["k11", "k22"]'
+
+
+def _renamed(attribute: str, name: str) -> Callable[[h5py.File], None]:
+    def change(file: h5py.File) -> None:
+        del file.attrs["pdefm"]
+        file["fields"].attrs[attribute] = json.dumps([name])
+
+    return change
+
+
+@pytest.mark.parametrize("system", ["", "system: poisson, "], ids=["alone", "of a system"])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        pytest.param(_without_a_constant, "got source, k11 (constant), k22 (constant), expected", id="constant"),
+        pytest.param(_renamed("inputs", "f"), "inputs: got f, k11 (constant)", id="input"),
+        pytest.param(_renamed("outputs", "u"), "outputs: got u, expected solution", id="output"),
+        pytest.param(_restated(length=2.0), "grid: got 16 × 16, length 2, periodic, expected", id="length"),
+        pytest.param(_restated(periodic=False), " periodic", id="periodicity"),
+        pytest.param(_restated(homogeneous=False), "homogeneous: got false, expected true", id="homogeneity"),
+    ],
+)
+def test_files_of_one_distribution_state_one_problem(
+    refused: Refused, hdf5: Path, change: Callable[[h5py.File], None], said: str, system: str
+) -> None:
+    suite = hdf5.with_name("tiny.yaml")
+    suite.write_text(suite.read_text().replace("{files: ", f"{{{system}files: "))
+    with h5py.File(hdf5, "r+") as file:
+        change(file)
+    for command in (UNET, ("validate", "tiny.yaml")):
+        line = refused(*command)
+        assert line.startswith(f"{hdf5}: ")
+        assert said in line
+
+
+def _set(data_set: str, where: tuple[object, ...], value: float) -> Callable[[h5py.File], None]:
+    def change(file: h5py.File) -> None:
+        file[data_set][where] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        pytest.param("b.h5", _set("fields", (5, 1), 0), "of example 5 is zero everywhere", id="zero"),
+        pytest.param("others.h5", _set("fields", (7, 1), 0), "example 7 is zero", id="zero in validation"),
+        pytest.param("b.h5", _set("fields", (6, 0, 1, 2), math.nan), "example 6 has values th", id="NaN"),
+        pytest.param("others.h5", _set("tensor", (3, 1), math.inf), "example 3 has values", id="constant"),
+    ],
+)
+def test_values_that_cannot_be_used_are_found_before_any_training(
+    refused: Refused, hdf5: Path, name: str, change: Callable[[h5py.File], None], said: str
+) -> None:
+    with h5py.File(hdf5.with_name(name), "r+") as file:
+        change(file)
+    for command in (UNET, ("validate", "tiny.yaml")):
+        line = refused(*command)
+        assert line.startswith(f"{hdf5.with_name(name)}: ")
+        assert said in line
+
+
 def test_data_files_that_go_the_other_way_are_not_of_the_system(refused: Refused, hdf5: Path) -> None:
     suite = hdf5.with_name("tiny.yaml")
     suite.write_text(suite.read_text().replace("{files: ", "{system: poisson, files: "))
@@ -267,7 +347,8 @@ def test_data_files_that_go_the_other_way_are_not_of_the_system(refused: Refused
             del file.attrs["pdefm"]
             file["fields"].attrs["inputs"], file["fields"].attrs["outputs"] = '["solution"]', '["source"]'
     said = refused(*UNET)
-    assert "others.h5: has channels solution, k11, k22, k12 → source; poisson has source, k11, k22, k12 → sol" in said
+    assert "others.h5: is not of system 'poisson': inputs: got solution, k11 (constant), " in said
+    assert said.endswith("outputs: got source, expected solution")
 
 
 def test_files_that_name_nothing_are_no_sampled_examples(refused: Refused, tmp_path: Path) -> None:

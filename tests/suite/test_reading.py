@@ -371,7 +371,7 @@ def test_paths_are_relative_to_the_suite_and_need_not_exist_yet(registry: Regist
         "pretraining": tmp_path / "a.h5",
     }
     with pytest.raises(DataFileError, match=r"a\.h5: no such file$"):
-        check_files(suite)
+        check_files(suite, registry)
     with pytest.raises(UsageError, match="read from files"):
         near.sampler_name(registry)
 
@@ -383,10 +383,10 @@ def test_no_file_of_test_examples_is_anything_else(registry: Registry, tmp_path:
         export(tmp_path / f"{name}.h5", problem, iter([({"source": plane}, {"solution": plane})]), 2, {})
     shutil.copy(tmp_path / "train.h5", tmp_path / "renamed.h5")
     files = "{files: {train: train.h5, pretraining: train.h5, validation: validation.h5, test: test.h5}}"
-    check_files(load(changed("{system: toy, level: [1, 2]}", files), registry, tmp_path))
+    check_files(load(changed("{system: toy, level: [1, 2]}", files), registry, tmp_path), registry)
     twice = files.replace("test.h5", "renamed.h5")
     with pytest.raises(DataFileError, match=r"test examples of .*renamed\.h5\) are also the train ex.*train\.h5"):
-        check_files(load(changed("{system: toy, level: [1, 2]}", twice), registry, tmp_path))
+        check_files(load(changed("{system: toy, level: [1, 2]}", twice), registry, tmp_path), registry)
 
 
 @pytest.mark.parametrize(

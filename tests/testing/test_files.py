@@ -8,6 +8,7 @@ import pytest
 
 from pdebench_fm.api import load_examples
 from pdebench_fm.data.hdf5 import export
+from pdebench_fm.errors import DataFileError
 from pdebench_fm.interfaces import SPLITS
 from pdebench_fm.problem import Channel, Grid, Problem
 from pdebench_fm.testing import ConformanceError, SmoothExamples, checks_of_distribution
@@ -81,3 +82,11 @@ def test_solutions_of_another_equation_are_found(tmp_path: Path, factor: float, 
 def test_training_on_the_test_file_is_found(tmp_path: Path) -> None:
     with pytest.raises(ConformanceError, match="an example occurs in two splits"):
         dict(checks_of_distribution(f"{suite_of_files(tmp_path, 'first.h5')}:D"))["splits_differ"]()
+
+
+def test_files_of_two_problems_are_refused(tmp_path: Path) -> None:
+    path = suite_of_files(tmp_path, "third.h5")
+    problem = Problem((Channel("source"),), (Channel("solution"),), Grid(16, periodic=False))
+    export(tmp_path / "third.h5", problem, iter([SmoothExamples(problem, 9, 2).batch(range(9))]), 9, {})
+    with pytest.raises(DataFileError, match=r"'D' must state one problem, that of .*grid: got 16 × 16, .* not p"):
+        checks_of_distribution(f"{path}:D")

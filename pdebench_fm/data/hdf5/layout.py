@@ -32,6 +32,7 @@ class Header:
         rows: names of the channels of ``fields``, in order.
         constants: names of the constants, in order.
         published: whether the file names nothing and its PDE reads the columns.
+        states_problem: whether the grid and the rest of the problem are the file's own words.
     """
 
     length: int
@@ -39,6 +40,7 @@ class Header:
     rows: tuple[str, ...]
     constants: tuple[str, ...]
     published: bool
+    states_problem: bool
 
 
 @contextmanager
@@ -107,7 +109,8 @@ def read_header(path: Path, columns: ReadColumns | None = None) -> Header:
             raise DataFileError(f"{path}: 'fields' has {fields.shape[1]} channels, its names are {names}")
         channels_in = (*(Channel(name) for name in inputs), *(Channel(name, "constant") for name in constants))
         problem = _problem(path, file, channels_in, tuple(map(Channel, outputs)), Grid(int(fields.shape[2])))
-        return Header(int(fields.shape[0]), problem, (*inputs, *outputs), constants, published)
+        stated = "problem" in metadata(path, file)
+        return Header(int(fields.shape[0]), problem, (*inputs, *outputs), constants, published, stated)
 
 
 def _constants(path: Path, file: h5py.File, tensor: h5py.Dataset) -> tuple[str, ...]:

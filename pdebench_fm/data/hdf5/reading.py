@@ -51,6 +51,11 @@ class HDF5Examples(Examples):
         """Channels and grid."""
         return self._problem
 
+    @property
+    def states_problem(self) -> bool:
+        """Whether the file itself says what its grid is, and not only what its channels are called."""
+        return self._header.states_problem
+
     def __len__(self) -> int:
         return self._header.length
 
