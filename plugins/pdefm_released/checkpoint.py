@@ -35,7 +35,6 @@ SIGNATURES = {
 """A tensor of each family that no other family has."""
 
 _WEIGHTS = ("model", "model_state", "model_state_dict", "state_dict")
-_PREFIXES = ("module.", "model.")
 
 
 @dataclass(frozen=True)
@@ -159,10 +158,13 @@ def read_checkpoint(file: Path, family: str, settings_file: Path | None = None) 
     """
     content = _read(file)
     nested = next((content[key] for key in _WEIGHTS if isinstance(content.get(key), Mapping)), content)
-    tensors = {name: value for name, value in nested.items() if isinstance(name, str) and isinstance(value, Tensor)}
-    for prefix in _PREFIXES:
-        if tensors and all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    tensors: dict[str, Tensor] = {}
+    for name, value in nested.items():
+        if isinstance(name, str) and isinstance(value, Tensor):
+            bare = name.removeprefix("module.").removeprefix("model.")
+            if bare in tensors:
+                raise DataFileError(f"{file}: tensor {bare!r} is there with and without the prefix of {name!r}")
+            tensors[bare] = value
     if not tensors:
         raise DataFileError(f"{file}: has no tensors, expected those of {family}")
     if SIGNATURES[family] not in tensors:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pdefm_released import poseidon
+from pdefm_released import dpot, morph, mpp, poseidon
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -96,6 +96,29 @@ def _poseidon(network: nn.Module, inputs: Mapping[str, Tensor], options: Mapping
     return {"output": result.output} | ({} if result.loss is None else {"loss": result.loss.reshape(1)})
 
 
+def _dpot(network: nn.Module, inputs: Mapping[str, Tensor], options: Mapping[str, Any]) -> dict[str, Tensor]:
+    sizes = network.sizes
+    if "raw" in inputs:
+        x = dpot.prepared(inputs["raw"], sizes.img_size, sizes.in_channels)
+    else:
+        x = inputs["x"] if "x" in inputs else inputs["frame"].expand(-1, -1, -1, sizes.in_timesteps, -1)
+    prediction, logits = network(x)
+    second, _ = network(torch.cat([x[..., 1:, :], prediction], dim=-2))
+    return {"output": prediction, "cls": logits, "rollout2": second, "padded_last_frame": x[..., -1:, :]}
+
+
+def _mpp(network: nn.Module, inputs: Mapping[str, Tensor], options: Mapping[str, Any]) -> dict[str, Tensor]:
+    return {"output": network(**inputs)}
+
+
+def _morph(network: nn.Module, inputs: Mapping[str, Tensor], options: Mapping[str, Any]) -> dict[str, Tensor]:
+    _, latent, prediction = network(**inputs)
+    return {"output": prediction, "latent": latent}
+
+
 FAMILIES = {
     "poseidon": Family("poseidon", poseidon.load_network, "model.safetensors", _poseidon, {}),
+    "dpot": Family("dpot", dpot.load_network, "model_Ti.pth", _dpot, {}),
+    "mpp": Family("mpp", mpp.load_network, "MPP_AViT_Ti", _mpp, {}),
+    "morph": Family("morph", morph.load_network, "morph-Ti-FM-max_ar1_ep225.pth", _morph, {"heads": 2, "heads_xa": 4}),
 }

@@ -1,10 +1,15 @@
 """Sizes are read from the files: networks of other sizes, saved in the published layout, load without a word."""
 
+import argparse
 import json
 
+import pytest
 import torch
-from pdefm_released import poseidon
+from pdefm_released import dpot, morph, mpp, poseidon
 from safetensors.torch import save_file
+
+from pdebench_fm.errors import DataFileError
+from tests.plugins.released.families import FAMILIES
 
 
 def scattered(network, seed=0):
@@ -37,9 +42,73 @@ def test_poseidon(tmp_path):
     same(network, loaded, torch.randn(1, 5, 32, 32), torch.rand(1))
 
 
-def test_shards_of_large_weights(tmp_path):
-    from tests.plugins.released.families import FAMILIES
+def test_dpot(tmp_path):
+    sizes = dpot.Sizes(
+        img_size=24, patch_size=4, in_channels=3, out_channels=2, in_timesteps=5, out_timesteps=2, embed_dim=16,
+        depth=1, n_blocks=2, modes=2, mlp_hidden=64, stem_width=11, out_layer_dim=7, n_cls=3,
+    )  # fmt: skip
+    network = scattered(dpot.DPOT(sizes))
+    args = argparse.Namespace(modes=2, T_bundle=2, res=24, width=16, normalize=False)
+    torch.save({"args": args, "model": network.state_dict()}, tmp_path / "model_S.pth")
+    loaded = dpot.load_network(tmp_path)
+    assert loaded.sizes == sizes
+    x = torch.randn(2, 24, 24, 5, 3)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(x)[0], network(x)[0])
+        all_modes = dpot.load_network(tmp_path, modes=32)(x)[0]
+    assert (all_modes - loaded(x)[0]).abs().max() > 1e-3
 
+
+def test_mpp(tmp_path):
+    sizes = mpp.Sizes(embed_dim=32, num_heads=4, processor_blocks=1, n_states=5, kernels=(2, 2, 2), mlp_hidden=48)
+    network = scattered(mpp.AViT(sizes))
+    torch.save(network.state_dict(), tmp_path / "MPP_AViT_S")
+    loaded = mpp.load_network(tmp_path)
+    assert loaded.sizes == sizes
+    x, labels, bcs = torch.randn(2, 1, 2, 16, 24), torch.tensor([[3, 1]]), torch.tensor([[1, 0]])
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(x, labels, bcs), network(x, labels, bcs))
+
+
+def test_mpp_takes_new_fields(tmp_path):
+    network = mpp.load_network(FAMILIES["mpp"].folder)
+    old = network.space_bag.weight.clone()
+    network.expand_projections(2)
+    assert torch.equal(network.space_bag.weight[:, :12], old)
+    output = network(torch.randn(1, 1, 2, 32, 32), torch.tensor([[12, 13]]), torch.zeros(1, 2, dtype=torch.long))
+    output.sum().backward()
+    assert network.space_bag.weight.grad[:, 12:].abs().min() > 0
+
+
+def test_morph(tmp_path):
+    sizes = morph.Sizes(
+        patch_size=4, dim=24, depth=1, heads=3, heads_xa=2, mlp_dim=20, max_components=2, conv_filter=32, max_ar=4,
+        max_patches=10, max_fields=4, model_size="L",
+    )  # fmt: skip
+    network = scattered(morph.MORPH(sizes))
+    for name in ("morph-L-FM-max_ar4_ep1.pth", "without_a_size.pth"):
+        torch.save({"epoch": 1, "model_state_dict": network.state_dict()}, tmp_path / name)
+        loaded = morph.load_network(tmp_path / name, heads=3, heads_xa=2)
+        assert loaded.sizes == sizes
+    vol = torch.randn(2, 3, 4, 2, 1, 8, 12)
+    same(network, loaded, vol)
+    sliced = morph.load_network(tmp_path / name, heads=3, heads_xa=2, model_size="Ti")
+    assert (sliced(vol)[2] - loaded(vol)[2]).abs().max() > 1e-3
+    with pytest.raises(DataFileError, match="heads is in no file and must divide the width 24, got 0; give heads"):
+        morph.load_network(tmp_path / name)
+
+
+def test_morph_with_low_rank_updates(tmp_path):
+    family = FAMILIES["morph"]
+    network = family.load(family.file, **family.arguments, lora_r_attn=2, lora_r_mlp=1)
+    plain = family.load(family.file, **family.arguments)
+    vol = torch.randn(1, 1, 1, 1, 1, 8, 8)
+    torch.testing.assert_close(network(vol)[2], plain(vol)[2])
+    torch.save({"model_state_dict": scattered(network).state_dict()}, tmp_path / "tuned.pth")
+    same(network, family.load(tmp_path / "tuned.pth", **family.arguments), vol)
+
+
+def test_shards_of_large_weights(tmp_path):
     tensors = FAMILIES["poseidon"].tensors()
     names = sorted(tensors)
     index = {name: f"model-0000{1 + i % 2}-of-00002.safetensors" for i, name in enumerate(names)}
