@@ -11,6 +11,7 @@ PdefmError                    anything below; the command line prints it as one 
 │   └── NotWrittenError       one could not be written (exit code 1)
 ├── RecordError               a result record is malformed or contradicts itself (exit code 2)
 ├── DivergedError             a fit or score is not finite: a result, recorded as ``diverged``
+├── WorkerDiedError           the process that did a job died; the job has failed, the run goes on
 └── RunError                  the run itself failed (exit code 1)
 """
 
@@ -94,6 +95,10 @@ class RecordError(PdefmError):
 
 class DivergedError(PdefmError):
     """A loss or score is not finite. The job is recorded as diverged, not as failed."""
+
+
+class WorkerDiedError(PdefmError):
+    """The process that did a job died. Executors raise it from the job's future; the run goes on."""
 
 
 class RunError(PdefmError):

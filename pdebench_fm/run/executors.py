@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
 
 from pdebench_fm._util import logs
+from pdebench_fm.errors import RunError, WorkerDiedError
 from pdebench_fm.hookspecs import ExecutorEntry, hookimpl
 
 _MOST_WORKERS = 8
@@ -49,8 +51,10 @@ class DebugExecutor(Executor):
         return future
 
 
-class LocalPool(ProcessPoolExecutor):
+class LocalPool(Executor):
     """A pool of processes that end with this one, even if it is killed.
+
+    A process that dies fails the one job it was doing, and another takes its place.
 
     Small networks gain little from threads. On a CPU, two processes with one thread each do more than one process with
     two.
@@ -63,27 +67,61 @@ class LocalPool(ProcessPoolExecutor):
     """
 
     def __init__(self, workers: int, threads: int = 1, gpus: Sequence[str] = ()) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._threads = threads
+        self._environment = dict.fromkeys(_THREAD_VARIABLES, str(threads))
+        self._context = multiprocessing.get_context("spawn")
         # Workers wait for the end of this pipe: it comes when the pool is broken off, or when this process dies.
-        self._ending, self._alive = context.Pipe(duplex=False)
-        shares = context.SimpleQueue()
-        for number in range(workers if gpus else 0):
-            shares.put(gpus[number % len(gpus)])
-        super().__init__(
-            workers, mp_context=context, initializer=_begin_worker, initargs=(self._ending, shares if gpus else None)
-        )
+        self._ending, self._alive = self._context.Pipe(duplex=False)
+        self._gpus = itertools.cycle(gpus or [""])
+        # A thread for each process: Python's own pool gives up all jobs when one of its processes dies.
+        self._threads = ThreadPoolExecutor(workers, initializer=self._begin)
+        self._own = threading.local()
+        self._starting = threading.Lock()
+        self._pools: list[ProcessPoolExecutor] = []
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Schedule a call; starts a worker if all are busy and there may be more."""
-        with _environment(dict.fromkeys(_THREAD_VARIABLES, str(self._threads))), _no_interrupts():
-            return super().submit(fn, *args, **kwargs)
+        """Schedule a call; starts a worker if all are busy and there may be more.
+
+        The future raises `WorkerDiedError` if the process dies.
+        """
+        return self._threads.submit(self._call, fn, *args, **kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the pool; without ``wait``, running jobs end at once and continue in the next run."""
+        self._threads.shutdown(wait=wait, cancel_futures=cancel_futures)
         if not wait:
-            self._alive.close()
-        super().shutdown(wait=wait, cancel_futures=cancel_futures)
+            self._alive.close()  # their pools notice
+            self._pools.clear()
+        for pool in self._pools:
+            pool.shutdown()
+
+    def _begin(self) -> None:
+        self._own.pool = None
+        with self._starting:
+            self._own.gpu = next(self._gpus)
+
+    def _call(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call a function in the process of this thread."""
+        if self._own.pool is None:
+            self._own.pool = self._started(self._own.gpu)
+        try:
+            return self._own.pool.submit(fn, *args, **kwargs).result()
+        except BrokenExecutor as error:
+            self._own.pool = None
+            raise WorkerDiedError("its process died (out of memory?)") from error
+
+    def _started(self, gpu: str) -> ProcessPoolExecutor:
+        """Start one process, and wait until it can work."""
+        pool = ProcessPoolExecutor(1, mp_context=self._context, initializer=_begin_worker, initargs=(self._ending, gpu))
+        self._pools.append(pool)
+        with self._starting, _environment(self._environment), _no_interrupts():
+            ready = pool.submit(os.getpid)
+        try:
+            ready.result()
+        except BrokenExecutor as error:
+            raise RunError(
+                "worker processes cannot be started; a script must call evaluate under \"if __name__ == '__main__'\""
+            ) from error
+        return pool
 
 
 def workers_by_default(device: str) -> int:
@@ -112,13 +150,13 @@ def gpus_of(device: str) -> list[str]:
     return [name.strip() for name in visible.split(",")][:count] if visible else [str(i) for i in range(count)]
 
 
-def _begin_worker(ending: Connection, shares: Any) -> None:
+def _begin_worker(ending: Connection, gpu: str) -> None:
     """Prepare a worker: it ignores Ctrl-C, which its parent decides about, and ends when the parent says so or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     logs.set_up()
-    if shares is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = shares.get()
+    if gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     threading.Thread(target=_end_with_parent, args=(ending,), daemon=True).start()
 
 

@@ -21,7 +21,8 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
-from pdebench_fm.errors import RunError, UsageError
+from pdebench_fm._util.text import named
+from pdebench_fm.errors import PdefmError, RunError, UsageError, WorkerDiedError
 from pdebench_fm.interfaces import Progress
 from pdebench_fm.plan.job import Job, Point, Trial
 from pdebench_fm.plan.plan import Plan
@@ -29,7 +30,7 @@ from pdebench_fm.records.frame import to_frame
 from pdebench_fm.records.record import Record
 from pdebench_fm.run.distributed import World
 from pdebench_fm.run.executors import DebugExecutor
-from pdebench_fm.run.progress import read_progress
+from pdebench_fm.run.progress import ProgressFile, read_progress
 from pdebench_fm.run.recording import RecordLog, RecordMaker
 from pdebench_fm.run.status import write_plan
 from pdebench_fm.run.worker import Outcome, Setting, Work, carry_out
@@ -108,7 +109,7 @@ def run_plan(
 
     Raises:
         UsageError: the output folder cannot be written.
-        RunError: a worker process died.
+        RunError: all workers died, or a job cannot be handed to one.
     """
     reporter, executor, world = reporter or Silent(), executor or DebugExecutor(), world or World()
     load_metrics(plan.registry)  # fails before any work if the main score cannot be loaded
@@ -206,16 +207,38 @@ def _jobs_as_they_finish(
             if job is None or not ended.empty():
                 future = ended.get()
                 finished = futures.pop(future)
-                outcome = future.result()
+                outcome = _outcome(future, finished, plan)
                 _LOG.info("%s: %s %s", outcome.status, finished.label, outcome.reason)
                 running.discard(finished.id)
                 order.done(finished)
                 yield finished, outcome
     except BrokenExecutor as error:
-        raise RunError("a worker process died (out of memory?); the same command continues the run") from error
+        raise RunError("all workers died; the same command continues the run") from error
     except BaseException:
         executor.shutdown(wait=False, cancel_futures=True)
         raise
+
+
+def _outcome(future: Future[Outcome], job: Job, plan: Plan) -> Outcome:
+    """Return how a job ended. If its process died, it has failed, unless its result was written before.
+
+    Raises:
+        RunError: the job did not reach another process.
+    """
+    try:
+        return future.result()
+    except WorkerDiedError as error:
+        found = plan.store.result(job.id)
+        if found is not None:
+            return Outcome(found["status"], found, found["reason"])
+        ProgressFile(plan.store.folder(job.id)).end()
+        plan.store.log_failure(job, error)
+        return Outcome("failed", reason=str(error))
+    except (PdefmError, BrokenExecutor):
+        raise
+    except Exception as error:  # a job's own errors are part of its outcome
+        hint = "models and other plugins must be importable, or take --executor debug"
+        raise RunError(f"{job.label}: cannot be handed to another process: {named(error)}; {hint}") from error
 
 
 def pending(plan: Plan) -> set[str]:

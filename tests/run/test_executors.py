@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 import signal
 import time
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pdebench_fm.api import make_executor
-from pdebench_fm.errors import RunError, SettingError, UnknownNameError
+from pdebench_fm.errors import RunError, SettingError, UnknownNameError, WorkerDiedError
 from pdebench_fm.plan.job import Job
 from pdebench_fm.registry import registry
 from pdebench_fm.run.executors import LocalPool
 from pdebench_fm.run.runner import RunResult, Silent
 from pdebench_fm.run.worker import Outcome
 from tests.support.installed import with_toy
-from tests.support.toy import plan_of, run_in
+from tests.support.toy import TOY, Toy, plan_of, run_in
 
 
 def scores(result: RunResult) -> list[tuple[str, str, int, int, float]]:
@@ -65,28 +66,46 @@ def _seen(seconds: float) -> tuple[int, str | None, str | None]:
     return os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("OMP_NUM_THREADS")
 
 
-def test_a_worker_that_dies_ends_the_run_with_a_line(tmp_path: Path) -> None:
-    class Kills(Executor):
-        def submit(self, fn, /, *args, **kwargs):  # type: ignore[no-untyped-def]
-            return pool.submit(_die)
+class DiesOnce(Toy):
+    """Kills the process of its first fit to 8 examples."""
 
-        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-            pool.shutdown(wait, cancel_futures=cancel_futures)
+    def fit(self, train, validation, budget, trial, context):  # type: ignore[no-untyped-def]
+        mark = context.workspace.parents[1] / "died"
+        if len(train) == 8 and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().fit(train, validation, budget, trial, context)
 
-    with LocalPool(1) as pool, pytest.raises(RunError, match="a worker process died"):
-        run_in(tmp_path / "runs", plan_of(tmp_path, with_toy()), executor=Kills())
+
+def test_a_job_whose_process_dies_has_failed_and_the_run_goes_on(tmp_path: Path) -> None:
+    registered = registry().with_model(replace(TOY, factory=DiesOnce))
+    plan = plan_of(tmp_path, registered)
+    with LocalPool(1) as pool:
+        result = run_in(tmp_path / "runs", plan, executor=pool)
+        again = run_in(tmp_path / "runs", plan, executor=pool)
+    failed = [r for r in result.records if r.status == "failed"]
+    assert len(failed) == 1
+    assert "its process died" in failed[0].reason
+    assert again.complete
+    assert not list((tmp_path / "runs" / "jobs").glob("*/progress.json"))
 
 
-def _die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def test_a_plugin_that_cannot_be_pickled_gets_a_line(tmp_path: Path) -> None:
+    class Local(Toy):
+        """No worker can import it."""
+
+    plan = plan_of(tmp_path, registry().with_model(replace(TOY, factory=Local)))
+    with LocalPool(2) as pool, pytest.raises(RunError, match=r"cannot be handed .* --executor debug"):
+        run_in(tmp_path / "runs", plan, executor=pool)
 
 
 def test_a_pool_that_is_broken_off_kills_what_runs() -> None:
     pool = LocalPool(1)
+    assert pool.submit(_seen, 0.0).result()  # it has started
     running: Future[object] = pool.submit(_seen, 60.0)
     while not running.running():
         time.sleep(0.05)
     began = time.monotonic()
     pool.shutdown(wait=False, cancel_futures=True)
-    assert time.monotonic() - began < 30
-    assert not running.done() or running.exception() is not None
+    assert isinstance(running.exception(20), WorkerDiedError)
+    assert time.monotonic() - began < 20
