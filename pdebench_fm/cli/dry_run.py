@@ -47,6 +47,8 @@ def show(plans: Sequence[Plan], workers: int, as_json: bool) -> None:
         size = megabytes(sum(cost.bytes for cost in costs))
         side = f"{workers} jobs side by side" if workers > 1 else "one job at a time"
         click.echo(f"Weights take about {size}. Times are rough: on {plans[0].device}, {side}. -v lists the jobs.")
+        if extend := plans[0].profile.extend:
+            click.echo(f"Not counted: searches that stay open try up to {_count(extend, 'learning rate')} more.")
 
 
 def _list_jobs(plans: Sequence[Plan], left: Sequence[Collection[str]]) -> None:

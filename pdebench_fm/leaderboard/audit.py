@@ -13,6 +13,7 @@ from pdebench_fm._util.identity import canonical_json
 from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.records.curves import FINE_TUNE, SCRATCH
 from pdebench_fm.records.record import Record, start_of
+from pdebench_fm.records.search import Tried, next_value
 
 LARGEST = 1e6
 """Largest error that counts as a score. Predicting zero scores 1; anything larger than this has diverged."""
@@ -34,6 +35,7 @@ def problems(record: Record) -> Iterator[str]:
         if record.test_examples == 0:
             yield "test_examples is 0, yet there are metrics"
     yield from _choice_problems(record)
+    yield from _search_problems(record)
     yield from _description_problems(record)
     ids = [trial.job_id for trial in record.trials]
     if len(set(ids)) < len(ids):
@@ -68,6 +70,25 @@ def _choice_problems(record: Record) -> Iterator[str]:
         yield f"learning_rate: must be that of its best trial, {chosen[0]}, got {_short(record.learning_rate)}"
 
 
+def _search_problems(record: Record) -> Iterator[str]:
+    """Check that a search went on for as long as its rule says, and tried the values that follow from it."""
+    planned, cap = record.job.get("trials"), record.job.get("extend", 0)
+    if record.status != "ok" or not isinstance(planned, list) or not isinstance(cap, int):
+        return
+    tried = [Tried(trial.hyperparameters, trial.validation) for trial in record.trials]
+    for number in range(len(planned), len(tried)):
+        expected = next_value(tried[:number]) if number < len(planned) + cap else None
+        if expected != tried[number].hyperparameters:
+            yield f"trials.{number}: the search would {_go_on(expected)}, got {tried[number].hyperparameters}"
+            return
+    if len(tried) < len(planned) + cap and (missing := next_value(tried)) is not None:
+        yield f"trials: the search would {_go_on(missing)}"
+
+
+def _go_on(value: Mapping[str, float] | None) -> str:
+    return "end here" if value is None else f"go on with {dict(value)}"
+
+
 def _description_problems(record: Record) -> Iterator[str]:
     """Check that the record agrees with the description of its job."""
     try:
@@ -93,7 +114,8 @@ def _described(record: Record, job: Mapping[str, Any]) -> Iterator[tuple[str, An
     if record.status != "unsupported" or record.pretrain_job_id is not None:
         yield "pretrain_job_id", record.pretrain_job_id, parent
     if record.trials or record.status == "ok":
-        yield "trials", [trial.job_id for trial in record.trials], list(job["trials"])
+        planned = list(job["trials"])
+        yield "trials", [trial.job_id for trial in record.trials[: len(planned)]], planned
     if record.status == "ok":
         yield "test_examples", record.test_examples, sum(part["count"] for part in test)
     for part in (*train, *test):
@@ -173,7 +195,10 @@ def _settings(record: Record) -> Iterator[_Fact]:
         shared = SCRATCH if record.protocol == FINE_TUNE else record.protocol
         found.append(("budget", shared, record.budget.model_dump()))
     if record.trials:
-        tried = [trial.hyperparameters for trial in record.trials]
+        found.append(("job.extend", None, job.get("extend", 0)))
+        planned = job.get("trials")
+        ids = planned if isinstance(planned, list) else []
+        tried = [trial.hyperparameters for trial in record.trials if trial.job_id in ids]
         found.append(("trials.hyperparameters", arm, sorted(tried, key=canonical_json)))
         if record.validation_examples is not None:
             found.append(("validation_examples", place, record.validation_examples))

@@ -13,16 +13,25 @@ from typing import Any
 
 from pdebench_fm.errors import PdefmError, UnsupportedError
 from pdebench_fm.leaderboard.audit import Located
+from pdebench_fm.plan.job import Point
 from pdebench_fm.plan.model import ModelSpec, model_spec
-from pdebench_fm.plan.plan import PlannedRow
+from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.planner import make_plan
+from pdebench_fm.plan.search import with_value
 from pdebench_fm.plan.sets import expected_rows
 from pdebench_fm.records.record import Record, start_of
 from pdebench_fm.registry import Registry, registry
 from pdebench_fm.suite.reading import find_suite
 from pdebench_fm.suite.schema import MOST_SEEDS, Suite
 
-_Rows = Mapping[tuple[str, str, str, int, int], PlannedRow]
+
+class _Planned:
+    """The rows that a suite plans; none if no model can take it."""
+
+    def __init__(self, plan: Plan | None = None) -> None:
+        rows = () if plan is None else plan.rows
+        self.plan = plan
+        self.rows = {(row.kind, row.task, row.protocol, row.examples, row.seed): row for row in rows}
 
 
 def against_plans(
@@ -48,9 +57,9 @@ def against_plans(
         seeds = 1 + max((record.seed for _, record in group if record.seed < MOST_SEEDS), default=0)
         spec = _spec(found, model, group[0][1])
         specs = [spec] if spec else filter(None, (_spec(found, other) for other in found.names("models")))
-        rows = _rows(found, suite, profile, precision, seeds, specs)
+        planned = _planned(found, suite, profile, precision, seeds, specs)
         for where, record in group:
-            yield from ((where, what) for what in _problems(record, suite, spec, rows))
+            yield from ((where, what) for what in _problems(record, suite, spec, planned))
 
 
 def _spec(found: Registry, model: str, record: Record | None = None) -> ModelSpec | None:
@@ -66,37 +75,38 @@ def _spec(found: Registry, model: str, record: Record | None = None) -> ModelSpe
         return None
 
 
-def _rows(
+def _planned(
     found: Registry, suite: Suite, profile: str, precision: str, seeds: int, specs: Iterable[ModelSpec]
-) -> _Rows | None:
+) -> _Planned | None:
     """Plan the suite for the first model that can take it.
 
-    Returns an empty plan if no model can, and None if no plan can be made, e.g. because data files are missing.
+    Returns None if no plan can be made, e.g. because data files are missing.
     """
-    rows: _Rows | None = None
+    planned: _Planned | None = None
     for spec in specs:
         try:
-            plan = make_plan(suite, profile, spec, found, seeds=seeds, precision=precision)
-            return {(r.kind, r.task, r.protocol, r.examples, r.seed): r for r in plan.rows}
+            return _Planned(make_plan(suite, profile, spec, found, seeds=seeds, precision=precision))
         except UnsupportedError:
-            rows = {}
+            planned = _Planned()
         except PdefmError:
             pass
-    return rows
+    return planned
 
 
-def _problems(record: Record, suite: Suite, spec: ModelSpec | None, rows: _Rows | None) -> Iterator[str]:
+def _problems(record: Record, suite: Suite, spec: ModelSpec | None, planned: _Planned | None) -> Iterator[str]:
     """Yield how a record differs from what its suite plans."""
     name = f"{suite.name} v{suite.version}"
     if spec is not None and dict(spec.arguments) != record.model_args:
         yield f"model_args are not those of {record.model!r}; a --set variant has a name of its own"
         return
     yield from _differs_from_suite(suite, record)
-    if not rows:
-        if rows is not None and spec is not None and record.status == "ok":
+    if planned is None:
+        return
+    if planned.plan is None:
+        if spec is not None and record.status == "ok":
             yield f"{record.model!r} as installed here cannot take {suite.name}, profile {record.profile}"
         return
-    row = rows.get((record.kind, record.task, record.protocol, record.examples, record.seed))
+    row = planned.rows.get((record.kind, record.task, record.protocol, record.examples, record.seed))
     if row is None:
         yield f"{name} plans no such {record.kind}"
     elif spec is not None and record.status == "ok" and row.unsupported:
@@ -105,10 +115,23 @@ def _problems(record: Record, suite: Suite, spec: ModelSpec | None, rows: _Rows 
         yield f"its data are not those of {name}, profile {record.profile}"
     elif spec is not None and start_of(record).get("from") != "weights" and record.job_id != row.job.id:
         yield f"its job is not what {name} plans with the versions installed here"
+    elif record.job_id == row.job.id and (wrong := _wrongly_added(record, row.job, planned.plan)):
+        yield f"trials: {wrong[:12]}… is not the trial that its search adds"
+
+
+def _wrongly_added(record: Record, point: Point, plan: Plan) -> str:
+    """Return the id of a trial that was added to a point and is not what its hyperparameters say; empty if none."""
+    for trial in record.trials[len(point.trials) :]:
+        if with_value(plan.trial(point.trials[0]), point, trial.hyperparameters).id != trial.job_id:
+            return trial.job_id
+    return ""
 
 
 def _differs_from_suite(suite: Suite, record: Record) -> Iterator[str]:
     """Yield what the record repeats of its suite, if it differs."""
+    extend = suite.profiles[record.profile].extend
+    if record.trials and record.job.get("extend", 0) != extend:
+        yield f"job.extend: must be {extend}, as in {suite.name} v{suite.version}, got {record.job.get('extend', 0)}"
     planned = suite.profiles[record.profile].under_trained
     if planned != record.under_trained:
         yield f"under_trained: must be {planned}, as in {suite.name} v{suite.version}, got {record.under_trained}"

@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
+from pdebench_fm.leaderboard.references import Comparison, References
 from pdebench_fm.records.coefficient_use import CoefficientUse, coefficient_use
 from pdebench_fm.records.curves import FINE_TUNE, SCORED, SCRATCH, make_curves
 from pdebench_fm.records.record import Cell, Record, start_of
 from pdebench_fm.records.savings import MeanFactor, Saving, geometric_mean, mean_factor, savings
-from pdebench_fm.tables import natural
+from pdebench_fm.tables import arm_order, natural
 
 Planned = Callable[[str, int, str], Collection[Cell] | None]
 """(suite, version, profile) → every planned cell; None if the plan is unknown."""
@@ -34,6 +35,8 @@ class Standing:
         reason: why there is no score; empty if there is one.
         diverged: whether a cell diverged.
         coefficients: whether it uses them; None if not measured.
+        open_searches: by arm, how many points chose the smallest or largest learning rate tried, of how many.
+        against: what others reach without its pre-training; None without a rank.
     """
 
     model: str
@@ -49,6 +52,8 @@ class Standing:
     reason: str
     diverged: bool
     coefficients: CoefficientUse | None = None
+    open_searches: tuple[tuple[str, int, int], ...] = ()
+    against: Comparison | None = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,17 @@ def standings(group: SuiteResults) -> list[Standing]:
             tie = bool(ranked) and ranked[-1].score == standing.score
             rank = ranked[-1].rank if tie else len(ranked) + 1
         ranked.append(replace(standing, rank=rank))
-    return ranked
+    references = References(_planned(group), {standing.model for standing in ranked if standing.rank is not None})
+    return [
+        replace(standing, against=references.compare([r for r in _planned(group) if r.model == standing.model]))
+        if standing.rank is not None
+        else standing
+        for standing in ranked
+    ]
+
+
+def _planned(group: SuiteResults) -> list[Record]:
+    return [record for record in group.points if record.cell in group.planned]
 
 
 def _standing(group: SuiteResults, model: str) -> Standing:
@@ -136,8 +151,18 @@ def _standing(group: SuiteResults, model: str) -> Standing:
         under_trained=any(r.under_trained for r in records),
         reason=reason,
         diverged=diverged,
+        open_searches=_open_searches(r for r in records if r.kind == "pretraining" or r.cell in group.planned),
         coefficients=coefficient_use((r for r in group.points if r.model == model), group.planned),
     )
+
+
+def _open_searches(records: Iterable[Record]) -> tuple[tuple[str, int, int], ...]:
+    """Count the points whose chosen learning rate is at an end of those tried, by arm."""
+    states: dict[str, list[bool]] = {}
+    for record in records:
+        if (state := record.searched) is not None:
+            states.setdefault(record.protocol, []).append(state != "closed")
+    return tuple((arm, sum(found), len(found)) for arm, found in sorted(states.items(), key=lambda s: arm_order(s[0])))
 
 
 def _obstacle(group: SuiteResults, model: str) -> tuple[str, bool]:

@@ -175,16 +175,19 @@ class Point(Job):
     Args:
         trials: ids of the trials to choose from; empty if there is nothing to fit (zero-shot, scratch at N = 0).
         test: sets to score on.
+        extend: how many trials may be added while the best rate is at an end of those tried.
     """
 
     kind = "point"
 
     trials: tuple[str, ...]
     test: tuple[SetSpec, ...]
+    extend: int = 0
 
     def describe(self) -> dict[str, Any]:
         """Return everything that can change the score, as plain data."""
-        return {**self._common(), "trials": list(self.trials), "test": {"sets": described(self.test)}}
+        extend = {"extend": self.extend} if self.extend else {}
+        return {**self._common(), "trials": list(self.trials), **extend, "test": {"sets": described(self.test)}}
 
     @property
     def parents(self) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -58,6 +58,7 @@ class Plan:
         precision: arithmetic of training.
         weights: the user's own weights, which replace the pre-training.
         jobs: by id.
+        added: ids of the trials that the run added to a point, by the point's id.
         rows: in the order of the suite.
         refusal: why the model can take none of the tasks; every row is then unsupported. Empty if it can.
         pairs: the distributions of each task; empty if the user's own weights replace the pre-training.
@@ -73,6 +74,7 @@ class Plan:
     precision: str = "float32"
     weights: Weights | None = None
     jobs: dict[str, Job] = field(default_factory=dict)
+    added: dict[str, tuple[str, ...]] = field(default_factory=dict)
     rows: list[PlannedRow] = field(default_factory=list)
     refusal: str = ""
     pairs: dict[str, Pair] = field(default_factory=dict)
@@ -80,6 +82,16 @@ class Plan:
     def add(self, job: Job) -> None:
         """Add a job unless the plan has it."""
         self.jobs.setdefault(job.id, job)
+
+    def widen(self, point: Point, trials: Sequence[Trial]) -> None:
+        """Add trials to those that a point chooses among."""
+        for trial in trials:
+            self.add(trial)
+        self.added[point.id] = (*self.added.get(point.id, ()), *(trial.id for trial in trials))
+
+    def trials(self, point: Point) -> list[Trial]:
+        """Return the trials that a point chooses among: its own, then those added."""
+        return [self.trial(job_id) for job_id in (*point.trials, *self.added.get(point.id, ()))]
 
     @property
     def folder(self) -> Path:
@@ -101,7 +113,7 @@ class Plan:
     def related(self, job: Job) -> dict[str, Job]:
         """Return the jobs whose results a job reads, and those that they read, by id."""
         found: dict[str, Job] = {}
-        for parent in job.parents:
+        for parent in (*job.parents, *self.added.get(job.id, ())):
             if parent in self.jobs:
                 found |= {parent: self.jobs[parent], **self.related(self.jobs[parent])}
         return found

@@ -17,6 +17,7 @@ from pdebench_fm.plan.arms import Arm
 from pdebench_fm.plan.job import PRETRAINING, FewShot, Point, Start, Trial
 from pdebench_fm.plan.model import ModelSpec, Weights
 from pdebench_fm.plan.plan import Plan, PlannedRow
+from pdebench_fm.plan.search import in_words
 from pdebench_fm.plan.sets import ProfileSets, arms_of
 from pdebench_fm.plan.store import JobStore
 from pdebench_fm.problem import Problem
@@ -189,7 +190,7 @@ class _Planner:
         """Describe one trial for each value of a search space."""
         return [
             Trial(
-                **{**common, "label": f"{common['label']} · {_short(tried)}"},
+                **{**common, "label": f"{common['label']} · {in_words(tried)}"},
                 validation=validation,
                 budget=budget,
                 hyperparameters=dict(tried),
@@ -201,7 +202,8 @@ class _Planner:
         self, common: Mapping[str, Any], trials: Sequence[Trial], test: tuple[SetSpec, ...], *, add: bool
     ) -> Point:
         """Describe the point that chooses among ``trials``; add all of them to the plan if ``add``."""
-        point = Point(**common, trials=tuple(trial.id for trial in trials), test=test)
+        extend = self.profile.extend if trials else 0
+        point = Point(**common, trials=tuple(trial.id for trial in trials), test=test, extend=extend)
         for job in (*trials, point) if add else ():
             self.plan.add(job)
         return point
@@ -269,7 +271,3 @@ class _Planner:
 
     def _downstream_problem(self, task: Task) -> Problem:
         return self._problem(self.sets.of([task.downstream], "train", self.profile.examples.pool_size))
-
-
-def _short(hyperparameters: Mapping[str, float]) -> str:
-    return ", ".join(f"{name}={value:g}" for name, value in hyperparameters.items()) or "direct"

@@ -27,6 +27,7 @@ from pydantic import (
 from pdebench_fm._util.identity import canonical_json, job_id
 from pdebench_fm.errors import suggestion
 from pdebench_fm.interfaces.metric import SCORE
+from pdebench_fm.records.search import SearchState, Tried, search_state
 
 SCHEMA: Literal[1] = 1
 """Version of the schema. A reader rejects any other."""
@@ -147,7 +148,9 @@ class Record(_Strict):
         overlap: of the physics parameter's distributions in pre-training and test examples, 0 … 1. None if they
             cannot be compared.
         pretrain_job_id: the pre-training the point started from, if any.
-        trials: every trial, in the order of the search space.
+        trials: every trial, in the order of the search space, then those that the search added.
+        search: whether the chosen learning rate has tried ones on both sides. None if fewer than two rates were tried,
+            and in older records.
         notes: further remarks, e.g. the adapter of a released model.
     """
 
@@ -189,6 +192,7 @@ class Record(_Strict):
     overlap: Annotated[float, Field(ge=0, le=1)] | None = None
     pretrain_job_id: JobId | None
     trials: tuple[TrialRecord, ...]
+    search: SearchState | None = None
     notes: dict[Name, Text]
 
     @model_validator(mode="after")
@@ -205,6 +209,8 @@ class Record(_Strict):
             raise ValueError(f"status {self.status!r} needs a reason")
         if (score := self.metrics.get(SCORE, 0.0)) < 0:
             raise ValueError(f"metrics.{SCORE}: must be greater than or equal to 0, got {score:g}")
+        if self.search is not None and self.search != self.searched:
+            raise ValueError(f"search must be {self.searched!r}, as its trials say, got {self.search!r}")
         for name, (low, high) in self.interval.items():
             if name not in self.metrics:
                 raise ValueError(f"interval.{name}: must name one of the metrics{suggestion(name, self.metrics)}")
@@ -214,6 +220,11 @@ class Record(_Strict):
         if self.job_id != expected:
             raise ValueError(f"job_id must be the SHA-256 of job, {expected[:12]}…, got {self.job_id[:12]}…")
         return self
+
+    @property
+    def searched(self) -> SearchState | None:
+        """Whether the search is closed, as the trials say; also of older records, which lack ``search``."""
+        return search_state([Tried(trial.hyperparameters, trial.validation) for trial in self.trials])
 
     @property
     def cell(self) -> Cell:

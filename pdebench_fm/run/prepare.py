@@ -24,7 +24,6 @@ from pdebench_fm.run.devices import check_precision, resolve_device
 from pdebench_fm.suite.reading import load_suite
 from pdebench_fm.suite.schema import Suite
 
-
 Model: TypeAlias = str | ModelEntry | type[OperatorModel]
 """A registered name or family, an entry, or a class."""
 

@@ -13,6 +13,7 @@ from pdebench_fm.errors import PLUGIN_ERRORS
 from pdebench_fm.plan.job import TRAINING_VERSION, Job, Trial, count
 from pdebench_fm.plan.plan import Plan, PlannedRow
 from pdebench_fm.records.record import Record, TrialRecord
+from pdebench_fm.records.search import Tried, search_state
 from pdebench_fm.run.provenance import provenance
 from pdebench_fm.run.worker import Outcome
 from pdebench_fm.scoring.shift import RealisedShift
@@ -146,6 +147,7 @@ class RecordMaker:
                 "validation_examples": count(jobs[0].validation) if jobs else 0,
                 "budget": asdict(jobs[0].budget) if jobs else None,
                 "trials": [trial.model_dump() for trial in trials],
+                "search": search_state([Tried(trial.hyperparameters, trial.validation) for trial in trials]),
                 # with what
                 "device": (fitted or measured)["device"],
                 "threads": (fitted or measured)["threads"],

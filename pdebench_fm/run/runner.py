@@ -12,7 +12,7 @@ import itertools
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ from pdebench_fm.errors import PdefmError, RunError, UsageError, WorkerDiedError
 from pdebench_fm.interfaces import Progress
 from pdebench_fm.plan.job import Job, Point, Trial
 from pdebench_fm.plan.plan import Plan
+from pdebench_fm.plan.search import next_trials
 from pdebench_fm.records.frame import to_frame
 from pdebench_fm.records.record import Record
 from pdebench_fm.run.distributed import World
@@ -41,9 +42,6 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("pdebench_fm.run")
 _POLL = 0.5  # seconds
-
-Extend = Callable[[Point, Sequence[Trial]], Sequence[Trial]]
-"""(point, its trials so far) → trials to add before the point chooses; none ends its search."""
 
 
 class Reporter(Protocol):
@@ -96,7 +94,6 @@ def run_plan(
     executor: Executor | None = None,
     reporter: Reporter | None = None,
     world: World | None = None,
-    extend: Extend = lambda point, trials: (),
 ) -> RunResult:
     """Run every job of a plan and write its records.
 
@@ -105,7 +102,6 @@ def run_plan(
         executor: where jobs run; in this process by default.
         reporter: hears of progress.
         world: the processes that fit every trial together; all of them call this, and rank 0 writes.
-        extend: asked before a point chooses among its trials; may add some.
 
     Raises:
         UsageError: the output folder cannot be written.
@@ -115,7 +111,7 @@ def run_plan(
     load_metrics(plan.registry)  # fails before any work if the main score cannot be loaded
     setting = Setting(uuid4().hex, plan.registry, plan.store, plan.device, plan.weights, world)
     if not world.is_main:
-        for _ in _jobs_as_they_finish(plan, setting, executor, extend, set()):
+        for _ in _jobs_as_they_finish(plan, setting, executor, set()):
             pass
         return RunResult([], plan.folder, False)
     _check_writable(plan.store.output, plan.store.output / "jobs", plan.folder)
@@ -124,7 +120,7 @@ def run_plan(
     log = RecordLog(plan.folder / "records.jsonl", plan, RecordMaker(plan))
     running: set[str] = set()
     with _polled(plan, running, reporter):
-        for job, outcome in _jobs_as_they_finish(plan, setting, executor, extend, running):
+        for job, outcome in _jobs_as_they_finish(plan, setting, executor, running):
             reporter.finished(job, outcome)
             log.enter(job, outcome)
     return RunResult(log.made, plan.folder, log.changed)
@@ -173,7 +169,7 @@ def _priority(job: Job) -> int:
 
 
 def _jobs_as_they_finish(
-    plan: Plan, setting: Setting, executor: Executor, extend: Extend, running: set[str]
+    plan: Plan, setting: Setting, executor: Executor, running: set[str]
 ) -> Iterator[tuple[Job, Outcome]]:
     """Submit each job once its parents are done, and yield it with its outcome when it has ended.
 
@@ -181,26 +177,21 @@ def _jobs_as_they_finish(
         plan: the jobs.
         setting: what they share.
         executor: takes them.
-        extend: may add trials to a point.
         running: is kept up to date with the ids of submitted jobs.
     """
     order = _Order(list(plan.jobs.values()))
     futures: dict[Future[Outcome], Job] = {}
     ended: SimpleQueue[Future[Outcome]] = SimpleQueue()
-    trials = {job.id: job.trials for job in plan.jobs.values() if isinstance(job, Point)}
     try:
         while (job := order.pop()) is not None or futures:
-            if isinstance(job, Point) and (more := extend(job, [plan.trial(id) for id in trials[job.id]])):
-                for trial in more:
-                    plan.add(trial)
-                trials[job.id] += tuple(trial.id for trial in more)
+            if isinstance(job, Point) and (more := _more_trials(plan, job, setting.world)):
+                plan.widen(job, more)
                 order.put_back(job, more)
             elif job is not None:
-                tried = trials.get(job.id, ())
-                related = plan.related(job) | {id: plan.jobs[id] for id in tried}
+                tried = tuple(trial.id for trial in plan.trials(job)) if isinstance(job, Point) else ()
                 _LOG.info("submit %s (%s)", job.label, job.id[:12])
                 running.add(job.id)
-                future = executor.submit(carry_out, setting, Work(job, related, tried))
+                future = executor.submit(carry_out, setting, Work(job, plan.related(job), tried))
                 futures[future] = job
                 future.add_done_callback(ended.put)
             # Wait only if there is nothing to submit; an executor may also have done the job at once.
@@ -239,6 +230,15 @@ def _outcome(future: Future[Outcome], job: Job, plan: Plan) -> Outcome:
     except Exception as error:  # a job's own errors are part of its outcome
         hint = "models and other plugins must be importable, or take --executor debug"
         raise RunError(f"{job.label}: cannot be handed to another process: {named(error)}; {hint}") from error
+
+
+def _more_trials(plan: Plan, point: Point, world: World) -> list[Trial]:
+    """Return the trials that a point tries before it chooses; all ranks do as rank 0 says, which has the results."""
+    if not point.extend:
+        return []
+    trials = plan.trials(point)
+    results = {trial.id: result for trial in trials if (result := plan.store.result(trial.id)) is not None}
+    return world.from_main(next_trials(point, trials, results) if world.is_main else [])
 
 
 def pending(plan: Plan) -> set[str]:

@@ -33,6 +33,9 @@ _DISTRIBUTION_KEYS = ("system", "sampler", "files")
 MOST_SEEDS = 1000
 """Seeds that a profile may have, and ``pdefm run --seeds``."""
 
+MOST_EXTENDED = 20
+"""Learning rates that a search may try beyond those listed."""
+
 RESERVED = ("data_seed", "split")
 """Parameters of a sampler that the plan fills in; a suite cannot set them."""
 
@@ -243,6 +246,8 @@ class Profile(_Model):
     Args:
         grid: points along each side.
         scratch: learning rates of arms that start untrained; by default those of ``training``.
+        extend: how many learning rates a search may try beyond those listed, one at a time, while the best one so far
+            is at an end. The same for every arm and for pre-training.
         seeds: number of runs with different few-shot sets and initialisations.
         under_trained: models are not trained to the end at this scale; tables say so.
     """
@@ -254,6 +259,7 @@ class Profile(_Model):
     training: Training
     fine_tuning: FineTuning
     scratch: ScratchSearch | None = None
+    extend: Annotated[int, Field(ge=0, le=MOST_EXTENDED)] = 0
     seeds: Annotated[int, Field(ge=1, le=MOST_SEEDS)] = 1
     under_trained: bool = False
 

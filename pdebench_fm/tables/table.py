@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 NOTE = (
     "Mean relative L2 error over the test set, median over seeds; in parentheses its 95% interval over seeds (the "
-    "range if there are fewer than five), or over test examples with one seed. – no such cell."
+    "range if there are fewer than five), or over test examples with one seed. ↓ ↑ the smallest or largest learning "
+    "rate tried was chosen, so that a better one may lie beyond. – no such cell."
 )
 """What the cells of a Markdown table mean."""
 
@@ -131,7 +132,7 @@ def cell_text(records: Sequence[Record], expected: int, detailed: bool = True) -
     Args:
         records: of one cell, one for each seed.
         expected: how many seeds there should be.
-        detailed: whether to add the interval.
+        detailed: whether to add the interval and the marks of open searches.
     """
     if not records:
         return "missing" if expected else "–"
@@ -139,10 +140,11 @@ def cell_text(records: Sequence[Record], expected: int, detailed: bool = True) -
     known = [record for record in records if record.status in ("ok", "diverged")]
     point = point_of(known)
     if point is not None and math.isfinite(point.median):
-        parts = [number(point.median)]
+        shown = number(point.median)
         if detailed and (ends := point.interval) is not None:
             high = number(ends[1]) if ends[1] < math.inf else "diverged"
-            parts = [f"{parts[0]} ({number(ends[0])}–{high})"]
+            shown += f" ({number(ends[0])}–{high})"
+        parts = [shown + (_open_marks(records) if detailed else "")]
         parts += [f"{count} {status}" for status, count in sorted(problems.items())]
     elif set(problems.values()) == {len(records)}:
         parts = list(problems)
@@ -151,6 +153,12 @@ def cell_text(records: Sequence[Record], expected: int, detailed: bool = True) -
         parts = [f"{count}{of} {status}" for status, count in sorted(problems.items())]
     seeds = len(known) or len(records)
     return ", ".join([*parts, *([f"{seeds}/{expected} seeds"] if seeds < expected else [])])
+
+
+def _open_marks(records: Sequence[Record]) -> str:
+    """Return an arrow for each end at which a search is open: a better learning rate may lie beyond."""
+    states = {record.searched for record in records}
+    return "".join(f" {arrow}" for state, arrow in (("open-low", "↓"), ("open-high", "↑")) if state in states)
 
 
 def to_markdown(

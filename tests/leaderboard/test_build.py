@@ -147,9 +147,13 @@ def test_the_ranking_shows_cost_beside_the_score(board):
     text = (board(*make_suite()) / "README.md").read_text(encoding="utf-8")
     header, _, row = [line for line in text.splitlines() if line.startswith("|")][:3]
     columns = [cell.strip() for cell in header.strip("|").split("|")]
-    shown = ["score", "gain over scratch", "data saving", "coefficients", "cost (s)", "device", "parameters"]
-    assert columns == ["rank", "model", *shown]
-    assert [cell.strip() for cell in row.strip("|").split("|")][5:] == ["–", "25", "cpu", "67,281"]
+    gains = ["gain over own scratch", "over best scratch", "over baseline", "hurts"]
+    use = ["data saving", "coefficients", "open searches"]
+    assert columns == ["rank", "model", "score", *gains, *use, "cost (s)", "device", "parameters"]
+    shown = dict(zip(columns, (cell.strip() for cell in row.strip("|").split("|")), strict=True))
+    assert (shown["cost (s)"], shown["device"], shown["parameters"]) == ("38", "cpu", "67,281")
+    assert shown["open searches"] == "pretraining 0 of 1, fine-tune 0 of 4, scratch 0 of 4"
+    assert shown["hurts"] == "–"  # without the suite's plan no model is ranked, and none is a reference
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from pdefm_transfer.protocols import FineTune
 from pdebench_fm import records
 from pdebench_fm.errors import DataFileError
 from pdebench_fm.interfaces import FitReport, Progress
-from pdebench_fm.plan.job import Job, Point, Trial
+from pdebench_fm.plan.job import Job, Trial
 from pdebench_fm.plan.model import model_spec
 from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.planner import make_plan
@@ -140,17 +139,29 @@ def test_progress_reaches_the_reporter(tmp_path: Path, registry: Registry, monke
     assert heard.is_set()
 
 
-def test_trials_may_be_added_to_a_point_while_the_run_goes_on(tmp_path: Path, registry: Registry) -> None:
-    def extend(point: Point, trials: Sequence[Trial]) -> list[Trial]:
-        rates = [trial.hyperparameters["learning_rate"] for trial in trials]
-        if point.arm != "scratch" or len(rates) == 3 or not rates:
-            return []
-        return [replace(trials[0], hyperparameters={"learning_rate": 10 * max(rates)})]
-
-    result = run_in(tmp_path / "runs", plan_of(tmp_path, registry), extend=extend)
+def test_a_search_goes_on_until_it_is_closed_or_has_used_up_its_extension(tmp_path: Path, registry: Registry) -> None:
+    result = run_in(tmp_path / "runs", plan_of(tmp_path, registry, extend=2))
     assert result.complete
-    tried = {(r.protocol, len(r.trials)) for r in result.records}
-    assert tried == {("pretraining", 2), ("zero-shot", 0), ("fine-tune", 2), ("scratch", 3), ("scratch", 0)}
+    searched = [record for record in result.records if record.trials]
+    assert all(record.search == "closed" or len(record.trials) == 4 for record in searched)
+    added = [record for record in searched if len(record.trials) > 2]
+    assert {"pretraining", "scratch"} <= {record.protocol for record in added}
+    rates = [trial.hyperparameters["learning_rate"] for trial in added[0].trials]
+    assert rates[:3] in ([1e-3, 1e-2, 1e-1], [1e-3, 1e-2, 1e-4])
+    assert all(record.job["extend"] == 2 for record in searched)
+
+
+def test_a_run_with_an_extended_search_continues(tmp_path: Path, registry: Registry) -> None:
+    first = run_in(tmp_path / "runs", plan_of(tmp_path, registry, extend=2))
+    again = run_in(tmp_path / "runs", plan_of(tmp_path, registry, extend=2))
+    assert (again.records, again.changed) == (first.records, False)
+    # The weights of a trial that the search added are fitted again if they are gone.
+    jobs = tmp_path / "runs" / "jobs"
+    shutil.rmtree(jobs / json.loads((jobs / first.records[0].job_id / "result.json").read_text())["chosen"] / "model")
+    for record in first.records:
+        if record.protocol == "zero-shot":
+            (jobs / record.job_id / "result.json").unlink()
+    assert scores(run_in(tmp_path / "runs", plan_of(tmp_path, registry, extend=2))) == scores(first)
 
 
 def test_a_failed_job_is_tried_again_and_its_point_says_so(

@@ -49,6 +49,7 @@ def make_record(
     trials = (
         make_trial(1e-3, 0.1, job_id=job_id({**base, "trial": 1})),
         make_trial(1e-2, 0.2, job_id=job_id({**base, "trial": 2})),
+        make_trial(1e-4, 0.3, job_id=job_id({**base, "trial": 3})),
     )
     values: dict[str, Any] = {
         "schema": 1,
@@ -108,7 +109,7 @@ def describe(values: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
         "of": base,
         "seed": values["seed"],
         "precision": values["precision"],
-        "trials": ids if ids or values["status"] == "ok" else [job_id({**base, "trial": n}) for n in (1, 2)],
+        "trials": ids if ids or values["status"] == "ok" else [job_id({**base, "trial": n}) for n in (1, 2, 3)],
         "test": {"sets": [{"count": values["test_examples"], "data_seed": values["data_seed"]}]},
     }
 

@@ -68,16 +68,16 @@ profiles:
 """
 
 
-def toy_suite(folder: Path) -> Path:
+def toy_suite(folder: Path, extend: int = 0) -> Path:
     """Write the suite into ``folder`` and return its path."""
     path = folder / "toy.yaml"
-    path.write_text(SUITE, encoding="utf-8")
+    path.write_text(SUITE + (f"    extend: {extend}\n" if extend else ""), encoding="utf-8")
     return path
 
 
-def plan_of(folder: Path, registry: Registry, model: str = "toy", **options: object) -> Plan:
+def plan_of(folder: Path, registry: Registry, model: str = "toy", *, extend: int = 0, **options: object) -> Plan:
     """Write the suite into ``folder`` and plan a run of it."""
-    suite = load_suite(toy_suite(folder), registry)
+    suite = load_suite(toy_suite(folder, extend), registry)
     return make_plan(suite, "tiny", model_spec(registry, model), registry, **options)  # type: ignore[arg-type]
 
 
