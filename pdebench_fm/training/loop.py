@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from pdebench_fm.errors import DivergedError, RunError
 from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, Progress, TrialSettings
 from pdebench_fm.streams import Stream
+from pdebench_fm.training.calling import call_network, real_dtype
 from pdebench_fm.training.feed import Batch, Encode, Feed, errors
 from pdebench_fm.training.micro_batches import micro_batch_size
-from pdebench_fm.training.precision import Cast, matmul_precision, single_precision, training_precision
+from pdebench_fm.training.precision import Cast, matmul_precision, training_precision
 from pdebench_fm.training.ranks import Ranks
 from pdebench_fm.training.resume import SAVE_INTERVAL, ResumeFile, copy_into, lasting_buffers, lasting_tensors
 
@@ -71,11 +72,12 @@ def fit_network(
     ):
         clock = time.perf_counter()
         schedule = _Schedule.of(budget, len(train), trial.hyperparameters["learning_rate"])
-        dtype, passes = _real_dtype(module), schedule.epochs
+        dtype, passes = real_dtype(module), schedule.epochs
         trained = Feed(train, encode, outputs, dtype, passes)
         validated = Feed(validation, encode, outputs, dtype, passes)
         state = _State(data_seconds=time.perf_counter() - clock)
         first = trained.batch(np.arange(1))
+        micro_batch = micro_batch or micro_batch_size(module, first)  # also completes lazy modules
         report = _Fit(
             module,
             cast,
@@ -85,13 +87,13 @@ def fit_network(
             trial.seed,
             context,
             _adam(parameter_groups or [(list(module.parameters()), 1.0)], device),
-            micro_batch or micro_batch_size(module, first),
+            micro_batch,
             ResumeFile(context.next_resume_file(), save_interval),
             _digest((schedule, trial.seed, len(train)), [*lasting_tensors(module), *first]),
             state,
             clock,
         ).run()
-    single_precision(module).eval()
+    module.eval()
     return report
 
 
@@ -199,7 +201,7 @@ class _Fit:
         torch.manual_seed(mixed_seed(self.seed, self.ranks.rank, state.step))
         # A batch that does not fit in memory is accumulated in parts.
         self.module.zero_grad()
-        loss = torch.zeros((), dtype=_real_dtype(self.module), device=self.context.device)
+        loss = torch.zeros((), dtype=real_dtype(self.module), device=self.context.device)
         for part in batch.parts(self.micro_batch) if batch is not None else ():
             loss += self._backward(part, len(ids))
         self.ranks.add_gradients(self.module, loss)
@@ -213,9 +215,9 @@ class _Fit:
     def _backward(self, part: Batch, batch_size: int) -> Tensor:
         """Add the gradient of a part of a batch; return its share of the loss."""
         with self.cast():
-            prediction = self.module(part.fields, part.constants)
-        if prediction.shape != part.target.shape:
-            raise RunError(f"the network must return {tuple(part.target.shape)}, got {tuple(prediction.shape)}")
+            prediction = call_network(self.module, part.fields, part.constants, part.target.shape[1])
+        if not prediction.requires_grad:
+            raise RunError("the prediction depends on no trained weight: all are frozen, or the forward pass detaches")
         loss: Tensor = errors(prediction, part.target, self.train.lacks_outputs).square().sum() / batch_size
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
@@ -246,7 +248,8 @@ class _Fit:
             for first in range(start, stop, size):
                 ids = np.arange(first, min(first + size, stop))
                 fields, constants, target = self.validation.batch(ids)
-                missed = errors(self.module(fields, constants), target, self.validation.lacks_outputs)
+                prediction = call_network(self.module, fields, constants, target.shape[1])
+                missed = errors(prediction, target, self.validation.lacks_outputs)
                 losses[first : first + len(ids)] = missed.square().flatten(1).sum(dim=1)
         self.ranks.add([losses])
         return losses.mean().item()
@@ -297,12 +300,6 @@ def _adam(groups: Sequence[ParameterGroup], device: torch.device) -> torch.optim
     is_complex = any(parameter.is_complex() for parameters, _ in groups for parameter in parameters)
     fused = device.type in ("cpu", "cuda") and not is_complex
     return torch.optim.Adam([{"params": list(own), "factor": factor} for own, factor in groups], fused=fused)
-
-
-def _real_dtype(module: nn.Module) -> torch.dtype:
-    """Return the real type that a network computes in; that of its parts if its weights are complex."""
-    weights = (p.dtype.to_real() for p in module.parameters() if p.is_floating_point() or p.is_complex())
-    return next(weights, torch.get_default_dtype())
 
 
 def mixed_seed(*numbers: int) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from pdebench_fm.training.calling import call_network
 from pdebench_fm.training.feed import Batch
 
 CPU_ROOM = 2**32
@@ -30,12 +31,10 @@ def micro_batch_size(module: nn.Module, sample: Batch, room: int | None = None) 
 
 def saved_bytes(module: nn.Module, batch: Batch) -> int:
     """Return the bytes that autograd keeps for the backward pass, without the network's own tensors."""
-    own = {_storage(tensor) for tensor in (*module.parameters(), *module.buffers())}
     seen: dict[int, int] = {}
 
     def count(tensor: Tensor) -> Tensor:
-        if _storage(tensor) not in own:
-            seen[_storage(tensor)] = tensor.untyped_storage().nbytes()
+        seen[_storage(tensor)] = tensor.untyped_storage().nbytes()
         kept.append(tensor.detach())  # or another could get the same address
         return kept[-1]  # an output that kept its own node would be a cycle, which Python's collector cannot see
 
@@ -44,10 +43,11 @@ def saved_bytes(module: nn.Module, batch: Batch) -> int:
     module.eval()  # batch statistics must not see this
     try:
         with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-            module(batch.fields, batch.constants)
+            call_network(module, batch.fields, batch.constants, batch.target.shape[1])
     finally:
         module.train(training)
-    return sum(seen.values())
+    own = {_storage(tensor) for tensor in (*module.parameters(), *module.buffers())}  # lazy ones have a storage by now
+    return sum(size for storage, size in seen.items() if storage not in own)
 
 
 def _storage(tensor: Tensor) -> int:

@@ -15,11 +15,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pdebench_fm._util.text import named, one_line
-from pdebench_fm.errors import DataFileError, UsageError
+from pdebench_fm._util.text import named
+from pdebench_fm.errors import DataFileError, RunError, UsageError
 from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, OperatorModel, TrialSettings
 from pdebench_fm.problem import Fields, Problem
 from pdebench_fm.registry.arguments import call, plain
+from pdebench_fm.training.calling import call_network, real_dtype
 from pdebench_fm.training.loop import ParameterGroup, fit_network
 from pdebench_fm.training.normalisation import InputNormalisation
 from pdebench_fm.training.parts import find_parts
@@ -27,6 +28,8 @@ from pdebench_fm.training.parts import find_parts
 _FILE = "model.safetensors"
 _EXPECTED = "expected a model.safetensors of a run"
 _KEY = "pdebench_fm"
+_EXTRA = "_extra_state"
+"""How torch names what `torch.nn.Module.get_extra_state` returns."""
 
 
 def planes(fields: Tensor, constants: Tensor) -> Tensor:
@@ -82,14 +85,25 @@ class NetworkModel(OperatorModel):
 
     @final
     def initialise(self, problem: Problem, train: Examples, seed: int) -> None:
-        """Build the network with weights fixed by ``seed`` and fit its normalisation to ``train``."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            module = self.build(problem)
-        self._built = _Built(module.eval(), problem, InputNormalisation.fit(problem, train))
+        """Build the network with weights fixed by ``seed`` and fit its normalisation to ``train``.
+
+        Raises:
+            RunError: the network returns something else than it should, or could not be loaded after a fit.
+        """
+        normalisation = InputNormalisation.fit(problem, train)
+        sample = None
+        if len(train):
+            inputs, _ = train.batch([0])
+            sample = normalisation(problem, problem.embed({name: value.cpu() for name, value in inputs.items()}))
+        self._built = _Built(self._new(problem, seed, sample), problem, normalisation)
+        try:  # before any training
+            again = call(type(self), self._arguments())
+            again.assemble(problem, normalisation, {**self._weights(), **self._extra_state()})
+        except UsageError as error:
+            raise RunError(f"after a fit the network could not be loaded again: {error}") from error
 
     @final
-    def assemble(self, problem: Problem, normalisation: InputNormalisation, weights: Mapping[str, Tensor]) -> None:
+    def assemble(self, problem: Problem, normalisation: InputNormalisation, weights: Mapping[str, Any]) -> None:
         """Build the network with given weights, e.g. those of a released checkpoint.
 
         Args:
@@ -100,13 +114,27 @@ class NetworkModel(OperatorModel):
         Raises:
             UsageError: the weights are not those of such a network.
         """
-        with torch.random.fork_rng(devices=[]):  # the random weights are overwritten at once
-            module = self.build(problem)
+        module = self._new(problem, 0)  # the random weights are overwritten at once
         try:
-            module.load_state_dict(weights)
-        except RuntimeError as error:
-            raise UsageError(f"the weights do not fit {type(self).__name__}: {one_line(error)}") from None
-        self._built = _Built(module.eval(), problem, normalisation)
+            module.load_state_dict(dict(weights))
+        except Exception as error:  # each kind of module has its own
+            raise UsageError(f"the weights do not fit {type(self).__name__}: {named(error)}") from error
+        self._built = _Built(module, problem, normalisation)
+
+    def _new(self, problem: Problem, seed: int, sample: tuple[Tensor, Tensor] | None = None) -> nn.Module:
+        """Build the network and call it once: lazy modules, and buffers of the first call, are made then."""
+        size = problem.grid.size
+        ones = torch.ones(1, len(problem.input_fields), size, size), torch.ones(1, len(problem.constants))
+        fields, constants = sample or ones
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(seed)
+            module = self.build(problem)
+            module.eval()
+            dtype = real_dtype(module)
+            if dtype.itemsize < 4:
+                raise RunError(f"weights must be float32 or float64, got {dtype}; --precision bfloat16 trains faster")
+            call_network(module, fields.to(dtype), constants.to(dtype), len(problem.outputs))
+        return module
 
     @final
     def fit(
@@ -133,25 +161,27 @@ class NetworkModel(OperatorModel):
     @final
     @torch.no_grad()
     def predict(self, problem: Problem, inputs: Fields) -> Fields:
-        """Predict in float32."""
+        """Predict in float32; inside the network in float64 if its weights are."""
         built = self._ready()
         fields, constants = built.normalisation(built.problem, built.problem.embed(inputs))
-        prediction = built.module.to(fields.device)(fields, constants)
-        names = built.problem.output_names
-        return {name: prediction[:, names.index(name)] for name in problem.output_names}
+        built.module.to(fields.device)
+        dtype, names = real_dtype(built.module), built.problem.output_names
+        prediction = call_network(built.module, fields.to(dtype), constants.to(dtype), len(names)).detach()
+        return {name: prediction[:, names.index(name)].to(fields.dtype) for name in problem.output_names}
 
     @final
     def save(self, path: Path) -> None:
         """Write ``model.safetensors``: weights, with arguments, problem and normalisation as metadata."""
         built = self._ready()
-        # Copies: one weight may have two names, and safetensors refuses shared memory.
-        state = built.module.state_dict()
-        weights = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()}
         about = {
             "arguments": self._arguments(),
             "problem": built.problem.describe(),
             "normalisation": built.normalisation.state(),
         }
+        if extra := self._extra_state():
+            about["extra_state"] = extra
+        # Copies: one weight may have two names, and safetensors refuses shared memory.
+        weights = {name: tensor.to("cpu", copy=True).contiguous() for name, tensor in self._weights().items()}
         save_file(weights, path / _FILE, metadata={_KEY: json.dumps(about)})
 
     @final
@@ -172,7 +202,8 @@ class NetworkModel(OperatorModel):
                     f"made with {differing}={theirs.get(differing)}, this model has {differing}={mine[differing]}"
                 )
             normalisation = InputNormalisation.from_state(about["normalisation"])
-            self.assemble(Problem.parse(about["problem"]), normalisation, load_file(file))
+            weights = load_file(file) | about.get("extra_state", {})
+            self.assemble(Problem.parse(about["problem"]), normalisation, weights)
         except UsageError as error:
             raise DataFileError(f"{file}: {error}") from error
         except Exception as error:  # damaged weights surface as many different exceptions
@@ -201,7 +232,37 @@ class NetworkModel(OperatorModel):
     def _arguments(self) -> dict[str, Any]:
         """The arguments this model was made with, as plain data."""
         names = inspect.signature(type(self)).parameters
+        lost = next((name for name in names if not hasattr(self, name)), None)
+        if lost is not None:
+            raise UsageError(f"{type(self).__name__} takes {lost!r} and does not keep it: set self.{lost} in __init__")
         return plain(type(self), {name: getattr(self, name) for name in names})
+
+    def _weights(self) -> dict[str, Tensor]:
+        """The tensors of the state dict."""
+        state = self._ready().module.state_dict()
+        # Some libraries add entries of their own, e.g. _metadata: torch's loading does not know them.
+        weights = {name: value.detach() for name, value in state.items() if isinstance(value, Tensor)}
+        for name, value in weights.items():
+            plain = value.layout == torch.strided and not value.is_quantized and value.dtype != torch.complex128
+            if not plain:
+                kind = "quantized" if value.is_quantized else value.dtype if value.layout == torch.strided else "sparse"
+                raise UsageError(f"{name} is a tensor that safetensors cannot hold ({kind}): use float32 or complex64")
+        return weights
+
+    def _extra_state(self) -> dict[str, Any]:
+        """What modules return from ``get_extra_state``, unless it is a tensor and saved with the others."""
+        state = self._ready().module.state_dict()
+        extra = {n: v for n, v in state.items() if n.endswith(_EXTRA) and not isinstance(v, Tensor)}
+        for name, value in extra.items():
+            try:
+                same = json.loads(json.dumps(value)) == value
+            except (TypeError, ValueError):
+                same = False
+            if not same:
+                raise UsageError(
+                    f"{name} must be a tensor or plain data (JSON) to be saved, got {type(value).__name__}"
+                )
+        return extra
 
     def _ready(self) -> _Built:
         if self._built is None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pdebench_fm.errors import UsageError
 
@@ -30,29 +30,31 @@ def matmul_precision(tf32: bool) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before[1]
 
 
-def single_precision(module: nn.Module) -> nn.Module:
-    """Convert all weights to 32 bits (complex ones: each part) in place; return the module."""
-    _convert(module, torch.complex128, torch.complex64)
-    return module.float()
-
-
-def _convert(module: nn.Module, old: torch.dtype, new: torch.dtype) -> None:
-    """Convert complex weights and buffers, which `torch.nn.Module.double` does not."""
-    for tensor in (*module.parameters(), *module.buffers()):
-        if tensor.dtype == old:
-            tensor.data = tensor.data.to(new)
-
-
 @contextlib.contextmanager
 def training_precision(module: nn.Module, precision: str, device: torch.device) -> Iterator[Cast]:
-    """Set the arithmetic of training within the block; yield what makes the context of a forward pass."""
+    """Set the arithmetic of training within the block; yield what makes the context of a forward pass.
+
+    With ``float64`` all weights and buffers are widened, and have their own types again after the block.
+    """
     if precision not in PRECISIONS:
         raise UsageError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    own: dict[str, torch.dtype] = {}
     with matmul_precision(tf32=precision == "tf32"):
         if precision == "float64":
-            _convert(module, torch.complex64, torch.complex128)
-            module.double()
-        if precision == "bfloat16":
-            yield lambda: torch.autocast(device.type, torch.bfloat16)
-        else:
-            yield contextlib.nullcontext
+            for name, tensor in _tensors(module):
+                own[name] = tensor.dtype
+                if tensor.is_floating_point() or tensor.is_complex():
+                    tensor.data = tensor.data.to(torch.complex128 if tensor.is_complex() else torch.float64)
+        try:
+            if precision == "bfloat16":
+                yield lambda: torch.autocast(device.type, torch.bfloat16)
+            else:
+                yield contextlib.nullcontext
+        finally:
+            for name, tensor in _tensors(module):
+                tensor.data = tensor.data.to(own.get(name, tensor.dtype))
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from module.named_parameters()
+    yield from module.named_buffers()

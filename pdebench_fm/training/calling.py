@@ -1,0 +1,65 @@
+"""Calling a network: what it is given, what it must return, what is said if it returns something else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pdebench_fm.errors import RunError
+
+
+def call_network(module: nn.Module, fields: Tensor, constants: Tensor, outputs: int) -> Tensor:
+    """Return the prediction of a network.
+
+    Args:
+        module: called as ``module(fields, constants)``.
+        fields: (batch, F, n, n).
+        constants: (batch, K).
+        outputs: number of output channels.
+
+    Returns:
+        (batch, outputs, n, n).
+
+    Raises:
+        RunError: the network returned something else, or needs gradients in evaluation; says what to change.
+    """
+    try:
+        prediction = module(fields, constants)
+    except RuntimeError as error:
+        if torch.is_grad_enabled() or "does not require grad" not in str(error):
+            raise
+        raise RunError(
+            "the network takes a derivative, and predictions are made without gradients: compute it inside "
+            "'with torch.enable_grad():'"
+        ) from error
+    wanted = (len(fields), outputs, *fields.shape[-2:])
+    if not isinstance(prediction, Tensor):
+        raise RunError(f"the network must return a tensor {wanted}, got {_named(prediction)}: return only the tensor")
+    if prediction.shape != wanted:
+        got = tuple(prediction.shape)
+        raise RunError(f"the network must return {wanted}, got {got}{_way_out(got, wanted)}")
+    if not prediction.is_floating_point():
+        raise RunError(f"the network must return real numbers, got {prediction.dtype}")
+    return prediction
+
+
+def real_dtype(module: nn.Module) -> torch.dtype:
+    """Return the real type that a network computes in; that of its parts if its weights are complex."""
+    weights = (p.dtype.to_real() for p in module.parameters() if p.is_floating_point() or p.is_complex())
+    return next(weights, torch.get_default_dtype())
+
+
+def _named(value: Any) -> str:
+    kind = type(value).__name__
+    return f"a {kind} of {len(value)}" if isinstance(value, tuple | list | dict) else f"a {kind}"
+
+
+def _way_out(got: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    batch, channels, *size = wanted
+    if got == (batch, *size, channels):
+        return ": channels come second, use permute(0, 3, 1, 2)"
+    if channels == 1 and got == (batch, *size):
+        return ": use unsqueeze(1)"
+    return ""
