@@ -64,7 +64,7 @@ class PDESystem(ABC):
         it if the right-hand side is another input, or no input at all: the size of a coefficient says nothing about
         how well an equation is solved.
         """
-        norm: Tensor = inputs[self.problem.input_fields[0]].flatten(1).norm(dim=1)
+        norm: Tensor = inputs[self.problem.input_fields[0]].double().flatten(1).norm(dim=1)
         return norm
 
     def read_columns(self, columns: np.ndarray) -> Mapping[str, np.ndarray] | None:

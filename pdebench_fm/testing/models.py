@@ -406,8 +406,8 @@ def _moved(model: OperatorModel, problem: Problem, inputs: Fields, names: Sequen
 
 def _change(others: Fields, own: Fields) -> float:
     """The largest change of an output, relative to its size."""
-    changes = [(others[name] - own[name]).norm() / own[name].norm().clamp(min=1e-30) for name in own]
-    return max(float(change.detach()) for change in changes)
+    pairs = [(others[name].detach().double(), own[name].detach().double()) for name in own]
+    return max(float((other - mine).norm() / mine.norm().clamp(min=1e-30)) for other, mine in pairs)
 
 
 def _stop(progress: Progress) -> None:

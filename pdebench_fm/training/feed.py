@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pdebench_fm._util.memory import room_for_a_set
+from pdebench_fm.errors import UnsupportedError
 from pdebench_fm.interfaces import Examples
 from pdebench_fm.problem import Fields
 
@@ -74,9 +75,12 @@ class Feed:
         self.lacks_outputs = any(not mine_of_part >= set(self._outputs) for mine_of_part in mine)
         """Whether some examples lack an output: it then has no loss there."""
         first = self._make(np.arange(1))
+        self._check_size(first.target)
         size = len(examples) * sum(tensor.numel() * tensor.element_size() for tensor in first)
         if passes > 1 and size <= (room_for_a_set(first.target.device, LIMIT) if limit is None else limit):
             parts = [self._encoded(*batch) for batch in examples.batches()]
+            for part in parts:
+                self._check_size(part.target)
             self._whole = Batch(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
     def __len__(self) -> int:
@@ -88,6 +92,20 @@ class Feed:
             return self._make(ids)
         index = torch.as_tensor(ids, device=self._whole.target.device)
         return Batch(*(tensor.index_select(0, index) for tensor in self._whole))
+
+    def _check_size(self, target: Tensor) -> None:
+        """Refuse targets whose squared errors would overflow or vanish.
+
+        Raises:
+            UnsupportedError: the numbers are too large or too small for the network's dtype.
+        """
+        largest = float(target.double().nan_to_num().flatten(1).norm(dim=1).max())
+        limits = torch.finfo(self._dtype)
+        if largest > 0 and not 1e3 * limits.tiny**0.5 < largest < 0.1 * limits.max**0.5:
+            raise UnsupportedError(
+                f"solutions of norm {largest:.1e} cannot be fitted: their squared errors leave "
+                f"{str(self._dtype).removeprefix('torch.')}; give the data in other units"
+            )
 
     def _make(self, ids: np.ndarray) -> Batch:
         return self._encoded(*self._examples.batch(ids))

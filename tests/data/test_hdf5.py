@@ -238,7 +238,36 @@ def test_values_that_are_not_finite_are_named_when_read(path: Path, value: float
         examples.batch([7, 6, 5])
 
 
+@pytest.mark.parametrize(("data_set", "where"), [("fields", (6, 1)), ("tensor", (6, 0))], ids=["field", "constant"])
+@pytest.mark.parametrize("size", [1e-50, 1e-40, 1e39, 1e300])
+def test_values_that_float32_cannot_hold_are_named(path: Path, data_set: str, where: Any, size: float) -> None:
+    with h5py.File(path, "r+") as file:
+        values = file[data_set][:].astype(np.float64)
+        values[where] = size
+        _replace(data_set, values)(file)
+    examples = HDF5Examples(path)
+    examples.batch([5, 7])
+    name = "solution" if data_set == "fields" else "k"
+    with pytest.raises(DataFileError) as caught:
+        examples.batch([7, 6])
+    assert f"a.h5: example 6 has '{name}' of size {size:.1e}, float32 holds 1.2e-38 to 3.4e+38" in str(caught.value)
+
+
+def test_a_field_may_fade_into_zeros(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        values = file["fields"][:].astype(np.float64)
+        values[6, 1, 2] = 1e-60
+        _replace("fields", values)(file)
+    assert not HDF5Examples(path).batch([6])[1]["solution"][0, 2].any()
+
+
 # Exports that go wrong
+
+
+def test_values_that_float32_cannot_hold_are_not_written(tmp_path: Path) -> None:
+    tiny = (({**inputs, "k": inputs["k"].double() * 1e-60}, outputs) for inputs, outputs in batches())
+    with pytest.raises(NotWrittenError, match=r"not written: example 1 has 'k' of size 2\.0e-60"):
+        export(tmp_path / "a.h5", PROBLEM, tiny, N, {})
 
 
 @pytest.mark.parametrize("count", [N - 1, N + 1])
@@ -257,7 +286,7 @@ def test_a_missing_channel_is_named(tmp_path: Path) -> None:
 
 def test_values_that_are_not_finite_are_not_written(tmp_path: Path) -> None:
     spoilt = (({**inputs, "k": inputs["k"] / 0}, outputs) for inputs, outputs in batches())
-    with pytest.raises(DataFileError, match=r"not written: examples 0 … 3 are not finite$"):
+    with pytest.raises(DataFileError, match=r"not written: example 0 has values that are not finite$"):
         export(tmp_path / "a.h5", PROBLEM, spoilt, N, {})
     assert list(tmp_path.iterdir()) == []
 

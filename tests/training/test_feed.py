@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from pdebench_fm.errors import UnsupportedError
 from pdebench_fm.interfaces import Examples
 from pdebench_fm.problem import Channel, Fields, Grid, Problem
 from pdebench_fm.testing import SmoothExamples
@@ -59,3 +60,16 @@ def test_an_output_that_the_examples_lack_has_no_error() -> None:
     missed = errors(torch.ones_like(target), target, feed.lacks_outputs)
     assert missed[:, 1].eq(0).all()
     assert missed[:, 0].isfinite().all()
+
+
+@pytest.mark.parametrize(("factor", "said"), [(1e20, r"norm .*e\+20 cannot"), (1e-25, "norm .*e-2[45] cannot")])
+def test_solutions_whose_squared_errors_leave_float32_are_refused(factor: float, said: str) -> None:
+    class Scaled(SmoothExamples):
+        def batch(self, ids):  # type: ignore[no-untyped-def]
+            inputs, outputs = super().batch(ids)
+            return inputs, {name: value * factor for name, value in outputs.items()}
+
+    for limit in (0, 2**30):
+        with pytest.raises(UnsupportedError, match=said + ".* leave float32; give the data in other units$"):
+            Feed(Scaled(PROBLEM, 4), encode, ("a",), torch.float32, passes=2, limit=limit)
+    assert len(Feed(Scaled(PROBLEM, 4), encode, ("a",), torch.float64, passes=2)) == 4

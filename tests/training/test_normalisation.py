@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -77,6 +79,43 @@ def test_a_constant_whose_median_is_zero_is_left_as_it_is() -> None:
             return {**inputs, "k11": torch.zeros(len(ids))}, outputs
 
     assert InputNormalisation.fit(POISSON, Zeros(POISSON, 3)).constant_references == {"k11": 1.0}
+
+
+class Scaled(SmoothExamples):
+    """Smooth examples in other units."""
+
+    factor = 1.0
+
+    def batch(self, ids):  # type: ignore[no-untyped-def]
+        inputs, outputs = super().batch(ids)
+        return {name: value * self.factor for name, value in inputs.items()}, outputs
+
+
+@pytest.mark.parametrize("homogeneous", [True, False])
+@pytest.mark.parametrize("factor", [1e20, 1e-25, 1e30, 1e-35])
+def test_physical_units_neither_overflow_nor_vanish(factor: float, homogeneous: bool) -> None:
+    problem = replace(POISSON, homogeneous=homogeneous)
+    data, scaled = SmoothExamples(problem, 6), Scaled(problem, 6)
+    scaled.factor = factor
+    plain, normalisation = InputNormalisation.fit(problem, data), InputNormalisation.fit(problem, scaled)
+    assert normalisation.field_reference == pytest.approx(factor * plain.field_reference, rel=1e-5)
+    assert normalisation.constant_references["k11"] == pytest.approx(
+        factor * plain.constant_references["k11"], rel=1e-5
+    )
+    fields, constants = plain(problem, data.batch(range(6))[0])
+    others, same_constants = normalisation(problem, scaled.batch(range(6))[0])
+    shown = plain.field_reference if homogeneous else 1.0  # a homogeneous problem keeps its own size near 1
+    torch.testing.assert_close(others * shown, fields)
+    torch.testing.assert_close(same_constants, constants)
+
+
+def test_a_constant_that_is_mostly_zero_is_brought_to_the_size_it_has() -> None:
+    class Rare(SmoothExamples):
+        def batch(self, ids):  # type: ignore[no-untyped-def]
+            inputs, outputs = super().batch(ids)
+            return {**inputs, "k11": 1e20 * (torch.as_tensor(list(ids)) == 2)}, outputs
+
+    assert InputNormalisation.fit(POISSON, Rare(POISSON, 5)).constant_references == {"k11": pytest.approx(1e20)}
 
 
 def test_plain_data_brings_it_back() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -222,3 +222,25 @@ def named_columns(path: Path, read: ReadColumns, numbers: np.ndarray) -> Mapping
     if named is None:
         raise DataFileError(f"{path}: 'tensor' does not name its columns, and the system knows no order for them")
     return named
+
+
+def unusable(names: Sequence[str], values: np.ndarray) -> tuple[int, str] | None:
+    """Return the first example that float32 cannot hold and what is wrong with it; None if all is well.
+
+    A field may fade into zeros, but not vanish as a whole.
+
+    Args:
+        names: of the channels.
+        values: (examples, channels, …).
+    """
+    largest = np.abs(values).max(axis=tuple(range(2, values.ndim)))  # NaN stays NaN
+    limits = np.finfo(np.float32)
+    bad = ~((largest == 0) | ((largest >= limits.tiny) & (largest <= limits.max)))
+    if not bad.any():
+        return None
+    example, channel = np.argwhere(bad)[0]
+    size = largest[example, channel]
+    if not np.isfinite(size):
+        return int(example), "has values that are not finite"
+    where = f"float32 holds {limits.tiny:.1e} to {limits.max:.1e}; use other units"
+    return int(example), f"has {names[channel]!r} of size {size:.1e}, {where}"

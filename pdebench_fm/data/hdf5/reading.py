@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pdebench_fm.data.hdf5.layout import ReadColumns, handle, named_columns, naming, read_header
+from pdebench_fm.data.hdf5.layout import ReadColumns, handle, named_columns, naming, read_header, unusable
 from pdebench_fm.errors import DataFileError
 from pdebench_fm.interfaces.examples import Examples, Ids
 from pdebench_fm.problem import Fields, Problem
@@ -63,7 +63,7 @@ class HDF5Examples(Examples):
         """Read examples, in any order and with repeats.
 
         Raises:
-            DataFileError: an id is out of range, the file cannot be read, or a value is not finite.
+            DataFileError: an id is out of range, the file cannot be read, or a value is not finite or outside float32.
         """
         import torch
 
@@ -76,10 +76,11 @@ class HDF5Examples(Examples):
             planes, numbers = _rows(file["fields"], wanted), _rows(file["tensor"], wanted)
         if self._read_columns is not None:
             named = named_columns(self.path, self._read_columns, numbers)
-            numbers = np.stack([named[name] for name in self._header.constants], axis=1).astype(np.float32)
-        bad = ~(np.isfinite(planes).all(axis=(1, 2, 3)) & np.isfinite(numbers).all(axis=1))
-        if bad.any():
-            raise DataFileError(f"{self.path}: example {wanted[bad][0]} has values that are not finite")
+            numbers = np.stack([named[name] for name in self._header.constants], axis=1)
+        for names, read in ((self._header.rows, planes), (self._header.constants, numbers)):
+            if found := unusable(names, read):
+                raise DataFileError(f"{self.path}: example {wanted[found[0]]} {found[1]}")
+        planes, numbers = planes.astype(np.float32), numbers.astype(np.float32)
         fields, tensor = (torch.from_numpy(array[back]).to(self._device) for array in (planes, numbers))
         values = {name: fields[:, i].contiguous() for i, name in enumerate(self._header.rows)}
         values |= {name: tensor[:, i].contiguous() for i, name in enumerate(self._header.constants)}
@@ -98,7 +99,7 @@ class HDF5Examples(Examples):
 
 def _rows(data: h5py.Dataset, wanted: np.ndarray) -> np.ndarray:
     """Read rows given in increasing order, a run of neighbours at a time."""
-    rows = np.empty((len(wanted), *data.shape[1:]), dtype=np.float32)
+    rows = np.empty((len(wanted), *data.shape[1:]), dtype=data.dtype)
     starts = np.flatnonzero(np.diff(wanted, prepend=wanted[:1] - 2) != 1)
     for start, stop in zip(starts, [*starts[1:], len(wanted)], strict=True):
         rows[start:stop] = data[int(wanted[start]) : int(wanted[start]) + int(stop - start)]

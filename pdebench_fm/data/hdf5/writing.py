@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pdebench_fm._util.files import replacing
-from pdebench_fm.data.hdf5.layout import reason
+from pdebench_fm.data.hdf5.layout import reason, unusable
 from pdebench_fm.errors import NotWrittenError, UsageError
 from pdebench_fm.problem import Fields, Problem
 
@@ -79,17 +79,16 @@ def _write(
         missing = [name for name in (*names, *problem.constants) if name not in values]
         if missing:
             raise NotWrittenError(f"{path}: not written: {', '.join(missing)} missing, got {', '.join(values)}")
-        planes = np.stack([values[name] for name in names], axis=1).astype(np.float32)
-        numbers = np.empty((len(planes), len(problem.constants)), dtype=np.float32)
-        for i, name in enumerate(problem.constants):
-            numbers[:, i] = values[name]
+        planes = np.stack([values[name] for name in names], axis=1)
+        numbers = np.stack([values[name] for name in problem.constants], axis=1) if problem.constants else None
         stop = done + len(planes)
-        if not (np.isfinite(planes).all() and np.isfinite(numbers).all()):
-            raise NotWrittenError(f"{path}: not written: examples {done} … {stop - 1} are not finite")
+        for kind, found in ((names, planes), (problem.constants, numbers)):
+            if found is not None and (bad := unusable(kind, found)):
+                raise NotWrittenError(f"{path}: not written: example {done + bad[0]} {bad[1]}")
         if stop > count:
             raise NotWrittenError(f"{path}: not written: expected {count} examples, got at least {stop}")
         fields[done:stop] = planes
-        if problem.constants:
+        if numbers is not None:
             tensor[done:stop] = numbers
         done = stop
     if done != count:
