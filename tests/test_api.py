@@ -214,3 +214,9 @@ def test_cuda_stands_for_every_visible_gpu(monkeypatch, device, visible, gpus):
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert gpus_of(device) == gpus
+
+
+@pytest.mark.parametrize("name", ["output", "pretrained"])
+def test_an_empty_path_is_not_the_current_folder(name: str) -> None:
+    with pytest.raises(UsageError, match=f"{name} must not be empty"):
+        pdebench_fm.evaluate(TinyNet, "smoke", **{name: ""})  # type: ignore[arg-type]

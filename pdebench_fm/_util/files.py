@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -35,6 +36,14 @@ def replacing(path: Path, *, existing: bool = True) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # renamed, or never written
             temporary.unlink()
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder if there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _place(temporary: Path, path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pdebench_fm.cli.own_suites import load_suites, suites_option
+from pdebench_fm.cli.paths import FilePath
 from pdebench_fm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 _directory = click.option(
     "--directory",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FilePath(file_okay=False),
     default=Path("leaderboard"),
     show_default=True,
     help="Folder of the leaderboard.",
@@ -32,7 +33,7 @@ def leaderboard() -> None:
 
 
 @leaderboard.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.argument("runs", nargs=-1, required=True, type=FilePath(exists=True))
 @click.option(
     "--replace",
     is_flag=True,

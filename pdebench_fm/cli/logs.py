@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from pdebench_fm._util import logs
+from pdebench_fm.errors import UsageError
 
 
 def add_log_options(command: click.Command) -> None:
@@ -37,6 +38,8 @@ def own_environment() -> Iterator[None]:
 def _options() -> list[click.Parameter]:
     def sets(variable: str) -> dict[str, Any]:
         def callback(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+            if value == "":
+                raise UsageError(f"{parameter.opts[0]} must not be empty")
             if value:
                 os.environ[variable] = "1" if value is True else os.path.abspath(value)
                 logs.set_up()

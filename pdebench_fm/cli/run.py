@@ -12,6 +12,7 @@ import click
 
 from pdebench_fm._util.text import printable, show
 from pdebench_fm.cli import completion
+from pdebench_fm.cli.paths import FilePath
 from pdebench_fm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -55,9 +56,7 @@ _WIDE = 1000  # columns where there is no terminal: nothing is cut off
     metavar="N",
     help="Seeds to average over, each with its own few-shot sets and initialisation; by default the profile's.",
 )
-@click.option(
-    "--pretrained", metavar="PATH", type=click.Path(path_type=Path), help="Your own weights instead of pre-training."
-)
+@click.option("--pretrained", metavar="PATH", type=FilePath(), help="Your own weights instead of pre-training.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
     "--executor",
@@ -98,7 +97,7 @@ _WIDE = 1000  # columns where there is no terminal: nothing is cut off
 @click.option(
     "--output",
     metavar="DIR",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FilePath(file_okay=False),
     default=Path("runs"),
     show_default=True,
     help="Folder of results; what it holds already is not computed again.",

@@ -1,16 +1,17 @@
 """Where jobs leave what they made, a folder for each.
 
-``OUTPUT/jobs/<job id>/`` holds all of a job: ``job.json`` (its description), ``model/`` (weights), ``history.jsonl``,
-``workspace/`` (resume state) while it runs, ``failure.log`` if it failed, and ``result.json``, written last and
-atomically: if it exists, the job is done. A lock file keeps two runs on one folder apart: the second waits and then
-finds the work done.
+``OUTPUT/jobs/<job id>/`` holds all of a job: ``job.json`` (its description), ``model/`` (weights) with their
+``model.sha256``, ``history.jsonl``, ``workspace/`` (resume state) while it runs, ``failure.log`` if it failed, and
+``result.json``, written last and atomically: if it exists, the job is done. A lock file keeps two runs on one folder
+apart: the second waits and then finds the work done.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import os
-import shutil
 import traceback
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -19,10 +20,15 @@ from typing import Any
 
 from filelock import FileLock
 
-from pdebench_fm._util.files import replacing
-from pdebench_fm._util.text import named, quoted
+from pdebench_fm._util.files import remove, replacing
+from pdebench_fm._util.text import named, one_line, quoted
+from pdebench_fm.errors import DataFileError
 from pdebench_fm.interfaces import OperatorModel
 from pdebench_fm.plan.job import Job, Point
+from pdebench_fm.plan.results import from_text, to_text
+
+_LOG = logging.getLogger("pdebench_fm.run")
+_FOLDERS = {"model", "model.tmp", "workspace"}
 
 
 class JobStore:
@@ -52,19 +58,43 @@ class JobStore:
 
     def lock(self, job_id: str) -> FileLock:
         """Make a job's folder if it is missing, and return the lock on it."""
-        folder = self.folder(job_id)
-        folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / "lock")
+        path = self.folder(job_id) / "lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            remove(path)
+        return FileLock(path)
 
     def result(self, job_id: str) -> dict[str, Any] | None:
-        """Return the result of a job, None if it is not done."""
+        """Return the result of a job, None if it is not done or its result is damaged."""
         try:
-            text = (self.folder(job_id) / "result.json").read_text(encoding="utf-8")
-            result = json.loads(text)
-        except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a power cut left half of it
+            return self._read(job_id)
+        except DataFileError:
             return None
-        whole = isinstance(result, dict) and {"status", "reason"} <= result.keys()  # not so: of some other program
-        return result if whole else None
+
+    def set_aside_damaged(self, job_id: str) -> None:
+        """Rename the result of a job if it is damaged, so that the job is done again."""
+        try:
+            self._read(job_id)
+        except DataFileError as error:
+            file = self.folder(job_id) / "result.json"
+            aside = file.with_name("result.damaged.json")
+            remove(aside)
+            os.replace(file, aside)
+            _LOG.warning("%s; set aside as %s, the job is done again", error, aside.name)
+
+    def _read(self, job_id: str) -> dict[str, Any] | None:
+        """Return the result of a job, None if there is none.
+
+        Raises:
+            DataFileError: it is damaged.
+        """
+        file = self.folder(job_id) / "result.json"
+        try:
+            return from_text(file.read_bytes(), job_id)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (IsADirectoryError, ValueError) as error:
+            raise DataFileError(f"{file}: is damaged: {one_line(error)}") from None
 
     def finished(self, job: Job, scored_with: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return the result of a job, None if it has to be done (again).
@@ -89,15 +119,19 @@ class JobStore:
         return chosen is None or self.model(chosen).exists()
 
     def begin(self, job: Job) -> None:
-        """Write down what the job is."""
-        _write_json(self.folder(job.id) / "job.json", job.describe())
+        """Write down what the job is, and remove what stands in the way of its files."""
+        folder = self.folder(job.id)
+        for path in folder.iterdir():
+            if path.is_dir() != (path.name in _FOLDERS):
+                remove(path)
+        _write(folder / "job.json", json.dumps(job.describe(), indent=1, sort_keys=True, allow_nan=False) + "\n")
 
     def end(self, job: Job, result: Mapping[str, Any]) -> None:
         """Keep the result: from now on the job is done."""
         folder = self.folder(job.id)
         for log in folder.glob("failure*.log"):
             log.unlink(missing_ok=True)
-        _write_json(folder / "result.json", result)
+        _write(folder / "result.json", to_text(result, job.id))
         self.clear_workspace(job.id)  # not sooner: the fit would be lost
 
     def log_failure(self, job: Job, error: BaseException, rank: int = 0) -> None:
@@ -122,19 +156,21 @@ class JobStore:
     def keep_model(self, job: Job, model: OperatorModel) -> None:
         """Save a trial's weights so that a reader sees all of them or none."""
         temporary = self.folder(job.id) / "model.tmp"
-        shutil.rmtree(temporary, ignore_errors=True)
+        remove(temporary)
         self.clear_model(job.id)
         temporary.mkdir()
         model.save(temporary)
+        _write(_sums(self.model(job.id)), _sha256(temporary, self.model(job.id).name))
         os.replace(temporary, self.model(job.id))
 
     def clear_model(self, job_id: str) -> None:
         """Remove a trial's weights."""
-        shutil.rmtree(self.model(job_id), ignore_errors=True)
+        remove(self.model(job_id))
+        remove(_sums(self.model(job_id)))
 
     def clear_workspace(self, job_id: str) -> None:
         """Remove what a fit that has ended does not need any more."""
-        shutil.rmtree(self.workspace(job_id), ignore_errors=True)
+        remove(self.workspace(job_id))
 
 
 def _covers(had: Any, wanted: Mapping[str, Any]) -> bool:
@@ -144,6 +180,36 @@ def _covers(had: Any, wanted: Mapping[str, Any]) -> bool:
     return bool(wanted["versions"].items() <= had.get("versions", {}).items())
 
 
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+def check_weights(folder: Path) -> None:
+    """Compare the kept weights of a trial with the SHA-256 beside them.
+
+    Raises:
+        DataFileError: they have changed, or there is none.
+    """
+    try:
+        known = _sums(folder).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        known = "none"
+    found = _sha256(folder, folder.name)
+    if not set(known.splitlines()) <= set(found.splitlines()) or bool(known) != bool(found):  # a file more is no harm
+        raise DataFileError(f"{folder}: these weights do not have the SHA-256 in {_sums(folder).name}")
+
+
+def _sums(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.sha256")
+
+
+def _sha256(folder: Path, name: str) -> str:
+    """Return a line for each file of a folder, as sha256sum prints it in the parent of a folder of that name."""
+    files = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+    return "".join(f"{_content_sha256(folder / file)}  {name}/{file}\n" for file in files)
+
+
+def _content_sha256(path: Path) -> str:
+    with path.open("rb") as file:  # not from the cache of hashes, which trusts size and time
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write(path: Path, text: str) -> None:
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")

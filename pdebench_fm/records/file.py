@@ -38,16 +38,26 @@ def append(path: Path, records: Iterable[Record]) -> None:
 
     Writers take turns through a lock beside the file, so that records of two runs are never lost.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with lock(path):
+        add(path, records)
+
+
+def lock(path: Path) -> FileLock:
+    """Return the lock that writers of a file of records hold."""
+    return FileLock(f"{path}.lock")
+
+
+def add(path: Path, records: Iterable[Record]) -> None:
+    """Add records to a file whose `lock` is held, in one atomic step."""
     lines = "".join(record.line() + "\n" for record in records).encode("ascii")
     if not lines:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):
-        before = path.read_bytes() if path.exists() else b""
-        if before and not before.endswith(b"\n"):
-            before += b"\n"
-        with replacing(path) as temporary:
-            temporary.write_bytes(before + lines)
+    before = path.read_bytes() if path.exists() else b""
+    if before and not before.endswith(b"\n"):
+        before += b"\n"
+    with replacing(path) as temporary:
+        temporary.write_bytes(before + lines)
 
 
 def read(path: Path) -> list[Record]:

@@ -18,6 +18,7 @@ from pdebench_fm.plan.model import ModelSpec, Weights, entry_of, model_spec, var
 from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.plan.sets import check_files, specify
+from pdebench_fm.plan.store import check_weights
 from pdebench_fm.registry import Registry, registry
 from pdebench_fm.registry.calling import call_plugin
 from pdebench_fm.run.devices import check_precision, resolve_device
@@ -65,6 +66,9 @@ def prepare(
         if name in names:
             raise UsageError(f"model {name} is named twice")
         names.append(name)
+    for setting, path in (("output", output), ("pretrained", pretrained)):
+        if path == "":
+            raise UsageError(f"{setting} must not be empty; '.' is the current folder")
     check_precision(precision, device)
     if seeds is not None and seeds < 1:
         raise UsageError(f"seeds must be at least 1, got {seeds}")
@@ -153,6 +157,9 @@ def _check_weights(
     model = spec.make(found)
     if not model.learns_from_pretraining:
         raise UsageError(f"{spec.name} does not learn from pre-training, so no weights can replace it")
+    kept = (path if path.is_dir() else path.parent).resolve()
+    if kept.with_name(f"{kept.name}.sha256").exists():  # they are in a folder of results
+        check_weights(kept)
     try:
         model.load(path, device)
     except PdefmError:

@@ -12,6 +12,7 @@ from pdebench_fm._util.text import quoted
 from pdebench_fm.errors import PLUGIN_ERRORS
 from pdebench_fm.plan.job import TRAINING_VERSION, Job, Trial, count
 from pdebench_fm.plan.plan import Plan, PlannedRow
+from pdebench_fm.records import file as record_file
 from pdebench_fm.records.record import Record, TrialRecord
 from pdebench_fm.records.search import Tried, search_state
 from pdebench_fm.run.provenance import provenance
@@ -37,12 +38,13 @@ class RecordLog:
     """
 
     def __init__(self, path: Path, plan: Plan, maker: RecordMaker) -> None:
-        read = records.read(path) if path.exists() else []
         self._path = path
         self._plan = plan
         self._maker = maker
-        self._known = {record.key: record for record in read}
-        self._newest = {record.place: record for record in read}  # what tables and figures show
+        self._known: dict[Any, Record] = {}
+        self._newest: dict[Any, Record] = {}  # what tables and figures show
+        self._size = 0  # bytes of the file that have been read
+        self._read()
         self._by_row: dict[int, Record] = {}
         self.changed = False
         """Whether anything was written."""
@@ -64,16 +66,41 @@ class RecordLog:
             self._write(number, outcome)
 
     def _write(self, number: int, outcome: Outcome | None) -> None:
-        record = self._maker.make(self._plan.rows[number], outcome)
-        earlier = self._known.get(record.key)
-        read_only = outcome is None or outcome.reused
-        if earlier is not None and read_only and _same_scores(earlier, record):
-            # It says what was measured, and where; this run only read it. What the suite says now is this run's.
-            record = earlier.model_copy(update={name: getattr(record, name) for name in _OF_THE_SUITE})
+        made = self._maker.make(self._plan.rows[number], outcome)
+        only_read = outcome is None or outcome.reused
+        record = self._as_known(made, only_read)
         if self._newest.get(record.place) != record:
-            records.append(self._path, [record])
-            self.changed = True
+            with record_file.lock(self._path):
+                self._read()  # another run on this folder may have written it
+                record = self._as_known(made, only_read)
+                if self._newest.get(record.place) != record:
+                    record_file.add(self._path, [record])
+                    self._read()
+                    self.changed = True
         self._by_row[number] = record
+
+    def _as_known(self, record: Record, only_read: bool) -> Record:
+        """Return a record as it is in the file, if this run only read its scores.
+
+        The file says what was measured, and where. What the suite says now is this run's.
+        """
+        earlier = self._known.get(record.key)
+        if earlier is None or not only_read or not _same_scores(earlier, record):
+            return record
+        return earlier.model_copy(update={name: getattr(record, name) for name in _OF_THE_SUITE})
+
+    def _read(self) -> None:
+        """Read what was added to the file."""
+        content = self._path.read_bytes() if self._path.exists() else b""
+        if len(content) < self._size:  # it was written anew
+            self._size, self._known, self._newest = 0, {}, {}
+        number = content.count(b"\n", 0, self._size)
+        for line in content[self._size :].splitlines():
+            number += 1
+            if line or not self._size:  # the end of a line that lacked it
+                record = record_file.parse(line, f"{self._path}:{number}")
+                self._known[record.key] = self._newest[record.place] = record
+        self._size = len(content)
 
 
 _OF_THE_SUITE = ("shift", "under_trained")

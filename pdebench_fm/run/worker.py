@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from pdebench_fm._util.memory import keep_freed_memory
-from pdebench_fm._util.text import named, one_line, printable, quoted
+from pdebench_fm._util.text import named, one_line, printable, quoted, reason_of
 from pdebench_fm.data.combine import NoExamples, Subset
 from pdebench_fm.data.hashing import hash_of
 from pdebench_fm.data.open import SetCache, few_shot_ids
@@ -24,7 +24,7 @@ from pdebench_fm.interfaces import Examples, FitContext, FitReport, OperatorMode
 from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.plan.job import Job, Point, Trial
 from pdebench_fm.plan.model import Weights
-from pdebench_fm.plan.store import JobStore
+from pdebench_fm.plan.store import JobStore, check_weights
 from pdebench_fm.registry import Registry
 from pdebench_fm.run.distributed import World
 from pdebench_fm.run.progress import ProgressFile
@@ -118,6 +118,8 @@ class Worker:
         """Do the job, or find it done. What goes wrong inside is part of the outcome, with a log beside it."""
         job = work.job
         with self._lock(job.id):
+            if self._world.is_main:
+                self._store.set_aside_damaged(job.id)
             found = self._finished(job)
             if found is not None:
                 return Outcome(found["status"], found, found["reason"], reused=True)
@@ -303,7 +305,9 @@ class Worker:
         assert isinstance(trial, Trial)
         try:
             return self._loaded(trial)
-        except (DataFileError, *_DAMAGED):
+        except (DataFileError, *_DAMAGED) as error:
+            if self._store.model(trial.id).exists():
+                _LOG.warning("%s: %s; fitted again", trial.label, reason_of(error))
             if not self._world.is_main:
                 raise RunError(
                     f"{trial.label}: cannot read its weights; every node must see the same --output"
@@ -318,6 +322,7 @@ class Worker:
         folder = self._store.model(trial.id)
         if not folder.exists():
             raise DataFileError(f"{folder}: no weights")
+        check_weights(folder)
         model = self._wrapped(trial, trial.model.make(self._registry))
         model.load(folder, self._device)
         return model

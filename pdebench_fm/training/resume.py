@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import time
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pdebench_fm._util.files import replacing
+from pdebench_fm._util.files import remove, replacing
 
 SAVE_INTERVAL = 3.0
 """Seconds of work that a killed fit may lose, if its state is small."""
@@ -36,8 +37,11 @@ class ResumeFile:
     def read(self) -> dict[str, Any] | None:
         """Return the state, or None if there is none that can be read."""
         try:
+            with zipfile.ZipFile(self._path) as file:  # torch writes checksums, and does not compare them
+                if file.testzip() is not None:
+                    return None
             state: dict[str, Any] = torch.load(self._path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError):
+        except (OSError, RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError, zipfile.BadZipFile):
             return None
         return state
 
@@ -49,6 +53,8 @@ class ResumeFile:
     def write(self, state: dict[str, Any]) -> None:
         """Replace the file by ``state`` atomically."""
         start = time.monotonic()
+        if self._path.is_dir():
+            remove(self._path)
         with replacing(self._path) as temporary:
             torch.save(state, temporary)
         self._last = time.monotonic()
@@ -56,7 +62,7 @@ class ResumeFile:
 
     def remove(self) -> None:
         """Delete the file if there is one."""
-        self._path.unlink(missing_ok=True)
+        remove(self._path)
 
 
 def lasting_tensors(module: nn.Module) -> list[Tensor]:

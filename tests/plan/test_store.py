@@ -24,7 +24,21 @@ _COMMON: dict[str, Any] = {
 TRIAL = Trial(**_COMMON, validation=(), budget=Budget(1, None, 4), hyperparameters={})
 POINT = Point(**_COMMON, trials=(TRIAL.id,), test=())
 NOW = {"versions": {"relative_l2": "1"}, "evaluation": "2"}
-SCORED = {"status": "ok", "reason": "", "chosen": TRIAL.id, "scored_with": NOW}
+MADE: dict[str, Any] = {"status": "ok", "reason": "", "device": "cpu", "threads": 1, "versions": {}, "commit": None}
+FITTED = {
+    **MADE,
+    "validation": 0.5,
+    "epochs": 1,
+    "steps": 1,
+    "best_epoch": 1,
+    "train_seconds": 1.0,
+    "data_seconds": 0.5,
+}
+SCORED = {
+    **MADE,
+    **{"chosen": TRIAL.id, "trials": [TRIAL.id], "metrics": {"relative_l2": 0.5}, "interval": {}, "test_examples": 1},
+    **{"coefficient_rise": None, "parameters": 1, "notes": {}, "scored_with": NOW},
+}
 
 
 class Saved:
@@ -63,8 +77,8 @@ def test_the_end_of_a_job_clears_what_only_its_fit_needed(store: JobStore) -> No
     store.log_failure(TRIAL, ValueError("no room"))
     assert store.failure(TRIAL.id) == "ValueError: no room"
     assert "\n\nValueError: no room" in (store.folder(TRIAL.id) / "failure.log").read_text()
-    store.end(TRIAL, {"status": "ok", "reason": ""})
-    assert store.finished(TRIAL, NOW) == {"status": "ok", "reason": ""}
+    store.end(TRIAL, FITTED)
+    assert store.finished(TRIAL, NOW) == FITTED
     assert store.failure(TRIAL.id) == "failed, and left no log"
     assert {path.name for path in store.folder(TRIAL.id).iterdir()} <= {"job.json", "result.json", "lock"}
 
@@ -72,6 +86,13 @@ def test_the_end_of_a_job_clears_what_only_its_fit_needed(store: JobStore) -> No
 @pytest.mark.parametrize("left", ["", '{"status": "o', "{}", "[1]", '{"status": "ok"}'])
 def test_half_a_result_or_one_of_another_kind_is_none(store: JobStore, left: str) -> None:
     (store.folder(TRIAL.id) / "result.json").write_text(left)
+    assert store.result(TRIAL.id) is None
+
+
+@pytest.mark.parametrize("wrong", [{"status": "running"}, {"epochs": "3"}, {"train_seconds": float("nan")}])
+def test_a_result_that_could_not_be_read_again_is_not_written(store: JobStore, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"status|epochs|not JSON"):
+        store.end(TRIAL, {**FITTED, **wrong})
     assert store.result(TRIAL.id) is None
 
 

@@ -15,6 +15,7 @@ from pdebench_fm.streams import Stream
 from pdebench_fm.testing import SmoothExamples
 from pdebench_fm.training import InputNormalisation, fit_network
 from pdebench_fm.training.loop import mixed_seed
+from pdebench_fm.training.resume import ResumeFile
 from tests.support.toy import Toy
 
 PROBLEM = Problem((Channel("source"), Channel("k11", "constant")), (Channel("solution"),), Grid(8))
@@ -320,6 +321,23 @@ def test_several_fits_of_a_trial_do_not_go_on_from_each_others_states(tmp_path: 
 def test_a_torn_resume_file_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "resume.pt").write_bytes(b"PK\x03\x04 not a checkpoint")
     model, _ = fitted(tmp_path, Budget(2, None, 4))
+    other, _ = fitted(tmp_path / "b", Budget(2, None, 4))
+    assert torch.equal(weights(model), weights(other))
+
+
+def test_one_flipped_bit_in_a_resume_file_is_found(tmp_path: Path) -> None:
+    file = ResumeFile(tmp_path / "resume.pt")
+    file.write({"weights": torch.zeros(1000)})
+    assert file.read() is not None
+    data = bytearray((tmp_path / "resume.pt").read_bytes())
+    data[len(data) // 2] ^= 0x40
+    (tmp_path / "resume.pt").write_bytes(data)
+    assert file.read() is None
+
+
+def test_a_folder_in_the_place_of_the_resume_file_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "a" / "resume.pt" / "inside").mkdir(parents=True)
+    model, _ = fitted(tmp_path / "a", Budget(2, None, 4), save_interval=0)
     other, _ = fitted(tmp_path / "b", Budget(2, None, 4))
     assert torch.equal(weights(model), weights(other))
 

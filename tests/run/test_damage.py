@@ -1,0 +1,168 @@
+"""Damaged files in a folder of results: they are named, and what they held is computed again."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pdebench_fm import records
+from pdebench_fm.errors import DataFileError
+from pdebench_fm.plan.job import Job
+from pdebench_fm.plan.plan import Plan
+from pdebench_fm.plan.store import check_weights
+from pdebench_fm.run.prepare import prepare
+from pdebench_fm.run.runner import RunResult, Silent
+from pdebench_fm.run.worker import Outcome
+from tests.support.installed import with_toy
+from tests.support.toy import TOY, plan_of, run_in, toy_suite
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunResult]:
+    """A finished run, to be copied."""
+    folder = tmp_path_factory.mktemp("finished")
+    return folder / "runs", run_in(folder / "runs", plan_of(folder, with_toy()))
+
+
+@pytest.fixture
+def plan(tmp_path: Path, finished: tuple[Path, RunResult]) -> Plan:
+    """The plan of a finished run whose folder a test may damage."""
+    shutil.copytree(finished[0], tmp_path / "runs")
+    plan = plan_of(tmp_path, with_toy(), output=tmp_path / "runs")
+    return plan
+
+
+def measured(result: RunResult) -> list[tuple[object, ...]]:
+    return [(r.place, r.status, r.metrics, r.interval, r.learning_rate) for r in result.records]
+
+
+def changed(text: str, **values: object) -> str:
+    return json.dumps({**json.loads(text), **values})
+
+
+DAMAGE: dict[str, Callable[[str], str]] = {
+    "a key is missing": lambda text: json.dumps({k: v for k, v in json.loads(text).items() if k != "commit"}),
+    "every key but two is missing": lambda text: '{"status": "ok", "reason": ""}',
+    "no checksum": lambda text: json.dumps({k: v for k, v in json.loads(text).items() if k != "sha256"}),
+    "another status": lambda text: changed(text, status="running"),
+    "a changed number": lambda text: changed(text, train_seconds=1.0, validation=1e-9, metrics={"relative_l2": 1e-9}),
+    "a key too many": lambda text: changed(text, more=1),
+    "no JSON": lambda text: text[:50],
+    "a list": lambda text: f"[{text}]",
+    "another number": lambda text: "1e999",
+    "no text": lambda text: "\x00\ud800",
+    "brackets without end": lambda text: "[" * 100_000,
+}
+
+
+def test_damaged_results_are_named_set_aside_and_made_again(
+    plan: Plan, finished: tuple[Path, RunResult], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert len(plan.jobs) > 2 * len(DAMAGE)
+    files = [plan.store.folder(job) / "result.json" for job in plan.jobs]
+    for file, damage in zip(files, itertools.cycle(DAMAGE.values())):
+        file.write_bytes(damage(file.read_text()).encode("utf-8", "surrogatepass"))
+    assert not any(map(plan.store.result, plan.jobs))
+    with caplog.at_level(logging.WARNING):
+        again = run_in(plan.store.output, plan)
+    assert measured(again) == measured(finished[1])
+    for file in files:
+        assert f"{file}: is damaged" in caplog.text
+        assert file.with_name("result.damaged.json").exists()
+    assert not run_in(plan.store.output, plan).changed
+
+
+def test_the_result_of_another_job_is_damage(plan: Plan, finished: tuple[Path, RunResult]) -> None:
+    one, other = (row.job.id for row in plan.rows if row.protocol == "scratch" and row.examples == 8)
+    shutil.copy(plan.store.folder(other) / "result.json", plan.store.folder(one) / "result.json")
+    assert plan.store.result(one) is None
+    assert measured(run_in(plan.store.output, plan)) == measured(finished[1])
+
+
+def test_one_flipped_bit_in_kept_weights_is_found_and_they_are_fitted_again(
+    plan: Plan, finished: tuple[Path, RunResult], caplog: pytest.LogCaptureFixture
+) -> None:
+    pretraining = next(row.job.id for row in plan.rows if row.kind == "pretraining")
+    result = plan.store.result(pretraining)
+    assert result is not None
+    file = plan.store.model(result["chosen"]) / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-2] ^= 0x40  # the exponent of a weight
+    file.write_bytes(data)
+    for row in plan.rows:
+        if row.protocol == "zero-shot":
+            (plan.store.folder(row.job.id) / "result.json").unlink()
+    with caplog.at_level(logging.WARNING):
+        assert measured(run_in(plan.store.output, plan)) == measured(finished[1])
+    assert str(file.parent) in caplog.text
+    check_weights(file.parent)
+
+
+def test_kept_weights_that_have_changed_are_not_taken_for_a_pretraining(plan: Plan, tmp_path: Path) -> None:
+    pretraining = next(row.job.id for row in plan.rows if row.kind == "pretraining" and row.task == "mixed")
+    result = plan.store.result(pretraining)
+    assert result is not None
+    folder = plan.store.model(result["chosen"])
+    file, sums = folder / "model.safetensors", folder.with_name("model.sha256")
+    whole = file.read_bytes()
+    (folder / ".DS_Store").write_text("is no harm")
+    for path in (folder, file):
+        prepare(TOY, toy_suite(tmp_path), pretrained=path, output=plan.store.output)
+    for damaged in (whole[:-1] + bytes([whole[-1] ^ 1]), whole[:-1]):
+        file.write_bytes(damaged)
+        for path in (folder, file):
+            with pytest.raises(DataFileError, match="SHA-256"):
+                prepare(TOY, toy_suite(tmp_path), pretrained=path, output=plan.store.output)
+    file.write_bytes(whole)
+    sums.write_text("")
+    with pytest.raises(DataFileError, match="SHA-256"):
+        prepare(TOY, toy_suite(tmp_path), pretrained=folder, output=plan.store.output)
+
+
+FILES = ("job.json", "result.json", "progress.json", "history.jsonl", "failure.log", "model.sha256", "lock")
+FOLDERS = ("model", "model.tmp", "workspace")
+
+
+def test_folders_in_the_place_of_files_and_files_in_the_place_of_folders_stop_no_job(
+    plan: Plan, finished: tuple[Path, RunResult]
+) -> None:
+    for job in plan.jobs:
+        folder = plan.store.folder(job)
+        shutil.rmtree(folder)
+        for name in (*FILES, "workspace/resume.pt"):
+            (folder / name / "inside").mkdir(parents=True)
+        for name in ("model", "model.tmp"):
+            (folder / name).write_text("a file")
+    assert measured(run_in(plan.store.output, plan)) == measured(finished[1])
+
+
+def test_a_file_in_the_place_of_a_workspace_stops_no_job(plan: Plan, finished: tuple[Path, RunResult]) -> None:
+    for job in plan.jobs:
+        (plan.store.folder(job) / "result.json").unlink()
+        plan.store.workspace(job).write_text("a file")
+    assert measured(run_in(plan.store.output, plan)) == measured(finished[1])
+
+
+def test_two_runs_on_one_folder_write_every_record_once(tmp_path: Path) -> None:
+    class Another(Silent):
+        """Lets another run do everything, once this one has begun."""
+
+        begun = False
+
+        def finished(self, job: Job, outcome: Outcome) -> None:
+            if not self.begun:
+                self.begun = True
+                run_in(tmp_path / "runs", plan_of(tmp_path, with_toy()))
+
+    result = run_in(tmp_path / "runs", plan_of(tmp_path, with_toy()), reporter=Another())
+    lines = (result.folder / "records.jsonl").read_text().splitlines()
+    assert len(lines) == len(set(lines)) == len(result.records)
+    assert {record.key: record for record in records.read(result.folder / "records.jsonl")} == {
+        record.key: record for record in result.records
+    }
