@@ -48,6 +48,7 @@ class _Scored(_Ended):
     metrics: dict[str, float]
     interval: dict[str, list[float]]
     coefficient_rise: float | None
+    errors_sha256: str | None = None
     test_examples: int
     parameters: int
     notes: dict[str, str]

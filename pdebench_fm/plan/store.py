@@ -1,9 +1,9 @@
 """Where jobs leave what they made, a folder for each.
 
 ``OUTPUT/jobs/<job id>/`` holds all of a job: ``job.json`` (its description), ``model/`` (weights) with their
-``model.sha256``, ``history.jsonl``, ``workspace/`` (resume state) while it runs, ``failure.log`` if it failed, and
-``result.json``, written last and atomically: if it exists, the job is done. A lock file keeps two runs on one folder
-apart: the second waits and then finds the work done.
+``model.sha256``, ``history.jsonl``, ``errors.npy`` (of a point: the error of each test example), ``workspace/`` (resume
+state) while it runs, ``failure.log`` if it failed, and ``result.json``, written last and atomically: if it exists, the
+job is done. A lock file keeps two runs on one folder apart: the second waits and then finds the work done.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from filelock import FileLock
 
 from pdebench_fm._util.files import remove, replacing
@@ -26,6 +27,7 @@ from pdebench_fm.errors import DataFileError
 from pdebench_fm.interfaces import OperatorModel
 from pdebench_fm.plan.job import Job, Point
 from pdebench_fm.plan.results import from_text, to_text
+from pdebench_fm.records.errors import FILE, as_kept, digest
 
 _LOG = logging.getLogger("pdebench_fm.run")
 _FOLDERS = {"model", "model.tmp", "workspace"}
@@ -162,6 +164,15 @@ class JobStore:
         model.save(temporary)
         _write(_sums(self.model(job.id)), _sha256(temporary, self.model(job.id).name))
         os.replace(temporary, self.model(job.id))
+
+    def keep_errors(self, job: Job, errors: np.ndarray) -> str | None:
+        """Keep the error of each test example, (examples,), and return their SHA-256; None if one is too large."""
+        kept = as_kept(errors)
+        if not np.isfinite(kept).all():
+            return None
+        with replacing(self.folder(job.id) / FILE) as temporary, temporary.open("wb") as file:
+            np.save(file, kept)
+        return digest(kept)
 
     def clear_model(self, job_id: str) -> None:
         """Remove a trial's weights."""

@@ -137,6 +137,8 @@ class Record(_Strict):
         metrics: score by metric; empty exactly if the status is not ``ok``.
         interval: 95% interval of each score, bootstrap over the test examples.
         test_examples: number of examples scored.
+        errors_sha256: of the main score of each test example, in float32; see `pdebench_fm.records.errors`. None in
+            older records.
         under_trained: the profile says that models are not trained to the end at its scale.
         train_seconds: time of the chosen trial's fit.
         data_seconds: the part of ``train_seconds`` spent on making or reading examples.
@@ -174,6 +176,7 @@ class Record(_Strict):
     metrics: dict[Name, FiniteFloat]
     interval: dict[Name, tuple[float, float]]
     test_examples: NonNegativeInt
+    errors_sha256: JobId | None = None
     status: Status
     reason: Text
     under_trained: bool

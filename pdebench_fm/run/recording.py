@@ -161,6 +161,7 @@ class RecordMaker:
                 "reason": quoted(row.unsupported if outcome is None else outcome.reason),
                 "metrics": result.get("metrics", {}),
                 "interval": result.get("interval", {}),
+                "errors_sha256": result.get("errors_sha256"),
                 "test_examples": result.get("test_examples", 0),
                 "coefficient_rise": result.get("coefficient_rise"),
                 "parameters": result.get("parameters"),

@@ -278,6 +278,7 @@ class Worker:
             "metrics": measured.scores,
             "coefficient_rise": rise,
             "interval": measured.intervals,
+            "errors_sha256": self._store.keep_errors(point, measured.errors),
             "test_examples": sum(len(opened.examples) for opened in sets),
             "parameters": model.parameters,
             "notes": {**_notes(model), **own, **self._metrics.left_out, **measured.left_out, **not_taken},

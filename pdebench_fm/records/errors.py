@@ -1,0 +1,82 @@
+"""The error of every test example behind a record: kept beside it, and tied to it by a hash.
+
+A run keeps them in ``jobs/<id>/errors.npy``; a leaderboard and a bundle keep those of a file of records in one archive
+beside it, ``<name>.errors.npz``, by job id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from pdebench_fm.errors import RecordError
+from pdebench_fm.records.record import Record
+
+FILE = "errors.npy"
+
+
+def as_kept(errors: np.ndarray) -> np.ndarray:
+    """Return errors in the form that is kept and hashed: float32, little-endian, (examples,)."""
+    return np.ascontiguousarray(errors, dtype="<f4")
+
+
+def digest(errors: np.ndarray) -> str:
+    """Return the SHA-256 of kept errors."""
+    return hashlib.sha256(as_kept(errors).tobytes()).hexdigest()
+
+
+def archive_of(records: Path) -> Path:
+    """Return where the errors of a file of records are kept, beside it."""
+    return records.with_name(f"{records.stem}.errors.npz")
+
+
+def write_archive(errors: Mapping[str, np.ndarray]) -> bytes:
+    """Return an archive as bytes; the same errors always give the same bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for job_id in sorted(errors):
+            content = io.BytesIO()
+            np.save(content, as_kept(errors[job_id]))
+            entry = zipfile.ZipInfo(f"{job_id}.npy")  # dated 1980, whenever it is written
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, content.getvalue())
+    return buffer.getvalue()
+
+
+def load_errors(path: Path, records: Iterable[Record]) -> dict[str, np.ndarray]:
+    """Return the errors of the test examples of some records of one file, by job id; without those that have none.
+
+    Args:
+        path: the file of records: in a run's folder, in a bundle or on a leaderboard.
+        records: those wanted.
+
+    Raises:
+        RecordError: the errors of a record are not the ones it was made from, or cannot be read.
+    """
+    wanted = {record.job_id: record.errors_sha256 for record in records if record.errors_sha256 is not None}
+    archive = archive_of(path)
+    try:
+        found = _from_archive(archive, wanted) if archive.is_file() else _from_jobs(path, wanted)
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise RecordError(f"{path}: the errors of its test examples cannot be read: {error}") from error
+    for job_id, errors in found.items():
+        if errors.ndim != 1 or digest(errors) != wanted[job_id]:
+            raise RecordError(f"{path}: the errors of the test examples of {job_id[:12]}… have changed (SHA-256)")
+    return found
+
+
+def _from_archive(archive: Path, wanted: Iterable[str]) -> dict[str, np.ndarray]:
+    with np.load(archive, allow_pickle=False) as kept:
+        return {job_id: kept[job_id] for job_id in wanted if job_id in kept}
+
+
+def _from_jobs(path: Path, wanted: Iterable[str]) -> dict[str, np.ndarray]:
+    """Read them from the folders of jobs: ``OUTPUT/SUITE/MODEL/records.jsonl`` and ``OUTPUT/jobs/ID/errors.npy``."""
+    jobs = path.absolute().parent.parent.parent / "jobs"
+    files = {job_id: jobs / job_id / FILE for job_id in wanted}
+    return {job_id: np.load(file, allow_pickle=False) for job_id, file in files.items() if file.is_file()}
