@@ -7,10 +7,8 @@ import os
 import sys
 import traceback
 
+from pdebench_fm._util.environment import DEBUG, LOG_FILE, VERBOSE
 from pdebench_fm.errors import UsageError
-
-DEBUG, VERBOSE, FILE = "PDEFM_DEBUG", "PDEFM_VERBOSE", "PDEFM_LOG_FILE"
-"""Environment variables: show tracebacks, log to standard error, log to this file."""
 
 _LOG = logging.getLogger("pdebench_fm")
 
@@ -27,7 +25,7 @@ def set_up() -> None:
     _LOG.setLevel(logging.NOTSET)
     if is_verbose():
         _add(logging.StreamHandler(sys.stderr), logging.INFO)
-    if file := os.environ.get(FILE):
+    if file := os.environ.get(LOG_FILE):
         try:
             _add(logging.FileHandler(file, encoding="utf-8"), logging.DEBUG)
         except OSError as error:

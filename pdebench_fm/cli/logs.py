@@ -1,4 +1,4 @@
-"""``--debug``, ``-v`` and ``--log-file``, which every command takes."""
+"""``--debug``, ``-v``, ``--log-file`` and ``--no-plugin``, which every command takes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from pdebench_fm._util import logs
+from pdebench_fm._util.environment import DEBUG, LOG_FILE, PLUGINS, VERBOSE
 from pdebench_fm.errors import UsageError
 
 
@@ -24,7 +25,7 @@ def add_log_options(command: click.Command) -> None:
 @contextmanager
 def own_environment() -> Iterator[None]:
     """Forget at the end what the options of a command set: tests run many commands in one process."""
-    before = {name: os.environ.get(name) for name in (logs.DEBUG, logs.VERBOSE, logs.FILE)}
+    before = {name: os.environ.get(name) for name in (DEBUG, VERBOSE, LOG_FILE, PLUGINS)}
     try:
         logs.set_up()
         yield
@@ -47,7 +48,21 @@ def _options() -> list[click.Parameter]:
         return {"callback": callback, "expose_value": False, "is_eager": True}
 
     return [
-        click.Option(["--debug"], is_flag=True, help="Show the traceback of any error.", **sets(logs.DEBUG)),
-        click.Option(["-v", "--verbose"], is_flag=True, help="Log to standard error.", **sets(logs.VERBOSE)),
-        click.Option(["--log-file"], metavar="FILE", help="Log to a file, with tracebacks.", **sets(logs.FILE)),
+        click.Option(["--debug"], is_flag=True, help="Show the traceback of any error.", **sets(DEBUG)),
+        click.Option(["-v", "--verbose"], is_flag=True, help="Log to standard error.", **sets(VERBOSE)),
+        click.Option(["--log-file"], metavar="FILE", help="Log to a file, with tracebacks.", **sets(LOG_FILE)),
+        click.Option(
+            ["--no-plugin"],
+            metavar="NAME",
+            multiple=True,
+            help="Do not load this plugin; may be repeated.",
+            callback=_leave_out,
+            expose_value=False,
+            is_eager=True,
+        ),
     ]
+
+
+def _leave_out(context: click.Context, parameter: click.Parameter, names: tuple[str, ...]) -> None:
+    if names:
+        os.environ[PLUGINS] = ",".join([os.environ.get(PLUGINS, ""), *(f"-{name}" for name in names)])

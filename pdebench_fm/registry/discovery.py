@@ -7,19 +7,20 @@ and raised only when a suite needs what is missing.
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal, get_args
 
 import pluggy
 
+from pdebench_fm._util.environment import PLUGINS
 from pdebench_fm._util.text import show
-from pdebench_fm.errors import PLUGIN_ERRORS, PluginError, UnknownNameError
+from pdebench_fm.errors import PLUGIN_ERRORS, PluginError, UnknownNameError, UsageError, suggestion
 from pdebench_fm.hookspecs import (
     PROJECT,
     Entry,
@@ -33,6 +34,7 @@ from pdebench_fm.hookspecs import (
     SystemEntry,
 )
 from pdebench_fm.registry.calling import located
+from pdebench_fm.registry.loading import loading
 
 Kind = Literal["systems", "samplers", "models", "protocols", "metrics", "executors", "suites"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -80,12 +82,22 @@ class Registry:
     """Everything that plugins registered, by kind and name.
 
     Args:
-        entry_points: what to load; by default the installed group ``pdebench_fm``.
+        entry_points: what may be loaded; by default the installed group ``pdebench_fm``.
+        selection: which of them are loaded, as PDEFM_PLUGINS says it: names with commas between them, or names after
+            ``-`` that are left out. All if empty.
+
+    Raises:
+        UsageError: the selection names no entry point.
     """
 
-    def __init__(self, entry_points: Iterable[importlib.metadata.EntryPoint] | None = None) -> None:
+    def __init__(
+        self, entry_points: Iterable[importlib.metadata.EntryPoint] | None = None, selection: str = ""
+    ) -> None:
         if entry_points is None:
             entry_points = importlib.metadata.entry_points(group=PROJECT)
+        points = list(entry_points)
+        entry_points = _selected(points, selection)
+        self.left_out = sorted({point.name for point in points} - {point.name for point in entry_points})
         self.plugins: list[Plugin] = []
         self._entries: dict[Kind, dict[str, Any]] = {kind: {} for kind in KINDS}
         self._owners: dict[tuple[Kind, str], str] = {}
@@ -122,7 +134,9 @@ class Registry:
         """
         entry: Entry = self.get(kind, name)
         try:
-            with redirect_stdout(sys.stderr):
+            if _is_imported(entry):
+                return entry.load()
+            with loading(f"{singular(kind)} {name!r} of plugin", self.owner(kind, name)):
                 return entry.load()
         except PLUGIN_ERRORS as error:
             raise PluginError(
@@ -132,6 +146,13 @@ class Registry:
     def owner(self, kind: Kind, name: str) -> str:
         """Return who registered an entry."""
         return self._owners[kind, name]
+
+    def versions(self) -> dict[str, str]:
+        """Return the package and version of each plugin that was loaded, or that failed while it was."""
+        found: dict[str, set[str]] = {}
+        for plugin in self.plugins:
+            found.setdefault(plugin.name, set()).add(plugin.distribution or plugin.module)
+        return {name: ", ".join(sorted(packages)) for name, packages in found.items()}
 
     def with_model(self, entry: ModelEntry) -> Registry:
         """Return a registry with one more model, for a class that no plugin registers.
@@ -148,6 +169,7 @@ class Registry:
         _check_entry(kind, entry)
         wider = Registry([])
         wider.plugins = list(self.plugins)
+        wider.left_out = self.left_out
         wider._entries = {**self._entries, kind: {**self._entries[kind], entry.name: entry}}
         wider._owners = {**self._owners, (kind, entry.name): "the calling program"}
         wider._conflicts = {key: text for key, text in self._conflicts.items() if key != (kind, entry.name)}
@@ -157,7 +179,7 @@ class Registry:
         distribution = f"{point.dist.name} {point.dist.version}" if point.dist else ""
         plugin = Plugin(point.name, point.value, distribution)
         try:
-            found = _collect(point)
+            found = _collect(point, plugin.owner)
         except PLUGIN_ERRORS as error:
             return Plugin(point.name, point.value, distribution, located(error), traceback.format_exc())
         conflicts = [self._register(kind, entry, plugin.owner) for kind, entries in found.items() for entry in entries]
@@ -184,13 +206,35 @@ class Registry:
             error.args = (f"{error}; could not be loaded: {names} (see pdefm plugins)",)
             for text in (plugin.traceback for plugin in broken if plugin.traceback):
                 error.add_note(text)
+        if self.left_out:
+            error.args = (f"{error}; left out: {', '.join(self.left_out)} (--no-plugin or {PLUGINS})",)
         return error
 
 
-@cache
 def registry() -> Registry:
-    """Return the registry of everything installed, made on first use."""
-    return Registry()
+    """Return the registry of everything installed, or of what PDEFM_PLUGINS selects, made on first use."""
+    return _installed(os.environ.get(PLUGINS, ""))
+
+
+@cache
+def _installed(selection: str) -> Registry:
+    return Registry(selection=selection)
+
+
+def _selected(points: list[importlib.metadata.EntryPoint], selection: str) -> list[importlib.metadata.EntryPoint]:
+    """Return the entry points that are to be loaded, see `Registry`."""
+    said = [name for part in selection.split(",") if (name := part.strip())]
+    without = {name[1:] for name in said if name.startswith("-")}
+    only = {name for name in said if not name.startswith("-")}
+    known = {point.name for point in points}
+    for name in sorted(without | only):
+        if name not in known:
+            raise UsageError(f"{PLUGINS} or --no-plugin: unknown plugin {name!r}{suggestion(name, known)}")
+    return [point for point in points if point.name not in without and (not only or point.name in only)]
+
+
+def _is_imported(entry: Entry) -> bool:
+    return not isinstance(entry.factory, str) or entry.factory.partition(":")[0] in sys.modules
 
 
 def singular(kind: Kind) -> str:
@@ -202,11 +246,11 @@ def singular(kind: Kind) -> str:
     return kind.removesuffix("s")
 
 
-def _collect(point: importlib.metadata.EntryPoint) -> dict[Kind, list[Any]]:
+def _collect(point: importlib.metadata.EntryPoint, owner: str) -> dict[Kind, list[Any]]:
     """Load one entry point and call its hooks. What it prints goes to standard error."""
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(Hooks)
-    with redirect_stdout(sys.stderr):
+    with loading("plugin", owner):
         manager.register(point.load(), name=point.name)
         manager.check_pending()  # a misspelt hook would otherwise register silently
         results = {kind: getattr(manager.hook, f"pdefm_{kind}")() for kind in KINDS}

@@ -10,10 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from pdebench_fm import __version__
+from pdebench_fm._util.text import printable, quoted
+from pdebench_fm.registry import Registry
 
 
-def provenance(device: str) -> dict[str, Any]:
-    """Return device, threads, versions and commit of this process, as plain data."""
+def provenance(device: str, registry: Registry) -> dict[str, Any]:
+    """Return device, threads, versions and commit of this process, as plain data.
+
+    Plugins are listed because their import may change what others compute, e.g. by patching a library.
+    """
     import torch
 
     return {
@@ -24,6 +29,7 @@ def provenance(device: str) -> dict[str, Any]:
             "python": platform.python_version(),
             "torch": torch.__version__,
             "numpy": version("numpy"),
+            **{printable(f"plugin {name}"): quoted(package) for name, package in registry.versions().items()},
         },
         "commit": source_commit(),
     }

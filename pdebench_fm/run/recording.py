@@ -26,6 +26,11 @@ def _metric_versions(result: Mapping[str, Any]) -> dict[str, str]:
     return {f"metric {name}": version for name, version in scored_with.items()}
 
 
+def _of_plugins(fitted: Mapping[str, Any]) -> dict[str, str]:
+    """Versions of the plugins that were loaded when a trial was fitted, perhaps by an earlier run."""
+    return {name: text for name, text in fitted.get("versions", {}).items() if name.startswith("plugin ")}
+
+
 class RecordLog:
     """The records of a run: one for each row of the plan, written as soon as its point is scored.
 
@@ -117,7 +122,7 @@ class RecordMaker:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._store = plan.store
-        self._now = provenance(plan.device)
+        self._now = provenance(plan.device, plan.registry)
         self._shift = RealisedShift(plan.registry)
         self._overlaps: dict[str, float | None] = {}
         self._plugins = {
@@ -180,7 +185,12 @@ class RecordMaker:
                 "device": (fitted or measured)["device"],
                 "threads": (fitted or measured)["threads"],
                 "precision": self._plan.precision,
-                "versions": {**measured["versions"], **self._plugins, **_metric_versions(result)},
+                "versions": {
+                    **_of_plugins(fitted or {}),
+                    **measured["versions"],
+                    **self._plugins,
+                    **_metric_versions(result),
+                },
                 "commit": measured["commit"],
             }
         )

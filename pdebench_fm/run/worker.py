@@ -128,7 +128,7 @@ class Worker:
                 self._begin(job, progress)
                 outcome = self._outcome(work, progress)
                 if outcome.result and self._world.is_main:
-                    outcome = replace(outcome, result={**outcome.result, **provenance(self._device)})
+                    outcome = replace(outcome, result={**outcome.result, **provenance(self._device, self._registry)})
                     self._store.end(job, outcome.result)
                 return outcome
             except PLUGIN_ERRORS as error:  # the other jobs go on

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import pickle
 import re
 import subprocess
@@ -11,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from pdebench_fm.errors import PluginError, UnknownNameError
+from pdebench_fm.errors import PluginError, UnknownNameError, UsageError
 from pdebench_fm.hookspecs import ModelEntry
 from pdebench_fm.registry.discovery import Registry
+from tests.support.command import pdefm
 
 Load = Callable[..., Registry]
 
@@ -70,6 +72,17 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
         return Registry(points)
 
     return make
+
+
+def points(folder: Path, **sources: str) -> dict[str, str]:
+    """Install packages of one plugin each into a folder; returns the environment in which they are found."""
+    for name, source in sources.items():
+        (folder / f"pdefm_{name}.py").write_text(textwrap.dedent(source))
+        about = folder / f"pdefm_{name}-1.5.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: pdefm_{name}\nVersion: 1.5\n")
+        (about / "entry_points.txt").write_text(f"[pdebench_fm]\n{name} = pdefm_{name}\n")
+    return {"PYTHONPATH": str(folder)}
 
 
 def failures(registry: Registry) -> dict[str, str]:
@@ -135,6 +148,65 @@ def test_no_protocol_may_be_called_pretraining(load: Load) -> None:
 
 def test_the_registry_can_be_sent_to_another_process(load: Load) -> None:
     assert pickle.loads(pickle.dumps(load(good=GOOD, raises=RAISES))).names("models") == ["good", "shared"]
+
+
+ENDS = {
+    "os._exit": "import os; os._exit(0)",
+    "signal": "import os; os.kill(os.getpid(), 11)",
+    "C": "import ctypes; ctypes.string_at(0)",
+    "exit of C": "import ctypes; ctypes.CDLL(None)._exit(7)",
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_a_plugin_whose_import_ends_the_process_is_named_and_can_be_left_out(tmp_path: Path, how: str) -> None:
+    variables = points(tmp_path, bad=ENDS[how], good=GOOD)
+    ended = pdefm("plugins", folder=tmp_path, **variables)
+    assert ended.stderr.splitlines()[-1] == (
+        "pdefm: the process ended while it loaded plugin bad (pdefm_bad 1.5); --no-plugin bad leaves it out"
+    )
+    for arguments, more in ((("--no-plugin", "bad"), {}), ((), {"PDEFM_PLUGINS": "good"})):
+        listed = pdefm("list", "models", "--json", *arguments, folder=tmp_path, **variables, **more)
+        assert listed.returncode == 0, listed.stderr
+        assert "good" in listed.stdout
+
+
+def test_a_factory_whose_import_ends_the_process_is_named(tmp_path: Path) -> None:
+    variables = points(tmp_path, good=GOOD.replace("builtins:dict", "ends:Model"))
+    (tmp_path / "ends.py").write_text(ENDS["os._exit"])
+    ended = pdefm("show", "model", "good", folder=tmp_path, **variables)
+    assert "while it loaded model 'good' of plugin good (pdefm_good 1.5)" in ended.stderr
+
+
+def test_what_a_plugin_prints_in_any_way_goes_to_standard_error(tmp_path: Path) -> None:
+    prints = """
+        import ctypes, os, subprocess, sys
+        print("by Python")
+        os.write(1, b"by the system\\n")
+        subprocess.run(["echo", "by another process"])
+        libc = ctypes.CDLL(None)
+        libc.puts(b"by C")
+        libc.fflush(None)
+    """
+    variables = points(tmp_path, good=textwrap.dedent(prints) + textwrap.dedent(GOOD))
+    listed = pdefm("list", "models", "--json", folder=tmp_path, **variables)
+    assert "good" in {model["name"] for model in json.loads(listed.stdout)}
+    for what in ("Python", "the system", "another process", "C"):
+        assert f"by {what}\n" in listed.stderr
+
+
+def test_a_selection_says_which_plugins_are_loaded() -> None:
+    def names(selection: str) -> list[str]:
+        return [plugin.name for plugin in Registry(selection=selection).plugins]
+
+    everything = names("")
+    assert names("fno, unet") == ["fno", "unet"]
+    assert names("-fno,-unet") == [name for name in everything if name not in ("fno", "unet")]
+    assert names("fno,unet,-unet") == ["fno"]
+    with pytest.raises(UsageError, match="unknown plugin 'unte'; did you mean 'unet'"):
+        names("-unte")
+    with pytest.raises(UnknownNameError, match="left out: unet"):
+        Registry(selection="-unet").get("models", "unet")
 
 
 def test_what_a_plugin_prints_goes_to_standard_error(load: Load, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from pdebench_fm.plan.job import Job, Trial
 from pdebench_fm.plan.model import model_spec
 from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.planner import make_plan
-from pdebench_fm.registry.discovery import Registry
+from pdebench_fm.registry.discovery import Plugin, Registry
 from pdebench_fm.run.runner import RunResult, Silent
 from pdebench_fm.run.worker import Outcome
 from pdebench_fm.suite.reading import load_suite
@@ -61,6 +61,26 @@ def test_every_row_gets_a_record_that_can_be_read_back(tmp_path: Path, registry:
         <= fine_tuned.metrics["relative_l2"]
         <= fine_tuned.interval["relative_l2"][1]
     )
+
+
+def test_records_list_the_plugins_that_were_loaded_for_the_fit_and_for_the_score(tmp_path: Path) -> None:
+    def with_plugin(version: str, **more: str) -> Registry:
+        found = with_toy()
+        found.plugins = [Plugin(name, name, f"{name}-package {v}") for name, v in {"one": version, **more}.items()]
+        return found
+
+    first = run_in(tmp_path / "runs", plan_of(tmp_path, with_plugin("1.0", broken="3.0")))
+    assert all(
+        r.versions["plugin one"] == "one-package 1.0" and r.versions["plugin broken"] == "broken-package 3.0"
+        for r in first.records
+    )
+    plan = plan_of(tmp_path, with_plugin("2.0"))
+    for row in plan.rows:
+        (tmp_path / "runs" / "jobs" / row.job.id / "result.json").unlink()
+    for record in run_in(tmp_path / "runs", plan).records:
+        assert record.versions["plugin one"] == "one-package 2.0"
+        assert ("plugin broken" in record.versions) == bool(record.trials)
+    assert not run_in(tmp_path / "runs", plan_of(tmp_path, with_plugin("3.0"))).changed
 
 
 def test_the_chosen_trial_is_the_best_on_validation(tmp_path: Path, registry: Registry) -> None:
