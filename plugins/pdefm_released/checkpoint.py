@@ -29,7 +29,7 @@ SIGNATURES = {
     "DPOT": "time_agg_layer.w",
     "MORPH": "pos_encoding.pos_embedding",
     "MPP": "space_bag.weight",
-    "PDE-Transformer (mixed channels)": "x_embedder.proj.weight",
+    "PDE-Transformer (mixed channels)": "y_embedder_0.embedding_table.weight",
     "PDE-Transformer (separate channels)": "channel_type_embedder_0.embedding_table.weight",
 }
 """A tensor of each family that no other family has."""
@@ -129,7 +129,7 @@ class Checkpoint:
 def locate(path: Path | str, *patterns: str) -> Path:
     """Return the file that holds the tensors: ``path`` itself, or the one in that folder that fits a pattern.
 
-    Patterns are tried in order, first in the folder, then in its subfolders.
+    Patterns are tried in order, each in the folder and its subfolders.
 
     Raises:
         DataFileError: there is none, or more than one.
@@ -139,15 +139,20 @@ def locate(path: Path | str, *patterns: str) -> Path:
         return path
     if not path.is_dir():
         raise DataFileError(f"{path}: no such file or folder")
-    for base in (path, *sorted(child for child in path.iterdir() if child.is_dir())):
-        for pattern in patterns:
-            found = sorted(file for file in base.glob(pattern) if file.is_file())
-            if len(found) > 1:
-                names = ", ".join(file.name for file in found)
-                raise DataFileError(f"{base}: has several checkpoints ({names}); name one of them")
-            if found:
-                return found[0]
+    folders = (path, *sorted(child for child in path.iterdir() if child.is_dir()))
+    for pattern in patterns:
+        found = sorted(file for folder in folders for file in folder.glob(pattern) if _may_hold_tensors(file))
+        if len(found) > 1:
+            names = ", ".join(str(file.relative_to(path)) for file in found)
+            raise DataFileError(f"{path}: has several checkpoints ({names}); name one of them")
+        if found:
+            return found[0]
     raise DataFileError(f"{path}: has no checkpoint, expected {' or '.join(patterns)}")
+
+
+def _may_hold_tensors(file: Path) -> bool:
+    settings = file.suffix in (".yaml", ".yml", ".json", ".md", ".txt") and not file.name.endswith(".index.json")
+    return file.is_file() and not settings
 
 
 def read_checkpoint(file: Path, family: str, settings_file: Path | None = None) -> Checkpoint:

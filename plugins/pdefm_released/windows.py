@@ -18,11 +18,16 @@ def position_network(heads: int, hidden: int = 512) -> nn.Sequential:
 
 def position_bias(network: nn.Module, window: int, like: Tensor) -> Tensor:
     """Return 16·sigmoid of the network's value for each pair of tokens, (heads, w², w²): query, then key."""
-    values = network(relative_coordinates(window).to(like))
-    index = torch.arange(window, device=like.device)
-    offset = index[:, None] - index[None, :] + window - 1  # query minus key
-    pairs = values[offset[:, None, :, None], offset[None, :, None, :]]
-    return 16 * torch.sigmoid(pairs.reshape(window**2, window**2, -1).permute(2, 0, 1))
+    values = network(relative_coordinates(window).to(like)).flatten(0, 1)
+    return 16 * torch.sigmoid(values[pair_index(window).to(like.device)].movedim(-1, 0))
+
+
+def pair_index(window: int) -> Tensor:
+    """Return which offset each pair of tokens of a window has, (w², w²): query, then key."""
+    index = torch.arange(window)
+    offset = index[:, None] - index[None, :] + window - 1
+    rows, columns = offset[:, None, :, None], offset[None, :, None, :]
+    return (rows * (2 * window - 1) + columns).reshape(window**2, window**2)
 
 
 def relative_coordinates(window: int) -> Tensor:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pdefm_released import dpot, morph, mpp, poseidon
+from pdefm_released import dpot, morph, mpp, pde_transformer, pde_transformer_sc, poseidon
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -116,9 +116,24 @@ def _morph(network: nn.Module, inputs: Mapping[str, Tensor], options: Mapping[st
     return {"output": prediction, "latent": latent}
 
 
+def _mixed(network: nn.Module, inputs: Mapping[str, Tensor], options: Mapping[str, Any]) -> dict[str, Tensor]:
+    return {"sample": network(**inputs).sample}
+
+
+def _separate(network: nn.Module, inputs: Mapping[str, Tensor], options: Mapping[str, Any]) -> dict[str, Tensor]:
+    lists = {name: list(stacked.unbind(0)) for name, stacked in inputs.items()}
+    return {"sample": torch.stack(network(**lists).sample)}
+
+
 FAMILIES = {
     "poseidon": Family("poseidon", poseidon.load_network, "model.safetensors", _poseidon, {}),
     "dpot": Family("dpot", dpot.load_network, "model_Ti.pth", _dpot, {}),
     "mpp": Family("mpp", mpp.load_network, "MPP_AViT_Ti", _mpp, {}),
     "morph": Family("morph", morph.load_network, "morph-Ti-FM-max_ar1_ep225.pth", _morph, {"heads": 2, "heads_xa": 4}),
+    "pdetransformer": Family(
+        "pdetransformer", pde_transformer.load_network, "mc-s/diffusion_pytorch_model.safetensors", _mixed, {}
+    ),
+    "pdetransformer_sc": Family(
+        "pdetransformer_sc", pde_transformer_sc.load_network, "sc-s/diffusion_pytorch_model.safetensors", _separate, {}
+    ),
 }

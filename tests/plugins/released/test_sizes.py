@@ -1,11 +1,12 @@
 """Sizes are read from the files: networks of other sizes, saved in the published layout, load without a word."""
 
 import argparse
+import dataclasses
 import json
 
 import pytest
 import torch
-from pdefm_released import dpot, morph, mpp, poseidon
+from pdefm_released import dpot, morph, mpp, pde_transformer, pde_transformer_sc, poseidon, windows
 from safetensors.torch import save_file
 
 from pdebench_fm.errors import DataFileError
@@ -106,6 +107,73 @@ def test_morph_with_low_rank_updates(tmp_path):
     torch.testing.assert_close(network(vol)[2], plain(vol)[2])
     torch.save({"model_state_dict": scattered(network).state_dict()}, tmp_path / "tuned.pth")
     same(network, family.load(tmp_path / "tuned.pth", **family.arguments), vol)
+
+
+CONFIG = {"_class_name": "PDETransformer", "carrier_token_active": False, "type": "PDE-S", "periodic": False}
+
+
+def save_diffusers(network, folder, **config):
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(CONFIG | config))
+    tensors = {f"model.{name}": tensor.contiguous() for name, tensor in network.state_dict().items()}
+    save_file(tensors, folder / "diffusion_pytorch_model.safetensors")
+
+
+def test_pde_transformer(tmp_path):
+    sizes = pde_transformer.Sizes(
+        in_channels=3, out_channels=2, patch_size=2, window_size=2, periodic=False, hidden_size=12, num_heads=3,
+        depth=[1, 2, 1, 3, 2, 1, 2], mlp_ratio=2.0, num_classes=5,
+    )  # fmt: skip
+    network = scattered(pde_transformer.PDETransformer(sizes))
+    save_diffusers(network, tmp_path / "mc-b", window_size=2, patch_size=2)
+    loaded = pde_transformer.load_network(tmp_path)
+    assert loaded.sizes == sizes
+    x = torch.randn(2, 3, 32, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(x).sample, network(x).sample)
+        assert loaded(x).sample.shape == (2, 2, 32, 64)
+    other = pde_transformer.PDETransformer(dataclasses.replace(sizes, window_size=4))
+    with pytest.raises(ValueError, match="a grid of 6 × 6 tokens is no multiple of the window 4"):
+        other(torch.randn(1, 3, 48, 48))
+    with pytest.raises(ValueError, match="both sides must be multiples of 16"):
+        loaded(torch.randn(1, 3, 24, 32))
+
+
+@pytest.mark.parametrize("tables", [True, False])
+def test_pde_transformer_with_separate_channels(tables, tmp_path):
+    sizes = pde_transformer.Sizes(
+        in_channels=3, out_channels=3, patch_size=2, window_size=4, periodic=False, hidden_size=12, num_heads=3,
+        depth=[2, 1, 2], mlp_ratio=2.0, num_classes=5,
+    )  # fmt: skip
+    network = scattered(pde_transformer_sc.PDETransformerSC(sizes, tables=tables))
+    save_diffusers(network, tmp_path / "sc-b", patch_size=2, num_timesteps=3)
+    loaded = pde_transformer_sc.load_network(tmp_path, window_size=None if tables else 4)
+    assert loaded.sizes == sizes
+    whole = [torch.zeros(2, dtype=torch.long)] * 2
+    numbers = [torch.zeros(2)] * 2
+    parameters = [torch.zeros(2, 5)] * 2
+    x = list(torch.randn(2, 2, 3, 16, 32))
+    call = (x, numbers, whole, whole, parameters, parameters, numbers, whole, numbers)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(*call).sample, network(*call).sample)
+        with pytest.raises(ValueError, match="no multiple of the window"):
+            loaded([each[..., :12, :] for each in x], *call[1:])
+
+
+def test_tables_of_positions_are_those_that_are_stored():
+    loaded = FAMILIES["pdetransformer_sc"].tensors()
+    block = "model.latent.blocks.0.attn_spatial.pos_emb_funct"
+    assert torch.equal(loaded[f"{block}.relative_position_index"], windows.pair_index(8))
+    assert torch.equal(loaded[f"{block}.relative_coords_table"], windows.relative_coordinates(8)[None])
+
+
+def test_windows_get_the_masks_of_other_windows_if_channels_are_separate():
+    sizes = pde_transformer.Sizes(2, 2, 2, 2, False, 4, 1, [2, 1, 2], 1.0, 3)
+    block = pde_transformer_sc._Block(sizes, 4, shifted=True)
+    mask = block._mask(torch.zeros(1, 3, 4, 4, 4))  # 4 windows, 3 channels
+    own = windows.shift_mask(4, 4, 2, 1)
+    assert mask.shape == (3, 4, 4, 4)
+    assert torch.equal(mask[2, 1], own[(1 * 3 + 2) % 4])
 
 
 def test_shards_of_large_weights(tmp_path):
