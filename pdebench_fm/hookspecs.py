@@ -88,6 +88,11 @@ class ProtocolEntry(Entry):
 
 
 @dataclass(frozen=True)
+class ObjectiveEntry(Entry):
+    """An objective of unsupervised pre-training; ``factory(**arguments)`` returns an `Objective`."""
+
+
+@dataclass(frozen=True)
 class MetricEntry(Entry):
     """A metric; ``factory()`` returns a `Metric`."""
 
@@ -155,6 +160,15 @@ class Hooks:
         >>> @hookimpl
         ... def pdefm_protocols():
         ...     return [ProtocolEntry("head-only", "1", "my_package.head:HeadOnly", "fit the last layer only")]
+        """
+
+    @hookspec
+    def pdefm_objectives(self) -> Iterable[ObjectiveEntry]:  # type: ignore[empty-body]
+        """Return objectives of unsupervised pre-training.
+
+        >>> @hookimpl
+        ... def pdefm_objectives():
+        ...     return [ObjectiveEntry("denoising", "1", "my_package.noise:Denoising", "remove noise")]
         """
 
     @hookspec

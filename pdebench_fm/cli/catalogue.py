@@ -18,7 +18,7 @@ from pdebench_fm.registry import KINDS, Kind, registry
 @click.argument("kind", metavar="KIND", type=click.Choice(KINDS))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_entries(kind: Kind, as_json: bool) -> None:
-    """List the registered entries of one KIND: systems, samplers, models, protocols, metrics or suites."""
+    """List the registered entries of one KIND, e.g. systems, samplers, models, protocols, metrics or suites."""
     entries = [{"name": entry.name, "summary": entry.summary} for entry in registry().entries(kind)]
     if as_json:
         click.echo(json.dumps(entries, indent=1))
@@ -35,7 +35,7 @@ def list_entries(kind: Kind, as_json: bool) -> None:
 def show(kind: str, name: str, as_json: bool) -> None:
     """Show one entry: its version, who registered it, and the arguments or settings it takes.
 
-    KIND is system, sampler, model, protocol, metric or suite; NAME is one of those that pdefm list prints.
+    KIND is e.g. system, sampler, model, protocol, metric or suite; NAME is one of those that pdefm list prints.
     """
     about = _about(next(k for k in KINDS if kind in (k, k.removesuffix("s"))), name)
     if as_json:

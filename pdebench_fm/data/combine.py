@@ -33,6 +33,10 @@ class Subset(Examples):
         """Return the chosen examples."""
         return self._examples.batch(self._ids[np.asarray(ids, dtype=np.int64)])
 
+    def input_batch(self, ids: Ids) -> Fields:
+        """Return the inputs of the chosen examples."""
+        return self._examples.input_batch(self._ids[np.asarray(ids, dtype=np.int64)])
+
 
 class NoExamples(Examples):
     """The empty set of a problem; an untrained model is initialised on it."""

@@ -21,8 +21,9 @@ from pdebench_fm.data.combine import InMemory, Mixture, Subset, kept, size_in_me
 from pdebench_fm.data.hashing import content_hash
 from pdebench_fm.data.hdf5 import HDF5Examples, published_grid
 from pdebench_fm.data.sampled import SampledExamples
+from pdebench_fm.data.unlabelled import Unlabelled
 from pdebench_fm.errors import DataFileError, UsageError
-from pdebench_fm.interfaces import Examples, PDESystem, Sampler
+from pdebench_fm.interfaces import Examples, Objective, PDESystem, Sampler
 from pdebench_fm.problem import Channel, Grid, Problem
 from pdebench_fm.registry import Registry
 from pdebench_fm.registry.arguments import call
@@ -85,8 +86,23 @@ def make_system(name: str, registry: Registry, grid: Grid) -> PDESystem:
     return call_plugin(f"system {name!r} of plugin {registry.owner('systems', name)}", make)
 
 
+def _objective(description: Mapping[str, Any], registry: Registry) -> Objective | None:
+    """Make the objective of a described set; None if it is supervised."""
+    used = description.get("objective")
+    if used is None:
+        return None
+    objective: Objective = call(registry.load("objectives", used["name"]), used["arguments"])
+    return objective
+
+
 def problem_of(spec: SetSpec, registry: Registry) -> Problem:
     """Return the problem of a described set."""
+    objective = _objective(spec.description, registry)
+    problem = _labelled_problem(spec, registry)
+    return problem if objective is None else objective.problem(problem)
+
+
+def _labelled_problem(spec: SetSpec, registry: Registry) -> Problem:
     if spec.path is not None:
         return file_examples(spec.path, _system_name(spec.description), registry, "cpu")[0].problem
     return make_system(spec.description["system"]["name"], registry, Grid(spec.description["grid"])).problem
@@ -94,6 +110,13 @@ def problem_of(spec: SetSpec, registry: Registry) -> Problem:
 
 def open_set(spec: SetSpec, registry: Registry, device: str) -> OpenSet:
     """Open a described set. Nothing is drawn, solved or read yet."""
+    objective, opened = _objective(spec.description, registry), _open_labelled(spec, registry, device)
+    if objective is None:
+        return opened
+    return replace(opened, examples=Unlabelled(opened.examples, objective), system=None)
+
+
+def _open_labelled(spec: SetSpec, registry: Registry, device: str) -> OpenSet:
     description = spec.description
     if spec.path is not None:
         if content_hash(spec.path) != description["file"]:

@@ -55,9 +55,19 @@ class SampledExamples(Examples):
 
     def batch(self, ids: Ids) -> tuple[Fields, Fields]:
         """Realise and solve the examples ``ids`` in float32."""
+        drawn = self._drawn(ids)
+        inputs = self._realised(drawn)
+        return inputs, self.sampler.solve(self.system, drawn, inputs)
+
+    def input_batch(self, ids: Ids) -> Fields:
+        """Realise the examples ``ids`` in float32, without solving them."""
+        return self._realised(self._drawn(ids))
+
+    def _drawn(self, ids: Ids) -> Parameters:
+        index = np.asarray(ids, dtype=np.int64)
+        return {name: values[index] for name, values in self.parameters.items()}
+
+    def _realised(self, drawn: Parameters) -> Fields:
         import torch
 
-        index = np.asarray(ids, dtype=np.int64)
-        drawn = {name: values[index] for name, values in self.parameters.items()}
-        inputs = self.sampler.realise(drawn, self.problem.grid, self._device, torch.float32)
-        return inputs, self.sampler.solve(self.system, drawn, inputs)
+        return self.sampler.realise(drawn, self.problem.grid, self._device, torch.float32)

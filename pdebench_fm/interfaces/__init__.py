@@ -2,6 +2,7 @@
 
 from pdebench_fm.interfaces.examples import Examples, Ids
 from pdebench_fm.interfaces.metric import Metric
+from pdebench_fm.interfaces.objective import Objective
 from pdebench_fm.interfaces.operator_model import Budget, FitContext, FitReport, OperatorModel, Progress, TrialSettings
 from pdebench_fm.interfaces.pde_system import PDESystem
 from pdebench_fm.interfaces.sampler import SPLITS, Parameters, Sampler, Split
@@ -15,6 +16,7 @@ __all__ = [
     "FitReport",
     "Ids",
     "Metric",
+    "Objective",
     "OperatorModel",
     "PDESystem",
     "Parameters",

@@ -33,6 +33,10 @@ class Examples(ABC):
     def batch(self, ids: Ids) -> tuple[Fields, Fields]:
         """Return inputs and outputs of the examples ``ids`` (each in [0, len)), float32 on this set's device."""
 
+    def input_batch(self, ids: Ids) -> Fields:
+        """Return only the inputs of the examples ``ids``; sampled ones need not be solved for that."""
+        return self.batch(ids)[0]
+
     def batches(self, size: int = CHUNK) -> Iterator[tuple[Fields, Fields]]:
         """Yield the whole set in order, ``size`` examples at a time; the last batch may be smaller."""
         for start in range(0, len(self), size):

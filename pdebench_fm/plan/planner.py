@@ -102,7 +102,8 @@ class _Planner:
         arms = arms_of(self.suite, self.profile, self.registry)
         for task in self.tasks:
             if self.plan.weights is None:
-                self.plan.pairs[task.name] = self.sets.pair(task, self.suite.pretraining[task.pretraining])
+                source = self.suite.pretraining[task.pretraining].distributions
+                self.plan.pairs[task.name] = self.sets.pair(task, source)
             for arm in arms:
                 self._add_arm(task, arm, direct[task.name])
 
@@ -152,12 +153,12 @@ class _Planner:
         """Describe a pre-training: tuned like any point, once per model and source, shared by all seeds."""
         if name in self.pretrained:
             return self.pretrained[name]
-        distributions = self.suite.pretraining[name]
-        sets = self.sets.pretraining(distributions)
+        pretraining = self.suite.pretraining[name]
+        sets = self.sets.pretraining(pretraining)
         common = {
             **self._common(),
             "protocol": None,
-            "start": Start("initialised", problem=self._problem(sets["train"])),
+            "start": Start("initialised", problem=self.sets.learned_problem(pretraining)),
             "train": sets["train"],
             "few_shot": None,
             "seed": 0,
@@ -170,7 +171,7 @@ class _Planner:
         )
         point = self._add(common, self._trials(common, sets["validation"], budget, space), sets["test"], add=add)
         if add:
-            examples = self.profile.examples.pretraining * len(distributions)
+            examples = self.profile.examples.pretraining * len(pretraining.distributions)
             self.plan.rows.append(PlannedRow(point, "pretraining", name, "none", PRETRAINING, examples, 0, None))
             self.pretrained[name] = point
         return point
@@ -257,9 +258,7 @@ class _Planner:
         """
         if not self.model.learns_from_pretraining or self.plan.weights is not None:
             return None
-        source = self._problem(
-            self.sets.of(self.suite.pretraining[task.pretraining], PRETRAINING, self.profile.examples.pretraining)
-        )
+        source = self.sets.learned_problem(self.suite.pretraining[task.pretraining])
         problem = self._downstream_problem(task)
         missing = source.missing(problem)
         if missing:

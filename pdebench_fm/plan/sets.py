@@ -10,7 +10,17 @@ from typing import Any
 
 from pdebench_fm._util.text import printable
 from pdebench_fm.data.hashing import content_hash
-from pdebench_fm.data.open import OpenSet, Pair, SetSpec, difference, file_examples, make_sampler, make_system, open_set
+from pdebench_fm.data.open import (
+    OpenSet,
+    Pair,
+    SetSpec,
+    difference,
+    file_examples,
+    make_sampler,
+    make_system,
+    open_set,
+    problem_of,
+)
 from pdebench_fm.data.values import check_values
 from pdebench_fm.errors import PLUGIN_ERRORS, DataFileError, UsageError
 from pdebench_fm.interfaces import Split
@@ -23,7 +33,14 @@ from pdebench_fm.registry import registry as installed
 from pdebench_fm.registry.arguments import bind
 from pdebench_fm.registry.calling import call_plugin
 from pdebench_fm.suite.reading import find_distribution
-from pdebench_fm.suite.schema import RESERVED, Distribution, Profile, Suite, Task
+from pdebench_fm.suite.schema import RESERVED, Distribution, Pretraining, Profile, Suite, Task, Use
+
+
+def with_objective(spec: SetSpec, objective: Use, registry: Registry) -> SetSpec:
+    """Describe the inputs of a set, without its solutions, as an objective of pre-training presents them."""
+    arguments = bind(registry.load("objectives", objective.name), objective.arguments)
+    described = {**_versioned(registry, "objectives", objective.name), "arguments": arguments}
+    return SetSpec({**spec.description, "objective": described}, spec.path)
 
 
 def specify(
@@ -162,7 +179,7 @@ def sampled_pairs(suite: Suite, profile_name: str, registry: Registry) -> dict[s
     for task in suite.tasks:
         if task.downstream in drawn:
             with suppress(*PLUGIN_ERRORS):  # a sampler that raises costs this task only
-                source = [name for name in suite.pretraining[task.pretraining] if name in drawn]
+                source = [name for name in suite.pretraining[task.pretraining].distributions if name in drawn]
                 pairs[task.name] = sets.pair(task, source)
     return pairs
 
@@ -185,9 +202,9 @@ def check_sets(suite: Suite, profile_name: str, registry: Registry) -> None:
     for task in suite.tasks:
         if task.downstream in read:
             found += itertools.chain(*sets.downstream(task).values())
-        for name in suite.pretraining[task.pretraining]:
+        for name in suite.pretraining[task.pretraining].distributions:
             if name in read and transfers and not {PRETRAINING, "validation", "test"} - read[name].keys():
-                found += itertools.chain(*sets.pretraining([name]).values())
+                found += itertools.chain(*sets.pretraining(Pretraining(distributions=(name,))).values())
     check_values(found, registry)
 
 
@@ -217,14 +234,26 @@ class ProfileSets:
             "test": self.of(one, "test", counts.test),
         }
 
-    def pretraining(self, distributions: Sequence[str]) -> dict[str, tuple[SetSpec, ...]]:
+    def pretraining(self, pretraining: Pretraining) -> dict[str, tuple[SetSpec, ...]]:
         """Describe the splits of a pre-training: training, validation and test."""
-        counts = self._profile.examples
-        return {
+        counts, distributions, objective = self._profile.examples, pretraining.distributions, pretraining.objective
+        sets = {
             "train": self.of(distributions, PRETRAINING, counts.pretraining),
             "validation": self.of(distributions, "validation", counts.validation),
             "test": self.of(distributions, "test", counts.test),
         }
+        if objective is None:
+            return sets
+        return {
+            name: tuple(with_objective(spec, objective, self._registry) for spec in specs)
+            for name, specs in sets.items()
+        }
+
+    def learned_problem(self, pretraining: Pretraining) -> Problem:
+        """Return the problem a model is pre-trained for; with an objective, it has the outputs of the system too."""
+        labelled = self.of(pretraining.distributions, PRETRAINING, self._profile.examples.pretraining)
+        learned = self.pretraining(pretraining)["train"]
+        return Problem.union(problem_of(spec, self._registry) for spec in (*labelled, *learned))
 
     def of(self, distributions: Sequence[str], split: Split, count: int) -> tuple[SetSpec, ...]:
         """Describe ``count`` examples of each distribution."""

@@ -28,6 +28,7 @@ from pdebench_fm.hookspecs import (
     Hooks,
     MetricEntry,
     ModelEntry,
+    ObjectiveEntry,
     ProtocolEntry,
     SamplerEntry,
     SuiteEntry,
@@ -36,7 +37,7 @@ from pdebench_fm.hookspecs import (
 from pdebench_fm.registry.calling import located
 from pdebench_fm.registry.loading import loading
 
-Kind = Literal["systems", "samplers", "models", "protocols", "metrics", "executors", "suites"]
+Kind = Literal["systems", "samplers", "models", "protocols", "objectives", "metrics", "executors", "suites"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _ENTRY_TYPES: dict[Kind, type[Any]] = {
@@ -44,6 +45,7 @@ _ENTRY_TYPES: dict[Kind, type[Any]] = {
     "samplers": SamplerEntry,
     "models": ModelEntry,
     "protocols": ProtocolEntry,
+    "objectives": ObjectiveEntry,
     "metrics": MetricEntry,
     "executors": ExecutorEntry,
     "suites": SuiteEntry,

@@ -60,6 +60,14 @@ class Document:
         places = self.keys if at_key else self.values
         return next(places[where[:end]] for end in range(len(where), -1, -1) if where[:end] in places)
 
+    def written(self, where: Where) -> Where:
+        """Return the path of a value as it is written: a list may stand for ``{distributions: [...]}``."""
+        for i in range(len(where)):
+            shorter = (*where[:i], *where[i + 1 :])
+            if where[: i + 1] not in self.values and len(shorter) > i and shorter[: i + 1] in self.values:
+                return self.written(shorter)
+        return where
+
     def error(self, where: Where, message: str, at_key: bool = False) -> SuiteError:
         """Return the error ``file:line:column: key.path: message``, at a value or at its key."""
         parts = (f"[{part}]" if isinstance(part, int) else f".{printable(part, 80)}" for part in where)
@@ -159,6 +167,7 @@ def explain(error: ValidationError, document: Document, model: type[BaseModel]) 
         cause = item.get("ctx", {}).get("error")
         if isinstance(cause, LocatedError):
             where, at_key = (*where, *cause.where), cause.at_key
+        where = document.written(where)
         place = document.place(where, at_key)
         order = (item["type"] != "extra_forbidden", place.file != document.path, place.line, place.column)
         found.append((order, where, at_key, item))

@@ -43,6 +43,11 @@ def load_suite(reference: str | Path, registry: Registry | None = None) -> Suite
     for i, protocol in enumerate(suite.protocols):
         with _pointing(document, "protocols", i):
             bind(registry.load("protocols", protocol.name), protocol.arguments)
+    for name, pretraining in suite.pretraining.items():
+        if (objective := pretraining.objective) is not None:
+            with _pointing(document, "pretraining", name, "objective"):
+                factory = registry.load("objectives", objective.name)
+                call(factory, bind(factory, objective.arguments))
     for name, distribution in suite.distributions.items():
         _check_distribution(name, distribution, suite.data_seed, registry, document)
     suite._source = document.path

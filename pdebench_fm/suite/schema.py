@@ -140,8 +140,8 @@ class Task(_Model):
     shift: Literal["none", "mild", "med", "large"]
 
 
-class ProtocolUse(_Model):
-    """One arm of a suite: a protocol's name, or ``{name: {argument: value}}``."""
+class Use(_Model):
+    """A registered protocol or objective: its name, or ``{name: {argument: value}}``."""
 
     name: str
     arguments: dict[str, Any] = Field(default_factory=dict)
@@ -159,6 +159,37 @@ class ProtocolUse(_Model):
     def __str__(self) -> str:
         shown = ", ".join(f"{name}={value}" for name, value in self.arguments.items())
         return f"{self.name}({shown})" if shown else self.name
+
+
+SUPERVISED = "supervised"
+"""The objective of a pre-training that names none: the solutions of its examples."""
+
+
+class Pretraining(_Model):
+    """The distributions that one pre-training learns together, as a list if it is supervised.
+
+    Args:
+        objective: what is learned from inputs alone; None if the solutions are.
+    """
+
+    distributions: Annotated[tuple[str, ...], Field(min_length=1)]
+    objective: Use | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_list(cls, data: Any) -> Any:
+        if isinstance(data, str | int | float):
+            expected = "a list of distributions, or {distributions: [...], objective: ...}"
+            raise ValueError(f"must be {expected}, got {show(data)}")
+        whole = {"distributions": data} if isinstance(data, list) else data
+        if isinstance(whole, dict) and isinstance(whole.get("distributions"), list):  # strict models take no list
+            return {**whole, "distributions": tuple(whole["distributions"])}
+        return whole
+
+    @field_validator("objective")
+    @classmethod
+    def _supervised_by_default(cls, objective: Use | None) -> Use | None:
+        return None if objective == Use(name=SUPERVISED) else objective
 
 
 class ExampleCounts(_Model):
@@ -307,9 +338,9 @@ class Suite(_Model):
     default_profile: str
     data_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     distributions: Annotated[dict[Name, Distribution], Field(min_length=1)]
-    pretraining: Annotated[dict[Name, Annotated[tuple[str, ...], Field(min_length=1)]], Field(min_length=1)]
+    pretraining: Annotated[dict[Name, Pretraining], Field(min_length=1)]
     tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
-    protocols: Annotated[tuple[ProtocolUse, ...], Field(min_length=1)]
+    protocols: Annotated[tuple[Use, ...], Field(min_length=1)]
     profiles: Annotated[dict[ProfileName, Profile], Field(min_length=1)]
     family: bool = False
     _source: Path = PrivateAttr(default=Path())
@@ -326,11 +357,12 @@ class Suite(_Model):
     @model_validator(mode="after")
     def _check_names(self) -> Self:
         _known("profile", self.default_profile, self.profiles, "default_profile")
-        for name, members in self.pretraining.items():
-            _distinct("distribution", members, "pretraining", name)
-            for i, member in enumerate(members):
-                _known("distribution", member, self.distributions, "pretraining", name, i)
-                self._needs_files(member, ("pretraining", "validation", "test"), "pretraining", name, i)
+        for name, pretraining in self.pretraining.items():
+            where = ("pretraining", name, "distributions")
+            _distinct("distribution", pretraining.distributions, *where)
+            for i, member in enumerate(pretraining.distributions):
+                _known("distribution", member, self.distributions, *where, i)
+                self._needs_files(member, ("pretraining", "validation", "test"), *where, i)
         _distinct("task", tuple(task.name for task in self.tasks), "tasks", key="name")
         for i, task in enumerate(self.tasks):
             _known("pretraining", task.pretraining, self.pretraining, "tasks", i, "pretraining")

@@ -16,7 +16,7 @@ from pdebench_fm.plan.sets import check_files
 from pdebench_fm.problem import Channel, Grid, Problem
 from pdebench_fm.registry.discovery import Registry
 from pdebench_fm.suite.reading import load_suite
-from pdebench_fm.suite.schema import Distribution, ExampleCounts, Suite
+from pdebench_fm.suite.schema import Distribution, ExampleCounts, Pretraining, Suite
 from tests.support.fake_plugin import fake_registry
 
 SHIPPED = Path(__file__).parents[1] / "support" / "shipped.yaml"
@@ -55,7 +55,7 @@ def test_a_valid_suite_holds_what_the_file_says(registry: Registry) -> None:
     assert (suite.name, suite.version, suite.data_seed, suite.source) == ("shipped", 3, 0, SHIPPED)
     assert suite.distributions["near(1,2)"].settings == {"level": [1, 2]}
     assert suite.distributions["near(1,2)"].sampler_name(registry) == "toy"
-    assert suite.pretraining == {"near": ("near(1,2)",)}
+    assert suite.pretraining == {"near": Pretraining(distributions=("near(1,2)",))}
     profile = suite.profile()
     assert profile == suite.profile("tiny")
     assert profile.examples.pool_size == 16
@@ -110,6 +110,30 @@ ERRORS = {
         "learning_rates: [fast, 1e-3]}",
         "18:46: profiles.tiny.fine_tuning.learning_rates[0]",
         "got 'fast'",
+    ),
+    "text for a pre-training": (
+        'near: ["near(1,2)"]',
+        'near: "near(1,2)"',
+        "9:9: pretraining.near",
+        "a list of distributions",
+    ),
+    "unknown key of a pre-training": (
+        'near: ["near(1,2)"]',
+        'near: {distributions: ["near(1,2)"], objektive: x}',
+        "9:40: pretraining.near.objektive",
+        "did you mean 'objective'?",
+    ),
+    "member of a pre-training with an objective": (
+        'near: ["near(1,2)"]',
+        'near: {distributions: ["near(1,3)"]}',
+        "9:26: pretraining.near.distributions[0]",
+        "did you mean 'near(1,2)'?",
+    ),
+    "unknown objective": (
+        'near: ["near(1,2)"]',
+        'near: {distributions: ["near(1,2)"], objective: maskd}',
+        "9:51: pretraining.near.objective",
+        "unknown objective 'maskd'",
     ),
     # values
     "too small": ("grid: 8", "grid: 4", "15:11: profiles.tiny.grid", "got 4"),
@@ -393,7 +417,7 @@ def test_no_file_of_test_examples_is_anything_else(registry: Registry, tmp_path:
     "path", sorted((Path(__file__).parents[2] / "suites").glob("*.yaml")), ids=lambda path: path.stem
 )
 def test_the_suites_of_the_benchmark_are_valid(path: Path) -> None:
-    names = ("spectral", "transfer", "paper")
+    names = ("spectral", "transfer", "objectives", "paper")
     shipped = Registry([EntryPoint(name, f"pdefm_{name}", "pdebench_fm") for name in names])
     suite = load_suite(path, shipped)
     assert suite.name == path.stem

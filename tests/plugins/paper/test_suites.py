@@ -52,7 +52,7 @@ def plan(name: str, profile: str, model: str = "fno-64k") -> Plan:
 
 
 def test_every_study_is_registered_under_its_own_name_at_three_scales() -> None:
-    assert [entry.name for entry in pdefm_suites()] == ["smoke", *STUDIES]
+    assert [entry.name for entry in pdefm_suites()] == ["smoke", *STUDIES, "unlabelled"]
     for name in STUDIES:
         assert suite(name).name == name
         assert tuple(suite(name).profiles) == PROFILES
@@ -60,10 +60,23 @@ def test_every_study_is_registered_under_its_own_name_at_three_scales() -> None:
         assert tuple(map(str, suite(name).protocols)) == ("zero-shot", "fine-tune", "scratch")
 
 
+def test_the_unlabelled_suite_shares_all_jobs_that_have_solutions() -> None:
+    for profile in ("smoke", "lite"):
+        own = {job.id for job in plan("unlabelled", profile).jobs.values() if "objective" not in str(job.describe())}
+        known = set(plan("ood_sys1", profile).jobs)
+        from_objective = {
+            job.id
+            for job in plan("unlabelled", profile).jobs.values()
+            if any("objective" in str(other.describe()) for other in plan("unlabelled", profile).related(job).values())
+        }
+        assert own - from_objective <= known
+        assert len(own & known) > len(from_objective)
+
+
 @pytest.mark.parametrize("name", TABLE_1)
 def test_ranges_are_those_of_table_1(name: str) -> None:
     ranges, found = TABLE_1[name], suite(name)
-    ((source,),) = found.pretraining.values()
+    ((source,),) = (pretraining.distributions for pretraining in found.pretraining.values())
     pairs = {"pre-training": source, **{task.shift: task.downstream for task in found.tasks}}
     assert {shift: found.distributions[of].settings for shift, of in pairs.items()} == {
         shift: {key: value} for shift, (key, value) in ranges.items()
