@@ -4,25 +4,66 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
+from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pdebench_fm._util.files import replacing
-from pdebench_fm.hookspecs import ModelEntry
-from pdebench_fm.interfaces import Examples, OperatorModel, Split
+from pdebench_fm._util.text import printable
+from pdebench_fm.interfaces import Examples, Split
 from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.sets import open_distribution
+from pdebench_fm.records.failures import failure_lines
 from pdebench_fm.records.frame import load_records as load_records
 from pdebench_fm.registry import Registry
 from pdebench_fm.registry.arguments import bind, call, parameters_of
 from pdebench_fm.run.devices import check_precision
 from pdebench_fm.run.distributed import World
-from pdebench_fm.run.prepare import prepare
+from pdebench_fm.run.prepare import Model, prepare
+from pdebench_fm.run.reporting import RunProgress
 from pdebench_fm.run.runner import Reporter, RunResult, pending, run_plan
+from pdebench_fm.tables.summary import summaries
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, repr=False)
+class Result(RunResult):
+    """What `evaluate` returns: records, and the folder with ``records.jsonl``, ``table.md`` and ``figures/``.
+
+    In a notebook it is shown as a table.
+    """
+
+    def __repr__(self) -> str:
+        done = sum(record.status == "ok" for record in self.records)
+        lines = [summary.brief() for summary in summaries(self.records, self.planned)]
+        lines += [printable(line) for line in failure_lines(self.records)]
+        return "\n".join([*lines, f"{done} of {len(self.records)} records ok, in {self.folder}"])
+
+    def _repr_html_(self) -> str:
+        parts = [summary.html() for summary in summaries(self.records, self.planned)]
+        parts += [f"<p>{escape(line)}</p>" for line in failure_lines(self.records)]
+        return "".join([*parts, f"<p>{escape(str(self.folder))}</p>"])
+
+    def plot(self, kind: str = "errors") -> Figure:
+        """Return a figure of the records; a notebook shows it.
+
+        Args:
+            kind: a key of `pdebench_fm.figures.KINDS`, such as ``errors`` or ``savings``.
+
+        Raises:
+            UnknownNameError: no such kind.
+            RunError: the records do not allow it.
+        """
+        from pdebench_fm.figures import make_figures
+
+        return make_figures(self.records, kind)[0]
 
 
 def evaluate(
-    model: str | ModelEntry | type[OperatorModel],
+    model: Model | Sequence[Model],
     suite: str | Path,
     profile: str | None = None,
     *,
@@ -35,13 +76,14 @@ def evaluate(
     output: str | Path = "runs",
     workers: int = 1,
     executor: str | Executor = "local",
+    progress: bool = True,
     reporter: Reporter | None = None,
-) -> RunResult:
+) -> Result:
     """Score a model on a suite, as ``pdefm run`` does.
 
     Args:
-        model: a registered name, an entry, or a subclass of `OperatorModel`. The version of a subclass is the SHA-256
-            of its source file, so results of older code are not reused.
+        model: a registered name, an entry, or a subclass of `OperatorModel`; or a list of these, to compare them. The
+            version of a subclass is the SHA-256 of its source file, so results of older code are not reused.
         suite: name of a shipped suite, or path of a suite file.
         profile: scale; by default the suite's own.
         arguments: overrides of the model's arguments.
@@ -53,11 +95,12 @@ def evaluate(
         output: folder of results; what it holds already is not computed again.
         workers: jobs done side by side. With more than one, the model must be importable from a module.
         executor: where jobs run: a registered name, or a `concurrent.futures.Executor` of your own.
-        reporter: hears of progress.
+        progress: whether to show progress on standard error, or as bars in a notebook that has ipywidgets.
+        reporter: hears of progress instead.
 
     Returns:
-        one record per scored point, and the folder with ``records.jsonl``, ``table.md`` and ``figures/``. For a family,
-        the records of all its members, and the folder above theirs.
+        one record per scored point, and the folder with ``records.jsonl``, ``table.md`` and ``figures/``. For a family
+        or several models, the records of all, and the folder above theirs.
 
     Raises:
         UsageError: anything wrong with the arguments, the suite, or the model for it; nothing has been written then.
@@ -74,11 +117,17 @@ def evaluate(
         precision=precision,
         output=output,
     )
-    results = [score(plan, executor=executor, workers=workers, reporter=reporter) for plan in plans]
-    if len(results) == 1:
-        return results[0]
+    results = []
+    for plan in plans:
+        title = f"{plan.model.name} · " if len(plans) > 1 else ""
+        if progress and reporter is None:
+            with RunProgress(plan, pending(plan), title) as shown:
+                results.append(score(plan, executor=executor, workers=workers, reporter=shown))
+        else:
+            results.append(score(plan, executor=executor, workers=workers, reporter=reporter))
     scored = [record for result in results for record in result.records]
-    return RunResult(scored, results[0].folder.parent, any(result.changed for result in results))
+    folder = results[0].folder if len(results) == 1 else results[0].folder.parent
+    return Result(scored, folder, any(result.changed for result in results), plans[0].cells)
 
 
 def score(

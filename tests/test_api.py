@@ -10,7 +10,16 @@ import torch
 
 import pdebench_fm
 from pdebench_fm import figures, records
-from pdebench_fm.errors import PdefmError, SettingError, SuiteError, UnknownNameError, UnsupportedError, UsageError
+from pdebench_fm.api import Result
+from pdebench_fm.errors import (
+    PdefmError,
+    RunError,
+    SettingError,
+    SuiteError,
+    UnknownNameError,
+    UnsupportedError,
+    UsageError,
+)
 from pdebench_fm.hookspecs import ModelEntry
 from pdebench_fm.interfaces import OperatorModel
 from pdebench_fm.plan.model import entry_of, model_spec
@@ -45,7 +54,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
 
 
 @pytest.fixture(scope="module")
-def of_class(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+def of_class(tmp_path_factory: pytest.TempPathFactory) -> Result:
     folder = tmp_path_factory.mktemp("of_class")
     return pdebench_fm.evaluate(TinyNet, toy_suite(folder), device="cpu", output=folder / "runs")
 
@@ -82,6 +91,46 @@ def test_above_the_figures_of_a_run_stands_what_its_own_suite_drew(
         "B from poisson": ("eigenvalue", pytest.approx(1, abs=0.01), 10.0),
         "C from mixed": ("wavenumber", 5.0, 6.0),
     }
+
+
+def test_a_result_is_shown_in_a_few_lines(of_class: Result) -> None:
+    lines = repr(of_class).splitlines()
+    assert len(lines) < 15
+    assert lines[0].startswith("toy v1 · profile tiny · tiny-net (")
+    assert [line.split("  ")[0] for line in lines[3:5]] == ["B from poisson", "C from mixed"]
+    assert any(line.startswith("At equal N, pre-training lowers the error on ") for line in lines)
+    assert lines[-1] == f"14 of 14 records ok, in {of_class.folder}"
+    html = of_class._repr_html_()
+    assert html.count("<table>") == html.count("</table>") == 2
+    assert "B from poisson" in html
+
+
+def test_a_result_can_be_plotted_and_a_notebook_shows_it(of_class: Result) -> None:
+    figure = of_class.plot()
+    assert len(figure.axes) >= 2
+    assert figure._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
+    assert of_class.plot("savings") is not None
+    with pytest.raises(UnknownNameError, match="did you mean 'seeds'"):
+        of_class.plot("seed")
+    with pytest.raises(RunError, match="nothing to draw: seeds needs scores of two seeds of one point"):
+        of_class.plot("seeds")
+
+
+def test_progress_is_shown_unless_it_is_not_wanted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def err(**options: Any) -> str:
+        output = tmp_path / str(options)
+        pdebench_fm.evaluate("zero", toy_suite(tmp_path), device="cpu", output=output, **options)
+        return capsys.readouterr().err
+
+    assert "zero-shot" in err()
+    assert err(progress=False) == ""
+
+
+def test_several_models_are_one_result(tmp_path: Path) -> None:
+    result = pdebench_fm.evaluate(["zero", TOY], toy_suite(tmp_path), device="cpu", output=tmp_path / "runs")
+    assert {record.model for record in result.records} == {"zero", "toy"}
+    assert result.folder == tmp_path / "runs" / "toy"
+    assert {path.name for path in result.folder.iterdir()} == {"zero", "toy"}
 
 
 def test_a_class_is_identified_by_its_source(of_class: RunResult) -> None:

@@ -37,6 +37,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "validate": ("validate:validate", "Check a suite file."),
     "check": ("check:check", "Check that a model, metric, protocol or distribution of yours keeps the interface."),
     "data": ("data:data", "Export examples to HDF5, and look into such files."),
+    "compare": ("results:compare", "Print the records of several runs side by side."),
     "leaderboard": ("leaderboard:leaderboard", "Collect records, build the leaderboard, check it."),
     "figures": ("figures:figures", "Draw errors against examples and parameters, data savings, seeds, test cases."),
 }

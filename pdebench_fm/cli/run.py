@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 SOME_FAILED = 3
 _MOST_SEEDS = 1000  # MOST_SEEDS of pdebench_fm.suite.reading, which takes long to import
-_WIDE = 1000  # columns where there is no terminal: nothing is cut off
 
 
 @click.command()
@@ -203,37 +202,34 @@ def _times_faster(device: str, workers: int) -> int:
 
 
 def _run(plans: Sequence[Plan], executor: str, settings: dict[str, Any], workers: int, as_json: bool) -> int:
-    """Run one model, or the members of a family one after the other; print each table as it is done."""
+    """Run one model after the other; print their results together at the end."""
+    from pdebench_fm.cli.results import print_summaries
+    from pdebench_fm.records.failures import failure_lines
+
     results = []
     for plan in plans:
         result = _run_one(plan, executor, settings, workers, f"{plan.model.name} · " if len(plans) > 1 else "")
-        if result is None:
-            continue
-        results.append(result)
-        if not as_json:
-            _print_table(plan, result.records)
-        _warn_of_coefficients(plan, result.records)
-        if not as_json:
-            click.echo(f"records, table and figures: {printable(str(result.folder), 1000)}", err=True)
-    if not results:  # another process speaks for all
-        return 0
+        if result is not None:  # otherwise another process speaks for all
+            results.append(result)
     scored = [record for result in results for record in result.records]
-    if as_json:
+    if as_json and results:
         click.echo(json.dumps([record.model_dump(mode="json", by_alias=True) for record in scored], indent=1))
-    for record in scored:
-        if record.status not in ("ok", "unsupported"):
-            model = f"{record.model} · " if len(plans) > 1 else ""
-            seed = f" · seed {record.seed}" if record.seed else ""
-            where = f"{model}{record.task} · {record.protocol} · N={record.examples}{seed}"
-            click.echo(printable(f"{record.status}: {where}: {record.reason}", 1000), err=True)
+    elif results:
+        print_summaries(scored, plans[0].cells)
+    for plan, result in zip(plans, results, strict=False):
+        _warn_of_coefficients(plan, result.records)
+    for line in failure_lines(scored):
+        click.echo(printable(line, 1000), err=True)
+    for result in results if not as_json else ():
+        click.echo(f"records, table and figures: {printable(str(result.folder), 1000)}", err=True)
     return 0 if all(result.complete for result in results) else SOME_FAILED
 
 
 def _run_one(plan: Plan, executor: str, settings: dict[str, Any], workers: int, title: str) -> RunResult | None:
     """Run one model; None in processes that only help rank 0."""
     from pdebench_fm.api import score
-    from pdebench_fm.cli.progress import RunProgress
     from pdebench_fm.run.distributed import device_of_rank, join_world
+    from pdebench_fm.run.reporting import RunProgress
     from pdebench_fm.run.runner import pending
 
     world = join_world(plan.device)
@@ -254,16 +250,6 @@ def _run_one(plan: Plan, executor: str, settings: dict[str, Any], workers: int, 
             reporter=progress,
             world=world,
         )
-
-
-def _print_table(plan: Plan, records: list[Any]) -> None:
-    from rich.console import Console
-
-    from pdebench_fm.tables import build_table, to_rich
-
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDE)
-    for table in to_rich(build_table(records, plan.cells)):
-        console.print(table)
 
 
 def _warn_of_coefficients(plan: Plan, records: list[Any]) -> None:

@@ -8,16 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
+from pdebench_fm.errors import RunError, UnknownNameError
 from pdebench_fm.figures import errors, mixtures, savings, seeds, sizes
 from pdebench_fm.figures.panels import Made
 from pdebench_fm.figures.style import COLOURS, digest, drawing, file_stem, save
 from pdebench_fm.records.record import Record
 from pdebench_fm.scoring.shift import UNKNOWN, Shifts
 
-__all__ = ["COLOURS", "KINDS", "Kind", "Realised", "draw", "draw_kinds", "file_stem"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["COLOURS", "KINDS", "Kind", "Realised", "draw", "draw_kinds", "file_stem", "make_figures"]
 
 Realised: TypeAlias = Callable[[Sequence[Record]], Shifts]
 """Records of one suite, version and profile → the known distributions of their tasks."""
@@ -67,20 +73,57 @@ def draw_kinds(
     records: Iterable[Record], folder: Path, kinds: Collection[str] | None = None, realised: Realised | None = None
 ) -> dict[str, list[Path]]:
     """Draw as `draw` does, but return the files by kind. A kind that the records do not allow has none."""
-    groups: dict[tuple[str, int, str], list[Record]] = {}
-    for record in {record.place: record for record in records}.values():
-        groups.setdefault((record.suite, record.suite_version, record.profile), []).append(record)
+    groups = _groups(records)
     wanted = [name for name in KINDS if kinds is None or name in kinds]
     written: dict[str, list[Path]] = {name: [] for name in wanted}
     if not groups:
         return written
     with drawing():
-        for (suite, version, profile), group in sorted(groups.items()):
+        for suite, version, profile, group in groups:
             shifts = UNKNOWN if realised is None else realised(group)
             for name in wanted:
-                taken = group if name == "mixtures" else [record for record in group if record.kind == "point"]
-                for detail, models, figure in KINDS[name].make(taken, shifts):
+                for detail, models, figure in KINDS[name].make(_taken(group, name), shifts):
                     whose = models[0] if len(models) == 1 else f"{len(models)}-models-{digest(' '.join(models))}"
                     parts = (suite, f"v{version}", profile, name, *([detail] if detail else []), whose)
                     written[name] += save(figure, folder, file_stem(*parts))
     return written
+
+
+def _groups(records: Iterable[Record]) -> list[tuple[str, int, str, list[Record]]]:
+    """Return suite, version, profile and records of each; the later of two at one place counts."""
+    groups: dict[tuple[str, int, str], list[Record]] = {}
+    for record in {record.place: record for record in records}.values():
+        groups.setdefault((record.suite, record.suite_version, record.profile), []).append(record)
+    return [(*key, group) for key, group in sorted(groups.items())]
+
+
+def _taken(records: Sequence[Record], kind: str) -> list[Record]:
+    """Return what a kind is drawn from: points, for mixtures the pre-trainings too."""
+    return [record for record in records if record.kind == "point" or kind == "mixtures"]
+
+
+def make_figures(records: Iterable[Record], kind: str) -> list[Figure]:
+    """Return the figures of one kind, without writing them; a notebook shows them as PNG.
+
+    Raises:
+        UnknownNameError: no such kind.
+        RunError: the records do not allow it.
+    """
+    if kind not in KINDS:
+        raise UnknownNameError("kind of figure", kind, KINDS)
+    found: list[Figure] = []
+    with drawing():
+        for _, _, _, group in _groups(records):
+            found += [figure for _, _, figure in KINDS[kind].make(_taken(group, kind), UNKNOWN)]
+    if not found:
+        raise RunError(f"nothing to draw: {kind} needs {KINDS[kind].needs}")
+    for figure in found:
+        setattr(figure, "_repr_png_", partial(_png, figure))  # noqa: B010  Figure has none without pyplot
+    return found
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = BytesIO()
+    with drawing():
+        figure.savefig(buffer, format="png", dpi=150)
+    return buffer.getvalue()

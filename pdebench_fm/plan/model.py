@@ -68,8 +68,8 @@ def model_spec(registry: Registry, name: str, overrides: Mapping[str, Any] | Non
     """
     entry = registry.get("models", name)
     factory = registry.load("models", name)
-    arguments = bind(factory, {**entry.arguments, **(overrides or {})})
     try:
+        arguments = bind(factory, {**entry.arguments, **(overrides or {})})
         who = f"model {name!r} of plugin {registry.owner('models', name)}"
         fingerprint = call_plugin(who, lambda: call(factory, arguments).fingerprint())
     except SettingError as error:

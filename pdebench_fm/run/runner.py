@@ -28,7 +28,7 @@ from pdebench_fm.plan.job import Job, Point, Trial
 from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.search import next_trials
 from pdebench_fm.records.frame import to_frame
-from pdebench_fm.records.record import Record
+from pdebench_fm.records.record import Cell, Record
 from pdebench_fm.run.distributed import World
 from pdebench_fm.run.executors import DebugExecutor
 from pdebench_fm.run.progress import ProgressFile, read_progress
@@ -72,11 +72,13 @@ class RunResult:
         records: one per row, in the order of the plan.
         folder: where they were written.
         changed: whether this run wrote any record.
+        planned: every cell of the plan.
     """
 
     records: list[Record]
     folder: Path
     changed: bool
+    planned: Sequence[Cell] = ()
 
     def to_frame(self) -> DataFrame:
         """Return one row for each record; see `pdebench_fm.records.frame.to_frame`."""
@@ -123,7 +125,7 @@ def run_plan(
         for job, outcome in _jobs_as_they_finish(plan, setting, executor, running):
             reporter.finished(job, outcome)
             log.enter(job, outcome)
-    return RunResult(log.made, plan.folder, log.changed)
+    return RunResult(log.made, plan.folder, log.changed, plan.cells)
 
 
 class _Order:

@@ -1,6 +1,7 @@
 """Tables of scores, made only from records: cells by task, arm and N, and the scores of their curves."""
 
-from pdebench_fm.tables.table import Table, build_table, to_markdown, to_rich
+from pdebench_fm.tables.summary import Summary, summaries
+from pdebench_fm.tables.table import Table, build_table, to_markdown
 from pdebench_fm.tables.wording import (
     arm_order,
     describe_parameters,
@@ -12,6 +13,7 @@ from pdebench_fm.tables.wording import (
 )
 
 __all__ = [
+    "Summary",
     "Table",
     "arm_order",
     "build_table",
@@ -21,6 +23,6 @@ __all__ = [
     "markdown",
     "natural",
     "number",
+    "summaries",
     "to_markdown",
-    "to_rich",
 ]

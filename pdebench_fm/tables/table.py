@@ -25,7 +25,6 @@ from pdebench_fm.tables.wording import (
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-    from rich.console import Group as RichGroup
 
 NOTE = (
     "Mean relative L2 error over the test set, median over seeds; in parentheses its 95% interval over seeds (the "
@@ -42,10 +41,17 @@ class Table:
     Args:
         records: at most one for each `Record.place`, by seed.
         expected: how many seeds there should be, by (arm, N).
+        order: of the models; natural order by default.
     """
 
     records: Sequence[Record]
     expected: Mapping[tuple[str, int], int]
+    order: Sequence[str] = ()
+
+    @property
+    def task(self) -> str:
+        """The task, or the source of the pre-training."""
+        return self.records[0].task
 
     @property
     def title(self) -> str:
@@ -57,8 +63,9 @@ class Table:
 
     @property
     def models(self) -> list[str]:
-        """The models, in natural order."""
-        return sorted({record.model for record in self.records}, key=natural)
+        """The models, in order."""
+        names = {record.model for record in self.records}
+        return [name for name in self.order if name in names] or sorted(names, key=natural)
 
     @property
     def header(self) -> str:
@@ -185,22 +192,3 @@ def to_markdown(
         parts.append(f"{heading} {escape_markdown(table.title)}\n\n{escape_markdown(table.header)}\n\n{body}\n")
     points = [record for table in tables for record in table.records if record.kind == "point"]
     return "\n".join([*parts, NOTE + "\n", *scores_of_curves(points, heading)])
-
-
-def to_rich(tables: Sequence[Table]) -> list[RichGroup]:
-    """Return tables for a terminal: medians without intervals, so that they fit its width."""
-    from rich.console import Group
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    drawn = []
-    for table in tables:
-        frame = table.frame(lambda records, expected: cell_text(records, expected, detailed=False))
-        rich = RichTable()
-        for name in frame:
-            rich.add_column(str(name), justify="right" if str(name).startswith("N = ") else "left")
-        for row in frame.itertuples(index=False):
-            rich.add_row(*map(Text, row))  # Text, so that names are not read as markup
-        title = Text.assemble((table.title, "bold"), "\n", (table.header, "dim"))
-        drawn.append(Group(title, rich, ""))
-    return drawn

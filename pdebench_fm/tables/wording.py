@@ -31,9 +31,20 @@ def describe_parameters(counts: Sequence[int]) -> str:
 
 def describe_shift(records: Sequence[Record]) -> str:
     """Return the shift of a task and its measured overlap; empty if the shift has no name."""
-    overlaps = [record.overlap for record in records if record.overlap is not None]
-    measured = f", overlap {statistics.median(overlaps):.2f}" if overlaps else ""
+    overlap = _overlap(records)
+    measured = "" if overlap is None else f", overlap {overlap:.2f}"
     return f"shift: {records[0].shift}{measured}" if records[0].shift else ""
+
+
+def describe_overlap(records: Sequence[Record]) -> str:
+    """Return the same in short, e.g. ``med (0.33)``."""
+    overlap = _overlap(records)
+    return records[0].shift if overlap is None else f"{records[0].shift} ({overlap:.2f})".strip()
+
+
+def _overlap(records: Sequence[Record]) -> float | None:
+    overlaps = [record.overlap for record in records if record.overlap is not None]
+    return statistics.median(overlaps) if overlaps else None
 
 
 def natural(text: str) -> tuple[tuple[tuple[float, str], ...], str]:

@@ -173,6 +173,8 @@ class _Fit:
                         self._save()
                     state.epoch_loss += self._step(ids) * len(ids)
                     state.step += 1
+                    best = state.best_loss if state.best_epoch else None
+                    self.context.progress(Progress(state.step, schedule.steps, "step", best))
                 self._end_epoch(epoch + 1)
             if state.best_epoch == 0:
                 raise DivergedError("validation loss is not finite in any epoch")
@@ -234,8 +236,6 @@ class _Fit:
         known = loss if math.isfinite(loss) else None
         state.history.append({"epoch": number, "train_loss": state.epoch_loss / seen, "validation_loss": known})
         state.epoch_loss = 0.0
-        best = state.best_loss if state.best_epoch else None
-        self.context.progress(Progress(number, schedule.epochs, "epoch", best))
 
     @torch.no_grad()
     def _validation_loss(self) -> float:

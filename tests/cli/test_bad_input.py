@@ -57,7 +57,7 @@ LINES = {
     "empty log file": (("plugins", "--log-file", ""), "--log-file must not be empty"),
     # what is not there
     "command": (("rnu",), "unknown command 'rnu'; did you mean 'run'?"),
-    "command with controls": (("\x1b[2J",), "unknown command '\\x1b[2J'; expected one of check, clean, data,"),
+    "command with controls": (("\x1b[2J",), "unknown command '\\x1b[2J'; expected one of check, clean, compare,"),
     "subcommand": (("data", "exprot"), "No such command 'exprot'. Did you mean 'export'? (see pdefm data --help)"),
     "option": ((*RUN, "--modle", "unet"), "No such option '--modle'. (Did you mean one of: '--model'"),
     "kind": (("list", "modles"), "Invalid value for 'KIND': 'modles' is not one of 'systems', 'samplers', 'models'"),
@@ -92,15 +92,24 @@ LINES = {
         "--workers runs jobs side by side, --nproc",
     ),
     # arguments of the model
-    "misspelt argument": ((*UNET, "--set", "widht=3"), "widht: unknown setting; did you mean 'width'?"),
-    "argument with controls": ((*UNET, "--set", "\x1b[2J=3"), "\\x1b[2J: unknown setting; expected one of levels,"),
-    "text for a number": ((*UNET, "--set", "width=big"), "width: must be a whole number, got 'big'"),
-    "fraction": ((*UNET, "--set", "width=1.5"), "width: must be a whole number, got 1.5"),
-    "truth": ((*UNET, "--set", "width=true"), "width: must be a whole number, got true"),
-    "nothing": ((*UNET, "--set", "width="), "width: must be a whole number, got ''"),
-    "not a number": ((*UNET, "--set", "width=NaN"), "width: must be finite, got nan"),
-    "thousands of digits": ((*UNET, "--set", "width=" + "9" * 5000), "width: must be a whole number, got '999"),
-    "brackets without end": ((*UNET, "--set", "width=" + "[" * 50_000), "width: must be a whole number, got '[[["),
+    "misspelt argument": ((*UNET, "--set", "widht=3"), "model unet: widht: unknown setting; did you mean 'width'?"),
+    "argument with controls": (
+        (*UNET, "--set", "\x1b[2J=3"),
+        "model unet: \\x1b[2J: unknown setting; expected one of levels,",
+    ),
+    "text for a number": ((*UNET, "--set", "width=big"), "model unet: width: must be a whole number, got 'big'"),
+    "fraction": ((*UNET, "--set", "width=1.5"), "model unet: width: must be a whole number, got 1.5"),
+    "truth": ((*UNET, "--set", "width=true"), "model unet: width: must be a whole number, got true"),
+    "nothing": ((*UNET, "--set", "width="), "model unet: width: must be a whole number, got ''"),
+    "not a number": ((*UNET, "--set", "width=NaN"), "model unet: width: must be finite, got nan"),
+    "thousands of digits": (
+        (*UNET, "--set", "width=" + "9" * 5000),
+        "model unet: width: must be a whole number, got '999",
+    ),
+    "brackets without end": (
+        (*UNET, "--set", "width=" + "[" * 50_000),
+        "model unet: width: must be a whole number, got '[[[",
+    ),
     "negative": ((*UNET, "--set", "width=-3"), "model unet: width: must be at least 2, got -3"),
     "no equals sign": ((*UNET, "--set", "width"), "--set takes KEY=VALUE, got 'width'"),
     "no key": ((*UNET, "--set", "=3"), "--set takes KEY=VALUE, got '=3'"),
@@ -393,5 +402,5 @@ def test_a_refused_process_says_one_line_too(tmp_path: Path) -> None:
     write_suite(tmp_path)
     ended = pdefm(*RUN, "--model", "mean", "--set", "\x1b[31m[red]=1", folder=tmp_path)
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr == "pdefm: \\x1b[31m[red]: unknown setting; there are none\n"
+    assert ended.stderr == "pdefm: model mean: \\x1b[31m[red]: unknown setting; there are none\n"
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]

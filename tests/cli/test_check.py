@@ -76,7 +76,10 @@ def test_a_model_that_supports_no_problem_tried_is_told_to_name_one(call: Call) 
     [
         (("model", "uent"), "unknown model 'uent'; did you mean 'unet'?"),
         (("model", "unet", "--distribution", "smoke:SYS-9"), "unknown distribution 'SYS-9'; expected one of SYS-1("),
-        (("model", "unet", "--set", "problem=3"), "problem: unknown setting; expected one of levels, width"),
+        (
+            ("model", "unet", "--set", "problem=3"),
+            "model unet: problem: unknown setting; expected one of levels, width",
+        ),
         (("distribution", "smoek:SYS-1(1,5)"), "unknown suite 'smoek'; did you mean 'smoke'?"),
         (("distribution", "smoke:SYS-1(1,4)"), "unknown distribution 'SYS-1(1,4)'; did you mean 'SYS-1(1,5)'?"),
         (("distribution", "smoke"), "a distribution is given as SUITE:NAME"),

@@ -38,22 +38,26 @@ def first(folder: Path) -> subprocess.CompletedProcess[str]:
     return pdefm("run", "tiny.yaml", *UNET, "--workers", "2", folder=folder)
 
 
-def test_the_table_goes_to_standard_output_and_nothing_else_does(first: subprocess.CompletedProcess[str]) -> None:
+def test_the_tables_and_the_answer_go_to_standard_output_and_nothing_else_does(
+    first: subprocess.CompletedProcess[str],
+) -> None:
     assert first.returncode == 0, first.stderr
-    lines = first.stdout.splitlines()
-    assert lines[:2] == ["Pre-training poisson", "tiny v1 · profile tiny · unet (1,829 parameters)"]
-    assert [line.split("│")[1].strip() for line in lines if line.startswith("│")] == [
-        "pretraining",
-        "zero-shot",
-        "fine-tune",
-        "scratch",
-    ]
+    header, _, before, _, row, _, after, _, *rest = first.stdout.splitlines()
+    assert header == "tiny v1 · profile tiny · unet,width=4,levels=1 (1,829 parameters)"
+    assert before.split() == ["pre-training", "examples", "learning", "rate", "error"]
+    assert row.startswith("poisson ")
+    assert after.split("  ")[0] == "task"
+    assert after.endswith("gain  data saving  score") or re.search(r"gain +data saving +score$", after)
+    tuned, scratch = rest[:2]
+    assert re.search(r"B from A +med \(0\.\d\d\) +fine-tune( +\d\S*){3} +\S+ × .* ×.* \d\S+$", tuned)
+    assert re.search(r"^ +scratch( +\d\S*){2}", scratch)
+    assert rest[-1].startswith("At equal N, pre-training lowers the error on ")
     assert ESCAPE not in first.stdout
 
 
 def test_progress_is_plain_lines_on_standard_error(first: subprocess.CompletedProcess[str]) -> None:
     *lines, last = (line for line in first.stderr.splitlines() if "hardly uses its coefficients" not in line)
-    jobs = [line for line in lines if ": epoch " not in line]  # a slow machine says how far a fit is
+    jobs = [line for line in lines if ": step " not in line]  # a slow machine says how far a fit is
     assert [line.split()[0] for line in jobs] == [f"[{i}/17]" for i in range(1, 18)]
     assert any(re.fullmatch(r".*learning_rate=0\.01: validation \S+ in 0 s", line) for line in jobs)
     assert any(re.fullmatch(r".*B from A · zero-shot · N=0: scored, relative_l2 \S+", line) for line in jobs)
@@ -110,6 +114,36 @@ def test_a_model_that_cannot_be_tuned_says_unsupported_and_is_done(tmp_path: Pat
     assert out.count("unsupported") == 2
 
 
+def test_two_models_are_run_and_stand_side_by_side_in_one_table(tmp_path: Path, call: Call) -> None:
+    suite, output = write_suite(tmp_path), tmp_path / "runs"
+    code, out, err = call("run", suite, *REGRESSION, "--model", "zero", "--output", output, "--workers", 1)
+    assert (code, out) == (2, "")
+    assert "model zero: modes: unknown setting" in err
+    code, out, err = call("run", suite, "--model", "mean", "--model", "zero", "--output", output, "--workers", 1)
+    assert code == 0
+    (header,) = (line for line in out.splitlines() if line.startswith("task "))
+    assert header.split()[:4] == ["task", "shift", "model", "arm"]
+    rows = [line.split() for line in out.splitlines() if " fine-tune " in line]
+    assert [row[row.index("fine-tune") - 1] for row in rows] == ["mean", "zero"]
+    assert {path.name for path in (output / "tiny").iterdir()} == {"mean", "zero"}
+    assert [line.rpartition("/")[2] for line in err.splitlines()[-2:]] == ["mean", "zero"]
+    assert call("compare", output)[:2] == (0, out)
+    found = json.loads(call("compare", output, "--json")[1])
+    assert {(row["model"], row["kind"]) for row in found} >= {("mean", "point"), ("zero", "point")}
+    assert all("place" in row for row in found)
+
+
+def test_variants_of_one_model_do_not_overwrite_each_other(tmp_path: Path, call: Call) -> None:
+    suite, output = write_suite(tmp_path), tmp_path / "runs"
+    for modes in (3, 4):
+        assert call("run", suite, *REGRESSION[:3], f"modes={modes}", "--output", output, "--workers", 1)[0] == 0
+    _, out, _ = call("compare", output)
+    assert "mode-regression,modes=3" in out
+    assert "mode-regression,modes=4" in out
+    names = {path.name for path in (output / "tiny").iterdir()}
+    assert names == {"mode-regression,modes=3", "mode-regression,modes=4"}
+
+
 def test_a_model_that_does_not_look_at_its_coefficients_is_named_after_its_table(tmp_path: Path, call: Call) -> None:
     arguments = (write_suite(tmp_path), "--output", tmp_path / "runs", "--workers", 1)
     code, _, err = call("run", *arguments, "--model", "zero")
@@ -163,7 +197,15 @@ def test_a_full_disk_fails_the_job_and_the_next_run_tries_it_again(
     code, out, err = call(*arguments)
     assert code == 3
     assert "OSError: [Errno 28] No space left on device" in err
-    assert "failed: B from A · scratch · N=8: 2 of 2 trials failed" in err
+    causes = [line for line in err.splitlines() if line.startswith("failed: ")]
+    assert [line.partition(": failed, and")[0] for line in causes] == [
+        "failed: pre-training poisson: 2 of 2 trials failed: pre-training poisson · ridge=0.0001",
+        "failed: B from A · scratch · N=4: 2 of 2 trials failed: B from A · scratch · N=4 · ridge=0.0001",
+    ]
+    assert [line.rpartition("(")[2] for line in causes] == [
+        "3 more points start from it)",
+        "1 more point for the same reason)",
+    ]
     assert "Traceback" not in err
     assert not list((tmp_path / "runs").glob("jobs/*/model"))
     monkeypatch.setattr(ModeRegression, "save", save)

@@ -1,10 +1,7 @@
-import io
 import re
 
-from rich.console import Console
-
 from pdebench_fm.records.record import Cell
-from pdebench_fm.tables import build_table, natural, number, to_markdown, to_rich
+from pdebench_fm.tables import build_table, natural, number, to_markdown
 from pdebench_fm.tables.table import NOTE, cell_text
 from tests.support.records import make_record, make_suite
 
@@ -119,14 +116,6 @@ def test_names_cannot_break_a_markdown_table():
     text = to_markdown(build_table([make_record("a|b<i>[x](y)"), make_record("other")]))
     assert r"a\|b\<i\>\[x\](y)" in text
     assert cells(text, r"a\|b\<i\>\[x\](y)")[0][1] == "fine-tune"
-
-
-def test_names_are_not_rich_markup():
-    stream = io.StringIO()
-    console = Console(file=stream, width=120)
-    for table in to_rich(build_table([make_record("[red]a[bold]"), make_record("b", task="SYS-1(5,10)")])):
-        console.print(table)
-    assert "[red]a[bold]" in stream.getvalue()
 
 
 def test_a_cell_links_to_its_records():

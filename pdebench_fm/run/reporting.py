@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from types import TracebackType
 from typing import Self
 
@@ -16,7 +17,7 @@ from pdebench_fm._util.logs import is_debug
 from pdebench_fm._util.text import duration, printable
 from pdebench_fm.interfaces import Progress as FitProgress
 from pdebench_fm.interfaces.metric import SCORE
-from pdebench_fm.plan.job import Job, Trial
+from pdebench_fm.plan.job import Job, Point, Trial
 from pdebench_fm.plan.plan import Plan
 from pdebench_fm.run.worker import Outcome
 
@@ -35,17 +36,18 @@ class RunProgress:
     def __init__(self, plan: Plan, todo: set[str], title: str = "") -> None:
         self._title = title
         self._store = plan.store
-        self._console = Console(file=sys.stderr)
+        notebook = _in_notebook()
+        self._console = Console(file=sys.stderr, force_jupyter=notebook)
         jobs = (job for job in plan.jobs.values() if job.id in todo)
         self._work = Remaining({job.id: job.passes if isinstance(job, Trial) else 0 for job in jobs})
         self._todo = todo
         self._number = 0
         self._spoke = 0.0
         # Not the console's own opinion: FORCE_COLOR makes it take a log file for a terminal.
-        self._live = sys.stderr.isatty() and not self._console.is_dumb_terminal
+        self._live = notebook or (sys.stderr.isatty() and not self._console.is_dumb_terminal)
         self._bars = Progress(
             TextColumn("{task.description}", style="progress.description", markup=False),  # nor :emoji:
-            BarColumn(),
+            BarColumn(bar_width=20),
             TextColumn("{task.fields[count]}", style="progress.download", markup=False),
             TextColumn("{task.fields[note]}", markup=False),
             TimeElapsedColumn(),
@@ -54,6 +56,7 @@ class RunProgress:
         )
         self._all: TaskID | None = None
         self._fits: dict[str, TaskID] = {}
+        self._failed: set[str] = set()
 
     def __enter__(self) -> Self:
         if self._live and self._todo:
@@ -90,7 +93,10 @@ class RunProgress:
             self._say(f"{self._where()} {self._title}{job.label}: {', '.join(filter(None, (where, note)))}")
 
     def finished(self, job: Job, outcome: Outcome) -> None:
-        """Say how the job ended."""
+        """Say how the job ended, unless it failed because a job before it did."""
+        follows = outcome.status != "ok" and not self._failed.isdisjoint(job.parents)
+        if outcome.status != "ok" and (follows or isinstance(job, Point) or outcome.status == "failed"):
+            self._failed.add(job.id)
         if job.id not in self._todo:
             return
         self._number += 1
@@ -99,14 +105,15 @@ class RunProgress:
             self._bars.remove_task(self._fits.pop(job.id))
         text = f"{self._where()} {self._title}{job.label}: {_ending(outcome)}"
         log = self._store.folder(job.id) / "failure.log"
-        if outcome.status == "failed" and log.exists():
+        if outcome.status == "failed" and not follows and log.exists():
             text += f" (see {log})"
             if is_debug():
                 self._console.print(Text(log.read_text(encoding="utf-8")), soft_wrap=True)
         if self._all is not None:
             count = f"{self._number}/{len(self._todo)}"
             self._bars.update(self._all, advance=1, count=count, note="".join(self._left()))
-        self._say(text)
+        if not follows:
+            self._say(text)
 
     def _say(self, text: str) -> None:
         self._console.print(Text(printable(text, 1000)), highlight=False, soft_wrap=True)
@@ -117,6 +124,11 @@ class RunProgress:
     def _left(self) -> list[str]:
         seconds = self._work.seconds()
         return [] if seconds is None else [f"{duration(seconds)} left"]
+
+
+def _in_notebook() -> bool:
+    """Whether this is a notebook in which rich can move bars; without ipywidgets it cannot."""
+    return Console().is_jupyter and find_spec("ipywidgets") is not None
 
 
 class Remaining:

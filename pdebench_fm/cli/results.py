@@ -1,0 +1,41 @@
+"""Results on standard output, and ``pdefm compare``: records of several runs side by side."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import click
+
+from pdebench_fm.records.record import Cell, Record
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print one object for each record, with place and scores.")
+def compare(runs: tuple[Path, ...], as_json: bool) -> None:
+    """Print the records of RUNS in one table for each suite and profile.
+
+    RUNS are records.jsonl files, or folders that are searched for them, such as runs/smoke or leaderboard/records. Only
+    records are read. `pdefm figures RUNS` draws the same.
+    """
+    from pdebench_fm.records.file import collect
+
+    found = collect(runs)
+    if as_json:
+        from pdebench_fm.records.frame import load_records
+
+        click.echo(json.dumps(json.loads(load_records(runs).to_json(orient="records")), indent=1))
+        return
+    print_summaries([record for _, record in found])
+
+
+def print_summaries(records: Sequence[Record], planned: Collection[Cell] | None = None) -> None:
+    """Print what a run ends with; see `pdebench_fm.tables.summary`."""
+    from pdebench_fm.tables.summary import UNLIMITED, summaries
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else UNLIMITED
+    click.echo("\n\n".join(summary.text(width) for summary in summaries(records, planned)))
