@@ -222,7 +222,7 @@ def test_a_disk_that_is_full_for_records_is_one_line(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "records.jsonl")
 
-    monkeypatch.setattr(records, "append", full)
+    monkeypatch.setattr(records.file, "add", full)
     arguments = ("run", write_suite(tmp_path), "--model", "zero", "--output", tmp_path / "runs", "--workers", 1)
     code, out, err = call(*arguments)
     assert (code, out) == (1, "")
