@@ -22,7 +22,7 @@ from pdebench_fm.data.hashing import content_hash
 from pdebench_fm.data.hdf5 import HDF5Examples, published_grid
 from pdebench_fm.data.sampled import SampledExamples
 from pdebench_fm.data.unlabelled import Unlabelled
-from pdebench_fm.errors import DataFileError, UsageError
+from pdebench_fm.errors import DataFileError, PluginError, UsageError
 from pdebench_fm.interfaces import Examples, Objective, PDESystem, Sampler
 from pdebench_fm.problem import Channel, Grid, Problem
 from pdebench_fm.registry import Registry
@@ -74,13 +74,15 @@ def make_system(name: str, registry: Registry, grid: Grid) -> PDESystem:
     """Make a system.
 
     Raises:
-        PluginError: it cannot be imported, or raises an error.
+        PluginError: it cannot be imported, raises an error, or has another number of grid points.
     """
     factory = registry.load("systems", name)
 
     def make() -> PDESystem:
         system: PDESystem = factory(grid)
-        _ = system.problem  # every caller needs it, and it may raise
+        size = system.problem.grid.size
+        if size != grid.size:
+            raise PluginError(f"system {name!r} must keep the grid's {grid.size} points a side, its problem has {size}")
         return system
 
     return call_plugin(f"system {name!r} of plugin {registry.owner('systems', name)}", make)

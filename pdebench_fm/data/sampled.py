@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from pdebench_fm.errors import PluginError
 from pdebench_fm.interfaces import Examples, Ids, Parameters, PDESystem, Sampler
-from pdebench_fm.problem import Fields, Problem
+from pdebench_fm.problem import Channel, Fields, Problem
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +47,14 @@ class SampledExamples(Examples):
     def parameters(self) -> Parameters:
         """The sampler's parameters, every array (len, …); drawn on first use."""
         if self._parameters is None:
-            self._parameters = self.sampler.draw(range(self._count))
+            drawn = self.sampler.draw(range(self._count))
+            for name, values in drawn.items():
+                if np.shape(values)[:1] != (self._count,):
+                    wanted = f"an array ({self._count}, …) for {self._count} examples"
+                    raise PluginError(
+                        f"{_named(self.sampler)}: draw must return {name!r} as {wanted}, got {np.shape(values)}"
+                    )
+            self._parameters = drawn
         return self._parameters
 
     @property
@@ -54,14 +63,19 @@ class SampledExamples(Examples):
         return sum(values.nbytes for values in (self._parameters or {}).values())
 
     def batch(self, ids: Ids) -> tuple[Fields, Fields]:
-        """Realise and solve the examples ``ids`` in float32."""
+        """Realise and solve the examples ``ids`` in float32.
+
+        Raises:
+            PluginError: the sampler or the system returned other channels, shapes or types than the problem's.
+        """
         drawn = self._drawn(ids)
-        inputs = self._realised(drawn)
-        return inputs, self.sampler.solve(self.system, drawn, inputs)
+        made = self._realised(drawn)
+        inputs = self._checked("realise", len(ids), made)
+        return inputs, self._checked("solve", len(ids), self.sampler.solve(self.system, drawn, made))
 
     def input_batch(self, ids: Ids) -> Fields:
         """Realise the examples ``ids`` in float32, without solving them."""
-        return self._realised(self._drawn(ids))
+        return self._checked("realise", len(ids), self._realised(self._drawn(ids)))
 
     def _drawn(self, ids: Ids) -> Parameters:
         index = np.asarray(ids, dtype=np.int64)
@@ -71,3 +85,44 @@ class SampledExamples(Examples):
         import torch
 
         return self.sampler.realise(drawn, self.problem.grid, self._device, torch.float32)
+
+    def _checked(self, step: Literal["realise", "solve"], count: int, fields: Fields) -> Fields:
+        import torch
+
+        problem = self.problem
+        who = _named(self.sampler if step == "realise" else self.system)
+        channels = problem.inputs if step == "realise" else problem.outputs
+        return checked(f"{who}: {step}", channels, fields, (count, problem.grid.size), torch.float32)
+
+
+def checked(
+    who: str, channels: Sequence[Channel], fields: Fields, shape: tuple[int, int], dtype: torch.dtype
+) -> Fields:
+    """Return the channels of what a plugin made, in order.
+
+    Args:
+        who: starts the message.
+        channels: that are to be there.
+        fields: by name.
+        shape: number of examples, and points along each side of the grid.
+        dtype: of all fields.
+
+    Raises:
+        PluginError: one is missing, or has another shape or type.
+    """
+    count, size = shape
+    for channel in channels:
+        wanted = (count, size, size) if channel.role == "field" else (count,)
+        found = fields.get(channel.name)
+        if found is None:
+            raise PluginError(f"{who} must return {channel.name!r}, got {', '.join(fields) or 'nothing'}")
+        if tuple(found.shape) != wanted or found.dtype != dtype:
+            limit = "; grids are square" if channel.role == "field" else ""
+            got = f"{found.dtype} {tuple(found.shape)}"
+            raise PluginError(f"{who} must return {channel.name!r} as {dtype} {wanted}, got {got}{limit}")
+    return {channel.name: fields[channel.name] for channel in channels}
+
+
+def _named(part: Sampler | PDESystem) -> str:
+    kind = "sampler" if isinstance(part, Sampler) else "system"
+    return f"{kind} {type(part).__name__}"

@@ -9,6 +9,7 @@ import numpy as np
 
 from pdebench_fm.data.hdf5 import inspect
 from pdebench_fm.data.open import OpenSet, SetSpec, make_sampler, open_set, problem_of
+from pdebench_fm.data.sampled import checked
 from pdebench_fm.interfaces import SPLITS, Ids, Sampler, Split
 from pdebench_fm.plan.sets import check_one_problem, specify
 from pdebench_fm.problem import Fields
@@ -84,7 +85,18 @@ class _DistributionSubject:
         import torch
 
         sampler, spec = self.sampler(size, data_seed)
-        return sampler.realise(sampler.draw(range(_COUNT)), problem_of(spec, registry()).grid, "cpu", torch.float64)
+        problem = problem_of(spec, registry())
+        made = sampler.realise(sampler.draw(range(_COUNT)), problem.grid, "cpu", torch.float64)
+        return checked(f"{type(sampler).__name__}: realise", problem.inputs, made, (_COUNT, size), torch.float64)
+
+
+def check_examples_are_of_their_problem(subject: _DistributionSubject) -> None:
+    """Every channel is there, with the shape of the square grid, in the precision asked for; inputs are finite."""
+    inputs, _ = subject.open().examples.batch(range(_COUNT))
+    for name, value in inputs.items():
+        expect(bool(value.isfinite().all()), f"{name} must be finite")
+    if subject.distribution.files is None:
+        subject.realised(_COARSE)
 
 
 def check_examples_do_not_depend_on_company(subject: _DistributionSubject) -> None:
@@ -218,6 +230,7 @@ def check_solution_solves_the_pde(subject: _DistributionSubject) -> None:
 
 
 DISTRIBUTION_CHECKS: tuple[Callable[[_DistributionSubject], None], ...] = (
+    check_examples_are_of_their_problem,
     check_examples_do_not_depend_on_company,
     check_splits_differ,
     check_data_seed_changes_examples,

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pdebench_fm.data.sampled import SampledExamples
+from pdebench_fm.errors import PluginError
 from pdebench_fm.interfaces import Parameters, PDESystem, Sampler
 from pdebench_fm.problem import Channel, Fields, Grid, Problem
 
@@ -71,3 +72,62 @@ def test_parameters_are_drawn_once_and_batches_are_float32() -> None:
         assert inputs["source"].dtype == outputs["solution"].dtype == torch.float32
         assert inputs["source"].shape == (len(ids), 4, 4)
     assert sampler.draws == 1
+
+
+class Wide(Levels):
+    """Fields with twice as many points along x."""
+
+    def realise(self, parameters: Parameters, grid: Grid, device: torch.device | str, dtype: torch.dtype) -> Fields:
+        return {name: value.repeat(1, 1, 2) for name, value in super().realise(parameters, grid, device, dtype).items()}
+
+
+class Renamed(Levels):
+    def realise(self, parameters: Parameters, grid: Grid, device: torch.device | str, dtype: torch.dtype) -> Fields:
+        return {"f": super().realise(parameters, grid, device, dtype)["source"]}
+
+
+class One(Levels):
+    def draw(self, ids: Sequence[int]) -> Parameters:
+        return {"level": np.zeros(1)}
+
+
+class More(Levels):
+    """Makes more than the system takes."""
+
+    def realise(self, parameters: Parameters, grid: Grid, device: torch.device | str, dtype: torch.dtype) -> Fields:
+        made = super().realise(parameters, grid, device, dtype)
+        return {**made, "level": torch.as_tensor(parameters["level"], dtype=dtype)}
+
+
+class Coarse(Negation):
+    def solve(self, inputs: Fields) -> Fields:
+        return {"solution": inputs["source"][:, ::2, ::2]}
+
+
+class Alone(Negation):
+    def solve(self, inputs: Fields) -> Fields:
+        return {"solution": inputs["source"][0]}
+
+
+@pytest.mark.parametrize(
+    ("sampler", "system", "said"),
+    [
+        (Wide(), Negation, r"sampler Wide: realise must return 'source' as torch.float32 (2, 4, 4), got torch.float32 "
+                           "(2, 4, 8); grids are square"),
+        (Renamed(), Negation, "sampler Renamed: realise must return 'source', got f"),
+        (One(), Negation, "sampler One: draw must return 'level' as an array (10, …) for 10 examples, got (1,)"),
+        (Levels(), Coarse, "system Coarse: solve must return 'solution' as torch.float32 (2, 4, 4), got torch.float32 "
+                           "(2, 2, 2); grids are square"),
+        (Levels(), Alone, "system Alone: solve must return 'solution' as torch.float32 (2, 4, 4), got torch.float32 "
+                          "(4, 4); grids are square"),
+    ],
+)  # fmt: skip
+def test_what_a_plugin_makes_has_the_shape_of_the_problem(sampler: Sampler, system: type[Negation], said: str) -> None:
+    with pytest.raises(PluginError) as caught:
+        SampledExamples(sampler, system(Grid(4)), 10).batch([0, 3])
+    assert str(caught.value) == said
+
+
+def test_what_the_system_does_not_take_is_left_out() -> None:
+    inputs, _ = SampledExamples(More(), Negation(Grid(4)), 10).batch([0, 3])
+    assert list(inputs) == ["source"]

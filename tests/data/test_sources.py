@@ -8,11 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdebench_fm.data.combine import size_in_memory
-from pdebench_fm.data.open import SetCache, SetSpec, few_shot_ids, open_set
-from pdebench_fm.errors import UsageError
+from pdebench_fm.data.open import SetCache, SetSpec, few_shot_ids, make_system, open_set
+from pdebench_fm.errors import PluginError, UsageError
+from pdebench_fm.hookspecs import SystemEntry
 from pdebench_fm.plan.sets import specify
+from pdebench_fm.problem import Grid
 from pdebench_fm.registry.discovery import registry
 from pdebench_fm.suite.schema import Distribution
+from tests.support.fake_plugin import Toy
 
 
 @given(st.integers(4, 200), st.integers(0, 5))
@@ -73,3 +76,16 @@ def test_what_was_drawn_counts_if_the_fields_are_not_kept() -> None:
     cache.open(SECOND)
     cache.open(THIRD)
     assert cache.open(POOL) is not first
+
+
+class Doubled(Toy):
+    """Solves on a grid of its own."""
+
+    def __init__(self, grid: Grid) -> None:
+        super().__init__(Grid(2 * grid.size))
+
+
+def test_a_system_keeps_the_grid_of_the_run() -> None:
+    wider = registry().with_entry("systems", SystemEntry("doubled", "1", Doubled, "on another grid", sampler="poisson"))
+    with pytest.raises(PluginError, match="system 'doubled' must keep the grid's 16 points a side, its problem has 32"):
+        make_system("doubled", wider, Grid(16))

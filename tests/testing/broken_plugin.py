@@ -114,7 +114,7 @@ class Coupled(Map):
         return {"u": inputs["f"] / inputs["f"].abs().max()}
 
 
-Fault = Literal["", "data_seed", "split", "company", "ids", "solve", "grid", "scale", "bounded"]
+Fault = Literal["", "data_seed", "split", "company", "ids", "solve", "grid", "scale", "bounded", "nan", "double"]
 
 
 class Waves(Sampler):
@@ -123,7 +123,8 @@ class Waves(Sampler):
     Args:
         fault: what it ignores, or must not depend on and does; ``scale`` changes f with the grid by little, as
             dividing by the largest value found on the grid would; ``solve`` makes solutions twice as large as the
-            system's; ``bounded`` takes no periodic grid, which is right for the system `Bounded`.
+            system's; ``bounded`` takes no periodic grid, which is right for the system `Bounded`; ``nan`` gives a value
+            that is not finite; ``double`` ignores the precision.
         data_seed: names the data set.
         split: names the part of it.
     """
@@ -155,6 +156,10 @@ class Waves(Sampler):
             f = f * (1 + 2 / grid.size)
         k = LARGE * parameters["level"][:, None, None] * (2 + np.cos(axis))
         k = np.broadcast_to(k, f.shape)
+        if self._fault == "nan":
+            f[0, 0, 0] = np.nan
+        if self._fault == "double":
+            dtype = torch.float64
         return {name: torch.tensor(values).to(device, dtype) for name, values in (("k", k), ("f", f))}
 
     def solve(self, system: PDESystem, parameters: Parameters, inputs: Fields) -> Fields:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pdebench_fm.errors import PluginError
 from pdebench_fm.testing import Check, ConformanceError, Skipped
 
 
@@ -13,7 +14,7 @@ def outcomes(claims: Iterable[tuple[str, Check]]) -> dict[str, str]:
     for claim, check in claims:
         try:
             check()
-        except ConformanceError as error:
+        except (ConformanceError, PluginError) as error:
             said[claim] = str(error)
         except Skipped as skipped:
             said[claim] = f"skipped: {skipped}"

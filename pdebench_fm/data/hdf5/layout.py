@@ -157,7 +157,9 @@ def data_sets(path: Path, file: h5py.File) -> tuple[h5py.Dataset, h5py.Dataset]:
             raise DataFileError(f"{path}: {name!r} must be float32, got {found.dtype}")
     fields, tensor = file["fields"], file["tensor"]
     if fields.shape[2] != fields.shape[3]:
-        raise DataFileError(f"{path}: 'fields' must have shape (N, channels, n, n), got {fields.shape}")
+        raise DataFileError(
+            f"{path}: 'fields' must have shape (N, channels, n, n), got {fields.shape}; grids are square"
+        )
     if fields.shape[0] != tensor.shape[0]:
         raise DataFileError(f"{path}: 'fields' has {fields.shape[0]} examples, 'tensor' {tensor.shape[0]}")
     return fields, tensor
