@@ -215,11 +215,12 @@ class Registry:
 
 def registry() -> Registry:
     """Return the registry of everything installed, or of what PDEFM_PLUGINS selects, made on first use."""
-    return _installed(os.environ.get(PLUGINS, ""))
+    return installed(os.environ.get(PLUGINS, ""))
 
 
 @cache
-def _installed(selection: str) -> Registry:
+def installed(selection: str = "") -> Registry:
+    """Return the registry of some plugins, see `Registry`; made once a process."""
     return Registry(selection=selection)
 
 

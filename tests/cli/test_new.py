@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pdebench_fm.registry import registry
+from pdebench_fm.registry import discovery
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -24,13 +24,13 @@ def test_what_it_writes_passes_the_gate(kind: str, call: Call, tmp_path: Path, m
     monkeypatch.syspath_prepend(tmp_path / name)
     points = [*entry_points(group="pdebench_fm"), EntryPoint(module, module, "pdebench_fm")]
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: points if group == "pdebench_fm" else [])
-    registry.cache_clear()
+    discovery.installed.cache_clear()
     try:
         command = out.splitlines()[1].removeprefix("pdefm ").replace("'", "").split()
         code, said, err = call(*command)
         assert code == 0, said + err
     finally:
-        registry.cache_clear()
+        discovery.installed.cache_clear()
         for loaded in [loaded for loaded in sys.modules if loaded.startswith(module)]:
             del sys.modules[loaded]
     assert (tmp_path / name / "tests" / f"test_{module}.py").exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pdebench_fm.registry.discovery import registry
+from pdebench_fm.registry import discovery
 from tests.testing import broken_plugin
 
 TINY = """\
@@ -43,9 +43,9 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The broken plugin beside those that are installed."""
     points = [*importlib.metadata.entry_points(group="pdebench_fm"), EntryPoint("broken", broken_plugin.__name__, "x")]
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: points)
-    registry.cache_clear()
+    discovery.installed.cache_clear()
     yield
-    registry.cache_clear()
+    discovery.installed.cache_clear()
 
 
 @pytest.fixture
