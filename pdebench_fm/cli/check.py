@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from pdebench_fm._util.logs import show_traceback
+from pdebench_fm._util.logs import is_debug, show_traceback
 from pdebench_fm._util.text import printable, quoted, show
 from pdebench_fm.cli import completion
-from pdebench_fm.errors import PLUGIN_ERRORS, UsageError
+from pdebench_fm.errors import PLUGIN_ERRORS, PdefmError, UsageError
 
 _as_json = click.option(
     "--json", "as_json", is_flag=True, help='Print JSON: of each claim null, what failed, or {"skipped": why}.'
@@ -48,7 +48,8 @@ def check_model(
     """
     from pdebench_fm.cli.run import parse_settings
     from pdebench_fm.testing.claims import claims
-    from pdebench_fm.testing.models import MODEL_CHECKS, model_subject
+    from pdebench_fm.testing.model_subject import model_subject
+    from pdebench_fm.testing.models import MODEL_CHECKS
 
     subject = model_subject(name, parse_settings(settings), problem=distribution)
     return _report(claims(MODEL_CHECKS, subject), expected, as_json)
@@ -100,8 +101,8 @@ def _report(claims: Iterator[tuple[str, Callable[[], None]]], expected: tuple[st
     reasons = dict(_split(text) for text in expected)
     check_expected(reasons, list(checks))
     found: dict[str, Any] = {}
-    first_with: dict[str, str] = {}
-    failed = False
+    causes: set[str] = set()
+    failed, again = False, 0
     for claim, check_claim in checks.items():
         said, found[claim] = "ok", None
         try:
@@ -113,17 +114,23 @@ def _report(claims: Iterator[tuple[str, Callable[[], None]]], expected: tuple[st
             found[claim] = {"skipped": str(skipped)}
             said = f"skipped: {skipped}"
         except PLUGIN_ERRORS as error:
-            show_traceback(error)
             cause = quoted(located(error))
             if claim in reasons:
                 found[claim] = {"expected": reasons[claim]}
                 said = f"failed as expected: {reasons[claim]}"
             else:
                 failed, found[claim] = True, cause
-                earlier = first_with.setdefault(cause, claim)
-                said = f"failed: {cause}" if earlier == claim else f"failed, as {earlier.replace('_', ' ')} did"
+                if cause in causes:
+                    again += 1
+                    continue
+                causes.add(cause)
+                show_traceback(error)
+                hint = "" if is_debug() or isinstance(error, PdefmError) else " (--debug shows the traceback)"
+                said = f"failed: {cause}{hint}"
         if not as_json:
             click.echo(printable(f"{claim.replace('_', ' ')}: {said}", 1000))
+    if again and not as_json:
+        click.echo(f"{again} more {'checks fail' if again > 1 else 'check fails'} for the same reason")
     if as_json:
         click.echo(json.dumps(found, indent=1))
     return 1 if failed else 0

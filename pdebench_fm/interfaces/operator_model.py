@@ -147,6 +147,8 @@ class OperatorModel(ABC):
     """Whether `initialise` gives an untrained model. False: the scratch arm is reported as unsupported."""
     has_network: ClassVar[bool] = False
     """Whether `network` gives a torch network. Protocols that freeze or extend a part of it refuse other models."""
+    ignores_inputs: ClassVar[bool] = False
+    """True: a baseline that ignores its inputs on purpose, e.g. the mean. The gate then does not ask it to learn."""
 
     def supports(self, problem: Problem) -> str | None:
         """Return None if the model can take the problem, otherwise one line saying why not. Called before all work."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal, TypeVar
 
 from pdebench_fm._util.text import named
@@ -42,7 +42,7 @@ def parametrised(
     """Return a pytest decorator with one case a check.
 
     Args:
-        subject: makes what is checked, when a case runs and not at collection.
+        subject: makes what is checked, when the first case runs and not at collection.
         checks: one a claim.
         expected_failures: claim → reason. Such a case must fail, and pytest shows it as xfailed with the reason.
 
@@ -54,8 +54,10 @@ def parametrised(
     expected = expected_failures or {}
     check_expected(expected, [_claim(check) for check in checks])
 
+    made = cache(subject)
+
     def case(check: Callable[[Subject], None]) -> Check:
-        return lambda: in_pytest(partial(check, subject()))
+        return lambda: in_pytest(partial(check, made()))
 
     decorate: Callable[[Callable[..., Any]], Any] = pytest.mark.parametrize(
         "check",

@@ -25,6 +25,7 @@ class Zero(OperatorModel):
 
     learns_from_pretraining: ClassVar[bool] = False
     warm_starts: ClassVar[bool] = False
+    ignores_inputs: ClassVar[bool] = True
 
     def search_space(self, rates: Sequence[float]) -> Sequence[Mapping[str, float]]:
         """There is nothing to search: one trial."""
@@ -61,6 +62,7 @@ class Mean(OperatorModel):
     """Predicts the mean training solution; on another grid, that field resampled by its Fourier series."""
 
     warm_starts: ClassVar[bool] = False
+    ignores_inputs: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._names: tuple[str, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from pdebench_fm.testing import (
     METRIC_CHECKS,
     MODEL_CHECKS,
     PROTOCOL_CHECKS,
+    Check,
     checks_of_distribution,
     checks_of_metric,
     checks_of_model,
@@ -67,7 +69,13 @@ def test_every_entry_can_be_imported() -> None:
 @pytest.mark.parametrize("claim", claims(MODEL_CHECKS))
 @pytest.mark.parametrize("name", models())
 def test_model(name: str, claim: str) -> None:
-    in_pytest(dict(checks_of_model(name, None, **SMALL.get(name, {})))[claim])
+    in_pytest(checks_of(name)[claim])
+
+
+@cache
+def checks_of(name: str) -> dict[str, Check]:
+    """All checks of one model: they share its fits."""
+    return dict(checks_of_model(name, None, **SMALL.get(name, {})))
 
 
 @pytest.mark.parametrize("claim", claims(DISTRIBUTION_CHECKS))
