@@ -16,6 +16,7 @@ _SUMMARIES = {
     "mixed": "one pre-training on all three systems beside each system's own (paper, Fig. 6 and B.2)",
     "scaling": "a family of models over its sizes, on the medium shifts (paper, Fig. 4)",
     "seeds": "five seeds on the medium shifts (paper, B.3)",
+    "adaptation": "Poisson: fine-tuning beside head-only, LoRA, ridge regression and in-context prediction",
     "unlabelled": "Poisson: pre-training on sources without solutions (after arXiv 2402.15734)",
 }
 
