@@ -12,7 +12,7 @@ from pdebench_fm.cli import completion
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pdebench_fm.suite.schema import FineTuning, Profile, Training
+    from pdebench_fm.suite.scale import FineTuning, Profile, Training
 
 
 @click.command()
@@ -47,9 +47,10 @@ def validate(suite: str, as_json: bool) -> None:
 def _describe(profile: Profile) -> str:
     counts = profile.examples
     sizes = ", ".join(map(str, counts.downstream))
+    scored = f" (scored on {', '.join(map(str, profile.test_grids))} too)" if profile.test_grids else ""
     same = profile.fine_tuning.learning_rates == profile.scratch_rates
     return (
-        f"grid {profile.grid}, {counts.pretraining} pre-training, {counts.validation} validation and "
+        f"grid {profile.grid}{scored}, {counts.pretraining} pre-training, {counts.validation} validation and "
         f"{counts.test} test examples, N = {sizes}, {_count(profile.seeds, 'seed')}; "
         f"pre-training {_budget(profile.training)}, rates {_rates(profile.training.learning_rates)}; "
         f"downstream {_budget(profile.fine_tuning)}, rates {_rates(profile.fine_tuning.learning_rates)}"

@@ -22,7 +22,8 @@ from pdebench_fm.plan.sets import expected_rows
 from pdebench_fm.records.record import Record, start_of
 from pdebench_fm.registry import Registry, registry
 from pdebench_fm.suite.reading import find_suite
-from pdebench_fm.suite.schema import MOST_SEEDS, Suite
+from pdebench_fm.suite.scale import MOST_SEEDS
+from pdebench_fm.suite.schema import Suite
 
 
 class _Planned:
@@ -135,7 +136,7 @@ def _differs_from_suite(suite: Suite, record: Record) -> Iterator[str]:
     planned = suite.profiles[record.profile].under_trained
     if planned != record.under_trained:
         yield f"under_trained: must be {planned}, as in {suite.name} v{suite.version}, got {record.under_trained}"
-    for task in suite.tasks:
+    for task in suite.tasks_at(suite.profiles[record.profile]):
         if record.kind == "point" and task.name == record.task and task.shift != record.shift:
             yield f"shift: must be {task.shift!r}, as in {suite.name} v{suite.version}, got {record.shift!r}"
 

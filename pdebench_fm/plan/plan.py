@@ -13,7 +13,8 @@ from pdebench_fm.plan.model import ModelSpec, Weights
 from pdebench_fm.plan.store import JobStore
 from pdebench_fm.records.record import Cell
 from pdebench_fm.registry import Registry
-from pdebench_fm.suite.schema import Profile, Suite
+from pdebench_fm.suite.scale import Profile
+from pdebench_fm.suite.schema import Suite
 
 
 @dataclass(frozen=True)

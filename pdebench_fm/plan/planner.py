@@ -66,16 +66,16 @@ def make_plan(
     """
     profile = suite.profile(profile_name)
     plan = Plan(suite, profile_name, profile, model, registry, JobStore(output), device, precision, weights)
-    _Planner(plan, profile.seeds if seeds is None else seeds, _chosen_tasks(suite, tasks)).build()
+    _Planner(plan, profile.seeds if seeds is None else seeds, _chosen_tasks(suite.tasks_at(profile), tasks)).build()
     return plan
 
 
-def _chosen_tasks(suite: Suite, names: Sequence[str]) -> list[Task]:
-    known = [task.name for task in suite.tasks]
+def _chosen_tasks(tasks: Sequence[Task], names: Sequence[str]) -> list[Task]:
+    known = [task.name for task in tasks]
     for name in names:
         if name not in known:
             raise UnknownNameError("task", name, known)
-    return [task for task in suite.tasks if not names or task.name in names]
+    return [task for task in tasks if not names or task.name in names]
 
 
 class _Planner:
@@ -248,7 +248,11 @@ class _Planner:
 
     def _refusal_of(self, task: Task) -> str | None:
         """Return why the model cannot take a task itself, None if it can."""
-        return self._unsupported(self._downstream_problem(task))
+        problem = self._downstream_problem(task)
+        refusal = self._unsupported(problem)
+        if refusal is None and task.test_grid is not None:
+            return self._unsupported(self._problem(self.sets.downstream(task)["test"]))
+        return refusal
 
     def _refusal_of_pretraining(self, task: Task) -> str | None:
         """Return why the model cannot be pre-trained for a task, None if it can.

@@ -33,7 +33,8 @@ from pdebench_fm.registry import registry as installed
 from pdebench_fm.registry.arguments import bind
 from pdebench_fm.registry.calling import call_plugin
 from pdebench_fm.suite.reading import find_distribution
-from pdebench_fm.suite.schema import RESERVED, Distribution, Pretraining, Profile, Suite, Task, Use
+from pdebench_fm.suite.scale import Profile
+from pdebench_fm.suite.schema import RESERVED, Distribution, Pretraining, Suite, Task, Use
 
 
 def with_objective(spec: SetSpec, objective: Use, registry: Registry) -> SetSpec:
@@ -173,10 +174,11 @@ def sampled_pairs(suite: Suite, profile_name: str, registry: Registry) -> dict[s
     Raises:
         UnknownNameError: the suite has no such profile.
     """
-    sets = ProfileSets(suite, suite.profile(profile_name), registry)
+    profile = suite.profile(profile_name)
+    sets = ProfileSets(suite, profile, registry)
     drawn = {name for name, distribution in suite.distributions.items() if distribution.files is None}
     pairs: dict[str, Pair] = {}
-    for task in suite.tasks:
+    for task in suite.tasks_at(profile):
         if task.downstream in drawn:
             with suppress(*PLUGIN_ERRORS):  # a sampler that raises costs this task only
                 source = [name for name in suite.pretraining[task.pretraining].distributions if name in drawn]
@@ -215,7 +217,7 @@ class ProfileSets:
         self._suite = suite
         self._profile = profile
         self._registry = registry
-        self._specified: dict[tuple[str, Split, int], SetSpec] = {}
+        self._specified: dict[tuple[str, Split, int, int], SetSpec] = {}
 
     def pair(self, task: Task, source: Sequence[str]) -> Pair:
         """Describe the source of a task, some distributions, and its target."""
@@ -231,7 +233,7 @@ class ProfileSets:
         return {
             "train": self.of(one, "train", counts.pool_size),
             "validation": self.of(one, "validation", self._profile.downstream_validation),
-            "test": self.of(one, "test", counts.test),
+            "test": self.of(one, "test", counts.test, task.test_grid),
         }
 
     def pretraining(self, pretraining: Pretraining) -> dict[str, tuple[SetSpec, ...]]:
@@ -255,14 +257,16 @@ class ProfileSets:
         learned = self.pretraining(pretraining)["train"]
         return Problem.union(problem_of(spec, self._registry) for spec in (*labelled, *learned))
 
-    def of(self, distributions: Sequence[str], split: Split, count: int) -> tuple[SetSpec, ...]:
-        """Describe ``count`` examples of each distribution."""
-        return tuple(self._one(name, split, count) for name in distributions)
+    def of(
+        self, distributions: Sequence[str], split: Split, count: int, grid: int | None = None
+    ) -> tuple[SetSpec, ...]:
+        """Describe ``count`` examples of each distribution, by default on the grid of the profile."""
+        return tuple(self._one(name, split, count, grid or self._profile.grid) for name in distributions)
 
-    def _one(self, name: str, split: Split, count: int) -> SetSpec:
-        key = (name, split, count)
+    def _one(self, name: str, split: Split, count: int, grid: int) -> SetSpec:
+        key = (name, split, count, grid)
         if key not in self._specified:
-            distribution, grid = self._suite.distributions[name], self._profile.grid
+            distribution = self._suite.distributions[name]
             self._specified[key] = specify(distribution, self._registry, split, count, grid, self._suite.data_seed)
         return self._specified[key]
 
@@ -271,7 +275,7 @@ def expected_rows(suite: Suite, profile_name: str, registry: Registry) -> Iterat
     """Yield (task, protocol, examples, seed) of every record in a complete run."""
     profile = suite.profile(profile_name)
     arms = arms_of(suite, profile, registry)
-    for task in suite.tasks:
+    for task in suite.tasks_at(profile):
         for arm in arms:
             for examples, seed in arm.cells(profile.seeds):
                 yield task.name, arm.name, examples, seed

@@ -6,12 +6,10 @@ import difflib
 import re
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     PrivateAttr,
     ValidationInfo,
@@ -24,17 +22,11 @@ from pdebench_fm.errors import UnknownNameError, UsageError, suggestion
 from pdebench_fm.interfaces.sampler import SPLITS, Split
 from pdebench_fm.registry import Registry
 from pdebench_fm.suite.positions import LocatedError
+from pdebench_fm.suite.scale import Model, Profile
 
 _SUITE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _PROFILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_LARGEST_ID = 2**50  # what the random streams can address
 _DISTRIBUTION_KEYS = ("system", "sampler", "files")
-
-MOST_SEEDS = 1000
-"""Seeds that a profile may have, and ``pdefm run --seeds``."""
-
-MOST_EXTENDED = 20
-"""Learning rates that a search may try beyond those listed."""
 
 RESERVED = ("data_seed", "split")
 """Parameters of a sampler that the plan fills in; a suite cannot set them."""
@@ -54,19 +46,9 @@ def _profile_name(name: str) -> str:
 
 Name = Annotated[str, AfterValidator(_name)]
 ProfileName = Annotated[str, AfterValidator(_profile_name)]
-Count = Annotated[int, Field(ge=1, le=_LARGEST_ID)]
-Rate = Annotated[float, Field(gt=0)]
 
 
-class _Model(BaseModel):
-    """Base of all models: nothing is converted, unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-    also: ClassVar[tuple[str, ...]] = ()
-    """Keys that are handled before validation."""
-
-
-class Distribution(_Model):
+class Distribution(Model):
     """The source of a distribution's examples: a sampler, or HDF5 files.
 
     Args:
@@ -131,16 +113,28 @@ class Distribution(_Model):
         return name
 
 
-class Task(_Model):
+class Task(Model):
     """One transfer from a pre-training to a downstream distribution, and its shift."""
 
     name: Name
     pretraining: str
     downstream: str
     shift: Literal["none", "mild", "med", "large"]
+    _test_grid: int | None = PrivateAttr(default=None)
+
+    @property
+    def test_grid(self) -> int | None:
+        """Points along each side of the test examples; None for the grid of the profile."""
+        return self._test_grid
+
+    def tested_on(self, grid: int) -> Task:
+        """Return the task with test examples on another grid, under a name that says so."""
+        other = self.model_copy(update={"name": f"{self.name} on {grid}²"})
+        other._test_grid = grid
+        return other
 
 
-class Use(_Model):
+class Use(Model):
     """A registered protocol or objective: its name, or ``{name: {argument: value}}``."""
 
     name: str
@@ -165,7 +159,7 @@ SUPERVISED = "supervised"
 """The objective of a pre-training that names none: the solutions of its examples."""
 
 
-class Pretraining(_Model):
+class Pretraining(Model):
     """The distributions that one pre-training learns together, as a list if it is supervised.
 
     Args:
@@ -192,139 +186,7 @@ class Pretraining(_Model):
         return None if objective == Use(name=SUPERVISED) else objective
 
 
-class ExampleCounts(_Model):
-    """The number of examples in each split.
-
-    Args:
-        pretraining: examples of each distribution; a mixture has this many of each.
-        downstream: sizes of the few-shot training sets, increasing. They are drawn from the pool and nested.
-        pool: number of downstream training examples to draw from.
-    """
-
-    pretraining: Count
-    validation: Count
-    test: Count
-    downstream: Annotated[tuple[Count, ...], Field(min_length=1)]
-    pool: Count | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        for i, (low, high) in enumerate(zip(self.downstream, self.downstream[1:], strict=False)):
-            if low >= high:
-                raise LocatedError(f"sizes must increase, got {high} after {low}", "downstream", i + 1)
-        if self.pool is not None:
-            for i, size in enumerate(self.downstream):
-                if size > self.pool:
-                    message = f"must be at most the pool's size, {self.pool}, got {size}"
-                    raise LocatedError(message, "downstream", i)
-        return self
-
-    @property
-    def pool_size(self) -> int:
-        """The number of downstream training examples to draw from."""
-        return self.pool if self.pool is not None else max(self.pretraining, self.downstream[-1])
-
-
-class _Search(_Model):
-    learning_rates: Annotated[tuple[Rate, ...], Field(min_length=1)]
-
-    @field_validator("learning_rates")
-    @classmethod
-    def _distinct(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
-        for i, rate in enumerate(rates):
-            if rate in rates[:i]:
-                raise LocatedError(f"must be distinct, got {rate} twice", i)
-        return rates
-
-
-class _Budget(_Search):
-    epochs: Count | None = None
-    steps: Count | None = None
-
-    @model_validator(mode="after")
-    def _one_unit(self) -> Self:
-        if (self.epochs is None) == (self.steps is None):
-            raise ValueError(f"needs exactly one of epochs and steps, got {'none' if self.steps is None else 'both'}")
-        return self
-
-
-class Training(_Budget):
-    """The budget of pre-training: epochs or steps, batch size, learning rates."""
-
-    batch_size: Count = 128
-
-
-class FineTuning(_Budget):
-    """The budget of every downstream arm; arms from scratch use `Profile.scratch_rates`.
-
-    Args:
-        batch_size: by default that of pre-training.
-        validation: number of validation examples that select a downstream trial and its epoch, the first of the
-            profile's; by default all of them. Pre-training always uses all of them.
-    """
-
-    batch_size: Count | None = None
-    validation: Count | None = None
-
-
-class ScratchSearch(_Search):
-    """Learning rates of arms that start untrained; their other budget is that of fine-tuning."""
-
-
-class Profile(_Model):
-    """A scale at which a suite is run.
-
-    Args:
-        grid: points along each side.
-        scratch: learning rates of arms that start untrained; by default those of ``training``.
-        extend: how many learning rates a search may try beyond those listed, one at a time, while the best one so far
-            is at an end. The same for every arm and for pre-training.
-        seeds: number of runs with different few-shot sets and initialisations.
-        under_trained: models are not trained to the end at this scale; tables say so.
-    """
-
-    also = ("use",)
-
-    grid: Annotated[int, Field(ge=8, le=8192)]
-    examples: ExampleCounts
-    training: Training
-    fine_tuning: FineTuning
-    scratch: ScratchSearch | None = None
-    extend: Annotated[int, Field(ge=0, le=MOST_EXTENDED)] = 0
-    seeds: Annotated[int, Field(ge=1, le=MOST_SEEDS)] = 1
-    under_trained: bool = False
-
-    @property
-    def scratch_rates(self) -> tuple[float, ...]:
-        """Learning rates of arms that start untrained."""
-        return (self.scratch or self.training).learning_rates
-
-    @model_validator(mode="after")
-    def _same_tuning(self) -> Self:
-        source = "training" if self.scratch is None else "scratch"
-        wanted, got = len(self.scratch_rates), len(self.fine_tuning.learning_rates)
-        if wanted != got:
-            message = f"must be as many as in {source}, {wanted}, got {got}: every arm has the same tuning budget"
-            if self.scratch is None:
-                message += " (list other rates for scratch under 'scratch')"
-            raise LocatedError(message, "fine_tuning", "learning_rates")
-        return self
-
-    @model_validator(mode="after")
-    def _validation_within(self) -> Self:
-        wanted, available = self.fine_tuning.validation, self.examples.validation
-        if wanted is not None and wanted > available:
-            message = f"must be at most the profile's validation examples, {available}, got {wanted}"
-            raise LocatedError(message, "fine_tuning", "validation")
-        return self
-
-    @property
-    def downstream_validation(self) -> int:
-        """The number of validation examples that select a downstream trial and its epoch."""
-        return self.fine_tuning.validation or self.examples.validation
-
-
-class Suite(_Model):
+class Suite(Model):
     """The content of a suite file.
 
     Args:
@@ -369,6 +231,11 @@ class Suite(_Model):
             _known("distribution", task.downstream, self.distributions, "tasks", i, "downstream")
             self._needs_files(task.downstream, ("train", "validation", "test"), "tasks", i, "downstream")
         _distinct("protocol", tuple(map(str, self.protocols)), "protocols")
+        for name, profile in self.profiles.items():
+            read = [task.downstream for task in self.tasks if self.distributions[task.downstream].files is not None]
+            if read and profile.test_grids:
+                message = f"distribution {show(read[0])} is read from files, which have one grid"
+                raise LocatedError(message, "profiles", name, "test_grids")
         return self
 
     def _needs_files(self, name: str, splits: Collection[Split], *where: str | int) -> None:
@@ -381,6 +248,10 @@ class Suite(_Model):
     def source(self) -> Path:
         """The file the suite was read from."""
         return self._source
+
+    def tasks_at(self, profile: Profile) -> list[Task]:
+        """Return the tasks at the scale of a profile: each on its grid, then on each of its test grids."""
+        return [other for task in self.tasks for other in (task, *map(task.tested_on, profile.test_grids))]
 
     def profile(self, name: str | None = None) -> Profile:
         """Return a profile, by default the suite's default profile.

@@ -17,6 +17,7 @@ _SUMMARIES = {
     "scaling": "a family of models over its sizes, on the medium shifts (paper, Fig. 4)",
     "seeds": "five seeds on the medium shifts (paper, B.3)",
     "adaptation": "Poisson: fine-tuning beside head-only, LoRA, ridge regression and in-context prediction",
+    "resolution": "Poisson and Helmholtz: trained on one grid, scored on two others too",
     "unlabelled": "Poisson: pre-training on sources without solutions (after arXiv 2402.15734)",
 }
 

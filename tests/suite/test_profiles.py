@@ -9,7 +9,7 @@ import pytest
 from pdebench_fm.errors import SuiteError
 from pdebench_fm.registry.discovery import Registry, registry
 from pdebench_fm.suite.reading import load_suite
-from pdebench_fm.suite.schema import Profile
+from pdebench_fm.suite.scale import Profile
 from tests.support.fake_plugin import fake_registry
 
 SUITE, _, INLINE = (Path(__file__).parents[1] / "support" / "shipped.yaml").read_text().partition("  tiny:\n")

@@ -16,7 +16,8 @@ from pdebench_fm.plan.sets import check_files
 from pdebench_fm.problem import Channel, Grid, Problem
 from pdebench_fm.registry.discovery import Registry
 from pdebench_fm.suite.reading import load_suite
-from pdebench_fm.suite.schema import Distribution, ExampleCounts, Pretraining, Suite
+from pdebench_fm.suite.scale import ExampleCounts
+from pdebench_fm.suite.schema import Distribution, Pretraining, Suite
 from tests.support.fake_plugin import fake_registry
 
 SHIPPED = Path(__file__).parents[1] / "support" / "shipped.yaml"

@@ -52,7 +52,7 @@ def plan(name: str, profile: str, model: str = "fno-64k") -> Plan:
 
 
 def test_every_study_is_registered_under_its_own_name_at_three_scales() -> None:
-    assert [entry.name for entry in pdefm_suites()] == ["smoke", *STUDIES, "adaptation", "unlabelled"]
+    assert [entry.name for entry in pdefm_suites()] == ["smoke", *STUDIES, "adaptation", "resolution", "unlabelled"]
     for name in STUDIES:
         assert suite(name).name == name
         assert tuple(suite(name).profiles) == PROFILES
