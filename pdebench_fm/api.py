@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -195,6 +196,8 @@ def _write_table_and_figures(plan: Plan, result: RunResult) -> None:
     table = to_markdown(build_table(result.records, plan.cells))
     shown, figures = result.folder / "table.md", result.folder / "figures"
     if shown.exists() and figures.is_dir() and shown.read_bytes() == table.encode():
+        return
+    if not os.access(result.folder, os.W_OK):  # a finished run of somebody else's
         return
     draw(result.records, figures, realised=lambda found: RealisedShift(plan.registry).redrawn(found, plan.pairs))
     with replacing(shown) as temporary:  # another run may be reading or writing it

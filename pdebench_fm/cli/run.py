@@ -170,7 +170,7 @@ def run(
         return 0
     if nproc > 1:
         distributed.device_of_rank(plans[0].device, nproc - 1)  # fails if there are too few GPUs
-        return distributed.launch(nproc, ["-m", "pdebench_fm.cli", *_without_nproc(sys.argv[1:])])
+        return distributed.launch(nproc, ["-P", "-m", "pdebench_fm.cli", *_without_nproc(sys.argv[1:])])
     if profile is None and len(plans[0].suite.profiles) > 1 and distributed.is_main_process():
         _name_profile(plans[0])
     return _run(plans, executor, parse_settings(executor_settings, "--executor-set"), count, as_json)

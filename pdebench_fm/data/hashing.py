@@ -64,5 +64,9 @@ def remember(kind: str, name: str, text: str) -> None:
 def _cache_folder() -> Path:
     import platformdirs
 
-    given = os.environ.get("PDEFM_CACHE_DIR")
-    return Path(given) if given else Path(platformdirs.user_cache_dir("pdebench_fm"))
+    if given := os.environ.get("PDEFM_CACHE_DIR"):
+        return Path(given)
+    try:
+        return Path(platformdirs.user_cache_dir("pdebench_fm"))
+    except RuntimeError:  # no home, as in some containers: nothing can be kept under a file
+        return Path(os.devnull)

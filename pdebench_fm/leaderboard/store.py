@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -96,7 +97,8 @@ def add(directory: Path, runs: Sequence[Path], verify: Verify | None = None, *, 
         RefusedError: a record is rejected.
         RecordError: a line of a file is malformed.
     """
-    with FileLock(Path(tempfile.gettempdir()) / f"pdefm-leaderboard-{Path.home().name}.lock"):
+    user = os.getuid() if hasattr(os, "getuid") else ""  # not by name: a container may know none
+    with FileLock(Path(tempfile.gettempdir()) / f"pdefm-leaderboard-{user}.lock"):
         return _add(directory, runs, verify, replace)
 
 

@@ -124,7 +124,7 @@ class JobStore:
         """Write down what the job is, and remove what stands in the way of its files."""
         folder = self.folder(job.id)
         for path in folder.iterdir():
-            if path.is_dir() != (path.name in _FOLDERS):
+            if path.is_dir() != (path.name in _FOLDERS) and (path.suffix or path.name in _FOLDERS):
                 remove(path)
         _write(folder / "job.json", json.dumps(job.describe(), indent=1, sort_keys=True, allow_nan=False) + "\n")
 

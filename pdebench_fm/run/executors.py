@@ -67,7 +67,8 @@ class LocalPool(Executor):
     """
 
     def __init__(self, workers: int, threads: int = 1, gpus: Sequence[str] = ()) -> None:
-        self._environment = dict.fromkeys(_THREAD_VARIABLES, str(threads))
+        # Without the second, a signal.py or socket.py in the current folder would take the place of Python's own.
+        self._environment = {**dict.fromkeys(_THREAD_VARIABLES, str(threads)), "PYTHONSAFEPATH": "1"}
         self._context = multiprocessing.get_context("spawn")
         # Workers wait for the end of this pipe: it comes when the pool is broken off, or when this process dies.
         self._ending, self._alive = self._context.Pipe(duplex=False)
@@ -111,9 +112,11 @@ class LocalPool(Executor):
 
     def _started(self, gpu: str) -> ProcessPoolExecutor:
         """Start one process, and wait until it can work."""
-        pool = ProcessPoolExecutor(1, mp_context=self._context, initializer=_begin_worker, initargs=(self._ending, gpu))
-        self._pools.append(pool)
         with self._starting, _environment(self._environment), _no_interrupts():
+            pool = ProcessPoolExecutor(
+                1, mp_context=self._context, initializer=_begin_worker, initargs=(self._ending, gpu)
+            )
+            self._pools.append(pool)
             ready = pool.submit(os.getpid)
         try:
             ready.result()

@@ -40,12 +40,14 @@ class RecordLog:
         path: the file; may hold the records of earlier runs.
         plan: whose rows they are.
         maker: makes a record.
+        writes: False to write nothing.
     """
 
-    def __init__(self, path: Path, plan: Plan, maker: RecordMaker) -> None:
+    def __init__(self, path: Path, plan: Plan, maker: RecordMaker, writes: bool = True) -> None:
         self._path = path
         self._plan = plan
         self._maker = maker
+        self._writes = writes
         self._known: dict[Any, Record] = {}
         self._newest: dict[Any, Record] = {}  # what tables and figures show
         self._size = 0  # bytes of the file that have been read
@@ -74,7 +76,7 @@ class RecordLog:
         made = self._maker.make(self._plan.rows[number], outcome)
         only_read = outcome is None or outcome.reused
         record = self._as_known(made, only_read)
-        if self._newest.get(record.place) != record:
+        if self._writes and self._newest.get(record.place) != record:
             with record_file.lock(self._path):
                 self._read()  # another run on this folder may have written it
                 record = self._as_known(made, only_read)

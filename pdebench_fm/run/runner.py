@@ -106,7 +106,7 @@ def run_plan(
         world: the processes that fit every trial together; all of them call this, and rank 0 writes.
 
     Raises:
-        UsageError: the output folder cannot be written.
+        UsageError: the output folder cannot be written, and something is left to do.
         RunError: all workers died, or a job cannot be handed to one.
     """
     reporter, executor, world = reporter or Silent(), executor or DebugExecutor(), world or World()
@@ -116,10 +116,15 @@ def run_plan(
         for _ in _jobs_as_they_finish(plan, setting, executor, set()):
             pass
         return RunResult([], plan.folder, False)
-    _check_writable(plan.store.output, plan.store.output / "jobs", plan.folder)
-
-    write_plan(plan)
-    log = RecordLog(plan.folder / "records.jsonl", plan, RecordMaker(plan))
+    writes = True
+    try:
+        _check_writable(plan.store.output, plan.store.output / "jobs", plan.folder)
+        write_plan(plan)
+    except UsageError:
+        if pending(plan):
+            raise
+        writes = False  # a finished run, to be shown to somebody who may only read it
+    log = RecordLog(plan.folder / "records.jsonl", plan, RecordMaker(plan), writes)
     running: set[str] = set()
     with _polled(plan, running, reporter):
         for job, outcome in _jobs_as_they_finish(plan, setting, executor, running):

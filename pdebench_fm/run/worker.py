@@ -117,10 +117,13 @@ class Worker:
     def do(self, work: Work) -> Outcome:
         """Do the job, or find it done. What goes wrong inside is part of the outcome, with a log beside it."""
         job = work.job
+        found = self._finished(job)  # a finished run may be on a folder that cannot be written
+        if found is not None:
+            return Outcome(found["status"], found, found["reason"], reused=True)
         with self._lock(job.id):
             if self._world.is_main:
                 self._store.set_aside_damaged(job.id)
-            found = self._finished(job)
+            found = self._finished(job)  # another run may have done it meanwhile
             if found is not None:
                 return Outcome(found["status"], found, found["reason"], reused=True)
             progress = ProgressFile(self._store.folder(job.id))

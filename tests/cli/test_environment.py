@@ -1,0 +1,118 @@
+"""Where commands run: without a home, without write access, beside files that are named like Python's own modules."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.command import PDEFM, UNET, environment, pdefm, write_suite
+
+NO_HOME = """
+import pwd
+
+def missing(uid):
+    raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+pwd.getpwuid = missing
+"""
+SHADOWS = ("signal", "struct", "socket", "random", "queue", "pickle", "selectors", "threading")
+
+
+def small(folder: Path) -> None:
+    write_suite(
+        folder, ("[zero-shot, fine-tune, scratch]", "[zero-shot, scratch]"), ("downstream: [4, 8]", "downstream: [4]")
+    )
+
+
+def in_folder(
+    folder: Path, command: list[str], variables: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=environment() if variables is None else variables,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a suite and a finished run."""
+    folder = tmp_path_factory.mktemp("environment")
+    small(folder)
+    done = pdefm("run", "tiny.yaml", *UNET, "--workers", "1", folder=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_neither_a_home_nor_an_entry_in_passwd_is_needed(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(NO_HOME)
+    names = ("HOME", "USER", "LOGNAME", "XDG_CACHE_HOME", "PDEFM_CACHE_DIR")
+    variables = {name: text for name, text in environment(PYTHONPATH=str(tmp_path)).items() if name not in names}
+
+    def call(*arguments: str) -> str:
+        done = in_folder(folder, [*PDEFM, *arguments], variables)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    weights = next(folder.glob("runs/jobs/*/model/model.safetensors"))
+    call("run", "tiny.yaml", *UNET, "--pretrained", str(weights), "--dry-run")  # hashes a file
+    call("leaderboard", "add", "runs", "--directory", "board", "--suite", "tiny.yaml")  # takes a lock
+
+
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="needs setpriv of util-linux")
+def test_a_finished_run_can_be_shown_to_somebody_who_may_only_read_it(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "runs", tmp_path / "runs")
+    shutil.copy(folder / "tiny.yaml", tmp_path)
+    for path in [tmp_path / "runs", *(tmp_path / "runs").rglob("*")]:
+        path.chmod(path.stat().st_mode & ~0o222)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*")}
+    # Without these capabilities, even root may write only where a mode lets it.
+    bound = ["--bounding-set", "-dac_override,-dac_read_search,-fowner"] if os.geteuid() == 0 else []
+
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return in_folder(tmp_path, ["setpriv", *bound, *PDEFM, *arguments])
+
+    shown = call("run", "tiny.yaml", *UNET)
+    assert shown.returncode == 0, shown.stderr
+    assert "zero-shot" in shown.stdout
+    more = call("run", "tiny.yaml", "--model", "mean")
+    assert more.returncode == 2
+    assert "results cannot be written there" in more.stderr
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*")} == before
+    for path in [tmp_path / "runs", *(tmp_path / "runs").rglob("*")]:
+        path.chmod(path.stat().st_mode | 0o200)
+
+
+def test_files_named_like_modules_of_python_are_not_imported(tmp_path: Path) -> None:
+    small(tmp_path)
+    for name in SHADOWS:
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')\n")
+    command = [str(Path(sys.executable).with_name("pdefm")), "run", "tiny.yaml", "--model", "mean", "--workers", "2"]
+    done = in_folder(tmp_path, command)
+    assert done.returncode == 0, done.stderr
+    assert "wrong module" not in done.stderr
+
+
+def test_a_script_without_a_guard_is_told_of_it(folder: Path) -> None:
+    (folder / "script.py").write_text("from pdebench_fm import evaluate\nevaluate('mean', 'tiny.yaml', workers=2)\n")
+    done = subprocess.run(
+        [sys.executable, "script.py"],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "a script must call evaluate under \"if __name__ == '__main__'\"" in done.stderr.splitlines()[-1]
+    assert "out of memory" not in done.stderr
