@@ -30,10 +30,10 @@ def show(plans: Sequence[Plan], workers: int, as_json: bool) -> None:
     import torch
 
     from pdebench_fm.plan.estimate import estimate
-    from pdebench_fm.run.executors import threads_of
+    from pdebench_fm.run.executors import threads_of_a_job
     from pdebench_fm.run.runner import pending
 
-    torch.set_num_threads(threads_of(workers))
+    torch.set_num_threads(threads_of_a_job())
     left = [pending(plan) for plan in plans]
     costs = [estimate(plan, todo) for plan, todo in zip(plans, left, strict=True)]
     if as_json:

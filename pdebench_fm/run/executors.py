@@ -9,7 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -34,20 +34,28 @@ def pdefm_executors() -> list[ExecutorEntry]:
 def local(workers: int = 1, device: str = "cpu") -> Executor:
     """Return a pool of processes; with one worker, this process does the jobs itself."""
     if workers == 1:
-        return DebugExecutor()
-    return LocalPool(workers, threads_of(workers) if device == "cpu" else 1, gpus_of(device))
+        return DebugExecutor(device)
+    return LocalPool(workers, threads_of_a_job(), gpus_of(device))
 
 
 class DebugExecutor(Executor):
-    """Runs each job at once, in this process: tracebacks and debuggers work as in any program."""
+    """Runs each job at once, in this process: tracebacks and debuggers work as in any program.
+
+    Args:
+        device: torch device. On a CPU, torch has the threads of `threads_of_a_job` during the job.
+    """
+
+    def __init__(self, device: str = "cpu") -> None:
+        self._device = device
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Call the function and return its finished future."""
         future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:
-            future.set_exception(error)
+        with _torch_threads(threads_of_a_job()) if self._device == "cpu" else nullcontext():
+            try:
+                future.set_result(fn(*args, **kwargs))
+            except Exception as error:
+                future.set_exception(error)
         return future
 
 
@@ -55,9 +63,6 @@ class LocalPool(Executor):
     """A pool of processes that end with this one, even if it is killed.
 
     A process that dies fails the one job it was doing, and another takes its place.
-
-    Small networks gain little from threads. On a CPU, two processes with one thread each do more than one process with
-    two.
 
     Args:
         workers: number of processes.
@@ -137,9 +142,14 @@ def cpu_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def threads_of(workers: int) -> int:
-    """Return the number of threads that each of several processes may use."""
-    return max(1, cpu_count() // workers)
+def threads_of_a_job() -> int:
+    """Return OMP_NUM_THREADS, or else 1.
+
+    Small networks gain little from threads, and on a busy machine threads mostly wait for each other: a fit of 12 s on
+    one thread took more than 200 s and five times the work on two.
+    """
+    given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(given) if given.isdecimal() and int(given) > 0 else 1
 
 
 def gpus_of(device: str) -> list[str]:
@@ -166,6 +176,19 @@ def _begin_worker(ending: Connection, gpu: str) -> None:
 def _end_with_parent(ending: Connection) -> None:
     ending.poll(None)
     os._exit(1)
+
+
+@contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    """Let torch use so many threads inside."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

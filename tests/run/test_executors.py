@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from pdebench_fm.api import make_executor
 from pdebench_fm.errors import RunError, SettingError, UnknownNameError, WorkerDiedError
@@ -59,6 +60,26 @@ def test_workers_have_the_threads_and_gpus_they_are_given() -> None:
     assert {gpu for _, gpu, _ in found} == {"4", "GPU-f00"}
     assert {threads for _, _, threads in found} == {"3"}
     assert {name: os.environ.get(name) for name in before} == before
+
+
+@pytest.mark.parametrize(("given", "threads"), [(None, 1), ("2", 2), ("3,1", 3), ("0", 1), ("many", 1)])
+@pytest.mark.parametrize("name", ["local", "debug"])
+def test_a_job_has_one_thread_unless_the_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, name: str, given: str | None, threads: int
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    before = torch.get_num_threads()
+    with make_executor(registry(), name, {}) as executor:
+        assert executor.submit(torch.get_num_threads).result() == threads
+    assert torch.get_num_threads() == before
+
+
+def test_workers_have_the_threads_that_the_user_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    with make_executor(registry(), "local", {}, workers=2) as pool:
+        assert pool.submit(os.getenv, "OMP_NUM_THREADS").result() == "3"
 
 
 def _seen(seconds: float) -> tuple[int, str | None, str | None]:
