@@ -103,7 +103,9 @@ def _about(kind: Kind, name: str) -> dict[str, Any]:
     factory = found.load(kind, name)
     about["factory"] = qualified_name(factory)
     if kind == "models":
-        about |= {"family": entry.family or name, "arguments": bind(factory, entry.arguments)}
+        known = bind(factory, entry.arguments, complete=False)
+        arguments = {key: known.get(key, "(required)") for key in inspect.signature(factory).parameters}
+        about |= {"family": entry.family or name, "arguments": arguments}
     elif kind == "systems":
         from pdebench_fm.data.open import make_system
         from pdebench_fm.problem import Grid

@@ -140,7 +140,7 @@ class OperatorModel(ABC):
     """
 
     learns_from_pretraining: ClassVar[bool] = True
-    """False: it arrives trained or has nothing to learn; `initialise` makes it ready, no pre-training is planned."""
+    """False: it arrives trained or has nothing to learn; `release` makes it ready, no pre-training is planned."""
     warm_starts: ClassVar[bool] = True
     """Whether `fit` continues with the present weights. False: fine-tuning is reported as unsupported."""
     from_scratch: ClassVar[bool] = True
@@ -149,6 +149,8 @@ class OperatorModel(ABC):
     """Whether `network` gives a torch network. Protocols that freeze or extend a part of it refuse other models."""
     ignores_inputs: ClassVar[bool] = False
     """True: a baseline that ignores its inputs on purpose, e.g. the mean. The gate then does not ask it to learn."""
+    local_arguments: ClassVar[Sequence[str]] = ()
+    """Arguments that say where files are. `fingerprint` identifies these files; the paths are no part of a job."""
 
     def supports(self, problem: Problem) -> str | None:
         """Return None if the model can take the problem, otherwise one line saying why not. Called before all work."""
@@ -199,6 +201,14 @@ class OperatorModel(ABC):
 
         Called once in a model's life, never again when it is fine-tuned. ``train`` may be empty (scratch at N = 0).
         """
+
+    def release(self, problem: Problem, train: Examples, seed: int) -> None:
+        """Make a model that arrives trained ready, with its published weights; by default `initialise`.
+
+        Called in place of `initialise` for every arm that starts pre-trained, if ``learns_from_pretraining`` is False.
+        A model that defines it may have a scratch arm: `initialise` then makes the same network with fresh weights.
+        """
+        self.initialise(problem, train, seed)
 
     @abstractmethod
     def fit(

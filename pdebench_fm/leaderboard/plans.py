@@ -97,7 +97,7 @@ def _planned(
 def _problems(record: Record, suite: Suite, spec: ModelSpec | None, planned: _Planned | None) -> Iterator[str]:
     """Yield how a record differs from what its suite plans."""
     name = f"{suite.name} v{suite.version}"
-    if spec is not None and dict(spec.arguments) != record.model_args:
+    if spec is not None and spec.lasting_arguments != record.model_args:
         yield f"model_args are not those of {record.model!r}; a --set variant has a name of its own"
         return
     yield from _differs_from_suite(suite, record)

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pdebench_fm.errors import SettingError, UsageError
@@ -28,6 +29,7 @@ class ModelSpec:
     Args:
         name: in records, tables and folders; see `variant_name`.
         entry: name in the registry.
+        local: arguments that only say where files are; the fingerprint identifies these.
     """
 
     name: str
@@ -36,11 +38,17 @@ class ModelSpec:
     version: str
     arguments: Mapping[str, Any]
     fingerprint: str = ""
+    local: frozenset[str] = frozenset()
+
+    @property
+    def lasting_arguments(self) -> dict[str, Any]:
+        """The arguments that mean the same on every machine."""
+        return {name: value for name, value in self.arguments.items() if name not in self.local}
 
     def describe(self) -> dict[str, Any]:
         """Return what a job's identity holds of the model."""
         fingerprint = {"fingerprint": self.fingerprint} if self.fingerprint else {}
-        return {"family": self.family, "version": self.version, "arguments": dict(self.arguments), **fingerprint}
+        return {"family": self.family, "version": self.version, "arguments": self.lasting_arguments, **fingerprint}
 
     def make(self, registry: Registry) -> OperatorModel:
         """Construct the model, without weights."""
@@ -75,7 +83,11 @@ def model_spec(registry: Registry, name: str, overrides: Mapping[str, Any] | Non
     except SettingError as error:
         raise SettingError(f"model {name}: {error.setting}", error.message) from None
     changed = _changed(factory, entry.arguments, arguments) if overrides else {}
-    return ModelSpec(variant_name(name, changed), name, entry.family or name, entry.version, arguments, fingerprint)
+    local = frozenset(getattr(factory, "local_arguments", ())) if fingerprint else frozenset()
+    for argument in local & changed.keys():
+        changed[argument] = f"{Path(changed[argument]).name}-{fingerprint[:8]}"
+    variant = variant_name(name, changed)
+    return ModelSpec(variant, name, entry.family or name, entry.version, arguments, fingerprint, local)
 
 
 def variant_name(name: str, settings: Mapping[str, Any]) -> str:
@@ -94,10 +106,7 @@ def variant_name(name: str, settings: Mapping[str, Any]) -> str:
 
 def _changed(factory: Any, registered: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments that differ from those that the entry has by itself."""
-    try:
-        plain = bind(factory, registered)
-    except SettingError:  # the entry leaves an argument to the user
-        plain = {}
+    plain = bind(factory, registered, complete=False)  # the entry may leave an argument to the user
     return {key: value for key, value in arguments.items() if key not in plain or plain[key] != value}
 
 

@@ -22,13 +22,16 @@ from pdebench_fm.errors import PluginError, SettingError, suggestion
 Made = TypeVar("Made")
 
 
-def bind(factory: Callable[..., Any], given: Mapping[str, Any], reserved: Collection[str] = ()) -> dict[str, Any]:
+def bind(
+    factory: Callable[..., Any], given: Mapping[str, Any], reserved: Collection[str] = (), *, complete: bool = True
+) -> dict[str, Any]:
     """Return the complete keyword arguments of ``factory`` as plain data (JSON), in the order of its signature.
 
     Args:
         factory: a class or function with annotated keyword parameters.
         given: values by name, e.g. from a suite or ``--set``.
         reserved: parameters that the caller fills in; they can be neither given nor returned.
+        complete: whether a value that is missing is an error; it is left out otherwise.
 
     Raises:
         SettingError: a name is unknown, or a value is missing or of the wrong type.
@@ -48,8 +51,10 @@ def bind(factory: Callable[..., Any], given: Mapping[str, Any], reserved: Collec
             value = given[name]
         elif parameter.default is not parameter.empty:
             value = parameter.default
-        else:
+        elif complete:
             raise SettingError(name, "is required")
+        else:
+            continue
         adapter = _adapter(factory, parameter)
         typed = _validated(adapter, name, value)
         if _holds_a_set(typed):

@@ -155,7 +155,7 @@ class RecordMaker:
                 "task": row.task,
                 "shift": row.shift,
                 "model": self._plan.model.name,
-                "model_args": dict(self._plan.model.arguments),
+                "model_args": self._plan.model.lasting_arguments,
                 "protocol": row.protocol,
                 "examples": row.examples,
                 "data_seed": self._plan.suite.data_seed,

@@ -222,7 +222,8 @@ class Worker:
         if start.source in ("initialised", "released"):
             assert start.problem is not None
             model = job.model.make(self._registry)
-            model.initialise(start.problem, train, job.seed)
+            ready = model.release if start.source == "released" else model.initialise
+            ready(start.problem, train, job.seed)
             return model
         if start.source == "weights":
             assert self._setting.weights is not None

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pdebench_fm.errors import DataFileError
+from pdefm_released.adapter import Adapter, Facts, filled
 from pdefm_released.checkpoint import Checkpoint, locate, read_checkpoint
+from pdefm_released.model import ReleasedModel, Resampling
 
 FAMILY = "DPOT"
 FILES = ("*.pth", "*.pt", "*.bin")
@@ -211,3 +215,72 @@ class _FourierMixing(nn.Module):
         product = torch.einsum("cbnixy,dnio->cdbnoxy", parts, weight)
         out = torch.stack([product[0, 0] - product[1, 1], product[0, 1] + product[1, 0]])
         return out + bias[:, None, :, :, None, None]
+
+
+class DPOTAdapter(Adapter):
+    """The state repeated over the history; unused channels are ones, as in DPOT's own loader."""
+
+    family = FAMILY
+    facts = Facts(
+        code="github.com/HaoZhongkai/DPOT, no licence file; this network was written from its description",
+        weights="huggingface.co/hzk17/DPOT, Apache-2.0 according to third parties",
+        data="12 sets of PDEBench, PDEArena, CFDBench and FNO's Navier-Stokes, at 128², histories of 10 frames",
+    )
+    own_resampling = "bilinear"
+    embedding = ("patch_embed.proj.0",)
+    head = ("out_layer.4",)
+
+    @classmethod
+    def open(cls, checkpoint: Path, **arguments: Any) -> nn.Module:
+        """Load the network."""
+        return load_network(checkpoint, **arguments)
+
+    def size(self, n: int) -> int:
+        """Its own size."""
+        return self.network.sizes.img_size
+
+    def fit_channels(self) -> None:
+        """Replace the first or last layer only if there are more channels than it has."""
+        sizes, network = self.network.sizes, self.network
+        inputs, outputs = max(len(self.inputs), sizes.in_channels), max(len(self.outputs), sizes.out_channels)
+        if inputs != sizes.in_channels:
+            network.patch_embed.proj[0] = nn.Conv2d(inputs + 3, sizes.stem_width, sizes.patch_size, sizes.patch_size)
+            self.replaced.append("patch_embed.proj.0")
+        if outputs != sizes.out_channels:
+            network.out_layer[4] = nn.Conv2d(sizes.out_layer_dim, outputs * sizes.out_timesteps, 1)
+            self.replaced.append("out_layer.4")
+        network.sizes = replace(sizes, in_channels=inputs, out_channels=outputs)
+        self.said |= {
+            "history": f"the state repeated over {sizes.in_timesteps} frames",
+            "unused channels": f"{inputs - len(self.inputs)}, filled with 1",
+            "boundaries": "not an input",
+            "modes": f"{sizes.modes} of each axis of the token grid",
+        }
+
+    def call(self, x: Tensor) -> Tensor:
+        """Predict the next frame."""
+        sizes = self.network.sizes
+        frame = filled(x, sizes.in_channels, 1.0).permute(0, 2, 3, 1)
+        prediction, _ = self.network(frame[:, :, :, None].expand(-1, -1, -1, sizes.in_timesteps, -1))
+        return prediction[..., -1, :].permute(0, 3, 1, 2)
+
+
+class DPOTModel(ReleasedModel):
+    """DPOT.
+
+    Args:
+        checkpoint: a file ``model_*.pth``, or a folder with one.
+        resampling: how grids of other sizes are brought to the network's.
+        modes: modes kept on each axis if the file does not say; 0 for the published 32.
+        out_timesteps: frames predicted at once if the file does not say; 0 derives them.
+    """
+
+    adapter = DPOTAdapter
+    files: ClassVar[Sequence[str]] = FILES
+
+    def __init__(
+        self, checkpoint: str, resampling: Resampling = "family", modes: int = 0, out_timesteps: int = 0
+    ) -> None:
+        super().__init__()
+        self.checkpoint, self.resampling = checkpoint, resampling
+        self.modes, self.out_timesteps = modes, out_timesteps

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pdebench_fm.errors import DataFileError
+from pdebench_fm.problem import Problem
+from pdefm_released.adapter import Adapter, Facts, filled, multiple
 from pdefm_released.checkpoint import Checkpoint, locate, read_checkpoint
+from pdefm_released.model import ReleasedModel, Resampling
 
 FAMILY = "MORPH"
 FILES = ("*.pth", "*.pt")
@@ -271,3 +276,86 @@ class _Block(nn.Module):
         y = y + self.axial_attn.attn_d(y, 2) + self.axial_attn.attn_h(y, 3) + self.axial_attn.attn_w(y, 4)
         x = x + y
         return x + self.mlp(self.norm2(x))
+
+
+class MORPHAdapter(Adapter):
+    """One frame; fields first, then constants as components of further fields."""
+
+    family = FAMILY
+    facts = Facts(
+        code="github.com/lanl/MORPH, MIT",
+        weights="huggingface.co/mahindrautela/MORPH, licence not seen",
+        data="PDEBench and The Well in one to three dimensions: flows, magnetohydrodynamics, diffusion-reaction, waves",
+    )
+    embedding = ("patch_embedding.conv_features.input_proj",)
+    head = ("decoder.linear",)
+
+    @classmethod
+    def open(cls, checkpoint: Path, **arguments: Any) -> nn.Module:
+        """Load the network."""
+        return load_network(checkpoint, **arguments)
+
+    @classmethod
+    def refuses(cls, network: nn.Module, problem: Problem) -> str | None:
+        """Refuse more channels than fields and components make room for."""
+        sizes = network.sizes
+        fields = _fields_needed(problem, sizes.max_components)
+        if fields <= sizes.max_fields:
+            return None
+        return f"this MORPH has {sizes.max_fields} fields of {sizes.max_components} components, {fields} are needed"
+
+    def size(self, n: int) -> int:
+        """The next multiple of the patch."""
+        return multiple(n, self.network.sizes.patch_size)
+
+    def fit_channels(self) -> None:
+        """Nothing is replaced: channels take the slots there are."""
+        self.said |= {
+            "history": "one frame",
+            "fields": "input fields fill components first; constants begin a new field; outputs are the first slots",
+            "normalisation": "mean and deviation of each channel, fitted to the first examples, in place of each "
+            "sample's own: that would erase constants",
+            "boundaries": "not an input",
+            "heads": f"{self.network.sizes.heads}, over fields {self.network.sizes.heads_xa}: not in the file",
+        }
+
+    def call(self, x: Tensor) -> Tensor:
+        """Predict the next frame."""
+        width = self.network.sizes.max_components
+        parts = [x[:, : self.field_count], x[:, self.field_count :]]
+        slots = torch.cat([filled(part, multiple(part.shape[1], width, 0), 0.0) for part in parts], dim=1)
+        slots = filled(slots, multiple(max(slots.shape[1], len(self.outputs)), width), 0.0)
+        _, _, prediction = self.network(slots.unflatten(1, (-1, width))[:, None, :, :, None])
+        return prediction[:, :, :, 0].flatten(1, 2)
+
+
+def _fields_needed(problem: Problem, width: int) -> int:
+    counts = len(problem.input_fields), len(problem.constants)
+    return max(sum(-(-count // width) for count in counts), -(-len(problem.outputs) // width))
+
+
+class MORPHModel(ReleasedModel):
+    """MORPH.
+
+    Args:
+        checkpoint: a file ``morph-*.pth``, or a folder with one.
+        resampling: how grids are brought to multiples of the patch.
+        heads: attention heads; 0 for one each 64 of the width.
+        heads_xa: heads of the attention over fields; 0 for 32.
+        model_size: how positions are interpolated, see `load_network`; empty to read it from the file.
+    """
+
+    adapter = MORPHAdapter
+    files: ClassVar[Sequence[str]] = FILES
+
+    def __init__(
+        self,
+        checkpoint: str,
+        resampling: Resampling = "family",
+        heads: int = 0,
+        heads_xa: int = 0,
+        model_size: str = "",
+    ) -> None:
+        super().__init__()
+        self.checkpoint, self.resampling = checkpoint, resampling
+        self.heads, self.heads_xa, self.model_size = heads, heads_xa, model_size

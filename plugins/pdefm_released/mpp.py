@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pdefm_released.adapter import Adapter, Facts, filled, multiple
 from pdefm_released.checkpoint import Checkpoint, locate, read_checkpoint
+from pdefm_released.model import ReleasedModel, Resampling
 
 FAMILY = "MPP"
 FILES = ("MPP_*", "best_ckpt.tar", "*.tar", "*.pt", "*.pth")
@@ -73,13 +77,15 @@ class AViT(nn.Module):
         """Points a side of a token."""
         return math.prod(self.sizes.kernels)
 
-    def forward(self, x: Tensor, state_labels: Tensor, bcs: Tensor) -> Tensor:
+    def forward(self, x: Tensor, state_labels: Tensor, bcs: Tensor, unscaled: int = 0) -> Tensor:
         """Predict the next frame.
 
         Args:
             x: history, (T, B, C, H, W), time first; H and W are multiples of `patch` with more than one token.
             state_labels: index of each field in the vocabulary, (B, C); the first row counts for all.
             bcs: 1 if an axis is periodic, (B, 2), the last axis first; the first row counts for all.
+            unscaled: how many of the last channels keep their mean and deviation; not in the published code, for planes
+                of constants, which its scaling would erase.
 
         Returns:
             (B, C, H, W).
@@ -87,6 +93,8 @@ class AViT(nn.Module):
         labels, periodic = state_labels[0], [bool(flag) for flag in bcs[0].flip(0)]
         std, mean = torch.std_mean(x, dim=(0, -2, -1), keepdim=True)
         std = std + 1e-7
+        if unscaled:
+            std[:, :, -unscaled:], mean[:, :, -unscaled:] = 1.0, 0.0
         frames, batch = x.shape[:2]
         scale = math.sqrt(self.sizes.n_states / len(labels))
         fields = ((x - mean) / std).movedim(2, -1)
@@ -243,3 +251,61 @@ class _Spatial(_Heads):
         q, k, v = parts
         bias = self.bias(q.shape[-2], periodic)[None, :, None]
         return functional.scaled_dot_product_attention(q, k, v, bias)
+
+
+class MPPAdapter(Adapter):
+    """One frame; every channel is a new field of the vocabulary."""
+
+    family = FAMILY
+    facts = Facts(
+        code="github.com/PolymathicAI/multiple_physics_pretraining, MIT",
+        weights="linked there, no licence of their own",
+        data="PDEBench: shallow water, diffusion-reaction, compressible and incompressible Navier-Stokes; 16 frames",
+    )
+    embedding = ("space_bag",)
+    head = ("debed.out_kernel", "debed.out_bias")
+
+    @classmethod
+    def open(cls, checkpoint: Path, **arguments: Any) -> nn.Module:
+        """Load the network."""
+        return load_network(checkpoint, **arguments)
+
+    def size(self, n: int) -> int:
+        """At least two tokens a side."""
+        return multiple(n, self.network.patch, 2)
+
+    def fit_channels(self) -> None:
+        """Add a field for each channel, as the authors do for new fields."""
+        known, slots = self.network.sizes.n_states, max(len(self.inputs), len(self.outputs))
+        self.network.expand_projections(slots)
+        self.labels = list(range(known, known + slots))
+        self.replaced += ["new columns of space_bag.weight, debed.out_kernel and debed.out_bias"]
+        self.said |= {
+            "history": "one frame",
+            "fields": f"new ones, {known} to {known + slots - 1}; outputs are read from the first of them",
+            "scaling inside": "each field by its own mean and deviation, as published; constants are left out of it",
+            "boundaries": "periodic" if self.periodic else "not periodic",
+        }
+
+    def call(self, x: Tensor) -> Tensor:
+        """Predict the next frame."""
+        labels = torch.tensor([self.labels], device=x.device)
+        bcs = torch.full((1, 2), int(self.periodic), device=x.device)
+        x = filled(x, len(self.labels), 0.0)
+        return self.network(x[None], labels, bcs, unscaled=len(self.labels) - self.field_count)
+
+
+class MPP(ReleasedModel):
+    """MPP's AViT.
+
+    Args:
+        checkpoint: a file such as ``MPP_AViT_Ti``, or a folder with one.
+        resampling: how grids are brought to multiples of the patch.
+    """
+
+    adapter = MPPAdapter
+    files: ClassVar[Sequence[str]] = FILES
+
+    def __init__(self, checkpoint: str, resampling: Resampling = "family") -> None:
+        super().__init__()
+        self.checkpoint, self.resampling = checkpoint, resampling

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pdefm_released.adapter import Adapter, Facts, filled, multiple
 from pdefm_released.checkpoint import Checkpoint, locate, read_checkpoint
+from pdefm_released.model import ReleasedModel, Resampling
 from pdefm_released.windows import (
     cosine_attention,
     from_windows,
@@ -23,6 +25,11 @@ from pdefm_released.windows import (
 )
 
 FAMILY = "PDE-Transformer (mixed channels)"
+FACTS = Facts(
+    code="github.com/tum-pbs/pde-transformer and PyPI pdetransformer, MIT",
+    weights="huggingface.co/thuerey-group/pde-transformer, MIT",
+    data="16 kinds of PDE of exponax in two dimensions, among them advection, reaction-diffusion and Kolmogorov flow",
+)
 FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.safetensors.index.json", "*.safetensors")
 
 
@@ -318,3 +325,65 @@ class FinalLayer(nn.Module):
         shift, scale = self.adaLN_modulation(condition)[..., None, None].chunk(2, dim=1)
         normed = functional.layer_norm(x.movedim(1, -1), x.shape[1:2], eps=1e-6).movedim(-1, 1)
         return self.out_proj(normed * (1 + scale) + shift)
+
+
+class PDETransformerAdapter(Adapter):
+    """One frame; the class of the PDE is unknown."""
+
+    family = FAMILY
+    facts = FACTS
+    embedding = ("x_embedder.proj",)
+    head = ("final_layer.out_proj",)
+
+    @classmethod
+    def open(cls, checkpoint: Path, **arguments: Any) -> nn.Module:
+        """Load the network."""
+        return load_network(checkpoint, **arguments)
+
+    def size(self, n: int) -> int:
+        """Return the next size that can be halved often enough, and cut into windows if masks ask for it."""
+        return multiple(n, grid_unit(self.network.sizes))
+
+    def fit_channels(self) -> None:
+        """Replace the first or last layer only if there are more channels than it has; fewer are filled with 0."""
+        sizes, network, patch = self.network.sizes, self.network, self.network.sizes.patch_size
+        inputs, outputs = max(len(self.inputs), sizes.in_channels), max(len(self.outputs), sizes.out_channels)
+        if inputs != sizes.in_channels:
+            network.x_embedder.proj = nn.Conv2d(inputs, sizes.hidden_size, patch, patch)
+            self.replaced.append("x_embedder.proj")
+        if outputs != sizes.out_channels:
+            network.final_layer.out_proj = nn.Conv2d(2 * sizes.hidden_size, outputs * patch**2, 3, padding=1)
+            self.replaced.append("final_layer.out_proj")
+        network.sizes = replace(sizes, in_channels=inputs, out_channels=outputs)
+        self.said |= {
+            "history": "one frame",
+            "unused channels": f"{inputs - len(self.inputs)}, filled with 0",
+            "class of the PDE": "unknown",
+            "boundaries": f"as in the file, {'periodic' if sizes.periodic else 'not periodic'}",
+        }
+
+    def call(self, x: Tensor) -> Tensor:
+        """Predict the next frame."""
+        return self.network(filled(x, self.network.sizes.in_channels, 0.0)).sample
+
+
+def grid_unit(sizes: Sizes) -> int:
+    """Return what the side of a grid must be a multiple of."""
+    return sizes.patch_size * 2**sizes.levels * (1 if sizes.periodic else sizes.window_size)
+
+
+class PDETransformerModel(ReleasedModel):
+    """PDE-Transformer with mixed channels.
+
+    Args:
+        checkpoint: a folder with config.json and weights.
+        resampling: how grids are brought to sizes that the network can halve.
+    """
+
+    adapter = PDETransformerAdapter
+    files: ClassVar[Sequence[str]] = FILES
+    reads_config = True
+
+    def __init__(self, checkpoint: str, resampling: Resampling = "family") -> None:
+        super().__init__()
+        self.checkpoint, self.resampling = checkpoint, resampling

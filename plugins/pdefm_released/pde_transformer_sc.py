@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pdebench_fm.problem import Problem
+from pdefm_released.adapter import Adapter, filled, multiple
 from pdefm_released.checkpoint import Checkpoint, locate, read_checkpoint
+from pdefm_released.model import ReleasedModel, Resampling
 from pdefm_released.pde_transformer import (
+    FACTS,
     FILES,
     MLP,
     ClassEmbedding,
@@ -22,6 +26,7 @@ from pdefm_released.pde_transformer import (
     WindowAttention,
     add_body,
     check_multiple,
+    grid_unit,
     levels_of,
     stage_names,
     u_shape,
@@ -220,3 +225,77 @@ class _Block(nn.Module):
         masks = shift_mask(height, width, self.window, self.shift).to(x)
         flat = torch.arange(len(masks) * channels, device=x.device).reshape(len(masks), channels)
         return masks[(flat % len(masks)).T]
+
+
+class SeparateAdapter(Adapter):
+    """Each channel has the state in its first frame and zeros in the others; the last frame is the prediction."""
+
+    family = FAMILY
+    facts = FACTS
+    embedding = ("x_embedder.proj",)
+    head = ("final_layer.out_proj",)
+
+    @classmethod
+    def open(cls, checkpoint: Path, **arguments: Any) -> nn.Module:
+        """Load the network."""
+        return load_network(checkpoint, **arguments)
+
+    @classmethod
+    def refuses(cls, network: nn.Module, problem: Problem) -> str | None:
+        """Refuse more channels than there are indices of quantities."""
+        count, room = max(len(problem.inputs), len(problem.outputs)), network.sizes.num_classes - 1
+        return None if count <= room else f"the network tells {room} quantities apart, {count} are needed"
+
+    def size(self, n: int) -> int:
+        """Return the next size that can be halved often enough, and cut into windows if masks ask for it."""
+        return multiple(n, grid_unit(self.network.sizes))
+
+    def fit_channels(self) -> None:
+        """Nothing is replaced: there may be any number of channels."""
+        self.channels = max(len(self.inputs), len(self.outputs))
+        last = self.network.sizes.num_classes - 1
+        self.said |= {
+            "history": "one frame, then zeros",
+            "quantities": f"indices {last} downwards, which no published quantity has; outputs are the first channels",
+            "class of the PDE": f"unknown ({last + 1})",
+            "task": "0, auto-regressive prediction",
+            "boundaries": f"as in the file, {'periodic' if self.network.sizes.periodic else 'not periodic'}",
+        }
+
+    def call(self, x: Tensor) -> Tensor:
+        """Predict the last frame of each channel."""
+        sizes, batch = self.network.sizes, len(x)
+        states = filled(x, self.channels, 0.0)[:, :, None]
+        frames = functional.pad(states, (0, 0, 0, 0, 0, sizes.in_channels - 1))
+        zero, index = x.new_zeros(batch), torch.zeros(batch, dtype=torch.long, device=x.device)
+        channels = range(self.channels)
+        prediction = self.network(
+            x=list(frames.unbind(1)),
+            simulation_time=[zero for _ in channels],
+            channel_type=[index + sizes.num_classes - 1 - i for i in channels],
+            pde_type=[index + sizes.num_classes for _ in channels],
+            pde_parameters=[x.new_zeros(batch, 5) for _ in channels],
+            pde_parameters_class=[x.new_zeros(batch, 5) for _ in channels],
+            simulation_dt=[zero for _ in channels],
+            task=[index for _ in channels],
+            t=[zero for _ in channels],
+        ).sample
+        return torch.stack([each[:, -1] for each in prediction[: len(self.outputs)]], dim=1)
+
+
+class PDETransformerSCModel(ReleasedModel):
+    """PDE-Transformer with separate channels.
+
+    Args:
+        checkpoint: a folder with config.json and weights.
+        resampling: how grids are brought to sizes that the network can halve.
+        window_size: tokens a side of a window if the file does not say; 0 for the published 8.
+    """
+
+    adapter = SeparateAdapter
+    files: ClassVar[Sequence[str]] = FILES
+    reads_config = True
+
+    def __init__(self, checkpoint: str, resampling: Resampling = "family", window_size: int = 0) -> None:
+        super().__init__()
+        self.checkpoint, self.resampling, self.window_size = checkpoint, resampling, window_size

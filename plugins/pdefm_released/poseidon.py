@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pdefm_released.adapter import Adapter, Facts
 from pdefm_released.checkpoint import Checkpoint, locate, read_checkpoint
+from pdefm_released.model import ReleasedModel, Resampling
 from pdefm_released.windows import (
     cosine_attention,
     from_windows,
@@ -333,3 +335,64 @@ class _ConvNeXt(nn.Module):
     def forward(self, x: Tensor, time: Tensor, grid: int) -> Tensor:
         y = self.dwconv(x.transpose(1, 2).unflatten(2, (grid, grid))).flatten(2).transpose(1, 2)
         return x + self.weight * self.pwconv2(functional.gelu(self.pwconv1(self.norm(y, time))))
+
+
+class PoseidonAdapter(Adapter):
+    """One state in, lead time 1, as Poseidon's authors do for steady problems."""
+
+    family = FAMILY
+    facts = Facts(
+        code="github.com/camlab-ethz/poseidon, no licence file; this network was written from its description",
+        weights="huggingface.co/camlab-ethz/Poseidon-{T,B,L}, CC-BY-NC-4.0",
+        data="compressible Euler and incompressible Navier-Stokes equations, 128², periodic, up to 14 of 20 time steps",
+    )
+    embedding = ("embeddings.patch_embeddings.projection",)
+    head = ("patch_recovery.projection", "patch_recovery.mixup")
+
+    @classmethod
+    def open(cls, checkpoint: Path, **arguments: Any) -> nn.Module:
+        """Load the network."""
+        return load_network(checkpoint, **arguments)
+
+    def size(self, n: int) -> int:
+        """Its own size; a grid that Poseidon resamples itself is left to it."""
+        own = self.network.sizes.image_size
+        return n if self.resampling == "spectral" and (n - own) % 2 == 0 else own
+
+    def fit_channels(self) -> None:
+        """Replace embedding and recovery if their channel counts change; the embedding's bias is kept."""
+        sizes, network = self.network.sizes, self.network
+        inputs, outputs, patch = len(self.inputs), len(self.outputs), sizes.patch_size
+        if inputs != sizes.num_channels:
+            projection = network.embeddings.patch_embeddings.projection
+            fresh = nn.Conv2d(inputs, sizes.embed_dim, patch, patch)
+            projection.weight, projection.in_channels = fresh.weight, inputs
+            self.replaced.append("embeddings.patch_embeddings.projection.weight")
+        if outputs != sizes.num_out_channels:
+            network.patch_recovery = _Recovery(replace(sizes, num_out_channels=outputs))
+            self.replaced += [f"patch_recovery.{name}" for name, _ in network.patch_recovery.named_parameters()]
+        network.sizes = replace(sizes, num_channels=inputs, num_out_channels=outputs)
+        own = sizes.image_size
+        self.said |= {"lead time": "1.0, as for steady problems", "history": "one state", "boundaries": "not an input"}
+        self.said["size"] = f"{own}²; grids of an even difference are resampled inside the network by Fourier series"
+
+    def call(self, x: Tensor) -> Tensor:
+        """Predict at lead time 1."""
+        return self.network(x, time=x.new_ones(len(x))).output
+
+
+class Poseidon(ReleasedModel):
+    """Poseidon.
+
+    Args:
+        checkpoint: folder with config.json and model.safetensors.
+        resampling: how grids of other sizes are brought to the network's.
+    """
+
+    adapter = PoseidonAdapter
+    files: ClassVar[Sequence[str]] = FILES
+    reads_config = True
+
+    def __init__(self, checkpoint: str, resampling: Resampling = "family") -> None:
+        super().__init__()
+        self.checkpoint, self.resampling = checkpoint, resampling

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,10 +23,17 @@ from pdebench_fm.testing import (
     in_pytest,
 )
 
+FIXTURES = Path(__file__).parents[1] / "plugins" / "released" / "fixtures"
 SMALL: dict[str, dict[str, Any]] = {
     "fno": {"width": 4, "modes": 4},
     "unet": {"width": 2, "levels": 2},
     "mode-regression": {"modes": 3},
+    "poseidon": {"checkpoint": str(FIXTURES / "poseidon")},
+    "dpot": {"checkpoint": str(FIXTURES / "dpot")},
+    "mpp": {"checkpoint": str(FIXTURES / "mpp")},
+    "morph": {"checkpoint": str(FIXTURES / "morph"), "heads": 2, "heads_xa": 4},
+    "pde-transformer": {"checkpoint": str(FIXTURES / "pdetransformer")},
+    "pde-transformer-sc": {"checkpoint": str(FIXTURES / "pdetransformer_sc")},
 }
 """Arguments by family; a family that is not named here is small as it is."""
 
