@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from itertools import pairwise
@@ -28,9 +29,25 @@ def parse(text: str | bytes, where: str) -> Record:
         RecordError: names the key and what was expected, on one line.
     """
     try:
-        return Record.model_validate_json(text, strict=True)
+        record = Record.model_validate_json(text, strict=True)
+        json.loads(text, object_pairs_hook=_once)
     except ValidationError as error:
         raise RecordError(f"{where}: {_explain(error)}") from error
+    except _TwiceError as error:
+        raise RecordError(f"{where}: {error}") from None
+    return record
+
+
+class _TwiceError(Exception):
+    """A key stands twice in one object: readers of JSON do not agree on which of them counts."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> None:
+    keys: set[str] = set()
+    for key, _ in pairs:
+        if key in keys:
+            raise _TwiceError(f"{_short(repr(key))}: the key is given twice")
+        keys.add(key)
 
 
 def append(path: Path, records: Iterable[Record]) -> None:

@@ -9,17 +9,21 @@ import json
 import os
 import socket
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+
 from pdebench_fm._util.files import replacing
+from pdebench_fm._util.processes import mark
 from pdebench_fm.interfaces import Progress
 
 FILE = "progress.json"
 _INTERVAL = 1.0  # seconds between two writes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(allow_inf_nan=False))
 class JobProgress:
     """What the file holds.
 
@@ -32,6 +36,7 @@ class JobProgress:
         updated: when the file was written, likewise.
         host: where the job runs.
         pid: the process that runs it.
+        process: its mark, see `pdebench_fm._util.processes`.
     """
 
     done: int
@@ -42,6 +47,7 @@ class JobProgress:
     updated: float
     host: str
     pid: int
+    process: str = ""
 
 
 def read_progress(folder: Path) -> JobProgress | None:
@@ -84,6 +90,7 @@ class ProgressFile:
             updated=time.time(),
             host=socket.gethostname(),
             pid=os.getpid(),
+            process=mark(os.getpid()),
         )
         with replacing(self._path) as temporary:
             temporary.write_text(json.dumps(asdict(said)), encoding="utf-8")

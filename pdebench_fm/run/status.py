@@ -10,11 +10,13 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic.dataclasses import dataclass
+
 from pdebench_fm._util.files import replacing
+from pdebench_fm._util.processes import is_running
 from pdebench_fm.plan.job import Trial
 from pdebench_fm.plan.plan import Plan
 from pdebench_fm.run.progress import JobProgress, read_progress
@@ -84,7 +86,7 @@ def write_plan(plan: Plan) -> None:
     ]
     about = {"suite": plan.suite.name, "model": plan.model.name, "profile": plan.profile_name, "jobs": jobs}
     path, text = plan.folder / FILE, json.dumps(about)
-    if path.exists() and path.read_text(encoding="utf-8") == text:
+    if path.exists() and path.read_bytes() == text.encode():
         return
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -135,13 +137,7 @@ def _status(store: Path, job: Mapping[str, Any]) -> JobStatus:
 def is_alive(progress: JobProgress) -> bool:
     """Whether the process that wrote the progress is still there; from another machine, whether it wrote lately."""
     if progress.host == socket.gethostname():
-        try:
-            os.kill(progress.pid, 0)
-        except ProcessLookupError:
-            return False
-        except OSError:
-            pass
-        return True
+        return is_running(progress.pid, progress.process)
     return time.time() - progress.updated < _STALE
 
 

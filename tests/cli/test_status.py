@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pdebench_fm._util.processes import is_running, mark
 from pdebench_fm.plan.store import JobStore
 from pdebench_fm.run.cleaning import deletable
-from pdebench_fm.run.progress import read_progress
+from pdebench_fm.run.progress import ProgressFile, read_progress
 from pdebench_fm.run.runner import Silent
-from pdebench_fm.run.status import read_runs
+from pdebench_fm.run.status import is_alive, read_runs
 from tests.support.installed import with_toy
 from tests.support.toy import plan_of, run_in
 
@@ -61,6 +65,44 @@ def test_a_job_whose_process_is_gone_is_interrupted_and_a_failed_one_says_why(tm
     assert "left" in out
 
 
+def test_a_number_that_was_given_to_another_process_is_not_taken_for_the_one_that_ran(tmp_path: Path) -> None:
+    assert is_running(os.getpid(), mark(os.getpid()))
+    assert is_running(os.getpid(), "")
+    assert not is_running(os.getpid(), mark(1))
+    assert not any(is_running(pid, "") for pid in (0, -1, 2**22 - 7, 2**80))
+    ended = subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.DEVNULL)
+    known = mark(ended.pid)
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and its exit code was not read
+    assert not is_running(ended.pid, known)
+    ended.wait()
+    ProgressFile(tmp_path).begin()
+    progress = read_progress(tmp_path)
+    assert progress is not None
+    assert is_alive(progress)
+    assert not is_alive(replace(progress, process=mark(1)))
+
+
+@pytest.mark.parametrize("wrong", [{"done": "many"}, {"pid": None}, {"started": float("nan")}, {"total": []}])
+def test_progress_of_another_form_is_none(tmp_path: Path, wrong: dict[str, object]) -> None:
+    ProgressFile(tmp_path).begin()
+    file = tmp_path / "progress.json"
+    assert read_progress(tmp_path) is not None
+    file.write_text(json.dumps({**json.loads(file.read_text()), **wrong}))
+    assert read_progress(tmp_path) is None
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "\udcff", '{"suite": 1, "model": "m", "profile": "p", "jobs": []}', ""])
+def test_a_plan_of_another_form_is_left_out(tmp_path: Path, call: Call, text: str) -> None:
+    jobs = [{"id": "0" * 64, "label": "fit", "passes": "many"}]
+    path = tmp_path / "suite" / "model" / "plan.json"
+    path.parent.mkdir(parents=True)
+    plan = json.dumps({"suite": "s", "model": "m", "profile": "p", "jobs": jobs}) if not text else text
+    path.write_text(plan, errors="surrogateescape")
+    code, out, err = call("status", tmp_path)
+    assert (code, out) == (0, "")
+    assert "no runs" in err
+
+
 def test_clean_deletes_only_what_no_later_run_uses(tmp_path: Path, call: Call) -> None:
     plan = plan_of(tmp_path, with_toy())
     first = run_in(tmp_path / "runs", plan)
@@ -70,12 +112,14 @@ def test_clean_deletes_only_what_no_later_run_uses(tmp_path: Path, call: Call) -
     for folder in (store.model(loser), store.workspace(loser)):
         folder.mkdir()
         (folder / "data").write_bytes(b"x" * 1000)
+    for name in ("progress.json", "result.damaged.json"):
+        (store.folder(loser) / name).write_text("left over")
     for name, age in ((".abc.partial", 7200), (".new.partial", 0)):
         (tmp_path / "runs" / name).write_text("half")
         os.utime(tmp_path / "runs" / name, (time.time() - age,) * 2)
     kept.add(tmp_path / "runs" / ".new.partial")  # somebody may be writing it
     found = {item.path.name for item in deletable(tmp_path / "runs") if not item.useful}
-    assert found == {"model", "workspace", ".abc.partial"}
+    assert found == {"model", "workspace", ".abc.partial", "progress.json", "result.damaged.json"}
     _, out, _ = call("clean", tmp_path / "runs")
     assert "can be deleted" in out
     assert store.model(loser).exists()

@@ -134,6 +134,15 @@ def test_what_is_no_object_is_refused(text):
         parse(text, "here:1")
 
 
+@pytest.mark.parametrize("place", ['"status": "ok"', '"relative_l2": 0.1', '"width": 16'])
+def test_a_key_given_twice_is_refused_because_readers_differ_on_which_one_counts(place):
+    line = make_record().line()
+    assert place in line
+    key = place.split(":")[0].strip('"')
+    with pytest.raises(RecordError, match=f"here:1: '{key}': the key is given twice"):
+        parse(line.replace(place, f"{place}, {place}", 1), "here:1")
+
+
 @pytest.mark.parametrize("key", ["suite", "profile", "model", "protocol"])
 def test_a_name_that_becomes_a_file_name_has_at_most_200_bytes(key):
     data = json.loads(make_record().line())
