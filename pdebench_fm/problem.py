@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from pdebench_fm._util.plain import Strict, read_plain
 from pdebench_fm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -148,13 +149,18 @@ class Problem:
         }
 
     @classmethod
-    def parse(cls, description: Mapping[str, Any]) -> Problem:
-        """Build a problem from what `describe` returned."""
+    def parse(cls, description: Any) -> Problem:
+        """Build a problem from what `describe` returned.
+
+        Raises:
+            UsageError: a key is missing, unknown, or holds a value of another type, or it is no problem.
+        """
+        stated = read_plain(_Stated, description)
         return cls(
-            inputs=tuple(Channel(name, role) for name, role in description["inputs"]),
-            outputs=tuple(Channel(name) for name in description["outputs"]),
-            grid=Grid(**description["grid"]),
-            homogeneous=bool(description["homogeneous"]),
+            inputs=tuple(Channel(name, role) for name, role in stated.inputs),
+            outputs=tuple(map(Channel, stated.outputs)),
+            grid=Grid(stated.grid.size, stated.grid.length, stated.grid.periodic),
+            homogeneous=stated.homogeneous,
         )
 
     @classmethod
@@ -181,3 +187,18 @@ class Problem:
             found = "; ".join(sorted(map(str, grids)))
             raise UsageError(f"problems to be mixed must share one grid, got {found}")
         return cls(tuple(inputs.values()), tuple(outputs.values()), grids.pop(), homogeneous)
+
+
+class _StatedGrid(Strict):
+    size: int
+    length: float = 1.0
+    periodic: bool = True
+
+
+class _Stated(Strict):
+    """What `Problem.describe` returns."""
+
+    inputs: list[tuple[str, Role]]
+    outputs: list[str]
+    grid: _StatedGrid
+    homogeneous: bool

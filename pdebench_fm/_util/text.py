@@ -14,6 +14,7 @@ EXPECTED = {
     "finite_number": "must be finite",
     "string_type": "must be text",
     "bool_type": "must be true or false",
+    "list_type": "must be a list",
     "tuple_type": "must be a list",
     "dict_type": "must be a mapping",
     "model_type": "must be a mapping",

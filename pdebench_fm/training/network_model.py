@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any, ClassVar, Self, final
 
 import torch
+from pydantic import Field
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from pdebench_fm._util.plain import Strict, read_plain
 from pdebench_fm._util.text import named
 from pdebench_fm.errors import DataFileError, RunError, UsageError
 from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, OperatorModel, TrialSettings
 from pdebench_fm.problem import Fields, Problem
-from pdebench_fm.registry.arguments import call, plain
+from pdebench_fm.registry.arguments import bind, call, plain
 from pdebench_fm.training.calling import call_network, real_dtype
 from pdebench_fm.training.loop import ParameterGroup, fit_network
 from pdebench_fm.training.normalisation import InputNormalisation
@@ -36,6 +38,15 @@ def planes(fields: Tensor, constants: Tensor) -> Tensor:
     """Join fields (batch, F, n, n) and constants (batch, K) to (batch, F + K, n, n): each constant is a plane."""
     size = fields.shape[-2:]
     return torch.cat([fields, constants[:, :, None, None].expand(*constants.shape, *size)], dim=1)
+
+
+class _About(Strict):
+    """What a file of weights says beside its tensors."""
+
+    arguments: dict[str, Any]
+    problem: dict[str, Any]
+    normalisation: dict[str, Any]
+    extra_state: dict[str, Any] = Field(default_factory=dict)
 
 
 @dataclass
@@ -194,16 +205,12 @@ class NetworkModel(OperatorModel):
         file = path / _FILE if path.is_dir() else path
         try:
             with safe_open(file, "pt") as opened:
-                about = json.loads(opened.metadata()[_KEY])
-            theirs, mine = about["arguments"], self._arguments()
-            differing = next((name for name in mine if theirs.get(name) != mine[name]), None)
-            if differing is not None:
-                raise UsageError(
-                    f"made with {differing}={theirs.get(differing)}, this model has {differing}={mine[differing]}"
-                )
-            normalisation = InputNormalisation.from_state(about["normalisation"])
-            weights = load_file(file) | about.get("extra_state", {})
-            self.assemble(Problem.parse(about["problem"]), normalisation, weights)
+                about = read_plain(_About, json.loads(opened.metadata()[_KEY]))
+            self._check_arguments(about.arguments)
+            problem, normalisation = Problem.parse(about.problem), InputNormalisation.from_state(about.normalisation)
+            if lacking := set(problem.constants) - normalisation.constant_references.keys():
+                raise UsageError(f"normalisation.constant_references: {min(lacking)!r} must be given")
+            self.assemble(problem, normalisation, load_file(file) | about.extra_state)
         except UsageError as error:
             raise DataFileError(f"{file}: {error}") from error
         except Exception as error:  # damaged weights surface as many different exceptions
@@ -228,6 +235,14 @@ class NetworkModel(OperatorModel):
             ) from error
         model.load(file, device)
         return model
+
+    def _check_arguments(self, theirs: Mapping[str, Any]) -> None:
+        """Check that weights were made with the arguments of this model."""
+        mine, typed = self._arguments(), bind(type(self), theirs)
+        differing = next((name for name in mine if name not in theirs or typed[name] != mine[name]), None)
+        if differing is not None:
+            made = f"{differing}={theirs[differing]}" if differing in theirs else f"no {differing}"
+            raise UsageError(f"made with {made}, this model has {differing}={mine[differing]}")
 
     def _arguments(self) -> dict[str, Any]:
         """The arguments this model was made with, as plain data."""

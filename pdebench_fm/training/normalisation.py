@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from pydantic import PositiveFloat
 
+from pdebench_fm._util.plain import Strict, read_plain
 from pdebench_fm.interfaces import Examples
 from pdebench_fm.problem import Fields, Problem
 
@@ -101,9 +103,22 @@ class InputNormalisation:
         }
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Self:
-        """Build it from what `state` returned."""
-        return cls(**state)
+    def from_state(cls, state: Any) -> Self:
+        """Build it from what `state` returned.
+
+        Raises:
+            UsageError: a key is missing, unknown, or holds a value of another type.
+        """
+        return cls(**dict(read_plain(_State, state)))
+
+
+class _State(Strict):
+    """What `InputNormalisation.state` returns."""
+
+    homogeneous: bool
+    field_reference: PositiveFloat
+    constant_references: dict[str, PositiveFloat]
+    field_unit: PositiveFloat = 1.0
 
 
 def _norm(problem: Problem, inputs: Fields) -> Tensor:

@@ -113,7 +113,7 @@ class Remembering(Adapted):
         keys = []
         for name, value in mine.items():
             scale = spread[name].std(correction=0)
-            value = value / torch.where(scale > 0, scale, 1.0)
+            value = (value / torch.where(scale > 0, scale, 1.0)).float()
             if value.ndim > 1:
                 value = resampled(value[:, None], size, problem.grid.periodic).flatten(1) / size
             keys.append(value.reshape(len(value), -1))
@@ -134,9 +134,10 @@ class Remembering(Adapted):
 
 
 def _comparable(problem: Problem, inputs: Fields) -> dict[str, Tensor]:
-    """Return all inputs, divided by the size of the fields if the problem is homogeneous."""
+    """Return all inputs in float64, divided by the size of the fields if the problem is homogeneous."""
+    inputs = {name: inputs[name].double() for name in problem.input_names}
     if not problem.homogeneous:
-        return {name: inputs[name] for name in problem.input_names}
+        return inputs
     squares = [inputs[name].square().mean(dim=(-2, -1)) for name in problem.input_fields]
     size = torch.stack(squares).mean(dim=0).sqrt()
     size = torch.where(size > 0, size, 1.0)

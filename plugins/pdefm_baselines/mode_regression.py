@@ -17,11 +17,12 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from pdebench_fm.errors import DataFileError, SettingError, UnsupportedError
+from pdebench_fm.errors import DataFileError, SettingError, UnsupportedError, UsageError
 from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, OperatorModel, Progress, TrialSettings
 from pdebench_fm.problem import Fields, Problem
 from pdebench_fm.training import InputNormalisation
@@ -32,6 +33,12 @@ BATCH = 128
 """Examples held at once while the normal equations are accumulated."""
 
 _RIDGES = (1e-4, 1e-2, 1e-6, 1.0, 1e-8)
+
+
+class _About(files.About):
+    arguments: dict[Literal["modes", "degree"], int]
+    problem: dict[str, Any]
+    normalisation: dict[str, Any]
 
 
 class ModeRegression(OperatorModel):
@@ -78,10 +85,7 @@ class ModeRegression(OperatorModel):
         """Start from zero; nothing is random."""
         self._problem = problem
         self._normalisation = dataclasses.replace(InputNormalisation.fit(problem, train), homogeneous=False)
-        features = len(problem.input_fields) * len(self._exponents(problem))
-        self._weights = np.zeros(
-            ((2 * self.modes + 1) * (self.modes + 1), features, len(problem.outputs)), dtype=complex
-        )
+        self._weights = np.zeros(self._shape(problem), dtype=complex)
 
     def fit(
         self, train: Examples, validation: Examples, budget: Budget, trial: TrialSettings, context: FitContext
@@ -146,18 +150,30 @@ class ModeRegression(OperatorModel):
 
     def load(self, path: Path, device: str = "cpu") -> None:
         """Read back what `save` wrote; it computes on the CPU, whatever ``device``."""
-        about, arrays = files.read(path)
-        for name, theirs in about["arguments"].items():
+        about, arrays = files.read(path, _About)
+        for name, theirs in about.arguments.items():
             if theirs != getattr(self, name):
                 raise DataFileError(f"{path}: made with {name}={theirs}, this model has {name}={getattr(self, name)}")
-        self._problem = Problem.parse(about["problem"])
-        self._normalisation = InputNormalisation.from_state(about["normalisation"])
-        self._weights = arrays["weights"]
+        try:
+            self._problem = Problem.parse(about.problem)
+            self._normalisation = InputNormalisation.from_state(about.normalisation)
+        except UsageError as error:
+            raise DataFileError(f"{path}: {error}") from None
+        weights = arrays.get("weights", np.zeros(0))
+        if weights.dtype != complex or weights.shape != self._shape(self._problem):
+            wanted = f"complex {self._shape(self._problem)}"
+            raise DataFileError(f"{path}: 'weights' must be {wanted}, got {weights.dtype} {weights.shape}")
+        self._weights = weights
 
     def _ready(self) -> Problem:
         if self._problem is None:
             raise RuntimeError("ModeRegression has no coefficients yet: call initialise or load first")
         return self._problem
+
+    def _shape(self, problem: Problem) -> tuple[int, int, int]:
+        """Shape of the coefficients: modes, features, outputs."""
+        features = len(problem.input_fields) * len(self._exponents(problem))
+        return (2 * self.modes + 1) * (self.modes + 1), features, len(problem.outputs)
 
     def _exponents(self, problem: Problem) -> list[tuple[int, ...]]:
         """Monomials of degree ≤ ``degree``, each a tuple of the constants (by index) to be multiplied; () is 1."""

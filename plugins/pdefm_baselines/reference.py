@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 
-from pdebench_fm.errors import UnsupportedError
+from pdebench_fm.errors import DataFileError, UnsupportedError
 from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, OperatorModel, TrialSettings
 from pdebench_fm.problem import Fields, Problem
 from pdefm_baselines import files
@@ -18,6 +18,15 @@ from pdefm_baselines.modes import coefficients, evaluate
 
 BATCH = 256
 """Examples summed at once."""
+
+
+class _AboutZero(files.About):
+    model: Literal["zero"]
+
+
+class _AboutMean(files.About):
+    model: Literal["mean"]
+    outputs: list[str]
 
 
 class Zero(OperatorModel):
@@ -55,7 +64,7 @@ class Zero(OperatorModel):
 
     def load(self, path: Path, device: str = "cpu") -> None:
         """Read back what `save` wrote."""
-        files.read(path)
+        files.read(path, _AboutZero)
 
 
 class Mean(OperatorModel):
@@ -128,5 +137,8 @@ class Mean(OperatorModel):
 
     def load(self, path: Path, device: str = "cpu") -> None:
         """Read back what `save` wrote."""
-        about, arrays = files.read(path)
-        self._names, self._mean = tuple(about["outputs"]), arrays["mean"]
+        about, arrays = files.read(path, _AboutMean)
+        mean = arrays.get("mean", np.zeros(0))
+        if mean.dtype != np.float64 or mean.ndim != 3 or len(mean) != len(about.outputs):
+            raise DataFileError(f"{path}: 'mean' must be float64 (outputs, n, n), got {mean.dtype} {mean.shape}")
+        self._names, self._mean = tuple(about.outputs), mean

@@ -167,7 +167,56 @@ def _attribute(name: str, value: Any, item: str = "/") -> Any:
     return spoil
 
 
+def _stated(value: Any, *keys: str) -> Any:
+    """Let the problem that a file states hold another value, or lack a key."""
+
+    def spoil(file: h5py.File) -> None:
+        about = json.loads(file.attrs["pdefm"])
+        part = about
+        for key in keys[:-1]:
+            part = part[key]
+        if value is LACKS:
+            del part[keys[-1]]
+        else:
+            part[keys[-1]] = value
+        file.attrs["pdefm"] = json.dumps(about)
+
+    return spoil
+
+
+LACKS = object()
+GRID = ("problem", "grid")
 SPOILT = {
+    "null": (_stated(None, "problem"), "'pdefm': problem: must be a mapping, got nothing"),
+    "misspelt": (_stated({}, "Problem"), "has 'Problem', which nothing reads; did you mean 'problem'?"),
+    "beside the problem": (
+        _stated(False, "periodic"),
+        "which nothing reads; it belongs into 'problem'",
+    ),
+    "periodic as text": (
+        _stated("false", *GRID, "periodic"),
+        "grid.periodic: must be true or false, got 'false'",
+    ),
+    "periodic as number": (_stated(0, *GRID, "periodic"), "grid.periodic: must be true or false, got 0"),
+    "periodic null": (_stated(None, *GRID, "periodic"), "grid.periodic: must be true or false, got nothing"),
+    "size with a point": (_stated(8.0, *GRID, "size"), "grid.size: must be a whole number, got 8.0"),
+    "size true": (_stated(True, *GRID, "size"), "grid.size: must be a whole number, got true"),
+    "length as text": (_stated("2", *GRID, "length"), "grid.length: must be a number, got '2'"),
+    "length NaN": (_stated(float("nan"), *GRID, "length"), "grid.length: must be finite"),
+    "unknown key": (_stated([1, 1], *GRID, "spacing"), "grid.spacing: unknown key"),
+    "homogeneous as text": (_stated("no", "problem", "homogeneous"), "homogeneous: must be true or false, got"),
+    "homogeneous missing": (_stated(LACKS, "problem", "homogeneous"), "homogeneous: must be given"),
+    "a role of its own": (
+        _stated([["source", "tensor"]], "problem", "inputs"),
+        "inputs.0.1: must be 'field' or ",
+    ),
+    "outputs as text": (_stated("solution", "problem", "outputs"), "outputs: must be a list, got 'solution'"),
+    "names that are numbers": (
+        _attribute("channels", '["k", 3]', "tensor"),
+        "a JSON list of names, got ['k', 3]",
+    ),
+    "complete as text": (_attribute("complete", "1"), "is incomplete"),
+    "complete twice": (_attribute("complete", [1, 1]), "is incomplete"),
     "incomplete": (_attribute("complete", None), "is incomplete"),
     "complete is 0": (_attribute("complete", 0), "is incomplete"),
     "no channels": (_attribute("channels", None, "tensor"), "'channels' of 'tensor' is missing"),
@@ -178,7 +227,7 @@ SPOILT = {
     "other channels": (_attribute("channels", '["k", "v"]', "tensor"), "'pdefm' describes other channels"),
     "too many outputs": (_attribute("outputs", '["u", "v"]', "fields"), "its names are source, u, v"),
     "pdefm no object": (_attribute("pdefm", "[1]"), "'pdefm' must be a JSON object"),
-    "pdefm nonsense": (_attribute("pdefm", '{"problem": {"inputs": 3}}'), "describe no problem"),
+    "pdefm nonsense": (_attribute("pdefm", '{"problem": {"inputs": 3}}'), "problem: inputs: must be a list, got 3"),
     "no fields": (lambda file: file.pop("fields"), "no data set 'fields'"),
     "no tensor": (lambda file: file.pop("tensor"), "no data set 'tensor'"),
     "three axes": (_replace("fields", np.zeros((N, SIZE, SIZE), np.float32)), "'fields' must have shape"),

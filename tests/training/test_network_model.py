@@ -1,10 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pdebench_fm.errors import DataFileError
@@ -42,6 +46,52 @@ def test_unreadable_weights_are_one_clear_error(saved: Path) -> None:
     with pytest.raises(DataFileError, match=r"model.safetensors: cannot be read as Toy weights") as error:
         Toy.from_file(saved)
     assert "\n" not in str(error.value)
+
+
+def _changed(value: object, *keys: str) -> Callable[[dict[str, Any]], None]:
+    def change(about: dict[str, Any]) -> None:
+        part = about
+        for key in keys[:-1]:
+            part = part[key]
+        part[keys[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_changed("false", "problem", "grid", "periodic"), "grid.periodic: must be true or false, got 'false'"),
+        (_changed(1.0, "problem", "grid", "size"), "grid.size: must be a whole number, got 1.0"),
+        (_changed(None, "problem"), "problem: must be a mapping, got nothing"),
+        (_changed("no", "normalisation", "homogeneous"), "homogeneous: must be true or false, got 'no'"),
+        (_changed(None, "normalisation", "field_reference"), "field_reference: must be a number, got nothing"),
+        (_changed(0, "normalisation", "field_reference"), "field_reference: must be greater than 0, got 0"),
+        (
+            _changed("1", "normalisation", "constant_references", "k11"),
+            "constant_references.k11: must be a number",
+        ),
+        (_changed({}, "normalisation", "constant_references"), "constant_references: 'k11' must be given"),
+        (_changed(2, "normalisation", "shift"), "shift: unknown key"),
+        (_changed(3.0, "arguments", "width"), "width: must be a whole number, got 3.0"),
+        (_changed("3", "arguments", "width"), "width: must be a whole number, got '3'"),
+        (_changed(4, "arguments", "width"), "made with width=4, this model has width=3"),
+        (_changed({}, "arguments"), "made with no width, this model has width=3"),
+        (_changed(1, "anything"), "anything: unknown key"),
+    ],
+)
+def test_what_a_file_of_weights_says_is_taken_literally(
+    saved: Path, change: Callable[[dict[str, Any]], None], said: str
+) -> None:
+    file = saved / "model.safetensors"
+    with safe_open(file, "pt") as opened:
+        about = json.loads(opened.metadata()["pdebench_fm"])
+    change(about)
+    save_file(load_file(file), file, metadata={"pdebench_fm": json.dumps(about)})
+    with pytest.raises(DataFileError) as caught:
+        Toy(width=3).load(saved)
+    assert str(caught.value).startswith(f"{file}: ")
+    assert said in str(caught.value)
 
 
 def test_initialising_leaves_the_global_random_state_alone() -> None:

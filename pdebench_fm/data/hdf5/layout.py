@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pdebench_fm._util.text import one_line, show
-from pdebench_fm.errors import DataFileError, PdefmError, UsageError
+from pdebench_fm.errors import DataFileError, UsageError
 from pdebench_fm.problem import Channel, Grid, Problem
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 ReadColumns = Callable[[np.ndarray], Mapping[str, np.ndarray] | None]
 """`PDESystem.read_columns`: from the columns of ``tensor``, (N, C), to constants by name, (N,)."""
+
+_OF_A_PROBLEM = ("homogeneous", "periodic", "length")
+"""Keys of a problem that would be overlooked beside it."""
 
 
 @dataclass(frozen=True)
@@ -130,12 +134,20 @@ def _problem(
     path: Path, file: h5py.File, inputs: tuple[Channel, ...], outputs: tuple[Channel, ...], grid: Grid
 ) -> Problem:
     """Return the problem in the attribute ``pdefm`` if there is one, otherwise a plain one with these channels."""
-    description = metadata(path, file).get("problem")
+    about = metadata(path, file)
+    for key in about:
+        like = key != "problem" and difflib.get_close_matches(key.lower(), ["problem"], cutoff=0.8)
+        if like or key in _OF_A_PROBLEM:
+            advice = "did you mean 'problem'?" if like else "it belongs into 'problem'"
+            raise DataFileError(f"{path}: the attribute 'pdefm' has {show(key)}, which nothing reads; {advice}")
     try:
         found = Problem(inputs, outputs, grid)
-        stated = found if description is None else Problem.parse(description)
-    except (PdefmError, TypeError, ValueError, KeyError, AttributeError) as error:
-        raise DataFileError(f"{path}: its channels describe no problem: {reason(error)}") from None
+    except UsageError as error:
+        raise DataFileError(f"{path}: its channels describe no problem: {error}") from None
+    try:
+        stated = Problem.parse(about["problem"]) if "problem" in about else found
+    except UsageError as error:
+        raise DataFileError(f"{path}: the attribute 'pdefm': problem: {error}") from None
     if set(stated.inputs) != set(inputs) or stated.outputs != outputs or stated.grid.size != grid.size:
         raise DataFileError(f"{path}: the attribute 'pdefm' describes other channels or another grid than the data")
     return stated
@@ -172,7 +184,10 @@ def channel_names(path: Path, fields: h5py.Dataset) -> tuple[tuple[str, ...], tu
 
 def names(path: Path, item: h5py.Dataset, attribute: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Return the names in an attribute."""
-    return tuple(_json(path, item, attribute, list, default))
+    found = _json(path, item, attribute, list, default)
+    if not all(isinstance(name, str) for name in found):
+        raise DataFileError(f"{path}: the attribute {attribute!r} must be a JSON list of names, got {show(found)}")
+    return tuple(found)
 
 
 def metadata(path: Path, file: h5py.File) -> dict[str, Any]:
@@ -196,7 +211,8 @@ def _json(path: Path, item: h5py.Group | h5py.Dataset, attribute: str, kind: typ
 
 def is_complete(file: h5py.File) -> bool:
     """Return whether the file was written to its end."""
-    return bool(file.attrs.get("complete") == 1)
+    value = np.asarray(file.attrs.get("complete", 0))
+    return value.size == 1 and value.item() == 1
 
 
 def published_grid(path: Path) -> Grid | None:

@@ -122,6 +122,30 @@ def test_a_damaged_file_is_an_error_that_names_it(tmp_path):
         ModeRegression().load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("keys", "value", "said"),
+    [
+        (("arguments", "modes"), 5.0, "arguments.modes"),
+        (("arguments", "modes"), 6, "made with modes=6, this model has modes=5"),
+        (("problem", "grid", "periodic"), "false", "grid.periodic: must be true or false, got 'false'"),
+        (("problem", "outputs"), ["solution", "pressure"], r"'weights' must be complex \(66, 3, 2\), got complex128"),
+        (("normalisation", "homogeneous"), None, "homogeneous: must be true or false, got nothing"),
+    ],
+)
+def test_what_a_saved_file_says_is_taken_literally(tmp_path, keys, value, said):
+    model = fitted(Synthetic(40, 16, low=0.5, high=1.5), tmp_path)
+    (tmp_path / "saved").mkdir()
+    model.save(tmp_path / "saved")
+    about = json.loads((tmp_path / "saved" / "model.json").read_text())
+    part = about
+    for key in keys[:-1]:
+        part = part[key]
+    part[keys[-1]] = value
+    (tmp_path / "saved" / "model.json").write_text(json.dumps(about))
+    with pytest.raises(DataFileError, match=said):
+        ModeRegression(model.modes, model.degree).load(tmp_path / "saved")
+
+
 def test_it_searches_as_many_strengths_as_networks_search_rates():
     assert len(ModeRegression().search_space((1e-3, 1e-2, 1e-1))) == 3
     assert ModeRegression().search_space((1e-3,)) == [{"ridge": 1e-4}]
