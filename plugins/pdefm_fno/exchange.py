@@ -1,6 +1,6 @@
 """Convert weights of the paper's published code to a file for ``--pretrained``.
 
-    python -m pdefm_fno.exchange CHECKPOINT --system poisson --scales SCALES.npy --output FOLDER
+    python -m pdefm_fno.exchange CHECKPOINT --system poisson --scales SCALES.npy --grid 128 --output FOLDER
 
 The network is the same: orthonormal transforms, axes and modes in the same order, GELU in its exact form. Names, the
 layout of k_y and the scaling of inputs differ; docs/exchange.md has the tables. A constant that the checkpoint does not
@@ -27,11 +27,9 @@ from pdebench_fm.training import InputNormalisation
 from pdefm_fno.model import FNO
 
 SYSTEMS = ("poisson", "advection-diffusion", "helmholtz")
-GRID = 128
-"""Points a side of the paper's data, on which its checkpoints were trained."""
 
 
-def convert(checkpoint: Path, system: str, scales: Path | None, output: Path, grid: int = GRID) -> Path:
+def convert(checkpoint: Path, system: str, scales: Path | None, output: Path, grid: int) -> Path:
     """Write a checkpoint of the authors' trainer as weights of `pdefm_fno.model.FNO`.
 
     Args:
@@ -39,7 +37,7 @@ def convert(checkpoint: Path, system: str, scales: Path | None, output: Path, gr
         system: the PDE it was trained on, one of `SYSTEMS`.
         scales: the .npy file its inputs were scaled by; None if its inputs were not scaled.
         output: folder for ``model.safetensors``; made if need be.
-        grid: points a side of the data it was trained on: their norm of a source depends on it.
+        grid: points a side of the data it was trained on: their norm of a source depends on it, and no file says it.
 
     Returns:
         the file written.
@@ -203,7 +201,7 @@ def _read_scales(path: Path, count: int) -> list[float]:
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("--system", type=click.Choice(SYSTEMS), required=True, help="The PDE it was trained on.")
 @click.option("--scales", type=click.Path(path_type=Path), help="The .npy file its inputs were scaled by, if any.")
-@click.option("--grid", type=click.IntRange(2), default=GRID, show_default=True, help="Points a side of its data.")
+@click.option("--grid", type=click.IntRange(2), required=True, help="Points a side of its data; no file says it.")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder for model.safetensors.")
 def main(checkpoint: Path, system: str, scales: Path | None, grid: int, output: Path) -> None:
     """Convert CHECKPOINT, made by the paper's published code, to weights for pdefm run --pretrained."""

@@ -308,6 +308,17 @@ def test_the_command_says_how_to_go_on(tmp_path: Path) -> None:
     assert again.stderr == f"{tmp_path / 'model.safetensors'}: exists already\n"
 
 
+def test_the_command_asks_for_the_grid(tmp_path: Path) -> None:
+    network, _, _, values = made("poisson")
+    np.save(tmp_path / "s.npy", values)
+    checkpoint = save(network, tmp_path / "ckpt.tar")
+    command = [checkpoint, "--system", "poisson", "--scales", tmp_path / "s.npy", "--output", tmp_path / "out"]
+    result = CliRunner().invoke(main, [str(word) for word in command])
+    assert result.exit_code == 2
+    assert "Missing option '--grid'" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_module_runs_as_a_command() -> None:
     command = [sys.executable, "-m", "pdefm_fno.exchange", "--help"]
     assert "CHECKPOINT" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
