@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 SCORE = "relative_l2"
 """The benchmark's own metric, by name: trials are chosen by it, and curves, tables and the leaderboard show it."""
 
+Direction = Literal["lower", "higher"]
+DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
+
 
 class Metric(ABC):
     """A score: any finite number. A registered factory is called without arguments.
@@ -24,10 +27,10 @@ class Metric(ABC):
     the mean of the examples that happened to be finite.
 
     Attributes:
-        better: whether lower or higher values are better.
+        better: whether lower or higher values are better. A metric by which predictions beat the truth is left out.
     """
 
-    better: ClassVar[Literal["lower", "higher"]] = "lower"
+    better: ClassVar[Direction] = "lower"
 
     @property
     def needs_system(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pdebench_fm.interfaces import Metric, PDESystem
+from pdebench_fm.interfaces.metric import DIRECTIONS
 from pdebench_fm.problem import Fields, Problem
 from pdebench_fm.testing.claims import Check, claims, expect, parametrised, registered
 from pdebench_fm.testing.examples import plain_examples
@@ -105,6 +106,7 @@ def check_summarises_the_last_axis(metric: Metric) -> None:
 
 def check_larger_errors_score_worse(metric: Metric) -> None:
     """Noise twice as large scores higher, or lower if `Metric.better` is ``higher``."""
+    expect(metric.better in DIRECTIONS, f"better must be 'lower' or 'higher', got {metric.better!r}")
     data = _examples(metric)
     scores = []
     for size in (0.1, 0.2):
