@@ -79,13 +79,14 @@ def check_metric(name: str, expected: tuple[str, ...], as_json: bool) -> int:
 
 @check.command("protocol")
 @click.argument("name", shell_complete=completion.names_of("protocols"))
+@click.option("--model", metavar="NAME", help="Adapt this model and not a small convolutional network.")
 @_expect
 @_as_json
-def check_protocol(name: str, expected: tuple[str, ...], as_json: bool) -> int:
-    """Run the conformance checks on the registered protocol NAME."""
+def check_protocol(name: str, model: str | None, expected: tuple[str, ...], as_json: bool) -> int:
+    """Run the conformance checks on the registered protocol NAME: a small model is wrapped, adapted and saved."""
     from pdebench_fm.testing import checks_of_protocol
 
-    return _report(checks_of_protocol(name), expected, as_json)
+    return _report(checks_of_protocol(name, model=model), expected, as_json)
 
 
 def _report(claims: Iterator[tuple[str, Callable[[], None]]], expected: tuple[str, ...], as_json: bool) -> int:

@@ -10,7 +10,8 @@ import numpy as np
 from pdebench_fm.interfaces import Metric, PDESystem
 from pdebench_fm.interfaces.metric import DIRECTIONS
 from pdebench_fm.problem import Fields, Problem
-from pdebench_fm.testing.claims import Check, claims, expect, parametrised, registered
+from pdebench_fm.registry import registry
+from pdebench_fm.testing.claims import Check, claims, expect, guarded, parametrised
 from pdebench_fm.testing.examples import plain_examples
 
 WITH_A_PDE = "smoke:SYS-1(1,5)"
@@ -24,7 +25,7 @@ def metric_checks(
     name: str, *, expected_failures: Mapping[str, str] | None = None
 ) -> Callable[[Callable[..., Any]], Any]:
     """Pytest decorator: checks a registered metric; ``expected_failures`` maps claims to reasons."""
-    return parametrised(lambda: registered("metric", name), METRIC_CHECKS, expected_failures)
+    return parametrised(lambda: _metric(name), METRIC_CHECKS, expected_failures)
 
 
 def checks_of_metric(name: str) -> Iterator[tuple[str, Check]]:
@@ -34,7 +35,12 @@ def checks_of_metric(name: str) -> Iterator[tuple[str, Check]]:
         UnknownNameError: it is not registered.
         ConformanceError: it cannot be made.
     """
-    return claims(METRIC_CHECKS, registered("metric", name))
+    return claims(METRIC_CHECKS, _metric(name))
+
+
+def _metric(name: str) -> Metric:
+    metric: Metric = guarded(f"metric {name!r} cannot be made", registry().load("metrics", name))
+    return metric
 
 
 class _Solved(NamedTuple):

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
 from pdebench_fm.problem import Channel, Grid, Problem
 from pdebench_fm.registry import Registry
 from pdebench_fm.testing import model_fits as fits
-from pdebench_fm.testing.claims import Check, claims, expect, expect_close, parametrised
+from pdebench_fm.testing.claims import Check, claims, expect, expect_close, expect_search_space, parametrised
 from pdebench_fm.testing.model_subject import ModelSubject, model_subject, predict
 
 _RATES = (1e-3, 3e-3)
@@ -65,13 +63,7 @@ def check_declares_what_it_can(subject: ModelSubject) -> None:
 
 def check_search_space_is_plain_numbers(subject: ModelSubject) -> None:
     """There is at least one trial, and each is a mapping of names to finite numbers."""
-    space = list(subject.new().search_space(_RATES))
-    expect(len(space) > 0, "search_space must return at least one trial")
-    for trial in space:
-        finite = isinstance(trial, Mapping) and all(
-            isinstance(k, str) and isinstance(v, int | float) and np.isfinite(v) for k, v in trial.items()
-        )
-        expect(finite, f"a trial must map names to finite numbers, got {trial!r}")
+    expect_search_space(list(subject.new().search_space(_RATES)))
 
 
 def check_predicts_every_output(subject: ModelSubject) -> None:
