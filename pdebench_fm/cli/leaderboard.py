@@ -68,7 +68,7 @@ def add(runs: tuple[Path, ...], replace: bool, directory: Path, suites: tuple[Pa
 @_directory
 @_suites
 def build(directory: Path, suites: tuple[Path, ...]) -> None:
-    """Write README.md and leaderboard.csv from the records."""
+    """Write README.md, index.html, leaderboard.csv and leaderboard.json from the records."""
     from pdebench_fm.leaderboard import build as build_files
     from pdebench_fm.leaderboard.plans import against_plans
 
@@ -84,7 +84,7 @@ def build(directory: Path, suites: tuple[Path, ...]) -> None:
 @_suites
 @click.pass_context
 def check(context: click.Context, directory: Path, suites: tuple[Path, ...]) -> None:
-    """Check every record, and that README.md and leaderboard.csv are up to date."""
+    """Check every record, and that the files that `build` writes are up to date."""
     from pdebench_fm.leaderboard import check as check_files
     from pdebench_fm.leaderboard.plans import against_plans
 

@@ -1,7 +1,7 @@
-"""The leaderboard: committed records, and the tables that are generated only from them.
+"""The leaderboard: committed records, and the files that are generated only from them.
 
-``records/<suite>/<profile>/<model>.jsonl`` holds the records. The same records always give the same ``README.md`` and
-``leaderboard.csv``.
+``records/<suite>/<profile>/<model>.jsonl`` holds the records. The same records always give the same ``README.md``,
+``index.html``, ``leaderboard.csv`` and ``leaderboard.json``.
 """
 
 from pdebench_fm.leaderboard.build import build, check

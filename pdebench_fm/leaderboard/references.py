@@ -49,6 +49,10 @@ class References:
         self._scratch = _best_by_place(scratch)
         self._baseline = _best_by_place(r for r in scratch if r.model in direct)
 
+    def best_scratch(self, task: str, examples: int) -> Sequence[Record]:
+        """Return the best training from scratch of any ranked model, a record for each seed; empty if there is none."""
+        return self._scratch.get((task, examples), ())
+
     def compare(self, points: Sequence[Record]) -> Comparison:
         """Compare one model with the references.
 

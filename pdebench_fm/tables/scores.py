@@ -45,12 +45,11 @@ _Row = dict[str, str]
 _Arms = Mapping[tuple[str, str], Mapping[str, Curve]]
 
 
-def scores_of_curves(points: Sequence[Record], heading: str) -> list[str]:
+def scores_of_curves(points: Sequence[Record]) -> list[str]:
     """Return the sections that follow the tables, one list entry each; none if there are no curves.
 
     Args:
         points: of any number of suites.
-        heading: starts the line of a section's title.
     """
     groups: dict[tuple[str, int, str], list[Record]] = {}
     for record in points:
@@ -61,7 +60,7 @@ def scores_of_curves(points: Sequence[Record], heading: str) -> list[str]:
         several = len({record.model for record in records}) > 1
         for title, rows in _sections(records).items():
             if rows:
-                parts.append(f"{heading} {title}{place}\n\n{_TEXTS[title]}\n\n{_table(rows, several)}\n")
+                parts.append(f"## {title}{place}\n\n{_TEXTS[title]}\n\n{_table(rows, several)}\n")
     return parts
 
 

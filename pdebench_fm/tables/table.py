@@ -168,27 +168,14 @@ def _open_marks(records: Sequence[Record]) -> str:
     return "".join(f" {arrow}" for state, arrow in (("open-low", "↓"), ("open-high", "↑")) if state in states)
 
 
-def to_markdown(
-    tables: Sequence[Table], link: Callable[[Sequence[Record]], str] | None = None, heading: str = "##"
-) -> str:
-    """Return tables as Markdown with intervals, and after them the scores of the curves.
-
-    Args:
-        tables: from `build_table`.
-        link: address of the records of a cell; by default there are no links.
-        heading: starts the line of a title.
-    """
-
-    def text(records: Sequence[Record], expected: int) -> str:
-        shown = escape_markdown(cell_text(records, expected))
-        return f"[{shown}]({link(records)})" if link is not None and records else shown
-
+def to_markdown(tables: Sequence[Table]) -> str:
+    """Return tables as Markdown with intervals, and after them the scores of the curves."""
     parts = []
     for table in tables:
-        frame = table.frame(text)
+        frame = table.frame(lambda records, expected: escape_markdown(cell_text(records, expected)))
         names = [name for name in ("model", "arm") if name in frame]
         frame[names] = frame[names].map(escape_markdown)
         body = markdown(frame, left=len(names))
-        parts.append(f"{heading} {escape_markdown(table.title)}\n\n{escape_markdown(table.header)}\n\n{body}\n")
+        parts.append(f"## {escape_markdown(table.title)}\n\n{escape_markdown(table.header)}\n\n{body}\n")
     points = [record for table in tables for record in table.records if record.kind == "point"]
-    return "\n".join([*parts, NOTE + "\n", *scores_of_curves(points, heading)])
+    return "\n".join([*parts, NOTE + "\n", *scores_of_curves(points)])

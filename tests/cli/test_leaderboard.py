@@ -42,7 +42,7 @@ def test_add_build_check_from_nothing(pdefm, runs, tmp_path):
     at = ("--directory", tmp_path / "board")
     assert pdefm("leaderboard", "add", runs, *at)[:2] == (0, "22 added, 0 replaced, 0 already there\n")
     code, out, _ = pdefm("leaderboard", "build", *at)
-    assert (code, len(out.splitlines())) == (0, 2)
+    assert (code, len(out.splitlines())) == (0, 4)
     assert pdefm("leaderboard", "check", *at)[0] == 0
 
 

@@ -118,11 +118,6 @@ def test_names_cannot_break_a_markdown_table():
     assert cells(text, r"a\|b\<i\>\[x\](y)")[0][1] == "fine-tune"
 
 
-def test_a_cell_links_to_its_records():
-    text = to_markdown(build_table([make_record()]), link=lambda records: f"file#L{len(records)}")
-    assert "[0.100 (0.0900–0.110)](file#L1)" in text
-
-
 def test_numbers_have_three_significant_digits():
     assert [number(x) for x in (0.0123456, 1.2, 123.4, 1.234e-5, 0.0)] == ["0.0123", "1.20", "123", "1.23e-05", "0.00"]
 

@@ -1,0 +1,102 @@
+"""The page of a leaderboard, ``index.html``, and the same rows for programs, ``leaderboard.json``.
+
+The page holds its data, styles and scripts, so that it opens from a file and asks no network for anything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.resources import files
+from typing import Any
+
+from pdebench_fm.leaderboard.page.columns import CELLS, FILTERS, RANKING
+from pdebench_fm.leaderboard.page.rows import Place, Row, cell_rows, ranking_row, study_row
+from pdebench_fm.leaderboard.standing import Standing, SuiteResults
+
+FORMAT = 1
+"""Version of ``leaderboard.json``. New keys do not change it."""
+
+_LOCATION = ("seed", "job", "file", "line", "error")
+_SCRIPTS = ("data", "state", "table", "charts", "detail", "main")
+_LIBRARIES = ("d3-7.9.2", "plot-0.6.17", "htm-preact-3.1.1")
+
+
+def make_rows(results: Sequence[tuple[SuiteResults, Sequence[Standing]]], place: Place) -> dict[str, list[Row]]:
+    """Return all rows: the studies, the rankings, and the cells with their records.
+
+    Args:
+        results: studies and their rankings.
+        place: gives the file and line of a record.
+    """
+    newest: dict[tuple[str, str], int] = {}
+    for found, _ in results:
+        key = (found.suite, found.profile)
+        newest[key] = max(newest.get(key, 0), found.suite_version)
+    return {
+        "studies": [study_row(found, newest[found.suite, found.profile]) for found, _ in results],
+        "ranking": [ranking_row(found, standing) for found, ranking in results for standing in ranking],
+        "cells": [row for found, ranking in results for row in cell_rows(found, ranking, place)],
+    }
+
+
+def render_json(rows: Mapping[str, Sequence[Row]]) -> str:
+    """Return ``leaderboard.json``, one row a line. A record has its place there; all else is in its file."""
+
+    def line(row: Row) -> str:
+        records = [{key: record[key] for key in _LOCATION} for record in row.get("records", ())]
+        return json.dumps({**row, "records": records} if records else row, ensure_ascii=False)
+
+    tables = [f"{json.dumps(name)}: [\n" + ",\n".join(map(line, table)) + "\n]" for name, table in rows.items()]
+    return f'{{"format": {FORMAT},\n' + ",\n".join(tables) + "}\n"
+
+
+def render_page(rows: Mapping[str, Sequence[Row]]) -> str:
+    """Return ``index.html``."""
+    data = {
+        "columns": {"ranking": [asdict(c) for c in RANKING], "cells": [asdict(c) for c in CELLS]},
+        "filters": FILTERS,
+        "tables": {name: pack(table) for name, table in rows.items()},
+    }
+    # A script element ends at the first "</script", wherever it stands.
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", r"\u003c")
+    parts = {
+        "style": _asset("page.css"),
+        "licences": _asset("vendor/LICENCES.txt"),
+        "libraries": "".join(f"<script>\n{_asset(f'vendor/{name}.min.js')}</script>\n" for name in _LIBRARIES),
+        "data": text,
+        "script": "\n".join(_asset(f"{name}.js") for name in _SCRIPTS),
+    }
+    page = _asset("index.html")
+    for name, part in parts.items():
+        before, after = page.split(f"<!-- {name} -->")
+        page = before + part + after
+    return page
+
+
+def pack(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return rows as columns, which take a third of the bytes.
+
+    A column is a list of values, or their indices ``at`` in a list of different ``values``. Rows within rows are packed
+    into one table, ``rows``, and ``counts`` says how many each row has.
+    """
+    columns: dict[str, Any] = {}
+    for key in {key: None for row in rows for key in row}:
+        values = [row.get(key) for row in rows]
+        nested = [value for value in values if isinstance(value, list)]
+        if nested:
+            inner = [row for value in nested for row in value]
+            columns[key] = {"counts": [len(value or ()) for value in values], "rows": pack(inner)}
+            continue
+        texts = [json.dumps(value) for value in values]
+        numbers = {text: index for index, text in enumerate(dict.fromkeys(texts))}
+        if 2 * len(numbers) <= len(values):
+            columns[key] = {"values": [json.loads(text) for text in numbers], "at": [numbers[text] for text in texts]}
+        else:
+            columns[key] = values
+    return {"count": len(rows), "columns": columns}
+
+
+def _asset(name: str) -> str:
+    return files(__name__).joinpath("assets", name).read_text(encoding="utf-8")

@@ -1,0 +1,187 @@
+"""The columns of the page: names, definitions, and how numbers are written.
+
+A new column is a line here and a key of the rows that `pdebench_fm.leaderboard.page.rows` makes. A number ``x`` with
+the keys ``x_low`` and ``x_high`` beside it is shown with its interval.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Form = Literal["text", "count", "number", "factor", "percent", "share", "seconds", "flag"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Args:
+        key: of the rows.
+        label: in the header.
+        definition: one or two sentences, shown on hover and in the list of definitions.
+        form: how values are written. A ``share`` has its numerator in the key and its denominator in ``<key>_of``.
+        better: which end is shaded as good; empty for no shading.
+        shown: whether the table has the column before a reader chooses.
+    """
+
+    key: str
+    label: str
+    definition: str
+    form: Form = "text"
+    better: Literal["", "low", "high"] = ""
+    shown: bool = True
+
+
+RANKING = (
+    Column("rank", "Rank", "By score, among models with a score in every cell that the suite plans.", "count"),
+    Column("model", "Model", "Follow the link for all results of a model."),
+    Column(
+        "kind",
+        "Kind",
+        "network: trained by gradient steps. released: arrives trained. baseline: takes no gradient steps.",
+        shown=False,
+    ),
+    Column(
+        "score",
+        "Score",
+        "Geometric mean of the relative L2 error over all tasks, sizes N and the arms zero-shot and fine-tune. A cell "
+        "is the median over seeds. Smaller is better.",
+        "number",
+        "low",
+    ),
+    Column(
+        "selected",
+        "Score of selection",
+        "The same mean over the cells that the filters leave. It does not rank.",
+        "number",
+        "low",
+    ),
+    Column(
+        "gain",
+        "Gain over own scratch",
+        "Geometric mean over tasks and N ≥ 1 of the error of the model's own scratch arm, divided by the error after "
+        "fine-tuning. Above 1, the pre-training pays.",
+        "factor",
+        "high",
+    ),
+    Column(
+        "gain_best_scratch",
+        "Over best scratch",
+        "The same gain over the best scratch arm of any ranked model in the same cell, chosen by validation error.",
+        "factor",
+        "high",
+    ),
+    Column(
+        "gain_baseline",
+        "Over baseline",
+        "The same gain over the best model that takes no gradient steps, chosen by validation error.",
+        "factor",
+        "high",
+    ),
+    Column(
+        "hurts",
+        "Hurts",
+        "Tasks and N at which fine-tuning is worse than the model's own scratch arm, with the intervals apart.",
+        "share",
+        "low",
+    ),
+    Column(
+        "saving",
+        "Data saving",
+        "How many times more examples training from scratch needs for the error that N fine-tuning examples give "
+        "(geometric mean). Bounds count as their number.",
+        "factor",
+        "high",
+    ),
+    Column("saving_bounds", "Savings that are bounds", "More than (>), or at most (≤).", shown=False),
+    Column(
+        "coefficients",
+        "Use of coefficients",
+        "Rise of the error when test examples exchange their coefficients. Near 0, the model does not use them.",
+        "percent",
+    ),
+    Column("unused_on", "Coefficients not used on", "Tasks on which the error hardly rises.", shown=False),
+    Column(
+        "open",
+        "Open searches",
+        "Points that chose the smallest or largest learning rate tried, so that a better one may lie beyond.",
+        "share",
+        "low",
+    ),
+    Column("parameters", "Parameters", "Fitted real numbers; the most of any task.", "count"),
+    Column(
+        "train_seconds",
+        "Training",
+        "Time behind the score: pre-training and the scored arms, all trials and seeds, on the named device.",
+        "seconds",
+        "low",
+    ),
+    Column("scratch_seconds", "Training of other arms", "Training time of the scratch arm.", "seconds", shown=False),
+    Column("device", "Device", "What the model was trained on.", shown=False),
+    Column("reason", "Not ranked because", "What is missing for a rank.", shown=False),
+)
+"""One row for each model of a study, which is a suite, version and profile."""
+
+CELLS = (
+    Column("study", "Study", "Suite, version and profile."),
+    Column("model", "Model", "Follow the link for all results of a model."),
+    Column("kind", "Kind", "network, released or baseline.", shown=False),
+    Column("task", "Task", "Downstream distribution; for a pre-training, its source."),
+    Column("shift", "Shift", "How far the task is from the pre-training."),
+    Column(
+        "overlap", "Overlap", "Of the coefficients in pre-training and test examples, 0 to 1.", "number", shown=False
+    ),
+    Column("system", "System", "The differential equation.", shown=False),
+    Column("arm", "Arm", "zero-shot, fine-tune, scratch, an arm of a plugin, or the pre-training itself."),
+    Column("n", "N", "Downstream training examples.", "count"),
+    Column(
+        "error",
+        "Error",
+        "Mean relative L2 error over the test set, median over seeds, with its 95% interval over "
+        "seeds, or over test examples if there is one seed. Follow the link for trials and records.",
+        "number",
+        "low",
+    ),
+    Column(
+        "gain",
+        "Gain over own scratch",
+        "Error of the model's own scratch arm at this N, divided by this error.",
+        "factor",
+        "high",
+    ),
+    Column(
+        "gain_best_scratch",
+        "Over best scratch",
+        "The same over the best scratch arm of any ranked model, chosen by validation error.",
+        "factor",
+        "high",
+    ),
+    Column("hurts", "Hurts", "Worse than the model's own scratch arm, with the intervals apart.", "flag"),
+    Column(
+        "search",
+        "Search",
+        "closed: rates on both sides of the chosen one were tried. open: it was the smallest (↓) or largest (↑) tried.",
+    ),
+    Column("learning_rate", "Learning rate", "Of the chosen trial.", "number", shown=False),
+    Column("seeds", "Seeds", "How many, of how many planned.", "share", shown=False),
+    Column("trials", "Trials", "Fits that were tried, over all seeds.", "count", shown=False),
+    Column("parameters", "Parameters", "Fitted real numbers.", "count", shown=False),
+    Column("train_seconds", "Training", "All trials and seeds, without the pre-training.", "seconds", "low"),
+    Column("coefficients", "Use of coefficients", "As in the ranking.", "percent", shown=False),
+    Column("status", "Status", "ok, diverged, failed or unsupported.", shown=False),
+)
+"""One row for each model, task, arm and N of a study."""
+
+FILTERS = (
+    ("suite", "Suite"),
+    ("profile", "Profile"),
+    ("shift", "Shift"),
+    ("system", "System"),
+    ("n", "N"),
+    ("arm", "Arm"),
+    ("model", "Model"),
+    ("size", "Model size"),
+    ("kind", "Kind"),
+)
+"""Keys of the rows that can be filtered, and their labels."""

@@ -1,0 +1,251 @@
+"""The page in a real browser: Debian's Chromium, driven by Playwright."""
+
+import csv
+import io
+import json
+import shutil
+import statistics
+from pathlib import Path
+
+import pytest
+
+from pdebench_fm.leaderboard import add, build
+from pdebench_fm.records.file import append
+from tests.support.records import make_record, make_suite, make_trial
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e '.[browser]'")
+CHROMIUM = shutil.which("chromium")
+if CHROMIUM is None:
+    pytest.skip("needs chromium: apt-get install chromium", allow_module_level=True)
+
+CONTRAST = (Path(__file__).parent / "contrast.js").read_text(encoding="utf-8")
+CELL = "#view=cell&id=smoke/v1/smoke/best/SYS-1(5,10)/fine-tune/16"
+PLOTS = [f"#view=plots&plot={name}" for name in ("errors", "shift", "cost", "size", "wins")]
+MODELS = ["#view=model&id=best", "#view=model&id=none", "#view=cell&id=none"]
+VIEWS = ["#view=ranking", "#view=cells", "#view=about", *MODELS, *PLOTS, CELL]
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory):
+    """Three models, one of them incomplete; another suite with an odd name of a model; a search that is open."""
+    folder = tmp_path_factory.mktemp("page")
+    records = [*make_suite("best", 0.5, seeds=2), *make_suite("worse", 1.0, seeds=2), *make_suite("lacking", 0.8)[:-1]]
+    records += make_suite("odd name(1)#", 2.0, suite="other", parameters=2_000_000)
+    records.append(make_record(suite="searched", trials=(make_trial(1e-3, 0.1), make_trial(1e-2, 0.2))))
+    append(folder / "run" / "records.jsonl", records)
+    add(folder / "board", [folder / "run"])
+    build(folder / "board", lambda *_: {r.cell for r in make_suite(seeds=2) if r.kind == "point"})
+    return folder / "board"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def visit(board, browser):
+    """Open the page at an address; at the end, fail if it said or asked for anything."""
+    contexts, said = [], []
+
+    def open_page(address="", width=1600, scheme="light"):
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        context.set_default_timeout(20_000)
+        contexts.append(context)
+        page = context.new_page()
+        file = (board / "index.html").as_uri()
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda r: None if r.url.startswith((file, "data:", "blob:")) else said.append(r.url))
+        page.goto(file + address)
+        page.wait_for_selector("main")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert said == []
+
+
+def turn(page, address):
+    """Go to another address of the open page, and wait until it is drawn."""
+    page.evaluate("address => { location.hash = address; }", address)
+    page.evaluate("() => new Promise(done => setTimeout(() => requestAnimationFrame(done), 30))")
+
+
+def column(page, name):
+    """The texts of a column of the first table."""
+    headers = page.locator("thead th").all_inner_texts()
+    at = next(index for index, text in enumerate(headers) if text.strip(" ▲▼\n") == name)
+    return page.eval_on_selector_all("tbody tr:not(.group)", f"rows => rows.map(r => r.cells[{at}]?.innerText.trim())")
+
+
+@pytest.mark.parametrize("width", [400, 1600])
+def test_every_view_fits_its_width_and_asks_for_nothing(visit, width):
+    page = visit("", width)
+    sizes = "all => all.filter(e => e.innerText).map(e => parseFloat(getComputedStyle(e).fontSize))"
+    for address in VIEWS:
+        turn(page, address)
+        assert page.locator("main").inner_text().strip(), address
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, address
+        assert min(page.eval_on_selector_all("main *:not(.hidden)", sizes)) >= 11, address
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_in_both_modes(visit, scheme):
+    page = visit("", scheme=scheme)
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
+    assert dark == (scheme == "dark")
+    for address in VIEWS:
+        turn(page, address)
+        assert page.evaluate(CONTRAST) == [], address
+
+
+def test_everything_has_a_name_for_a_screen_reader(visit):
+    page = visit("")
+    assert page.locator("html").get_attribute("lang") == "en"
+    for address in VIEWS:
+        turn(page, address)
+        nameless = page.evaluate(
+            """() => [...document.querySelectorAll("a, button, input, select, summary, table, figure svg, nav, [role]")]
+            .filter(e => !e.hidden && !(e.textContent.trim() || e.ariaLabel || e.closest("label")?.textContent.trim()))
+            .map(e => e.outerHTML.slice(0, 100))"""
+        )
+        assert nameless == [], address
+        assert page.get_by_role("heading", level=1).count() == 1
+        assert page.locator("figure svg:not([aria-label])").count() == 0
+
+
+def test_a_keyboard_is_enough(visit):
+    page = visit("")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.innerText") == "Skip to the results"
+    page.locator("thead button", has_text="Score").first.focus()
+    assert "Smaller is better" in page.get_by_role("tooltip").inner_text()
+    assert page.evaluate("document.activeElement.getAttribute('aria-describedby')") == "hint"
+    page.keyboard.press("Enter")
+    assert page.evaluate("location.hash") == "#sort=score"
+    menu = page.locator("details.menu", has_text="Suite").first
+    menu.locator("summary").focus()
+    for key in ("Enter", "Tab", "Space"):
+        page.keyboard.press(key)
+    assert page.evaluate("location.hash") == "#sort=score&suite=other"
+    page.keyboard.press("Escape")
+    assert menu.get_attribute("open") is None
+    assert page.evaluate("document.activeElement.tagName") == "SUMMARY"
+
+
+def test_a_header_sorts_its_column_both_ways_and_back(visit):
+    page = visit("#view=cells")
+    before = column(page, "Error")
+    page.get_by_role("button", name="Error", exact=True).click()
+    errors = [float(text.split()[0]) for text in column(page, "Error")]
+    assert errors == sorted(errors)
+    assert page.locator("th[aria-sort=ascending]").inner_text().startswith("Error")
+    page.locator("thead button", has_text="Error").click()
+    errors = [float(text.split()[0]) for text in column(page, "Error")]
+    assert errors == sorted(errors, reverse=True)
+    page.locator("thead button", has_text="Error").click()
+    assert column(page, "Error") == before
+
+
+def test_filters_and_search_leave_what_they_say(visit):
+    page = visit("#view=cells")
+    page.locator("summary", has_text="Arm").click()
+    page.get_by_label("scratch", exact=True).check()
+    assert set(column(page, "Arm")) == {"scratch"}
+    page.get_by_role("searchbox").fill("ODD name")
+    assert set(column(page, "Model")) == {"odd name(1)#"}
+    page.get_by_role("button", name="Clear").click()
+    assert set(column(page, "Model")) == {"best", "worse", "lacking", "odd name(1)#", "conv-small"}
+
+
+def test_a_filter_of_cells_shows_the_score_of_what_is_left(visit, board):
+    page = visit("#suite=smoke&shift=none&model=best")
+    cells = json.loads((board / "leaderboard.json").read_text(encoding="utf-8"))["cells"]
+    mine = [row for row in cells if (row["model"], row["shift"]) == ("best", "none")]
+    errors = [row["error"] for row in mine if row["arm"] in ("zero-shot", "fine-tune")]
+    assert column(page, "Score of selection") == [f"{statistics.geometric_mean(errors):#.3g}"]
+
+
+def test_an_address_restores_what_was_shown(visit):
+    page, again, shown = visit("#view=cells"), visit(""), []
+    for address in ("#view=cells&sort=-error&cols=model.error.n&arm=scratch&q=best", "#suite=other", PLOTS[-1], CELL):
+        turn(page, address)
+        turn(again, page.evaluate("address(readAddress())"))
+        shown.append(page.locator("main").inner_html())
+        assert again.locator("main").inner_html() == shown[-1]
+    assert len(set(shown)) == 4
+
+
+def test_what_is_done_is_in_the_address_and_back_undoes_a_step(visit):
+    page = visit("")
+    page.get_by_role("link", name="Cells").click()
+    page.get_by_role("button", name="Error", exact=True).click()
+    page.get_by_role("searchbox").fill("worse")
+    assert page.evaluate("location.hash") == "#view=cells&q=worse&sort=error"
+    page.go_back()
+    assert page.locator("nav [aria-current]").inner_text() == "Ranking"
+
+
+def test_columns_are_chosen(visit):
+    page = visit("#view=cells")
+    page.locator("summary", has_text="Columns").click()
+    menu = page.locator("details.menu", has_text="Columns")
+    menu.get_by_label("System").check()
+    menu.get_by_label("Shift").uncheck()
+    headers = page.locator("thead th").all_inner_texts()
+    assert ("System" in headers, "Shift" in headers) == (True, False)
+
+
+def test_three_clicks_lead_from_a_rank_to_the_record(visit, board):
+    page = visit("")
+    page.get_by_role("link", name="best", exact=True).first.click()
+    page.get_by_role("link", name="All cells of best").click()
+    page.locator("td.col-error a").first.click()
+    page.wait_for_selector("section.card")
+    text = page.locator("main").inner_text()
+    path, line = page.locator("a[href*='.jsonl']").first.get_attribute("href").split("#L")
+    record = json.loads((board / path).read_text(encoding="utf-8").splitlines()[int(line) - 1])
+    assert record["job_id"] in text
+    assert f"--task '{record['task']}'" in text
+    assert f"line {line}" in text
+
+
+def test_a_cell_shows_its_trials_and_says_which_searches_are_open(visit):
+    page = visit("#view=cell&id=searched/v1/smoke/conv-small/SYS-1(5,10)/fine-tune/16")
+    assert "open ↓" in page.locator("main").inner_text()
+    rows = page.locator("section.card tbody tr").all_inner_texts()
+    assert [("chosen" in row, row.split()[2].strip(",")) for row in rows] == [(True, "0.001"), (False, "0.01")]
+    assert page.locator("figure svg circle").count() >= 2
+
+
+def test_what_is_seen_is_saved_as_csv_svg_and_png(visit):
+    page = visit("#view=cells&arm=scratch&sort=-error&cols=model.arm.error")
+
+    def saved(name):
+        with page.expect_download() as download:
+            page.get_by_role("button", name=name).click()
+        return download.value.path().read_bytes()
+
+    rows = list(csv.DictReader(io.StringIO(saved("CSV").decode())))
+    assert [*rows[0]] == ["model", "arm", "error", "error_low", "error_high"]
+    assert [row["model"] for row in rows] == column(page, "Model")
+    assert {row["arm"] for row in rows} == {"scratch"}
+    turn(page, "#view=plots&suite=smoke")
+    text = saved("SVG").decode()
+    assert text.startswith("<svg")
+    assert all(name in text for name in ("best", "worse", "scratch", "SYS-1(5,10)"))
+    content = saved("PNG")
+    assert content.startswith(b"\x89PNG")
+    assert int.from_bytes(content[16:20], "big") > 2000  # pixels across
+
+
+def test_the_chances_of_two_models_against_each_other_make_one(visit):
+    page = visit("#view=plots&plot=wins&suite=smoke")
+    shares = [int(text[:-1]) for text in page.locator("figure svg tspan").all_text_contents() if text.endswith("%")]
+    assert len(shares) == 6
+    assert sum(shares) == pytest.approx(300, abs=3)
