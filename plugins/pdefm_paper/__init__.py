@@ -15,6 +15,7 @@ _SUMMARIES = {
     "ood_sys3": "Helmholtz: SYS-3(1,10) to wavenumbers in and out of range (paper, Fig. 6 and B.2)",
     "mixed": "one pre-training on all three systems beside each system's own (paper, Fig. 6 and B.2)",
     "scaling": "a family of models over its sizes, on the medium shifts (paper, Fig. 4)",
+    "released": "released foundation models on SYS-1, SYS-2 and SYS-3, adapted in every way (not in the paper)",
     "seeds": "five seeds on the medium shifts (paper, B.3)",
     "adaptation": "Poisson: fine-tuning beside head-only, LoRA, ridge regression and in-context prediction",
     "resolution": "Poisson and Helmholtz: trained on one grid, scored on two others too",
