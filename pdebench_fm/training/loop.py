@@ -25,6 +25,7 @@ from pdebench_fm.training.feed import Batch, Encode, Feed, errors
 from pdebench_fm.training.micro_batches import micro_batch_size
 from pdebench_fm.training.precision import Cast, matmul_precision, training_precision
 from pdebench_fm.training.ranks import Ranks
+from pdebench_fm.training.recipe import Recipe
 from pdebench_fm.training.resume import SAVE_INTERVAL, ResumeFile, copy_into, lasting_buffers, lasting_tensors
 
 ParameterGroup = tuple[Sequence[nn.Parameter], float]
@@ -45,6 +46,7 @@ def fit_network(
     context: FitContext,
     *,
     parameter_groups: Sequence[ParameterGroup] | None = None,
+    recipe: Recipe | None = None,
     micro_batch: int | None = None,
     save_interval: float = SAVE_INTERVAL,
 ) -> FitReport:
@@ -61,6 +63,7 @@ def fit_network(
         context: workspace, device, ranks, precision, progress.
         parameter_groups: which parameters are trained, and with which multiple of the learning rate; by default all
             with the rate itself.
+        recipe: replaces optimiser, groups, decay of the rate and loss.
         micro_batch: examples that pass through the network at once; by default as many as fit in memory.
         save_interval: seconds between two writes of the resume file, at least; 0 writes before every step.
     """
@@ -86,7 +89,8 @@ def fit_network(
             schedule,
             trial.seed,
             context,
-            _adam(parameter_groups or [(list(module.parameters()), 1.0)], device),
+            _optimizer(recipe, parameter_groups or [(list(module.parameters()), 1.0)], device),
+            recipe,
             micro_batch,
             ResumeFile(context.next_resume_file(), save_interval),
             _digest((schedule, trial.seed, len(train)), [*lasting_tensors(module), *first]),
@@ -147,7 +151,8 @@ class _Fit:
     schedule: _Schedule
     seed: int
     context: FitContext
-    adam: torch.optim.Adam
+    optimizer: torch.optim.Optimizer
+    recipe: Recipe | None
     micro_batch: int
     resume: ResumeFile
     identity: str
@@ -209,9 +214,12 @@ class _Fit:
         self.ranks.add_gradients(self.module, loss)
         if not math.isfinite(value := loss.item()):
             raise DivergedError(f"training loss {value} at step {state.step + 1}")
-        for group in self.adam.param_groups:
-            group["lr"] = group["factor"] * self.schedule.learning_rate(state.step)
-        self.adam.step()
+        rate = self._learning_rate()
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["factor"] * rate
+        if self.recipe is not None and self.recipe.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.clip)
+        self.optimizer.step()
         return value
 
     def _backward(self, part: Batch, batch_size: int) -> Tensor:
@@ -220,9 +228,24 @@ class _Fit:
             prediction = call_network(self.module, part.fields, part.constants, part.target.shape[1])
         if not prediction.requires_grad:
             raise RunError("the prediction depends on no trained weight: all are frozen, or the forward pass detaches")
-        loss: Tensor = errors(prediction, part.target, self.train.lacks_outputs).square().sum() / batch_size
+        loss = self._losses(prediction, part.target, self.train.lacks_outputs).sum() / batch_size
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
+
+    def _losses(self, prediction: Tensor, target: Tensor, lacks_outputs: bool) -> Tensor:
+        """Return the loss of each example, in parts that are to be summed; zero for outputs that an example lacks."""
+        if self.recipe is None:
+            return errors(prediction, target, lacks_outputs).square()
+        known = torch.where(target.isnan(), prediction.detach(), target) if lacks_outputs else target
+        return self.recipe.loss(prediction, known)[:, None]
+
+    def _learning_rate(self) -> float:
+        """Return the rate of this step."""
+        step, schedule = self.state.step, self.schedule
+        if self.recipe is None:
+            return schedule.learning_rate(step)
+        validated = [each["validation_loss"] for each in self.state.history if each["validation_loss"] is not None]
+        return schedule.rate * self.recipe.schedule(step / schedule.steps, validated)
 
     def _end_epoch(self, number: int) -> None:
         """Validate an epoch, and keep its weights if they are the best so far."""
@@ -249,15 +272,15 @@ class _Fit:
                 ids = np.arange(first, min(first + size, stop))
                 fields, constants, target = self.validation.batch(ids)
                 prediction = call_network(self.module, fields, constants, target.shape[1])
-                missed = errors(prediction, target, self.validation.lacks_outputs)
-                losses[first : first + len(ids)] = missed.square().flatten(1).sum(dim=1)
+                missed = self._losses(prediction, target, self.validation.lacks_outputs)
+                losses[first : first + len(ids)] = missed.flatten(1).sum(dim=1)
         self.ranks.add([losses])
         return losses.mean().item()
 
     def _save(self) -> None:
         """Write all that a killed fit needs."""
         self._count_time()
-        weights, moments = lasting_tensors(self.module), self.adam.state_dict()
+        weights, moments = lasting_tensors(self.module), self.optimizer.state_dict()
         self.resume.write({"fit": self.identity, "state": vars(self.state), "weights": weights, "adam": moments})
 
     def _restore(self) -> None:
@@ -272,7 +295,7 @@ class _Fit:
             return
         vars(self.state).update(saved["state"])
         copy_into(self.module, saved["weights"])
-        self.adam.load_state_dict(saved["adam"])
+        self.optimizer.load_state_dict(saved["adam"])
 
     def _count_time(self) -> None:
         now = time.perf_counter()
@@ -293,6 +316,10 @@ class _Fit:
             data_seconds=state.data_seconds,
             history=state.history,
         )
+
+
+def _optimizer(recipe: Recipe | None, groups: Sequence[ParameterGroup], device: torch.device) -> torch.optim.Optimizer:
+    return _adam(groups, device) if recipe is None else recipe.optimizer([dict(group) for group in recipe.groups])
 
 
 def _adam(groups: Sequence[ParameterGroup], device: torch.device) -> torch.optim.Adam:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pdebench_fm.hookspecs import ModelEntry, hookimpl
+from pdebench_fm.hookspecs import ModelEntry, ProtocolEntry, hookimpl
 
 
 @hookimpl
@@ -25,4 +25,17 @@ def pdefm_models() -> list[ModelEntry]:
             "pdefm_released.pde_transformer_sc:PDETransformerSCModel",
             "PDE-Transformer, separate channels; set checkpoint=FOLDER",
         ),
+    ]
+
+
+@hookimpl
+def pdefm_protocols() -> list[ProtocolEntry]:
+    """Register fine-tuning as the authors do it."""
+    return [
+        ProtocolEntry(
+            "fine-tune-native",
+            "1",
+            "pdefm_released.native:NativeFineTune",
+            "a released model by the recipe of its authors; set level (MORPH) and freeze (MPP)",
+        )
     ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -17,10 +18,11 @@ from torch import Tensor, nn
 from pdebench_fm.errors import DataFileError, PdefmError
 from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, OperatorModel, TrialSettings
 from pdebench_fm.problem import Fields, Problem
-from pdebench_fm.training import InputNormalisation, fit_network
+from pdebench_fm.training import InputNormalisation, Recipe, fit_network
 from pdefm_released.adapter import Adapter
 from pdefm_released.checkpoint import locate, sha256
 
+RecipeOf = Callable[[Adapter, int], AbstractContextManager[Recipe | None]]
 Resampling = Literal["family", "spectral", "bilinear"]
 _FILE = "model.safetensors"
 _KEY = "pdebench_fm"
@@ -44,6 +46,12 @@ class ReleasedModel(OperatorModel):
         self._problem: Problem | None = None
         self._normalisation: InputNormalisation | None = None
         self._fresh = False
+        self._recipe: RecipeOf = lambda module, seed: nullcontext(None)
+        self._tuned = ""
+
+    def fit_with(self, recipe: RecipeOf, about: str) -> None:
+        """Make `fit` follow a recipe from now on; ``about`` is added to the notes."""
+        self._recipe, self._tuned = recipe, about
 
     # Identity ---------------------------------------------------------------------------------------------------------
 
@@ -64,6 +72,8 @@ class ReleasedModel(OperatorModel):
         notes = {"family": self.adapter.family, "checkpoint": source}
         if self._module is not None and self._problem is not None:
             notes |= self._module.notes(self._problem.grid)
+        if self._tuned:
+            notes["recipe"] = self._tuned
         return notes
 
     @property
@@ -109,10 +119,13 @@ class ReleasedModel(OperatorModel):
     def fit(
         self, train: Examples, validation: Examples, budget: Budget, trial: TrialSettings, context: FitContext
     ) -> FitReport:
-        """Train all weights with the shared loop, by the rule that all models share."""
+        """Train with the shared loop: by the rule that all models share, or by the recipe that was given."""
         module, problem, _ = self._ready()
         encode = lambda _, inputs: self._encode(inputs)  # noqa: E731
-        return fit_network(module, encode, problem.output_names, train, validation, budget, trial, context)
+        with self._recipe(module, trial.seed) as recipe:
+            return fit_network(
+                module, encode, problem.output_names, train, validation, budget, trial, context, recipe=recipe
+            )
 
     @torch.no_grad()
     def predict(self, problem: Problem, inputs: Fields) -> Fields:

@@ -154,6 +154,12 @@ class MORPH(nn.Module):
             if isinstance(module, _Linear) and rank:
                 module.add(rank)
 
+    def merge_lora(self) -> None:
+        """Add the low-rank updates to the weights, and remove them."""
+        for module in self.modules():
+            if isinstance(module, _Linear):
+                module.merge()
+
     def _decode(self, h: Tensor, fields: tuple[int, ...], patches: list[int], grid: list[int]) -> Tensor:
         count = fields[0] * fields[1] * patches[0] * patches[1] * patches[2]
         values = self.decoder.linear(self.decoder.norm(h))[..., :count]
@@ -233,6 +239,13 @@ class _Linear(nn.Module):
             weight = self.base.weight
             self.A = nn.Parameter(torch.randn(rank, weight.shape[1]).to(weight) / weight.shape[1] ** 0.5)
             self.B = nn.Parameter(weight.new_zeros(weight.shape[0], rank))
+
+    def merge(self) -> None:
+        """Add the update to the weight."""
+        if self.rank:
+            self.base.weight.data += 2.0 * self.B.data @ self.A.data
+            self.rank = 0
+            del self.A, self.B
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.base(x)

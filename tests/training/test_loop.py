@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, Prog
 from pdebench_fm.problem import Channel, Grid, Problem
 from pdebench_fm.streams import Stream
 from pdebench_fm.testing import SmoothExamples
-from pdebench_fm.training import InputNormalisation, fit_network
+from pdebench_fm.training import InputNormalisation, Recipe, fit_network
 from pdebench_fm.training.loop import mixed_seed
 from pdebench_fm.training.resume import ResumeFile
 from tests.support.toy import Toy
@@ -401,3 +402,54 @@ def test_the_precision_of_training_is_named_and_evaluation_stays_float32(tmp_pat
     assert not torch.equal(weights(rough), weights(plain))
     with pytest.raises(UsageError, match="precision must be one of"):
         fitted(tmp_path / "d", Budget(1, None, 4), precision="int8")
+
+
+def test_a_recipe_that_is_the_common_rule_changes_nothing(tmp_path: Path) -> None:
+    common, _ = fitted(tmp_path / "common", Budget(3, None, 4))
+    model = untrained()
+    recipe = Recipe(
+        [{"params": list(model.network.parameters()), "factor": 1.0}],
+        lambda groups: torch.optim.Adam(groups, fused=True),
+        lambda done, validated: 0.5 * (1 + math.cos(math.pi * done)),
+        lambda prediction, target: (prediction - target).square().sum((1, 2, 3)),
+    )
+    fit_by(model, recipe, tmp_path / "recipe")
+    torch.testing.assert_close(weights(model), weights(common), rtol=1e-5, atol=1e-7)
+
+
+def test_a_recipe_sets_groups_decay_loss_and_clipping(tmp_path: Path) -> None:
+    model = untrained()
+    before = {name: p.detach().clone() for name, p in model.network.named_parameters()}
+    seen: list[list[float]] = []
+
+    def schedule(done: float, validated: Sequence[float]) -> float:
+        seen.append(list(validated))
+        return 1.0
+
+    groups = [
+        {"params": [model.network.get_parameter("lift.weight")], "factor": 1.0, "weight_decay": 0.0},
+        {"params": [model.network.get_parameter("lift.bias")], "factor": 0.5, "weight_decay": 0.0},
+    ]
+    recipe = Recipe(groups, torch.optim.SGD, schedule, lambda p, t: 1e6 * (p - t).abs().mean((1, 2, 3)), clip=1e-3)
+    report = fit_by(model, recipe, tmp_path / "recipe")
+    moved = {name: float((p.detach() - before[name]).norm()) for name, p in model.network.named_parameters()}
+    assert moved["project.weight"] == moved["project.bias"] == 0
+    assert 0 < moved["lift.weight"] <= report.steps * 1e-2 * 1e-3
+    assert 0 < moved["lift.bias"] <= report.steps * 0.5e-2 * 1e-3
+    assert [len(validated) for validated in seen] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+def fit_by(model: Toy, recipe: Recipe, folder: Path) -> FitReport:
+    folder.mkdir()
+    normalise = InputNormalisation.fit(PROBLEM, TRAIN)
+    return fit_network(
+        model.network,
+        lambda examples, inputs: normalise(PROBLEM, inputs),
+        ("solution",),
+        TRAIN,
+        VALIDATION,
+        Budget(3, None, 4),
+        TRIAL,
+        FitContext(folder),
+        recipe=recipe,
+    )
