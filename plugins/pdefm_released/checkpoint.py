@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import pickle
 import re
@@ -129,7 +130,7 @@ class Checkpoint:
 def locate(path: Path | str, *patterns: str) -> Path:
     """Return the file that holds the tensors: ``path`` itself, or the one in that folder that fits a pattern.
 
-    Patterns are tried in order, each in the folder and its subfolders.
+    Patterns are tried in order, each in the folder and then in its subfolders.
 
     Raises:
         DataFileError: there is none, or more than one.
@@ -139,8 +140,8 @@ def locate(path: Path | str, *patterns: str) -> Path:
         return path
     if not path.is_dir():
         raise DataFileError(f"{path}: no such file or folder")
-    folders = (path, *sorted(child for child in path.iterdir() if child.is_dir()))
-    for pattern in patterns:
+    below = sorted(child for child in path.iterdir() if child.is_dir())
+    for pattern, folders in itertools.product(patterns, ([path], below)):
         found = sorted(file for folder in folders for file in folder.glob(pattern) if _may_hold_tensors(file))
         if len(found) > 1:
             names = ", ".join(str(file.relative_to(path)) for file in found)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from safetensors import safe_open
@@ -63,7 +63,8 @@ class ReleasedModel(OperatorModel):
 
     def supports(self, problem: Problem) -> str | None:
         """Refuse what the family cannot be given."""
-        return self.adapter.refuses(self._released(), problem)
+        file = self._file()
+        return _refusal(type(self), tuple(self._given().items()), file, *_stamp(file), problem)
 
     def notes(self) -> Mapping[str, str]:
         """Return all that was assumed, and where code, weights and data come from."""
@@ -180,9 +181,12 @@ class ReleasedModel(OperatorModel):
 
     def _released(self) -> nn.Module:
         """Load the released network anew."""
-        names = [name for name in inspect.signature(type(self)).parameters if name not in ("checkpoint", "resampling")]
-        given = {name: getattr(self, name) or None for name in names}
-        return self.adapter.open(self._file(), **given)
+        return self.adapter.open(self._file(), **self._given())
+
+    def _given(self) -> dict[str, Any]:
+        """Return the arguments for what the file does not say."""
+        names = inspect.signature(type(self)).parameters.keys() - {"checkpoint", "resampling"}
+        return {name: getattr(self, name) or None for name in sorted(names)}
 
     def _encode(self, inputs: Fields) -> tuple[Tensor, Tensor]:
         _, problem, normalisation = self._ready()
@@ -207,3 +211,16 @@ def _stamp(file: Path) -> tuple[int, int]:
 def _digest(file: Path, size: int, modified: int) -> str:
     """Return the SHA-256 of a file that has not changed since; large ones take a while."""
     return sha256(file)
+
+
+@cache
+def _refusal(
+    model: type[ReleasedModel],
+    given: tuple[tuple[str, Any], ...],
+    file: Path,
+    size: int,
+    modified: int,
+    problem: Problem,
+) -> str | None:
+    """Return why a checkpoint cannot take a problem; it is read once."""
+    return model.adapter.refuses(model.adapter.open(file, **dict(given)), problem)

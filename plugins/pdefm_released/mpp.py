@@ -68,8 +68,8 @@ class AViT(nn.Module):
         self.space_bag = nn.Linear(sizes.n_states, width // 4)
         self.embed = nn.Module()
         self.embed.in_proj = _stem(width // 4, width, sizes.kernels)
-        drops = torch.linspace(0, sizes.drop_path, sizes.processor_blocks).tolist()
-        self.blocks = nn.ModuleList(_Block(sizes, drop) for drop in drops)
+        last = max(sizes.processor_blocks - 1, 1)
+        self.blocks = nn.ModuleList(_Block(sizes, sizes.drop_path * i / last) for i in range(sizes.processor_blocks))
         self.debed = _Debed(sizes)
 
     @property

@@ -151,7 +151,9 @@ def test_the_page_asks_for_nothing_and_no_name_ends_its_script():
     rows = rows_of(make_record(task="</script><img src=x>", protocol="scratch"))
     text = render_page(rows)
     assert "</script><img" not in text
-    assert not re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=[\"']?(?![\"']|data:)", text.split("<script>\n")[0])
+    assert not re.findall(
+        r"<(?:script|link|img|iframe)[^>]*(?:src|href)=[\"']?(?![\"']|data:)", text.split("<script>\n")[0]
+    )
     assert "default-src 'none'" in text
     assert len(re.findall(r"</script", text)) == len(re.findall(r"<script", text))
 

@@ -1,6 +1,7 @@
 """What is wrong with a file of weights is said in one line that names it."""
 
 import pickle
+import shutil
 
 import pytest
 import torch
@@ -86,6 +87,21 @@ def test_no_such_file(name, tmp_path):
     family = FAMILIES[name]
     assert "no such file" in refusal(family, tmp_path / "nothing")
     assert "no checkpoint" in refusal(family, tmp_path)
+
+
+@EACH
+def test_a_folder_is_searched(name, tmp_path):
+    family = FAMILIES[name]
+    (tmp_path / "one").mkdir()
+    path = family.rewritten(tmp_path / "one", family.tensors())
+    assert family.load(tmp_path / "one", **family.arguments)
+    assert family.load(tmp_path, **family.arguments)  # in its only subfolder
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    said = refusal(family, tmp_path)
+    assert f"one/{path.name}" in said
+    assert f"two/{path.name}" in said
+    shutil.copytree(tmp_path / "one", tmp_path, dirs_exist_ok=True)
+    assert family.load(tmp_path, **family.arguments)  # its own comes before those of subfolders
 
 
 class Payload:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from pdefm_released.adapter import spectral
 
+from pdebench_fm import evaluate
 from pdebench_fm.errors import DataFileError, PdefmError
 from pdebench_fm.interfaces import Budget, FitContext, TrialSettings
 from pdebench_fm.plan.model import model_spec
@@ -26,6 +27,7 @@ MODELS = {
     "pde-transformer-sc": {"checkpoint": str(FIXTURES / "pdetransformer_sc")},
 }
 EACH = pytest.mark.parametrize("name", MODELS)
+OTHERS = ("head-only", "frozen-body", "lora", "last-layer-ridge", "in-context")
 SOURCE, SOLUTION = Channel("source"), Channel("solution")
 CONSTANTS = tuple(Channel(name, "constant") for name in ("k11", "k22", "k12", "v1", "v2"))
 
@@ -172,3 +174,18 @@ def test_the_resampling_can_be_chosen(resampling):
     model = made("dpot", resampling=resampling)
     model.release(own, SmoothExamples(own, 2), 0)
     assert model.notes()["resampling"] == f"{resampling}, 24² to 32² and back"
+
+
+def test_the_suite_ends_in_a_table_with_every_arm(tmp_path):
+    """Scores of random weights say nothing; the run shows that each arm works."""
+    result = evaluate(
+        "dpot", "released", "smoke", arguments=MODELS["dpot"], tasks=["SYS-3(1,5)"], output=tmp_path, progress=False
+    )
+    statuses = {record.protocol: record.status for record in result.records}
+    assert set(statuses.values()) == {"ok"}
+    assert set(statuses) == {"fine-tune", "fine-tune-native", *OTHERS, "scratch"}
+    notes = {record.protocol: record.notes for record in result.records}
+    assert "recipe" in notes["fine-tune-native"]
+    assert "recipe" not in notes["fine-tune"]
+    assert all("pre-training data" in each for each in notes.values())
+    assert all(record.under_trained for record in result.records)

@@ -160,6 +160,40 @@ def test_pde_transformer_with_separate_channels(tables, tmp_path):
             loaded([each[..., :12, :] for each in x], *call[1:])
 
 
+def on_meta(build):
+    with torch.device("meta"):
+        return build()
+
+
+def millions(network):
+    return sum(p.numel() for p in network.parameters()) / 1e6
+
+
+@pytest.mark.parametrize(("hidden", "heads", "mixed"), [(96, 4, 33), (192, 8, 130), (384, 16, 518)])
+def test_pde_transformers_of_published_sizes_are_as_large_as_published(hidden, heads, mixed):
+    sizes = pde_transformer.Sizes(2, 2, 4, 8, True, hidden, heads, (2, 5, 8, 5, 2), 4.0, 1000)
+    assert millions(on_meta(lambda: pde_transformer.PDETransformer(sizes))) == pytest.approx(mixed, rel=0.02)
+    if hidden == 96:
+        assert millions(on_meta(lambda: pde_transformer_sc.PDETransformerSC(sizes))) == pytest.approx(46, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("width", "depth", "blocks", "mlp", "megabytes"),
+    [(512, 4, 4, 1, 90.5), (1024, 6, 8, 1, 370), (1024, 12, 8, 4, 1470)],
+)
+def test_dpot_of_published_sizes_is_as_large_as_published(width, depth, blocks, mlp, megabytes):
+    sizes = dpot.Sizes(128, 8, 4, 4, 10, 1, width, depth, blocks, 32, mlp * width, 4 * 8 + 3, 32, 12)
+    network = on_meta(lambda: dpot.DPOT(sizes))
+    # float32 weights and two moments of Adam
+    assert sum(p.numel() for p in network.parameters()) * 12 / 1e6 == pytest.approx(megabytes, rel=0.01)
+
+
+def test_mpp_of_published_size_has_as_many_tensors_as_published():
+    network = on_meta(lambda: mpp.AViT(mpp.Sizes(192, 3, 12, 12)))
+    assert len(network.state_dict()) == 439
+    assert sum(p.numel() for p in network.parameters()) * 4 / 1e6 == pytest.approx(28, abs=3)
+
+
 def test_tables_of_positions_are_those_that_are_stored():
     loaded = FAMILIES["pdetransformer_sc"].tensors()
     block = "model.latent.blocks.0.attn_spatial.pos_emb_funct"
