@@ -84,7 +84,7 @@ def evaluate(
 
     Args:
         model: a registered name, an entry, or a subclass of `OperatorModel`; or a list of these, to compare them. The
-            version of a subclass is the SHA-256 of its source file, so results of older code are not reused.
+            version of a subclass is a hash of the code that it runs, so results of other code are not reused.
         suite: name of a shipped suite, or path of a suite file.
         profile: scale; by default the suite's own.
         arguments: overrides of the model's arguments.

@@ -133,18 +133,12 @@ def test_several_models_are_one_result(tmp_path: Path) -> None:
     assert {path.name for path in result.folder.iterdir()} == {"zero", "toy"}
 
 
-def test_a_class_is_identified_by_its_source(of_class: RunResult) -> None:
+def test_a_class_is_identified_by_its_code(of_class: RunResult) -> None:
     version = entry_of(TinyNet).version
-    assert version.startswith("source-")
-    assert entry_of(Choosy).version == version
-    assert entry_of(Toy).version != version  # another file
+    assert version.startswith("code-")
+    assert entry_of(TinyNet).version == version
+    assert entry_of(Choosy).version != version
     assert of_class.records[0].versions["model tiny-net"] == version
-
-
-def test_a_class_without_source_needs_an_entry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TinyNet, "__module__", "builtins")
-    with pytest.raises(UsageError, match="pass a ModelEntry with a version"):
-        entry_of(TinyNet)
 
 
 def test_a_registered_name_takes_arguments_and_seeds(tmp_path: Path) -> None:

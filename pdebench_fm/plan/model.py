@@ -6,18 +6,18 @@ import hashlib
 import inspect
 import json
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pdebench_fm.errors import SettingError, UsageError
+from pdebench_fm.errors import RunError, SettingError, UsageError
 from pdebench_fm.hookspecs import ModelEntry
 from pdebench_fm.interfaces import OperatorModel
 from pdebench_fm.registry import Registry
 from pdebench_fm.registry.arguments import bind, call
 from pdebench_fm.registry.calling import call_plugin
+from pdebench_fm.registry.code import PREFIX, code_version
 
 _LONGEST_NAME = 120  # characters of a variant's name
 
@@ -115,12 +115,18 @@ def entry_of(model: type[OperatorModel]) -> ModelEntry:
     if not (inspect.isclass(model) and issubclass(model, OperatorModel)):
         raise UsageError(f"a model is a name, a ModelEntry or a subclass of OperatorModel, got {model!r}")
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", model.__name__).lower().strip("_")
-    try:
-        source = inspect.getsource(sys.modules[model.__module__])
-    except (OSError, TypeError):
-        raise UsageError(
-            f"the source of {model.__name__} cannot be read, so that its results could not be told from those of older "
-            "code: define it in a module, or pass a ModelEntry with a version"
-        ) from None
-    version = "source-" + hashlib.sha256(source.encode()).hexdigest()[:16]
-    return ModelEntry(name, version, model, f"{model.__module__}:{model.__qualname__}")
+    return ModelEntry(name, code_version(model), model, f"{model.__module__}:{model.__qualname__}")
+
+
+def check_code(registry: Registry) -> None:
+    """Check that this process has the code that the models of a run were versioned by.
+
+    Raises:
+        RunError: a source file was changed after the run's process had imported it.
+    """
+    for entry in registry.entries("models"):
+        if entry.version.startswith(PREFIX) and code_version(registry.load("models", entry.name)) != entry.version:
+            raise RunError(
+                f"model {entry.name!r}: a worker process has other code than the run itself; "
+                "its source was changed after it was imported, so start Python anew"
+            )

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from pdebench_fm.errors import PLUGIN_ERRORS, DataFileError, DivergedError, RunE
 from pdebench_fm.interfaces import Examples, FitContext, FitReport, OperatorModel, Progress, TrialSettings
 from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.plan.job import Job, Point, Trial
-from pdebench_fm.plan.model import Weights
+from pdebench_fm.plan.model import Weights, check_code
 from pdebench_fm.plan.store import JobStore, check_weights
 from pdebench_fm.registry import Registry
 from pdebench_fm.run.distributed import World
@@ -35,6 +36,7 @@ from pdebench_fm.scoring.probes import probe
 _LOG = logging.getLogger("pdebench_fm.run")
 _DAMAGED = (OSError, RuntimeError, ValueError, LookupError, EOFError, pickle.UnpicklingError)
 """What reading a damaged file of weights may raise."""
+_PROCESS = uuid4().hex
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class Setting:
         device: torch device.
         weights: the user's own weights in place of a pre-training.
         world: the processes that fit each trial together.
+        process: which process made the run.
     """
 
     key: str
@@ -88,6 +91,7 @@ class Setting:
     device: str
     weights: Weights | None = None
     world: World = field(default_factory=World)
+    process: str = field(default_factory=lambda: _PROCESS)
 
 
 def carry_out(setting: Setting, work: Work) -> Outcome:
@@ -105,6 +109,8 @@ class Worker:
     """Carries out the jobs of one run in this process."""
 
     def __init__(self, setting: Setting) -> None:
+        if setting.process != _PROCESS:
+            check_code(setting.registry)
         self._setting = setting
         self._registry = setting.registry
         self._store = setting.store

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pdebench_fm.errors import RunError
 from pdebench_fm.plan.job import Trial
+from pdebench_fm.plan.model import entry_of
 from pdebench_fm.plan.store import JobStore
+from pdebench_fm.registry import registry
 from pdebench_fm.run.distributed import World
 from pdebench_fm.run.worker import Setting, Work, Worker
 from tests.support.installed import with_toy
@@ -57,3 +60,14 @@ def test_what_one_rank_raises_ends_the_run_since_the_others_wait_for_it(
         worker(tmp_path, Rank(rank, 2)).do(Work(trial, {}))
     assert "ValueError: no\nroom" in (tmp_path / "jobs" / trial.id / log).read_text()
     assert not (tmp_path / "jobs" / trial.id / "result.json").exists()
+
+
+def test_a_process_with_other_code_than_the_run_does_nothing(tmp_path: Path) -> None:
+    """A source file may change between the import of the run's own process and that of its workers."""
+    for entry in (entry_of(Toy), replace(entry_of(Toy), version="code-0123456789abcdef")):
+        setting = Setting("test", registry().with_model(entry), JobStore(tmp_path), "cpu", process="another")
+        if entry.version == entry_of(Toy).version:
+            assert Worker(setting)
+        else:
+            with pytest.raises(RunError, match="model 'toy': a worker process has other code than the run itself"):
+                Worker(setting)
