@@ -22,6 +22,7 @@ CONTRAST = (Path(__file__).parent / "contrast.js").read_text(encoding="utf-8")
 CELL = "#view=cell&id=smoke/v1/smoke/best/SYS-1(5,10)/fine-tune/16"
 PLOTS = [f"#view=plots&plot={name}" for name in ("errors", "shift", "cost", "size", "wins")]
 MODELS = ["#view=model&id=best", "#view=model&id=none", "#view=cell&id=none"]
+HOSTILE = "<img src=x onerror=console.log(1)>"
 VIEWS = ["#view=ranking", "#view=cells", "#view=about", *MODELS, *PLOTS, CELL]
 
 
@@ -31,6 +32,8 @@ def board(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     records = [*make_suite("best", 0.5, seeds=2), *make_suite("worse", 1.0, seeds=2), *make_suite("lacking", 0.8)[:-1]]
     records += make_suite("odd name(1)#", 2.0, suite="other", parameters=2_000_000)
+    records += make_suite("odd name(1)#", 2.0, suite="other", suite_version=2)
+    records += make_suite(HOSTILE, suite="hostile")
     records.append(make_record(suite="searched", trials=(make_trial(1e-3, 0.1), make_trial(1e-2, 0.2))))
     append(folder / "run" / "records.jsonl", records)
     add(folder / "board", [folder / "run"])
@@ -132,7 +135,7 @@ def test_a_keyboard_is_enough(visit):
     menu.locator("summary").focus()
     for key in ("Enter", "Tab", "Space"):
         page.keyboard.press(key)
-    assert page.evaluate("location.hash") == "#sort=score&suite=other"
+    assert page.evaluate("location.hash") == "#sort=score&suite=hostile"
     page.keyboard.press("Escape")
     assert menu.get_attribute("open") is None
     assert page.evaluate("document.activeElement.tagName") == "SUMMARY"
@@ -160,7 +163,24 @@ def test_filters_and_search_leave_what_they_say(visit):
     page.get_by_role("searchbox").fill("ODD name")
     assert set(column(page, "Model")) == {"odd name(1)#"}
     page.get_by_role("button", name="Clear").click()
-    assert set(column(page, "Model")) == {"best", "worse", "lacking", "odd name(1)#", "conv-small"}
+    assert set(column(page, "Model")) == {"best", "worse", "lacking", "odd name(1)#", HOSTILE, "conv-small"}
+
+
+def test_superseded_versions_are_shown_on_demand(visit):
+    page = visit("#suite=other")
+    assert page.locator("tr.group").all_inner_texts() == ["other v2, smoke"]
+    page.get_by_label("older versions").check()
+    assert [text.split(",")[0] for text in page.locator("tr.group").all_inner_texts()] == ["other v2", "other v1"]
+    assert page.evaluate("location.hash") == "#old=1&suite=other"
+
+
+def test_names_are_text_and_never_markup(visit):
+    page = visit("#suite=hostile")
+    page.get_by_role("link", name=HOSTILE).click()
+    assert page.locator("h2").inner_text() == HOSTILE
+    turn(page, "#view=plots&suite=hostile")
+    assert HOSTILE in page.locator("figure svg").text_content()
+    assert page.locator("img").count() == 0
 
 
 def test_a_filter_of_cells_shows_the_score_of_what_is_left(visit, board):

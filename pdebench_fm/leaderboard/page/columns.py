@@ -157,6 +157,14 @@ CELLS = (
         "factor",
         "high",
     ),
+    Column(
+        "saving",
+        "Data saving",
+        "How many times more examples training from scratch needs for this error; > and ≤ are bounds.",
+        "factor",
+        "high",
+        shown=False,
+    ),
     Column("hurts", "Hurts", "Worse than the model's own scratch arm, with the intervals apart.", "flag"),
     Column(
         "search",

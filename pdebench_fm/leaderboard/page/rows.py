@@ -16,8 +16,9 @@ from typing import Any
 from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.leaderboard.references import References
 from pdebench_fm.leaderboard.standing import Standing, SuiteResults
-from pdebench_fm.records.curves import FINE_TUNE, SCRATCH, has_logarithm, point_of
+from pdebench_fm.records.curves import FINE_TUNE, SCRATCH, has_logarithm, make_curves, point_of
 from pdebench_fm.records.record import Record, start_of
+from pdebench_fm.records.savings import Amount, savings
 from pdebench_fm.tables import arm_order, natural
 
 Row = dict[str, Any]
@@ -97,6 +98,7 @@ def cell_rows(found: SuiteResults, ranking: Sequence[Standing], place: Place) ->
     for record in {record.place: record for record in found.records}.values():
         cells.setdefault((record.model, record.task, record.protocol, record.examples), []).append(record)
     kinds = {s.model: model_kind([r for r in found.records if r.model == s.model]) for s in ranking}
+    saved = _factors(found.points)
     hurt = {(s.model, *place) for s in ranking if s.against is not None for place in s.against.hurt}
     sources = {record.job_id: record.task for record in found.records if record.kind == "pretraining"}
     rows = []
@@ -105,6 +107,7 @@ def cell_rows(found: SuiteResults, ranking: Sequence[Standing], place: Place) ->
         scratch = cells.get((model, task, SCRATCH, examples), []) if examples and arm != SCRATCH else []
         best = references.best_scratch(task, examples) if arm == FINE_TUNE else []
         first, point = records[0], point_of(records)
+        saving = saved.get((model, task, examples)) if arm == FINE_TUNE else None
         low, high = (point and point.interval) or (None, None)
         rows.append(
             {
@@ -125,6 +128,8 @@ def cell_rows(found: SuiteResults, ranking: Sequence[Standing], place: Place) ->
                 "gain_best_scratch": _ratio(best, records),
                 "best_scratch": ", ".join(sorted({record.model for record in best}, key=natural)),
                 "hurts": (model, task, examples) in hurt if arm == FINE_TUNE else None,
+                "saving": _six(saving.value) if saving else None,
+                "saving_bound": saving.bound if saving and saving.censored else "",
                 "search": "/".join(sorted({record.searched for record in records if record.searched})) or None,
                 "learning_rate": first.learning_rate if len(records) == 1 else None,
                 "seeds": len(records),
@@ -138,6 +143,17 @@ def cell_rows(found: SuiteResults, ranking: Sequence[Standing], place: Place) ->
             }
         )
     return rows
+
+
+def _factors(points: Sequence[Record]) -> dict[tuple[str, str, int], Amount | None]:
+    """Return the data saving of fine-tuning by model, task and N."""
+    curves = make_curves(points)
+    return {
+        (model, task, saving.examples): saving.factor
+        for (model, task, arm), curve in curves.items()
+        if arm == FINE_TUNE and (model, task, SCRATCH) in curves
+        for saving in savings(curve, curves[model, task, SCRATCH], intervals=False)
+    }
 
 
 def _cell_order(cell: tuple[str, str, str, int]) -> tuple[object, ...]:
@@ -171,7 +187,9 @@ def _record_row(record: Record, path: str, line: int) -> Row:
         "software": ", ".join(f"{name} {record.versions[name]}" for name in _SOFTWARE if name in record.versions),
         "commit": record.commit,
         "command": command(record),
-        "metrics": {name: _six(value) for name, value in sorted(record.metrics.items()) if name != SCORE},
+        "metrics": [
+            {"name": name, "value": _digits(record.metrics[name], 4)} for name in sorted({*record.metrics} - {SCORE})
+        ],
         "trials": [
             {
                 "hyperparameters": trial.hyperparameters,
@@ -229,4 +247,8 @@ def _ratio(theirs: Iterable[Record], ours: Iterable[Record]) -> float | None:
 
 
 def _six(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")
+    return None if value is None else _digits(value, 6)
+
+
+def _digits(value: float, count: int) -> float | None:
+    return float(f"{value:.{count}g}") if math.isfinite(value) else None

@@ -3,6 +3,7 @@
 const COLOURS = ["#4269d0", "#e8890c", "#2f9e58", "#d6455d", "#8f5fc6", "#1a9bb0", "#9c6b4e", "#c4579a", "#6b7280", "#a3a013"];
 const colourOf = (model) => COLOURS[MODELS.indexOf(model) % COLOURS.length];
 const BASE = { style: { fontSize: "12px", fontFamily: "inherit", background: "transparent", overflow: "visible" } };
+const TIP = { lineHeight: 1.4, textPadding: 10, pathFilter: "none", fill: "var(--page)", stroke: "var(--soft)" };
 const colour = { domain: MODELS, range: MODELS.map(colourOf) };
 const short = (value) => (value >= 1 ? d3.format("~s")(value) : digits(value).replace(/0+$/, ""));
 const describe = (row) =>
@@ -76,7 +77,7 @@ function errorsPlot(rows, width) {
       marks: [Plot.frame({ strokeOpacity: 0.2 }), titles, ...logAxis(kept.map((n) => n || zero), (n) => (n === zero ? "0" : short(n)), "N"), ...lines,
         Plot.ruleX(seen.filter((row) => row.error_low > 0 && row.error_high), { x, y1: "error_low", y2: "error_high", fx, fy, stroke: "model" }),
         Plot.dot(seen, { x, y: "error", fx, fy, fill: "model", r: 2.6 }),
-        Plot.tip(seen, Plot.pointer({ x, y: "error", fx, fy, title: describe }))] }) };
+        Plot.tip(seen, Plot.pointer({ x, y: "error", fx, fy, title: describe, ...TIP }))] }) };
 }
 
 function shiftPlot(rows, width, state) {
@@ -95,7 +96,7 @@ function shiftPlot(rows, width, state) {
       Plot.tickY(means, { fx: "shift", x: "model", y: "mean", stroke: "model", strokeWidth: 3 }),
       width < 600 ? null : Plot.text(means, { fx: "shift", x: "model", y: "mean", text: (row) => digits(row.mean), dy: -9, fontWeight: 600, fontSize: 11,
         stroke: "var(--page)", fill: "currentColor", strokeWidth: 3 }),
-      Plot.tip(seen, Plot.pointer({ fx: "shift", x: "model", y: key, title: tip }))] }) };
+      Plot.tip(seen, Plot.pointer({ fx: "shift", x: "model", y: key, title: tip, ...TIP }))] }) };
 }
 
 function scorePlot(x, label, form) {
@@ -110,7 +111,7 @@ function scorePlot(x, label, form) {
       marks: [Plot.frame({ strokeOpacity: 0.2 }), titles, ...logAxis(ticksIn(form === duration ? TIMES : COUNTS, seen.map((row) => row[x])), form, label),
         Plot.ruleX(seen.filter((row) => row.score_low > 0), { x, y1: "score_low", y2: "score_high", fx, fy, stroke: "model" }),
         Plot.dot(seen, { x, y: "score", fx, fy, fill: "model", r: 6 }),
-        Plot.tip(seen, Plot.pointer({ x, y: "score", fx, fy, title }))] }) };
+        Plot.tip(seen, Plot.pointer({ x, y: "score", fx, fy, title, ...TIP }))] }) };
   };
 }
 

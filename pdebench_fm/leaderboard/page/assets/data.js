@@ -63,7 +63,7 @@ function duration(seconds) {
   if (seconds == null) return "–";
   for (const [unit, size, below] of [["s", 1, 60], ["min", 60, 60], ["h", 3600, 48]]) {
     const amount = seconds / size;
-    if (amount < below) return `${amount < 10 ? +amount.toFixed(1) : Math.round(amount)} ${unit}`;
+    if (Math.round(amount) < below) return `${amount < 10 ? +amount.toFixed(1) : Math.round(amount)} ${unit}`;
   }
   return `${Math.round(seconds / 86400)} days`;
 }
@@ -72,7 +72,7 @@ const FORMS = {
   text: (value) => value || "–",
   count: (value) => (value == null ? "–" : value.toLocaleString("en-US")),
   number: digits,
-  factor: (value) => (value == null ? "–" : `${digits(value)} ×`),
+  factor: (value, row, key) => (value == null ? "–" : `${row?.[`${key}_bound`] ? `${row[`${key}_bound`]} ` : ""}${digits(value)} ×`),
   percent: (value) => (value == null ? "–" : `${value > 0 ? "+" : ""}${Math.round(100 * value).toLocaleString("en-US")}%`),
   share: (value, row, key) => (value == null ? "–" : `${value} of ${row[`${key}_of`]}`),
   seconds: duration,

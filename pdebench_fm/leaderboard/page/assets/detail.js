@@ -36,7 +36,7 @@ function trialsPlot(row, width) {
       Plot.gridY(heights), Plot.axisY(heights, { text: (v) => `${+v.toPrecision(4)}`, label: "Validation error" }), Plot.line(seen, { x: "rate", y: "validation", z: "seed", stroke: ink, strokeOpacity: 0.5, sort: "rate" }),
       Plot.dot(seen, { x: "rate", y: "validation", stroke: ink, strokeWidth: 2, fill: (t) => (t.chosen ? ink : "var(--page)"), r: 5 }),
       Plot.tip(seen, Plot.pointer({ x: "rate", y: "validation", title: (t) =>
-        `seed ${t.seed}, rate ${t.rate}\nvalidation ${digits(t.validation)}${t.chosen ? ", chosen" : ""}\nbest epoch ${t.best_epoch} of ${t.epochs}` }))] }) };
+        `seed ${t.seed}, rate ${t.rate}\nvalidation ${digits(t.validation)}${t.chosen ? ", chosen" : ""}\nbest epoch ${t.best_epoch} of ${t.epochs}`, ...TIP }))] }) };
 }
 
 function RecordView({ record, row }) {
@@ -54,7 +54,7 @@ function RecordView({ record, row }) {
       ["Ran on", `${record.device}, ${record.precision}, threads: ${record.threads}`],
       ["Software", record.software],
       ["Commit", record.commit && html`<code>${record.commit.slice(0, 12)}</code>`],
-      ...Object.entries(record.metrics).map(([name, value]) => [name.replaceAll("_", " "), digits(value)]),
+      ...record.metrics.map(({ name, value }) => [name.replaceAll("_", " "), digits(value)]),
     ]} />
     ${record.trials.length > 0 && html`<${Plain} label=${`Trials of seed ${record.seed}`}
       header=${["Trial", "Validation error", "Status", "Best epoch", "Time", "Job"]}
@@ -82,6 +82,7 @@ function CellView({ state }) {
       ["Pre-training", before && html`${row.pretraining}, error ${link(before)}`],
       ["Gain over own scratch", row.gain != null && html`${FORMS.factor(row.gain)}${own && html`, scratch ${link(own)}`}${row.hurts ? html`, <span class="warn">pre-training hurts</span>` : ""}`],
       ["Gain over best scratch", row.gain_best_scratch != null && html`${FORMS.factor(row.gain_best_scratch)}, ${best.map((cell) => html`${cell.model} ${link(cell)} `)}`],
+      ["Data saving", row.saving != null && FORMS.factor(row.saving, row, "saving")],
       ["Seeds", `${row.seeds} of ${row.seeds_of} planned`], ["Parameters", FORMS.count(row.parameters)], ["Training, all trials", duration(row.train_seconds)],
       ["Rise when coefficients are exchanged", row.coefficients != null && FORMS.percent(row.coefficients)],
     ]} />

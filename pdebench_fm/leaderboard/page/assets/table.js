@@ -41,7 +41,7 @@ function Table({ label, columns, groups, state, change, title }) {
     const direction = column.key === key ? (down ? "descending" : "ascending") : "none";
     const first = column.better === "high" ? "-" : ""; // the best first
     const next = column.key !== key ? first + column.key : state.sort === first + key ? (down ? "" : "-") + key : "";
-    return html`<th scope="col" aria-sort=${direction} class=${NUMERIC.includes(column.form) ? "num" : ""}>
+    return html`<th scope="col" aria-sort=${direction} class=${`${NUMERIC.includes(column.form) ? "num" : ""} col-${column.key}`}>
       <button type="button" data-tip=${column.definition} onClick=${() => change({ sort: next, page: "" })}>
         ${column.label}<span aria-hidden="true">${{ none: "", ascending: " ▲", descending: " ▼" }[direction]}</span>
       </button></th>`;
@@ -76,7 +76,11 @@ function Menu({ label, note, children }) {
     for (const kind of ["click", "keydown"]) document.addEventListener(kind, close);
     return () => ["click", "keydown"].forEach((kind) => document.removeEventListener(kind, close));
   }, []);
-  return html`<details class="menu" ref=${box}>
+  const fit = () => {
+    const list = box.current.querySelector("fieldset");
+    list.style.left = `${Math.min(0, innerWidth - 8 - box.current.getBoundingClientRect().left - list.offsetWidth)}px`;
+  };
+  return html`<details class="menu" ref=${box} onToggle=${fit}>
     <summary>${label}${note ? html` <b>${note}</b>` : ""}</summary><fieldset><legend class="hidden">${label}</legend>${children}</fieldset>
   </details>`;
 }
