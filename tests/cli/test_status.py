@@ -96,7 +96,7 @@ def test_a_plan_of_another_form_is_left_out(tmp_path: Path, call: Call, text: st
     jobs = [{"id": "0" * 64, "label": "fit", "passes": "many"}]
     path = tmp_path / "suite" / "model" / "plan.json"
     path.parent.mkdir(parents=True)
-    plan = json.dumps({"suite": "s", "model": "m", "profile": "p", "jobs": jobs}) if not text else text
+    plan = text or json.dumps({"suite": "s", "model": "m", "profile": "p", "jobs": jobs})
     path.write_text(plan, errors="surrogateescape")
     code, out, err = call("status", tmp_path)
     assert (code, out) == (0, "")
