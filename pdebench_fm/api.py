@@ -19,6 +19,7 @@ from pdebench_fm.records.failures import failure_lines
 from pdebench_fm.records.frame import load_records as load_records
 from pdebench_fm.registry import Registry
 from pdebench_fm.registry.arguments import bind, call, parameters_of
+from pdebench_fm.registry.loading import to_standard_error
 from pdebench_fm.run.devices import check_precision
 from pdebench_fm.run.distributed import World
 from pdebench_fm.run.prepare import Model, prepare
@@ -131,6 +132,7 @@ def evaluate(
     return Result(scored, folder, any(result.changed for result in results), plans[0].cells)
 
 
+@to_standard_error()
 def score(
     plan: Plan,
     *,

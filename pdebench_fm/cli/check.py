@@ -47,11 +47,13 @@ def check_model(
     out. A model that takes other channels names a distribution that has them.
     """
     from pdebench_fm.cli.run import parse_settings
+    from pdebench_fm.registry.loading import to_standard_error
     from pdebench_fm.testing.claims import claims
     from pdebench_fm.testing.model_subject import model_subject
     from pdebench_fm.testing.models import MODEL_CHECKS
 
-    subject = model_subject(name, parse_settings(settings), problem=distribution)
+    with to_standard_error():
+        subject = model_subject(name, parse_settings(settings), problem=distribution)
     return _report(claims(MODEL_CHECKS, subject), expected, as_json)
 
 
@@ -95,10 +97,12 @@ def _report(claims: Iterator[tuple[str, Callable[[], None]]], expected: tuple[st
     A cause that several checks share is shown once, with the file and line of the plugin.
     """
     from pdebench_fm.registry.calling import located
+    from pdebench_fm.registry.loading import to_standard_error
     from pdebench_fm.testing import Skipped
     from pdebench_fm.testing.claims import check_expected
 
-    checks = dict(claims)
+    with to_standard_error():
+        checks = dict(claims)
     reasons = dict(_split(text) for text in expected)
     check_expected(reasons, list(checks))
     found: dict[str, Any] = {}
@@ -107,7 +111,8 @@ def _report(claims: Iterator[tuple[str, Callable[[], None]]], expected: tuple[st
     for claim, check_claim in checks.items():
         said, found[claim] = "ok", None
         try:
-            check_claim()
+            with to_standard_error():
+                check_claim()
             if claim in reasons:
                 failed, said = True, f"passed, but was expected to fail: {reasons[claim]}"
                 found[claim] = said

@@ -59,6 +59,7 @@ def export(
     from pdebench_fm.data.hdf5 import inspect
     from pdebench_fm.data.open import open_set
     from pdebench_fm.plan.sets import specify
+    from pdebench_fm.registry.loading import to_standard_error
     from pdebench_fm.suite.reading import find_distribution
 
     if output.exists() and not overwrite:
@@ -69,8 +70,9 @@ def export(
     suite, name = find_distribution(distribution, registry)
     if suite.distributions[name].files is not None:
         raise UsageError("the distribution is read from files; there is nothing to export")
-    spec = specify(suite.distributions[name], registry, split, examples, grid, suite.data_seed)
-    made = open_set(spec, registry, "cpu")
+    with to_standard_error():
+        spec = specify(suite.distributions[name], registry, split, examples, grid, suite.data_seed)
+        made = open_set(spec, registry, "cpu")
     metadata = {
         "distribution": name,
         "suite": suite.name,
@@ -79,7 +81,8 @@ def export(
         "versions": {"pdebench_fm": __version__},
     }
     batches = _shown(_batches(made, batch), -(-examples // batch), str(output))
-    write(output, made.examples.problem, batches, examples, metadata, overwrite=overwrite)
+    with to_standard_error():
+        write(output, made.examples.problem, batches, examples, metadata, overwrite=overwrite)
     if as_json:
         click.echo(json.dumps(_as_json(inspect(output)), indent=1))
     else:

@@ -19,6 +19,7 @@ from pdebench_fm.plan.arithmetic import count_step, measure_machine, now
 from pdebench_fm.plan.job import Job, Point, Trial, count
 from pdebench_fm.plan.plan import Plan
 from pdebench_fm.problem import Fields, Problem
+from pdebench_fm.registry.loading import to_standard_error
 from pdebench_fm.training import NetworkModel
 
 _LOG = logging.getLogger("pdebench_fm.plan")
@@ -119,6 +120,7 @@ class _Noise(Examples):
         return inputs, dict.fromkeys(self._problem.output_names, field)
 
 
+@to_standard_error()
 def estimate(plan: Plan, left: Collection[str]) -> Estimate:
     """Estimate what is left of a plan, without training: in about a second, whatever the size of a network.
 

@@ -28,7 +28,7 @@ def loading(what: str, owner: str) -> Iterator[None]:
     name = owner.partition(" (")[0]
     watch = _watch(f"pdefm: the process ended while it loaded {what} {owner}; --no-plugin {name} leaves it out")
     try:
-        with _to_standard_error():
+        with to_standard_error():
             yield
     finally:
         if watch is not None:
@@ -50,7 +50,7 @@ def _watch(line: str) -> subprocess.Popen[bytes] | None:
 
 
 @contextmanager
-def _to_standard_error() -> Iterator[None]:
+def to_standard_error() -> Iterator[None]:
     """Send what is printed to standard error, by Python, by C or by another process."""
     if sys.stdout is not None:
         sys.stdout.flush()

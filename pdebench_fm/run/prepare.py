@@ -21,6 +21,7 @@ from pdebench_fm.plan.sets import check_files, specify
 from pdebench_fm.plan.store import check_weights
 from pdebench_fm.registry import Registry, registry
 from pdebench_fm.registry.calling import call_plugin
+from pdebench_fm.registry.loading import to_standard_error
 from pdebench_fm.run.devices import check_precision, resolve_device
 from pdebench_fm.suite.reading import load_suite
 from pdebench_fm.suite.schema import Suite
@@ -29,6 +30,7 @@ Model: TypeAlias = str | ModelEntry | type[OperatorModel]
 """A registered name or family, an entry, or a class."""
 
 
+@to_standard_error()
 def prepare(
     model: Model | Sequence[Model],
     suite: str | Path,

@@ -27,6 +27,7 @@ from pdebench_fm.plan.job import Job, Point, Trial
 from pdebench_fm.plan.model import Weights, check_code
 from pdebench_fm.plan.store import JobStore, check_weights
 from pdebench_fm.registry import Registry
+from pdebench_fm.registry.loading import to_standard_error
 from pdebench_fm.run.distributed import World
 from pdebench_fm.run.progress import ProgressFile
 from pdebench_fm.run.provenance import provenance, source_commit
@@ -94,6 +95,7 @@ class Setting:
     process: str = field(default_factory=lambda: _PROCESS)
 
 
+@to_standard_error()
 def carry_out(setting: Setting, work: Work) -> Outcome:
     """Do a job in whatever process this is called; each process makes one `Worker` a run."""
     if setting.key not in _WORKERS:

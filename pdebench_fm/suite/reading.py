@@ -17,11 +17,13 @@ from pdebench_fm.registry import Registry
 from pdebench_fm.registry import registry as installed
 from pdebench_fm.registry.arguments import bind, call
 from pdebench_fm.registry.calling import call_plugin
+from pdebench_fm.registry.loading import to_standard_error
 from pdebench_fm.suite.positions import Document, explain, read
 from pdebench_fm.suite.profiles import with_profiles
 from pdebench_fm.suite.schema import RESERVED, Distribution, Suite
 
 
+@to_standard_error()
 def load_suite(reference: str | Path, registry: Registry | None = None) -> Suite:
     """Read and check a suite.
 
