@@ -18,8 +18,8 @@ from pdebench_fm.cli import main
 from pdebench_fm.cli.run import run
 from pdebench_fm.leaderboard import add, build, check
 from pdebench_fm.leaderboard.page import make_rows, pack, render_page
+from pdebench_fm.leaderboard.page.cells import command
 from pdebench_fm.leaderboard.page.columns import CELLS, FILTERS, RANKING
-from pdebench_fm.leaderboard.page.rows import command
 from pdebench_fm.leaderboard.standing import group, standings
 from pdebench_fm.records.file import append, parse
 from tests.support.records import make_record, make_suite, make_trial

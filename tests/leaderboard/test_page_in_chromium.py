@@ -235,6 +235,15 @@ def test_three_clicks_lead_from_a_rank_to_the_record(visit, board):
     assert f"line {line}" in text
 
 
+def test_a_number_of_the_ranking_leads_to_the_cells_behind_it(visit):
+    page = visit("#suite=smoke")
+    for name, arms in (("score", {"zero-shot", "fine-tune"}), ("gain", {"fine-tune"})):
+        page.locator("tbody tr", has_text="best").first.locator(f"td.col-{name} a").click()
+        assert set(column(page, "Model")) == {"best"}
+        assert set(column(page, "Arm")) == arms
+        page.go_back()
+
+
 def test_a_cell_shows_its_trials_and_says_which_searches_are_open(visit):
     page = visit("#view=cell&id=searched/v1/smoke/conv-small/SYS-1(5,10)/fine-tune/16")
     assert "open ↓" in page.locator("main").inner_text()

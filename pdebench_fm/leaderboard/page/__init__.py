@@ -11,8 +11,9 @@ from dataclasses import asdict
 from importlib.resources import files
 from typing import Any
 
+from pdebench_fm.leaderboard.page.cells import Cells, Place
 from pdebench_fm.leaderboard.page.columns import CELLS, FILTERS, RANKING
-from pdebench_fm.leaderboard.page.rows import Place, Row, cell_rows, ranking_row, study_row
+from pdebench_fm.leaderboard.page.rows import Row, ranking_row, study_row
 from pdebench_fm.leaderboard.standing import Standing, SuiteResults
 
 FORMAT = 1
@@ -37,7 +38,7 @@ def make_rows(results: Sequence[tuple[SuiteResults, Sequence[Standing]]], place:
     return {
         "studies": [study_row(found, newest[found.suite, found.profile]) for found, _ in results],
         "ranking": [ranking_row(found, standing) for found, ranking in results for standing in ranking],
-        "cells": [row for found, ranking in results for row in cell_rows(found, ranking, place)],
+        "cells": [row for found, ranking in results for row in Cells(found, ranking, place).rows()],
     }
 
 

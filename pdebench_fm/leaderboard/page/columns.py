@@ -1,6 +1,6 @@
 """The columns of the page: names, definitions, and how numbers are written.
 
-A new column is a line here and a key of the rows that `pdebench_fm.leaderboard.page.rows` makes. A number ``x`` with
+A new column is a line here and a key of the rows that `Cells` or `ranking_row` makes. A number ``x`` with
 the keys ``x_low`` and ``x_high`` beside it is shown with its interval.
 """
 
@@ -191,5 +191,7 @@ FILTERS = (
     ("model", "Model"),
     ("size", "Model size"),
     ("kind", "Kind"),
+    ("search", "Search"),
+    ("hurts", "Hurts"),
 )
 """Keys of the rows that can be filtered, and their labels."""

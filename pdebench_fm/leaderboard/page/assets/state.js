@@ -2,7 +2,7 @@
 
 const VIEWS = { ranking: "Ranking", cells: "Cells", plots: "Plots", about: "Definitions" };
 const FILTERS = DATA.filters.map(([key, label]) => ({ key, label }));
-const CELL_FILTERS = ["shift", "system", "n", "arm"]; // they choose cells, not models
+const CELL_FILTERS = ["shift", "system", "n", "arm", "search", "hurts"]; // they choose cells, not models
 const ORDERS = { shift: SHIFTS, size: SIZES };
 
 const KEYS = ["id", "plot", "study", "over", "q", "sort", "cols", "page", "old"];
@@ -28,6 +28,12 @@ const linkTo = (state, view, changes = {}) =>
   address({ view, filters: state.filters, q: state.q, old: state.old, ...changes });
 const cellLink = (state, row) => linkTo(state, "cell", { id: row.id });
 const modelLink = (state, model) => linkTo(state, "model", { id: model });
+
+// The cells behind a number of the ranking.
+const BEHIND = { score: { arm: SCORED }, coefficients: { arm: SCORED }, hurts: { hurts: ["true"] }, open: { search: ["open-low", "open-high"] } };
+for (const key of ["gain", "gain_best_scratch", "gain_baseline", "saving"]) BEHIND[key] = { arm: ["fine-tune"] };
+const linkBehind = (state, row, key) =>
+  linkTo(state, "cells", { q: "", filters: { suite: [row.suite], profile: [row.profile], model: [row.model], ...BEHIND[key] } });
 
 const chosen = (state, key) => state.filters[key] || [];
 
@@ -70,7 +76,8 @@ function seenRanking(state) {
 
 const choices = {};
 for (const { key } of FILTERS) {
-  const values = unique([...RANKING, ...CELLS].map((row) => row[key]).filter((value) => value != null && value !== ""));
+  const rows = CELL_FILTERS.includes(key) ? CELLS : [...RANKING, ...CELLS];
+  const values = unique(rows.map((row) => row[key]).filter((value) => value != null && value !== ""));
   const place = (value) => (ORDERS[key] || []).indexOf(value);
   choices[key] = values.sort((a, b) => place(a) - place(b) || natural(String(a), String(b))).map(String);
 }

@@ -30,6 +30,9 @@ function Content({ column, row, state }) {
   }
   if (column.form === "flag") return row[column.key] ? html`<span class="warn">${text}</span>` : text;
   const ends = interval(row, column.key);
+  if (BEHIND[column.key] && !row.id && row[column.key] != null) {
+    return html`<a class="number" href=${linkBehind(state, row, column.key)} title="The cells behind this number">${text}</a> ${ends && html`<small>${ends}</small>`}`;
+  }
   return ends ? html`${text} <small>${ends}</small>` : text;
 }
 
@@ -85,6 +88,8 @@ function Menu({ label, note, children }) {
   </details>`;
 }
 
+const FLAGS = { true: "yes", false: "no" };
+
 function Filters({ state, change }) {
   const menus = FILTERS.filter(({ key }) => choices[key].length > 1).map(({ key, label }) => {
     const values = chosen(state, key);
@@ -92,9 +97,9 @@ function Filters({ state, change }) {
       const next = choices[key].filter((each) => (each === value ? on : values.includes(each)));
       change({ filters: { ...state.filters, [key]: next }, page: "" });
     };
-    return html`<${Menu} key=${key} label=${label} note=${values.length > 1 ? values.length : values[0]}>
+    return html`<${Menu} key=${key} label=${label} note=${values.length > 1 ? values.length : FLAGS[values[0]] || values[0]}>
       ${choices[key].map((value) => html`<label key=${value}><input type="checkbox" checked=${values.includes(value)}
-        onChange=${(event) => set(value, event.target.checked)} /> ${value}</label>`)}</${Menu}>`;
+        onChange=${(event) => set(value, event.target.checked)} /> ${FLAGS[value] || value}</label>`)}</${Menu}>`;
   });
   const any = state.q || state.old || Object.values(state.filters).some((values) => values.length);
   const search = (event) => change({ q: event.target.value, page: "" });

@@ -1,0 +1,221 @@
+"""The rows of cells and records that the page and ``leaderboard.json`` show."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shlex
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+from pdebench_fm.interfaces.metric import SCORE
+from pdebench_fm.leaderboard.page.rows import Row, digits, model_kind, six, study_name
+from pdebench_fm.leaderboard.references import References
+from pdebench_fm.leaderboard.standing import Standing, SuiteResults
+from pdebench_fm.records.curves import FINE_TUNE, SCRATCH, has_logarithm, make_curves, point_of
+from pdebench_fm.records.record import Record, start_of
+from pdebench_fm.records.savings import Amount, savings
+from pdebench_fm.tables import arm_order, natural
+
+Place = Callable[[Record], tuple[str, int]]
+"""Record → its file, relative to the leaderboard's folder, and its line."""
+
+_Key = tuple[str, str, str, int]
+"""Model, task, arm and N."""
+
+
+_NO_GAINS: Row = {
+    "gain": None,
+    "gain_best_scratch": None,
+    "best_scratch": "",
+    "hurts": None,
+    "saving": None,
+    "saving_bound": "",
+}
+
+
+class Cells:
+    """The cells of one study: model, task, arm and N, over all seeds.
+
+    Args:
+        found: the study.
+        ranking: its models.
+        place: gives the file and line of a record.
+    """
+
+    def __init__(self, found: SuiteResults, ranking: Sequence[Standing], place: Place) -> None:
+        self._study, self._place = study_name(found), place
+        self._planned = Counter(cell[:3] for cell in found.planned)
+        self._records = _by_key(found.records)
+        self._kinds = {s.model: model_kind([r for r in found.records if r.model == s.model]) for s in ranking}
+        self._factors = _factors(found.points)
+        self._hurt = {(s.model, *place) for s in ranking if s.against is not None for place in s.against.hurt}
+        self._sources = {record.job_id: record.task for record in found.records if record.kind == "pretraining"}
+        self._references = References(
+            (record for record in found.points if record.cell in found.planned),
+            {standing.model for standing in ranking if standing.rank is not None},
+        )
+
+    def rows(self) -> list[Row]:
+        """Return a row for each cell, with its records by seed."""
+        return [self._row(key) for key in sorted(self._records, key=_order)]
+
+    def _row(self, key: _Key) -> Row:
+        model, task, arm, examples = key
+        records, first = self._records[key], self._records[key][0]
+        planned = self._planned[task, arm, examples] if first.kind == "point" else len(records)
+        return {
+            "study": self._study,
+            "model": model,
+            "kind": self._kinds[model],
+            "task": task,
+            "shift": first.shift if first.kind == "point" else "",
+            "overlap": six(first.overlap),
+            "system": _systems(first),
+            "pretraining": self._sources.get(first.pretrain_job_id or "", ""),
+            "arm": arm,
+            "n": examples,
+            **_error(records),
+            **(self._gains(key) if first.kind == "point" and arm != SCRATCH and examples else _NO_GAINS),
+            "search": "/".join(sorted({record.searched for record in records if record.searched})) or None,
+            "learning_rate": first.learning_rate if len(records) == 1 else None,
+            "seeds": len(records),
+            "seeds_of": planned,
+            "trials": sum(len(record.trials) for record in records),
+            "parameters": first.parameters,
+            "train_seconds": six(math.fsum(map(_train_seconds, records))),
+            "coefficients": six(first.coefficient_rise) if len(records) == 1 else None,
+            "status": ", ".join(sorted({record.status for record in records})),
+            "records": [_record_row(record, *self._place(record)) for record in records],
+        }
+
+    def _gains(self, key: _Key) -> Row:
+        """Return what the cell gains over training from scratch."""
+        model, task, arm, examples = key
+        best = self._references.best_scratch(task, examples)
+        saving = self._factors.get((model, task, examples)) if arm == FINE_TUNE else None
+        return {
+            "gain": _ratio(self._records.get((model, task, SCRATCH, examples), ()), self._records[key]),
+            "gain_best_scratch": _ratio(best, self._records[key]),
+            "best_scratch": ", ".join(sorted({record.model for record in best}, key=natural)),
+            "hurts": (model, task, examples) in self._hurt if arm == FINE_TUNE else None,
+            "saving": six(saving.value) if saving else None,
+            "saving_bound": saving.bound if saving and saving.censored else "",
+        }
+
+
+def _by_key(records: Sequence[Record]) -> dict[_Key, list[Record]]:
+    """Return records by cell, in order of their seeds. The later of two at one place counts."""
+    found: dict[_Key, list[Record]] = {}
+    for record in sorted({record.place: record for record in records}.values(), key=lambda record: record.seed):
+        found.setdefault((record.model, record.task, record.protocol, record.examples), []).append(record)
+    return found
+
+
+def _error(records: Sequence[Record]) -> Row:
+    """Return the median over seeds and its interval."""
+    point = point_of(records)
+    low, high = (point and point.interval) or (None, None)
+    return {"error": six(point.median) if point else None, "error_low": six(low), "error_high": six(high)}
+
+
+def _factors(points: Sequence[Record]) -> dict[tuple[str, str, int], Amount | None]:
+    """Return the data saving of fine-tuning by model, task and N."""
+    curves = make_curves(points)
+    return {
+        (model, task, saving.examples): saving.factor
+        for (model, task, arm), curve in curves.items()
+        if arm == FINE_TUNE and (model, task, SCRATCH) in curves
+        for saving in savings(curve, curves[model, task, SCRATCH], intervals=False)
+    }
+
+
+def _order(cell: _Key) -> tuple[object, ...]:
+    model, task, arm, examples = cell
+    return arm == "pretraining", natural(task), natural(model), arm_order(arm), examples
+
+
+def _record_row(record: Record, path: str, line: int) -> Row:
+    low, high = record.interval.get(SCORE, (None, None))
+    chosen = [trial.validation for trial in record.trials if trial.validation is not None]
+    return {
+        "seed": record.seed,
+        "job": record.job_id,
+        "file": path,
+        "line": line,
+        "status": record.status,
+        "reason": record.reason,
+        "error": six(record.metrics.get(SCORE)),
+        "error_low": six(low),
+        "error_high": six(high),
+        "learning_rate": record.learning_rate,
+        "validation": six(min(chosen, default=None)),
+        "search": record.searched,
+        "test_examples": record.test_examples,
+        "validation_examples": record.validation_examples,
+        "epochs": record.epochs,
+        "steps": record.steps,
+        "precision": record.precision,
+        "device": record.device,
+        "threads": record.threads,
+        "software": ", ".join(f"{name} {record.versions[name]}" for name in _SOFTWARE if name in record.versions),
+        "commit": record.commit,
+        "command": command(record),
+        "metrics": [
+            {"name": name, "value": digits(record.metrics[name], 4)} for name in sorted({*record.metrics} - {SCORE})
+        ],
+        "trials": [
+            {
+                "hyperparameters": trial.hyperparameters,
+                "validation": six(trial.validation),
+                "status": trial.status,
+                "reason": trial.reason,
+                "best_epoch": trial.best_epoch,
+                "epochs": trial.epochs,
+                "train_seconds": round(trial.train_seconds, 1),
+                "job": trial.job_id[:12],
+            }
+            for trial in record.trials
+        ],
+    }
+
+
+_SOFTWARE = ("pdebench_fm", "torch", "numpy", "python")
+
+
+def command(record: Record) -> str:
+    """Return the command that computes a record again, with the same job id."""
+    entry, *_ = record.model.split(",")
+    changed = [name for name in re.findall(r",(\w+)=", record.model) if name in record.model_args]
+    words = ["pdefm", "run", record.suite, "--profile", record.profile, "--model", entry]
+    for name in changed:
+        value = record.model_args[name]
+        words += ["--set", f"{name}={value if isinstance(value, str) else json.dumps(value, separators=(',', ':'))}"]
+    if record.kind == "point":
+        words += ["--task", record.task, "--seeds", str(record.seed + 1)]
+    if record.precision != "float32":
+        words += ["--precision", record.precision]
+    if start_of(record).get("from") == "weights":
+        words += ["--pretrained", f"weights-{str(start_of(record).get('sha256'))[:12]}.safetensors"]
+    return shlex.join(words)
+
+
+def _systems(record: Record) -> str:
+    """Return the names of the systems in the test examples; empty if the job does not say."""
+    test = record.job.get("test")
+    parts = test.get("sets", ()) if isinstance(test, Mapping) else ()
+    found = {part["system"]["name"]: None for part in parts if isinstance(part.get("system"), Mapping)}
+    return ", ".join(map(str, found))
+
+
+def _train_seconds(record: Record) -> float:
+    return math.fsum(trial.train_seconds for trial in record.trials) if record.trials else record.train_seconds
+
+
+def _ratio(theirs: Sequence[Record], ours: Sequence[Record]) -> float | None:
+    """Return the ratio of the median errors of two cells; None if one has none."""
+    above, below = point_of(theirs), point_of(ours)
+    if above is None or below is None or not has_logarithm(above.median) or not has_logarithm(below.median):
+        return None
+    return six(above.median / below.median)
