@@ -22,20 +22,21 @@ from pdebench_fm.testing import (
     checks_of_protocol,
     in_pytest,
 )
+from tests.plugins.released.tiny import tiny_poseidon, tiny_separate
 
 FIXTURES = Path(__file__).parents[1] / "plugins" / "released" / "fixtures"
 SMALL: dict[str, dict[str, Any]] = {
     "fno": {"width": 4, "modes": 4},
     "unet": {"width": 2, "levels": 2},
     "mode-regression": {"modes": 3},
-    "poseidon": {"checkpoint": str(FIXTURES / "poseidon")},
     "dpot": {"checkpoint": str(FIXTURES / "dpot")},
     "mpp": {"checkpoint": str(FIXTURES / "mpp")},
     "morph": {"checkpoint": str(FIXTURES / "morph"), "heads": 2, "heads_xa": 4},
     "pde-transformer": {"checkpoint": str(FIXTURES / "pdetransformer")},
-    "pde-transformer-sc": {"checkpoint": str(FIXTURES / "pdetransformer_sc")},
 }
 """Arguments by family; a family that is not named here is small as it is."""
+TINY = {"poseidon": tiny_poseidon, "pde-transformer-sc": tiny_separate}
+"""Checkpoints of families whose fixtures take long to train."""
 
 
 def models() -> list[str]:
@@ -83,7 +84,8 @@ def test_model(name: str, claim: str) -> None:
 @cache
 def checks_of(name: str) -> dict[str, Check]:
     """All checks of one model: they share its fits."""
-    return dict(checks_of_model(name, None, **SMALL.get(name, {})))
+    arguments = {"checkpoint": TINY[name]()} if name in TINY else SMALL.get(name, {})
+    return dict(checks_of_model(name, None, **arguments))
 
 
 @pytest.mark.parametrize("claim", claims(DISTRIBUTION_CHECKS))

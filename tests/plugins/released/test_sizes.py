@@ -11,14 +11,7 @@ from safetensors.torch import save_file
 
 from pdebench_fm.errors import DataFileError
 from tests.plugins.released.families import FAMILIES
-
-
-def scattered(network, seed=0):
-    """Give every parameter random values, so that none is at a start that hides it."""
-    torch.manual_seed(seed)
-    for parameter in network.parameters():
-        parameter.data = 0.3 * torch.randn_like(parameter)
-    return network.eval()
+from tests.plugins.released.tiny import save_diffusers, scattered
 
 
 def same(network, loaded, *inputs, **named):
@@ -107,16 +100,6 @@ def test_morph_with_low_rank_updates(tmp_path):
     torch.testing.assert_close(network(vol)[2], plain(vol)[2])
     torch.save({"model_state_dict": scattered(network).state_dict()}, tmp_path / "tuned.pth")
     same(network, family.load(tmp_path / "tuned.pth", **family.arguments), vol)
-
-
-CONFIG = {"_class_name": "PDETransformer", "carrier_token_active": False, "type": "PDE-S", "periodic": False}
-
-
-def save_diffusers(network, folder, **config):
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(CONFIG | config))
-    tensors = {f"model.{name}": tensor.contiguous() for name, tensor in network.state_dict().items()}
-    save_file(tensors, folder / "diffusion_pytorch_model.safetensors")
 
 
 def test_pde_transformer(tmp_path):
