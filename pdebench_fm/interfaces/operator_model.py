@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -31,17 +31,50 @@ class Budget:
     batch_size: int
 
 
+class _Watched(Mapping[str, float]):
+    """A mapping that notes which names were read."""
+
+    def __init__(self, values: Mapping[str, float]) -> None:
+        self._values = dict(values)
+        self.unread = set(self._values)
+
+    def __getitem__(self, name: str) -> float:
+        self.unread.discard(name)
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return repr(self._values)
+
+
 @dataclass(frozen=True)
 class TrialSettings:
     """What one trial of a search fixes: a value of the search space, and a seed.
 
     Args:
-        hyperparameters: one of what `OperatorModel.search_space` returned, e.g. ``{"learning_rate": 1e-3}``.
+        hyperparameters: one of what `OperatorModel.search_space` returned, e.g. ``{"learning_rate": 1e-3}``. A run
+            refuses a name that neither model nor protocol reads, since a search over it would be none.
         seed: fixes initialisation and data order.
     """
 
     hyperparameters: Mapping[str, float]
     seed: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.hyperparameters, _Watched):
+            object.__setattr__(self, "hyperparameters", _Watched(self.hyperparameters))
+
+    @property
+    def ignored(self) -> str:
+        """Why the value of the search space says more than was done; empty if all of it was read."""
+        assert isinstance(self.hyperparameters, _Watched)
+        names = sorted(self.hyperparameters.unread - {"learning_rate"})  # every suite has rates, whatever the model
+        return f"search_space gives {names[0]!r}, which neither model nor protocol reads" if names else ""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 from pdebench_fm._util.text import show
 from pdebench_fm.data.open import SetSpec, problem_of
 from pdebench_fm.errors import PluginError, UnknownNameError, UnsupportedError, UsageError
-from pdebench_fm.interfaces import Budget
+from pdebench_fm.interfaces import Budget, OperatorModel, TransferProtocol
 from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.plan.arms import Arm
 from pdebench_fm.plan.job import PRETRAINING, FewShot, Point, Start, Trial
@@ -24,6 +24,7 @@ from pdebench_fm.problem import Problem
 from pdebench_fm.registry import Registry
 from pdebench_fm.registry.calling import call_plugin, refusal_reason
 from pdebench_fm.suite.schema import Suite, Task
+from pdebench_fm.training import NetworkModel
 
 _SEARCH_SPACE: TypeAdapter[list[dict[str, int | float]]] = TypeAdapter(
     Annotated[list[dict[Annotated[str, Field(min_length=1, max_length=200)], int | FiniteFloat]], Field(min_length=1)]
@@ -145,7 +146,9 @@ class _Planner:
             training, tuning = self.profile.training, self.profile.fine_tuning
             budget = Budget(tuning.epochs, tuning.steps, tuning.batch_size or training.batch_size)
             rates = tuning.learning_rates if arm.pretrained else self.profile.scratch_rates
-            space = self._search_space(f"protocol {arm.name!r}", lambda: arm.protocol.search_space(self.model, rates))
+            space = self._search_space(
+                f"protocol {arm.name!r}", lambda: arm.protocol.search_space(self.model, rates), arm.protocol
+            )
             trials = self._trials(common, sets["validation"], budget, space)
         return self._add(common, trials, sets["test"], add=refusal is None)
 
@@ -231,20 +234,27 @@ class _Planner:
         return refusal_reason(f"model {self.plan.model.name!r}: supports", lambda: self.model.supports(problem))
 
     def _search_space(
-        self, who: str, search: Callable[[], Sequence[Mapping[str, float]]]
+        self, who: str, search: Callable[[], Sequence[Mapping[str, float]]], protocol: TransferProtocol | None = None
     ) -> list[dict[str, int | float]]:
         """Return the search space of a model or protocol.
 
         Raises:
-            PluginError: it is empty, or holds something else than names with finite numbers.
+            PluginError: it is empty, holds something else than names with finite numbers, or a name that the training
+                loop does not take, which alone would read it.
         """
         found = call_plugin(f"{who}: search_space", lambda: [dict(tried) for tried in search()])
         try:
-            return _SEARCH_SPACE.validate_python(found, strict=True)
+            space = _SEARCH_SPACE.validate_python(found, strict=True)
         except ValidationError:
             raise PluginError(
                 f"{who}: search_space must return at least one mapping, of names to finite numbers, got {show(found)}"
             ) from None
+        if _only_the_loop_reads(self.model, protocol):
+            for tried in space:
+                for name in tried.keys() ^ {"learning_rate"}:
+                    what = f"gives {name!r}, which the training loop does not take" if name in tried else "lacks a rate"
+                    raise PluginError(f"{who}: search_space {what}; it takes learning_rate")
+        return space
 
     def _refusal_of(self, task: Task) -> str | None:
         """Return why the model cannot take a task itself, None if it can."""
@@ -274,3 +284,10 @@ class _Planner:
 
     def _downstream_problem(self, task: Task) -> Problem:
         return self._problem(self.sets.of([task.downstream], "train", self.profile.examples.pool_size))
+
+
+def _only_the_loop_reads(model: OperatorModel, protocol: TransferProtocol | None) -> bool:
+    """Whether a trial's hyperparameters go to the training loop and nowhere else."""
+    own = [] if protocol is None else [getattr(type(protocol), name) for name in ("adapt", "wrap")]
+    plain = own in ([], [TransferProtocol.adapt, TransferProtocol.wrap])
+    return plain and getattr(type(model), "fit", None) is NetworkModel.fit

@@ -220,9 +220,13 @@ class Worker:
             self._world.size,
         )
         if trial.protocol is None:
-            return model.fit(train, validation, trial.budget, settings, context)
-        protocol = trial.protocol.make(self._registry)
-        return protocol.adapt(model, train, validation, trial.budget, settings, context)
+            report = model.fit(train, validation, trial.budget, settings, context)
+        else:
+            protocol = trial.protocol.make(self._registry)
+            report = protocol.adapt(model, train, validation, trial.budget, settings, context)
+        if report.status == "ok" and settings.ignored:
+            raise RunError(settings.ignored)
+        return report
 
     def _started(self, job: Job, train: Examples, related: Mapping[str, Job]) -> OperatorModel:
         """Return the model as the job finds it: initialised, released, the user's, or pre-trained."""

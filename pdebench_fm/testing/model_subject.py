@@ -18,7 +18,7 @@ from pdebench_fm.plan.model import ModelSpec, model_spec
 from pdebench_fm.plan.sets import specify
 from pdebench_fm.problem import Channel, Fields, Grid, Problem
 from pdebench_fm.registry import Registry, registry
-from pdebench_fm.testing.claims import TOLERANCE, Skipped, guarded
+from pdebench_fm.testing.claims import TOLERANCE, Skipped, expect, guarded
 from pdebench_fm.testing.examples import SmoothExamples
 
 _SOURCE, _SOLUTION = Channel("source"), Channel("solution")
@@ -141,7 +141,9 @@ class ModelSubject:
         with tempfile.TemporaryDirectory() as own:
             workspace = folder or Path(own)
             workspace.mkdir(exist_ok=True)
-            return model.fit(data, validation, budget, trial, FitContext(workspace, progress=progress))
+            report = model.fit(data, validation, budget, trial, FitContext(workspace, progress=progress))
+        expect(report.status != "ok" or not trial.ignored, trial.ignored)
+        return report
 
     def needs_a_sound_fit(self) -> None:
         """Skip a check that would only repeat in other words that a short fit fails."""

@@ -158,6 +158,7 @@ class ProtocolSubject:
         with tempfile.TemporaryDirectory() as folder:
             trial, context = TrialSettings(self.space[-1], 0), FitContext(Path(folder))
             report = self.protocol.adapt(model, self.train, self.train, _BUDGET, trial, context)
+        expect(report.status != "ok" or not trial.ignored, trial.ignored)
         return model, report
 
     def soundly_adapted(self) -> OperatorModel:

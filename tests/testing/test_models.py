@@ -93,6 +93,11 @@ class SearchesNaN(Good):
         return [{"learning_rate": 1e-3}, {"learning_rate": math.nan}]
 
 
+class SearchesWhatItNeverReads(Good):
+    def search_space(self, rates: Sequence[float]) -> Sequence[Mapping[str, float]]:
+        return [{"learning_rate": rate, "embedding_factor": 2.0} for rate in rates]
+
+
 class PredictsFloat64(Good):
     def predict(self, problem: Problem, inputs: Fields) -> Fields:
         return {name: value.double() for name, value in super().predict(problem, inputs).items()}
@@ -296,6 +301,7 @@ BROKEN: dict[type[Good], set[str]] = {
     DeclaresNumbers: {"declares_what_it_can"},
     RefusesWithoutReason: {"declares_what_it_can"},
     SearchesNaN: {"search_space_is_plain_numbers"},
+    SearchesWhatItNeverReads: {"fits_and_reports", "predicts_the_same_twice", "fits_two_outputs"},
     PredictsFloat64: {"predicts_every_output", "predicts_every_output_of_two"},
     PredictsWithGradient: {"predicts_every_output", "predicts_every_output_of_two"},
     ChangesItsInputs: {"leaves_inputs_alone", "leaves_two_inputs_alone"},
