@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,13 @@ SMALL: dict[str, dict[str, Any]] = {
     "fno": {"width": 4, "modes": 4},
     "unet": {"width": 2, "levels": 2},
     "mode-regression": {"modes": 3},
+    "neuralop-fno": {"width": 4, "modes": 4, "layers": 2},
+    "neuralop-tfno": {"width": 4, "modes": 4, "layers": 2},
+    "neuralop-uno": {"width": 4, "modes": 3},
+    "neuralop-local-no": {"width": 4, "modes": 4, "layers": 1},
+    "vit": {"width": 16, "depth": 1, "heads": 2},
+    "monai-unet": {"width": 4, "levels": 2, "units": 1},
+    "deeponet": {"width": 16, "terms": 16, "sensors": 8},
     "dpot": {"checkpoint": str(FIXTURES / "dpot")},
     "mpp": {"checkpoint": str(FIXTURES / "mpp")},
     "morph": {"checkpoint": str(FIXTURES / "morph"), "heads": 2, "heads_xa": 4},
@@ -78,6 +86,9 @@ def test_every_entry_can_be_imported() -> None:
 @pytest.mark.parametrize("claim", claims(MODEL_CHECKS))
 @pytest.mark.parametrize("name", models())
 def test_model(name: str, claim: str) -> None:
+    for module in getattr(registry().load("models", name), "needs", ()):
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"needs {module}, an optional extra")
     in_pytest(checks_of(name)[claim])
 
 

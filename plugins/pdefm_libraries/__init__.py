@@ -1,0 +1,23 @@
+"""Architectures of well-known libraries. A library is needed only when its model is used; each is an optional extra."""
+
+from __future__ import annotations
+
+from pdebench_fm.hookspecs import ModelEntry, hookimpl
+
+_MODELS = {
+    "neuralop-fno": ("neuralop:FNO", "FNO of neuraloperator; set width, modes and layers"),
+    "neuralop-tfno": ("neuralop:TFNO", "FNO of neuraloperator with Tucker-factorised weights; set rank"),
+    "neuralop-uno": ("neuralop:UNO", "U-shaped neural operator of neuraloperator; set width and modes"),
+    "neuralop-local-no": ("neuralop:LocalNO", "FNO with local convolutions, of neuraloperator; set width and modes"),
+    "vit": ("transformers:ViT", "vision transformer of transformers; set width, depth, heads and patch"),
+    "monai-unet": ("monai:UNet", "U-Net of MONAI with residual units; set width and levels"),
+    "deeponet": ("deeponet:DeepONet", "DeepONet with a convolutional branch; needs no library"),
+}
+
+
+@hookimpl
+def pdefm_models() -> list[ModelEntry]:
+    """Register the models."""
+    return [
+        ModelEntry(name, "1", f"pdefm_libraries.of_{factory}", summary) for name, (factory, summary) in _MODELS.items()
+    ]

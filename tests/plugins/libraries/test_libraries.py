@@ -1,0 +1,107 @@
+"""Architectures of libraries: registered without their library, and as good as ours with it."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from pdefm_fno.model import FNO
+from pdefm_libraries import of_neuralop
+from pdefm_libraries.library import LibraryModel
+from pdefm_libraries.of_deeponet import DeepONet
+from pdefm_libraries.of_monai import UNet
+from pdefm_libraries.of_neuralop import TFNO, UNO
+from pdefm_libraries.of_transformers import ViT
+from torch import nn
+
+from pdebench_fm.errors import SettingError
+from pdebench_fm.interfaces import OperatorModel
+from pdebench_fm.problem import Grid, Problem
+from tests.plugins.adaptation.networks import fitted
+from tests.plugins.baselines.synthetic import Synthetic, error, fit, screened_poisson
+
+
+def needs(module: str) -> pytest.MarkDecorator:
+    missing = importlib.util.find_spec(module) is None
+    return pytest.mark.skipif(missing, reason=f"needs {module}, an optional extra")
+
+
+class Lost(LibraryModel):
+    needs: ClassVar[dict[str, str]] = {"no_such_library": "lost"}
+
+    def build(self, problem: Problem) -> nn.Module:
+        return nn.Identity()
+
+
+def test_a_missing_library_is_named_with_the_way_to_get_it() -> None:
+    reason = Lost().supports(screened_poisson(16))
+    assert reason == "it needs no_such_library, which is not installed: pip install 'pdebench_fm[lost]'"
+
+
+def test_they_say_what_they_cannot_take() -> None:
+    open_ended = screened_poisson(16).on(Grid(16, periodic=False))
+    for model, problem, reason in (
+        (of_neuralop.FNO(), open_ended, "periodic"),
+        (of_neuralop.FNO(modes=16), screened_poisson(16), "at least 32 points"),
+        (UNO(modes=8), screened_poisson(16), "at least 32 points"),
+        (ViT(), screened_poisson(18), "multiple"),
+        (UNet(), screened_poisson(20), "multiple of 8"),
+        (DeepONet(), open_ended, "periodic"),
+        (DeepONet(), screened_poisson(8), "multiple of 16 points"),
+    ):
+        assert reason in (model.supports(problem) or "")
+    for make in (lambda: ViT(heads=5), lambda: TFNO(rank=0.0), lambda: UNet(levels=0), lambda: DeepONet(sensors=4)):
+        with pytest.raises(SettingError):
+            make()
+
+
+def trained(model: OperatorModel, folder: Path, seed: int, steps: int = 60) -> float:
+    """Train on a few examples; return the error on others."""
+    train = Synthetic(32, 16, seed=seed, low=0.05, high=0.2)
+    model.initialise(train.problem, train, seed)
+    folder.mkdir()
+    assert fitted(model, folder, train, steps, learning_rate=1e-2).status == "ok"
+    return error(model, Synthetic(32, 16, seed=99, low=0.05, high=0.2))
+
+
+def test_a_deeponet_learns_and_predicts_on_other_grids(tmp_path: Path) -> None:
+    model = DeepONet(width=32, terms=32, sensors=16)
+    train = Synthetic(16, 16, seed=1, low=0.05, high=0.2)
+    model.initialise(train.problem, train, 0)
+    fit(model, train, tmp_path, epochs=150, learning_rate=3e-3)
+    assert error(model, train) < 0.5
+    finer = Synthetic(8, 32, seed=99, low=0.05, high=0.2)
+    coarse = model.predict(screened_poisson(16), Synthetic(8, 16, seed=99, low=0.05, high=0.2).inputs)["solution"]
+    fine = model.predict(finer.problem, finer.inputs)["solution"]
+    assert fine.shape == (8, 32, 32)
+    assert torch.allclose(fine[:, ::2, ::2], coarse, atol=1e-4)  # sensors are at the same places
+
+
+@needs("neuralop")
+def test_neuraloperators_fno_has_our_size_and_scores_like_ours(tmp_path: Path) -> None:
+    sizes, errors = {}, {}
+    for name, make in (("ours", FNO), ("theirs", of_neuralop.FNO)):
+        models = [make(8, 4, 2) for _ in range(3)]
+        errors[name] = [trained(model, tmp_path / f"{name}{seed}", seed) for seed, model in enumerate(models)]
+        sizes[name] = models[0].parameters
+    assert sizes["ours"] == sizes["theirs"]
+    spread = max(max(each) / min(each) for each in errors.values())
+    between = abs(float(np.log(np.median(errors["ours"]) / np.median(errors["theirs"]))))
+    assert between < max(np.log(spread), np.log(1.25)), errors
+
+
+@needs("transformers")
+def test_a_vit_predicts_on_the_grid_of_its_patches(tmp_path: Path) -> None:
+    model = ViT(width=16, depth=1, heads=2)
+    train = Synthetic(4, 16)
+    model.initialise(train.problem, train, 0)
+    network = model.network
+    with torch.no_grad():  # a token that says its own number
+        network.project.weight.zero_()
+        network.project.bias.copy_(torch.arange(16.0))
+    patch = model.predict(train.problem, train.inputs)["solution"][0, :4, :4]
+    assert patch.flatten().tolist() == list(range(16))
