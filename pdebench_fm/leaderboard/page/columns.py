@@ -55,7 +55,6 @@ RANKING = (
         "Score of selection",
         "The same mean over the cells that the filters leave. It does not rank.",
         "number",
-        "low",
     ),
     Column(
         "gain",

@@ -41,6 +41,10 @@ for (const row of CELLS) {
 const CELL = new Map(CELLS.map((row) => [row.id, row]));
 const MODELS = unique(RANKING.map((row) => row.model)).sort(natural);
 
+// What a row's shading compares it with, whatever the filters leave.
+const RIVALS = d3.group([...RANKING, ...CELLS], (row) => `${row.study}/${row.task || ""}/${row.n ?? ""}`);
+const rivals = (row) => RIVALS.get(`${row.study}/${row.task || ""}/${row.n ?? ""}`);
+
 const cellOf = (row, changes) => {
   const { suite, version, profile, model, task, arm, n } = { ...row, ...changes };
   return CELL.get([suite, `v${version}`, profile, model, task, arm, n].join("/"));

@@ -92,7 +92,7 @@ function CellView({ state }) {
     <h3>All models and arms here</h3>
     <${Table} label="All models and arms here" state=${{ ...state, sort: state.sort || "error" }} change=${(changes) => go({ ...state, ...changes })}
       columns=${DATA.columns.cells.filter(({ key }) => ["model", "arm", "error", "gain", "gain_best_scratch", "search", "parameters"].includes(key))}
-      groups=${[{ name: "", rows: sorted(others, DATA.columns.cells, state.sort || "error"), peers: () => others }]} />
+      groups=${[{ name: "", rows: sorted(others, DATA.columns.cells, state.sort || "error") }]} />
   </article>`;
 }
 
@@ -111,7 +111,7 @@ function ModelView({ state }) {
       ["Devices", unique(rows.map((row) => row.device)).join(", ")], ["Records", files.map((file, i) => html`${i ? "; " : ""}<a key=${file} href=${encodeURI(file)}>${file.split("/").slice(1, 3).join(", ")}</a>`)]]} />
     <${Table} label=${`Standing of ${state.id}`} state=${state} change=${(changes) => go({ ...state, ...changes })}
       columns=${[{ key: "study", label: "Study", definition: "Suite, version and profile.", form: "text" }, ...columns]}
-      groups=${[{ name: "", rows: sorted(rows, columns, state.sort), peers: (row) => RANKING.filter((other) => other.study === row.study) }]} />
+      groups=${[{ name: "", rows: sorted(rows, columns, state.sort) }]} />
     <h3>Gain against shift</h3><${Chart} label=${`Gain of ${state.id} over its own scratch arm, against shift`} name=${`${state.id}-shift`}
       draw=${(width) => shiftPlot(cells, Math.min(width, 900), {})} onPick=${(row) => go({ ...readAddress(), view: "cell", id: row.id, sort: "" })} />
     <h3>Pre-training hurts (${hurt.length} cells)</h3>${hurt.length ? list(hurt) : html`<p>In no cell.</p>`}

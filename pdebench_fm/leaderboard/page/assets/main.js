@@ -10,7 +10,7 @@ function RankingView({ state, change }) {
     const peers = rows.filter((row) => row.study === study.study);
     const notes = [study.under_trained && "under-trained: at this scale models are not trained to the end", study.superseded && "superseded",
       !study.ranked && "no ranks, because the suite's plan is unknown"].filter(Boolean);
-    return { name: study.study, rows: sorted(peers, DATA.columns.ranking, state.sort || "rank"), peers: () => peers,
+    return { name: study.study, rows: sorted(peers, DATA.columns.ranking, state.sort || "rank"),
       note: notes.length > 0 && html`<small>${notes.join("; ")}</small>` };
   }).filter((group) => group.rows.length);
   return html`<div class="bar"><p role="status">${rows.length} rows in ${groups.length} studies. Scores of different studies do not compare.</p>
@@ -25,14 +25,12 @@ function CellsView({ state, change }) {
   const last = Math.max(1, Math.ceil(rows.length / PAGE));
   const page = Math.min(last, Math.max(1, +state.page || 1));
   const shown = rows.slice((page - 1) * PAGE, page * PAGE);
-  const peers = d3.group(rows, (row) => `${row.study}/${row.task}/${row.n}`);
   const turn = (to, label, off) => html`<button type="button" class="plain" disabled=${off} onClick=${() => change({ page: String(to) })}>${label}</button>`;
   return html`<div class="bar"><p role="status">${rows.length.toLocaleString("en-US")} cells${last > 1 ? `, page ${page} of ${last}` : ""}</p>
       <span class="tools">${last > 1 && html`${turn(page - 1, "Previous", page === 1)} ${turn(page + 1, "Next", page === last)}`}
       <${ColumnMenu} ...${{ state, change, table: "cells" }} />
       <button type="button" class="plain" onClick=${() => save("cells.csv", csv(columns, rows), "text/csv")}>CSV</button></span></div>
-    <${Table} label="Cells" ...${{ columns, state, change }}
-      groups=${[{ name: "", rows: shown, peers: (row) => peers.get(`${row.study}/${row.task}/${row.n}`) }]} />`;
+    <${Table} label="Cells" ...${{ columns, state, change }} groups=${[{ name: "", rows: shown }]} />`;
 }
 
 function PlotsView({ state, change }) {

@@ -1,8 +1,8 @@
 // The tables: a header to sort by, shaded cells, and the menu of columns.
 
-// Shading: blue is better, orange worse. A factor is shaded by its distance from 1, other numbers by their place among the
-// rows that compare with them.
-function shade(column, row, peers) {
+// Shading: blue is better, orange worse. A factor is shaded by its distance from 1, other numbers by their place among
+// their rivals. A difference below a factor of 1.5 does not fill the scale.
+function shade(column, row) {
   const value = comparable(column, row);
   if (!column.better || value == null || column.form === "flag") return null;
   if (column.form === "factor") {
@@ -10,10 +10,10 @@ function shade(column, row, peers) {
     return `--heat: ${Math.round(38 * Math.abs(strength))}%; --hue: var(--${strength < 0 ? "bad" : "good"})`;
   }
   const scale = column.form === "share" ? (x) => x : (x) => Math.log(Math.max(x, 1e-12));
-  const values = peers.map((peer) => comparable(column, peer)).filter((x) => x != null).map(scale);
-  const [low, high] = [Math.min(...values), Math.max(...values)];
-  if (!(high > low)) return null;
-  const share = (scale(value) - low) / (high - low);
+  const values = rivals(row).map((rival) => comparable(column, rival)).filter((x) => x != null).map(scale);
+  if (values.length < 2) return null;
+  const [low, high] = d3.extent(values);
+  const share = (scale(value) - low) / Math.max(high - low, column.form === "share" ? 0.1 : Math.log(1.5));
   return `--heat: ${Math.round(38 * (column.better === "low" ? 1 - share : share))}%; --hue: var(--good)`;
 }
 
@@ -49,14 +49,14 @@ function Table({ label, columns, groups, state, change, title }) {
         ${column.label}<span aria-hidden="true">${{ none: "", ascending: " ▲", descending: " ▼" }[direction]}</span>
       </button></th>`;
   });
-  const body = groups.map(({ name, rows, note, peers }) => html`<tbody key=${name}>
+  const body = groups.map(({ name, rows, note }) => html`<tbody key=${name}>
     ${title && html`<tr class="group"><th colspan=${columns.length} scope="rowgroup"><span>${name} ${note}</span></th></tr>`}
     ${rows.map((row) => html`<tr key=${row.id || row.model}>${columns.map((column, at) => {
       const after = columns.findIndex(({ key }) => key === "model") + 1;
       if (row.reason && row.score == null && after && at >= after) {
         return at === after && html`<td class="reason" colspan=${columns.length - after}>Not ranked: ${row.reason}</td>`;
       }
-      const style = shade(column, row, peers(row));
+      const style = shade(column, row);
       const kind = `${NUMERIC.includes(column.form) ? "num" : ""} ${style ? "heat" : ""} col-${column.key}`;
       return column.key === "model"
         ? html`<th scope="row" class="col-model"><${Content} ...${{ column, row, state }} /></th>`
