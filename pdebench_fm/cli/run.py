@@ -12,6 +12,7 @@ import click
 
 from pdebench_fm._util.text import printable, show
 from pdebench_fm.cli import completion
+from pdebench_fm.cli.context import current_registry
 from pdebench_fm.cli.paths import FilePath
 from pdebench_fm.errors import UsageError
 
@@ -130,10 +131,9 @@ def run(
     Exit codes: 0 all scored (or unsupported), 3 some points failed or diverged, 1 failure, 2 bad usage, 130 Ctrl-C,
     143 SIGTERM.
     """
+    registry = current_registry()
     if not models:
-        from pdebench_fm.registry import registry
-
-        raise UsageError(f"--model is missing; expected one of {', '.join(registry().names('models'))}")
+        raise UsageError(f"--model is missing; expected one of {', '.join(registry.names('models'))}")
     from pdebench_fm.run import distributed
 
     together = nproc > 1 or distributed.started_by_torchrun()
@@ -156,6 +156,7 @@ def run(
         device=device,
         precision=precision,
         output=output,
+        installed=registry,
     )
     if together and plans[0].precision == "tf32":
         from pdebench_fm.run.devices import check_precision
