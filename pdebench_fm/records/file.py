@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Iterable
@@ -96,7 +97,9 @@ def read_lines(path: Path) -> list[tuple[int, Record]]:
         lines = path.read_bytes().splitlines()
     except OSError as error:
         raise RecordError(f"{path}: {error.strerror or error}") from error
-    return [(number, parse(line, f"{path}:{number}")) for number, line in enumerate(lines, start=1)]
+    # Some editors put a byte-order mark in front, and joined files have several.
+    texts = (line.removeprefix(codecs.BOM_UTF8) for line in lines)
+    return [(number, parse(text, f"{path}:{number}")) for number, text in enumerate(texts, start=1)]
 
 
 def collect(runs: Iterable[Path]) -> list[tuple[str, Record]]:

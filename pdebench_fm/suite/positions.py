@@ -55,6 +55,11 @@ class Document:
     keys: dict[Where, Place]
     values: dict[Where, Place]
 
+    @property
+    def folder(self) -> Path:
+        """The folder that relative paths start from: that of the file itself, not of a link to it."""
+        return (self.path.resolve() if self.path.is_symlink() else self.path.absolute()).parent
+
     def place(self, where: Where, at_key: bool = False) -> Place:
         """Return the place of a value or its key; that of its nearest parent if there is no such value."""
         places = self.keys if at_key else self.values

@@ -66,7 +66,7 @@ def _find(suite: Document, at: Where, reference: Any, registry: Registry) -> Pat
     """Return the file of a profile that a suite names."""
     if not isinstance(reference, str):
         raise suite.error(at, f"must be the name or the path of a profile, got {show(reference)}")
-    folder = suite.path.absolute().parent
+    folder = suite.folder
     if reference.endswith(_SUFFIXES):
         if not (folder / reference).is_file():
             raise suite.error(at, f"no such file: {folder / reference}")

@@ -37,7 +37,7 @@ def load_suite(reference: str | Path, registry: Registry | None = None) -> Suite
     """
     registry = registry if registry is not None else installed()
     document = with_profiles(read(_locate(reference, registry)), registry)
-    context = {"folder": document.path.absolute().parent}
+    context = {"folder": document.folder}
     try:
         suite = Suite.model_validate_json(json.dumps(document.data), context=context)
     except ValidationError as error:

@@ -420,3 +420,13 @@ def _in_a_process(code: str, path: Path) -> "subprocess.Popen[str]":
     )
     command = [sys.executable, "-c", head + textwrap.dedent(code), str(path)]
     return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def test_a_file_that_cannot_be_locked_says_what_to_set(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    monkeypatch.delenv("HDF5_USE_FILE_LOCKING", raising=False)
+    with path.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(DataFileError, match=r"unable to lock .*set HDF5_USE_FILE_LOCKING=FALSE$") as caught:
+            HDF5Examples(path)
+    assert "\n" not in str(caught.value)

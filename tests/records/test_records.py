@@ -287,3 +287,13 @@ def test_a_record_is_made_from_plain_values_of_numpy():
     record = make_record(error=numpy.float64(0.25))
     assert isinstance(record, Record)
     assert json.loads(record.line())["metrics"] == {"relative_l2": 0.25}
+
+
+def test_byte_order_marks_are_no_part_of_a_record(tmp_path):
+    path = tmp_path / "records.jsonl"
+    one, other = make_record(seed=0), make_record(seed=1)
+    append(path, [one])
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes() + b"\xef\xbb\xbf" + other.line().encode())
+    assert read(path) == [one, other]
+    append(path, [one])
+    assert read(path) == [other, one]

@@ -401,6 +401,19 @@ def test_paths_are_relative_to_the_suite_and_need_not_exist_yet(registry: Regist
         near.sampler_name(registry)
 
 
+def test_files_are_beside_the_suite_and_not_beside_a_link_to_it(registry: Registry, tmp_path: Path) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    there.mkdir()
+    here.mkdir()
+    load(changed("{system: toy, level: [1, 2]}", FILES), registry, there)
+    (suite,) = there.glob("*.yaml")
+    (here / "linked.yaml").symlink_to(suite)
+    loaded = load_suite(here / "linked.yaml", registry)
+    files = loaded.distributions["near(1,2)"].files or {}
+    assert files["train"] == there / "a.h5"
+    assert loaded.source == here / "linked.yaml"
+
+
 def test_no_file_of_test_examples_is_anything_else(registry: Registry, tmp_path: Path) -> None:
     problem = Problem((Channel("source"),), (Channel("solution"),), Grid(8))
     for name, level in (("train", 1.0), ("validation", 2.0), ("test", 3.0)):

@@ -85,9 +85,12 @@ def handle(path: Path) -> h5py.File:
 
 
 def reason(error: BaseException) -> str:
-    """Return the text of an error on one line."""
+    """Return the text of an error on one line, with advice if a lock is the reason."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return one_line(text) or type(error).__name__
+    advice = ""
+    if "unable to lock" in text:
+        advice = "; if no other program is writing it, its file system has no locks: set HDF5_USE_FILE_LOCKING=FALSE"
+    return (one_line(text) or type(error).__name__) + advice
 
 
 def read_header(path: Path, columns: ReadColumns | None = None) -> Header:
