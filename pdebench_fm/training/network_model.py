@@ -63,7 +63,8 @@ class NetworkModel(OperatorModel):
 
     The module is called with normalised inputs, ``module(fields, constants)``: fields (batch, F, n, n) in the order of
     ``problem.input_fields``, constants (batch, K) in that of ``problem.constants``. It returns (batch, outputs, n, n).
-    Use `planes` to join the two.
+    Use `planes` to join the two. `initialise`, `fit`, `predict`, `save`, `load`, `assemble`, `network` and `parameters`
+    are final: for a loop or a file format of your own, implement `OperatorModel` and use `fit_network`.
     """
 
     has_network: ClassVar[bool] = True

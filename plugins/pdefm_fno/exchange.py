@@ -18,6 +18,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from ruamel.yaml.scalarfloat import ScalarFloat
 from torch import Tensor
 
 from pdebench_fm.errors import DataFileError, PdefmError, UsageError
@@ -94,11 +95,13 @@ class _CheckpointState:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            saved: Any = torch.load(path, map_location="cpu", weights_only=True)
+            # Their settings are read by ruamel.yaml, so that rates are floats of its own class.
+            with torch.serialization.safe_globals([ScalarFloat]):
+                saved: Any = torch.load(path, map_location="cpu", weights_only=True)
         except OSError as error:
             raise DataFileError(f"{path}: cannot be read: {error.strerror or error}") from None
         except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, AttributeError) as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = " ".join(str(error).split())[:1000]
             raise DataFileError(f"{path}: not a checkpoint of weights only: {reason}") from None
         state = saved.get("model_state") if isinstance(saved, Mapping) else None
         if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):

@@ -17,7 +17,7 @@ import pytest
 
 from tests.third_party import pages
 
-PACKAGES = ("ridge_operator", "released_model", "measured_data")
+PACKAGES = ("ridge_operator", "measured_data")
 
 SUITE = """\
 name: tiny

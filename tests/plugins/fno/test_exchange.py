@@ -17,6 +17,7 @@ from pdefm_fno.model import FNO
 from pdefm_spectral.advection_diffusion import AdvectionDiffusion
 from pdefm_spectral.helmholtz import Helmholtz
 from pdefm_spectral.poisson import Poisson
+from ruamel.yaml import YAML
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -96,7 +97,8 @@ def made(system: str, seed: int = 0) -> tuple[Reference, Tensor, Tensor, np.ndar
 
 def save(network: nn.Module, path: Path, prefix: str = "", change: Callable[[dict[str, Any]], object] = id) -> Path:
     """Write what the authors' trainer writes; ``change`` may spoil the weights first."""
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    rate = YAML().load("1.0e-3")  # theirs come from a YAML file
+    optimizer = torch.optim.Adam(network.parameters(), lr=rate)
     state = {prefix + name: value for name, value in network.state_dict().items()}
     change(state)
     saved = {
