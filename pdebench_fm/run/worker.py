@@ -20,7 +20,7 @@ from pdebench_fm._util.text import named, one_line, printable, quoted, reason_of
 from pdebench_fm.data.combine import NoExamples, Subset
 from pdebench_fm.data.hashing import hash_of
 from pdebench_fm.data.open import SetCache, few_shot_ids
-from pdebench_fm.errors import PLUGIN_ERRORS, DataFileError, DivergedError, RunError
+from pdebench_fm.errors import PLUGIN_ERRORS, DataFileError, DivergedError, RunError, UnsupportedError
 from pdebench_fm.interfaces import Examples, FitContext, FitReport, OperatorModel, Progress, TrialSettings
 from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.plan.job import Job, Point, Trial
@@ -307,10 +307,14 @@ class Worker:
     def _results(self, work: Work) -> dict[str, dict[str, Any]] | Outcome:
         """Return the results of a point's trials; the point fails if one is missing.
 
-        With fewer trials than the others, this arm would be tuned on a smaller budget.
+        With fewer trials than the others, this arm would be tuned on a smaller budget. If all of them found that the
+        model cannot be adapted in this way, the point is unsupported.
         """
         found = {id: self._store.result(id) for id in work.trials}
         missing = [id for id, result in found.items() if result is None]
+        reasons = [self._store.failure(id).partition(": ") for id in missing]
+        if missing and all(kind == UnsupportedError.__name__ for kind, _, _ in reasons):
+            return Outcome("unsupported", reason=quoted(reasons[0][2]))
         if missing:
             first = f"{work.related[missing[0]].label}: {self._store.failure(missing[0])}"
             return Outcome("failed", reason=quoted(f"{len(missing)} of {len(found)} trials failed: {first}"))

@@ -27,7 +27,7 @@ MODELS = {
     "pde-transformer-sc": {"checkpoint": str(FIXTURES / "pdetransformer_sc")},
 }
 EACH = pytest.mark.parametrize("name", MODELS)
-OTHERS = ("head-only", "frozen-body", "lora", "last-layer-ridge", "in-context")
+OTHERS = ("head-only", "frozen-body", "lora", "in-context")
 SOURCE, SOLUTION = Channel("source"), Channel("solution")
 CONSTANTS = tuple(Channel(name, "constant") for name in ("k11", "k22", "k12", "v1", "v2"))
 
@@ -176,16 +176,20 @@ def test_the_resampling_can_be_chosen(resampling):
     assert model.notes()["resampling"] == f"{resampling}, 24² to 32² and back"
 
 
-def test_the_suite_ends_in_a_table_with_every_arm(tmp_path):
-    """Scores of random weights say nothing; the run shows that each arm works."""
+@pytest.mark.parametrize(("name", "ridge"), [("dpot", "ok"), ("morph", "unsupported")])
+def test_the_suite_ends_in_a_table_with_every_arm(name, ridge, tmp_path):
+    """Scores of random weights say nothing; the run shows that each arm works, or says why it cannot."""
     result = evaluate(
-        "dpot", "released", "smoke", arguments=MODELS["dpot"], tasks=["SYS-3(1,5)"], output=tmp_path, progress=False
+        name, "released", "smoke", arguments=MODELS[name], tasks=["SYS-3(1,5)"], output=tmp_path, progress=False
     )
     statuses = {record.protocol: record.status for record in result.records}
+    assert statuses.pop("last-layer-ridge") == ridge
     assert set(statuses.values()) == {"ok"}
     assert set(statuses) == {"fine-tune", "fine-tune-native", *OTHERS, "scratch"}
-    notes = {record.protocol: record.notes for record in result.records}
+    notes = {record.protocol: record.notes for record in result.records if record.status == "ok"}
     assert "recipe" in notes["fine-tune-native"]
     assert "recipe" not in notes["fine-tune"]
     assert all("pre-training data" in each for each in notes.values())
     assert all(record.under_trained for record in result.records)
+    reasons = [record.reason for record in result.records if record.status == "unsupported"]
+    assert all("2,048 at most" in reason for reason in reasons)
