@@ -431,7 +431,7 @@ def test_no_file_of_test_examples_is_anything_else(registry: Registry, tmp_path:
     "path", sorted((Path(__file__).parents[2] / "suites").glob("*.yaml")), ids=lambda path: path.stem
 )
 def test_the_suites_of_the_benchmark_are_valid(path: Path) -> None:
-    names = ("spectral", "transfer", "adaptation", "objectives", "paper")
+    names = ("spectral", "transfer", "adaptation", "objectives", "paper", "released")
     shipped = Registry([EntryPoint(name, f"pdefm_{name}", "pdebench_fm") for name in names])
     suite = load_suite(path, shipped)
     assert suite.name == path.stem
