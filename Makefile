@@ -12,6 +12,7 @@ STUDIES := ood_sys1 ood_sys2 ood_sys2_exact ood_sys3 mixed scaling seeds adaptat
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
+	@echo "Installing into $(VENV): torch, numpy, pandas, matplotlib and smaller packages (one to four minutes)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from pdebench_fm.errors import RunError, UnknownNameError
 from pdebench_fm.figures import errors, mixtures, savings, seeds, sizes
 from pdebench_fm.figures.panels import Made
-from pdebench_fm.figures.style import COLOURS, digest, drawing, file_stem, save
+from pdebench_fm.figures.style import COLOURS, drawing, file_stem, joined, save
 from pdebench_fm.records.record import Record
 from pdebench_fm.scoring.shift import UNKNOWN, Shifts
 
@@ -83,8 +83,7 @@ def draw_kinds(
             shifts = UNKNOWN if realised is None else realised(group)
             for name in wanted:
                 for detail, models, figure in KINDS[name].make(_taken(group, name), shifts):
-                    whose = models[0] if len(models) == 1 else f"{len(models)}-models-{digest(' '.join(models))}"
-                    parts = (suite, f"v{version}", profile, name, *([detail] if detail else []), whose)
+                    parts = (suite, f"v{version}", profile, name, *([detail] if detail else []), joined(models))
                     written[name] += save(figure, folder, file_stem(*parts))
     return written
 

@@ -89,6 +89,8 @@ def make_cases(record: Record, arrays: Mapping[str, np.ndarray]) -> Figure:
         _field(axes[row, 1], truth, "RdBu_r", (-span, span))
         _field(axes[row, 2], prediction, "RdBu_r", (-span, span))  # the same colours as the truth
         _field(axes[row, 3], error, "PuOr_r", (-widest, widest))
+        if beyond := float((np.abs(prediction) > span).mean()):
+            axes[row, 2].set_xlabel(f"{beyond:.1%} of points are beyond these colours", fontsize=5.5)
         text = f"{rank}\nerror {float(arrays['errors'][row]):.3g}\ntest case {int(arrays['examples'][row])}"
         axes[row, 0].set_ylabel(text, fontsize=7)
     given, wanted = map(str, arrays.get("channels", _CHANNELS))

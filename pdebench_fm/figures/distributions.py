@@ -47,4 +47,7 @@ def distribution_entries(drawn: Iterable[bool]) -> list[tuple[dict[str, Any], st
     if not any(drawn):
         return []
     outlined = {**_SWATCH, "markerfacecolor": "none", "markeredgecolor": DARK, "markeredgewidth": 0.8}
-    return [({**_SWATCH, "color": _FILL}, "above: pre-training"), (outlined, "above: downstream")]
+    return [
+        ({**_SWATCH, "color": _FILL}, "histograms above: pre-training examples"),
+        (outlined, "histograms above: downstream examples"),
+    ]

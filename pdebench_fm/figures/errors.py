@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pdebench_fm.figures import panels
-from pdebench_fm.figures.style import arm_colours, line_style
+from pdebench_fm.figures.style import DARK, arm_colours, line_style
 from pdebench_fm.interfaces.metric import SCORE
-from pdebench_fm.records.curves import CurvePoint
+from pdebench_fm.records.curves import SCRATCH, CurvePoint
 from pdebench_fm.records.record import Record
 from pdebench_fm.scoring.shift import UNKNOWN, Shifts
 from pdebench_fm.tables import arm_order, natural
@@ -39,11 +39,13 @@ def make(records: Sequence[Record], shifts: Shifts = UNKNOWN) -> panels.Made:
             panels.draw_curve(axes, curve, sizes, looks[model, arm], lambda point: point.interval)
         sheet.dress(axes, task)
     panels.label_errors(sheet.stacks[0][0])
-    entries = [
-        (looks[model, arm], (f"{model}, {arm}" if len(models) > 1 else arm) + _without_score(records, model, arm))
+    entries: list[panels.Entry] = [
+        (looks[model, arm], (f"{model}, {arm}" if len(models) > 1 else arm) + _remark(records, model, arm))
         for model, arm in lines
     ]
-    return [("", models, sheet.finish([*entries, *sheet.diverged_entry()], sheet.headline(models)))]
+    if any(point.interval for task in sheet.tasks for curve in task.curves.values() for point in curve.points):
+        entries.append(({"color": DARK, "linewidth": 5, "alpha": 0.2}, "95% interval"))
+    return [("", models, sheet.finish([*entries, *sheet.special_entries()], sheet.headline(models)))]
 
 
 def _draw_level(axes: Axes, point: CurvePoint, look: Mapping[str, Any]) -> None:
@@ -53,7 +55,11 @@ def _draw_level(axes: Axes, point: CurvePoint, look: Mapping[str, Any]) -> None:
         axes.axhline(middle, zorder=2, color=look["color"], linestyle=look["linestyle"], linewidth=1.0, alpha=0.7)
 
 
-def _without_score(records: Sequence[Record], model: str, arm: str) -> str:
-    """Return e.g. `` (unsupported)`` if an arm has no score."""
-    words = {record.status for record in records if (record.model, record.protocol) == (model, arm)}
-    return "" if "ok" in words else f" ({', '.join(sorted(words))})"
+def _remark(records: Sequence[Record], model: str, arm: str) -> str:
+    """Return e.g. `` (unsupported)`` if an arm has no score, and what scratch is at N = 0."""
+    of_arm = [record for record in records if (record.model, record.protocol) == (model, arm)]
+    words = {record.status for record in of_arm}
+    if "ok" not in words:
+        return f" ({', '.join(sorted(words))})"
+    untrained = arm == SCRATCH and any(record.examples == 0 for record in of_arm)
+    return " (N = 0: untrained)" if untrained else ""

@@ -93,4 +93,4 @@ def _draw(groups: Sequence[Mapping[str, panels.TaskCurves]], model: str, shifts:
         entries.append((fresh, "from scratch"))
     if any(panels.quartiles(point) for _, curve in drawn for point in curve.points):
         entries.append(({"color": DARK, "linewidth": 5, "alpha": 0.2}, "quartiles over seeds"))
-    return sheet.finish([*entries, *sheet.diverged_entry()], sheet.headline([model], "zero-shot at N = 0"))
+    return sheet.finish([*entries, *sheet.special_entries()], sheet.headline([model], "zero-shot at N = 0"))

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pdebench_fm.figures.distributions import HEIGHT, distribution_entries, draw_distributions
+from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.records.curves import Curve, CurvePoint, make_curves
 from pdebench_fm.records.record import Record
 from pdebench_fm.scoring.shift import UNKNOWN, Shifts
-from pdebench_fm.tables import describe_parameters, describe_shift, natural
+from pdebench_fm.tables import describe_parameters, describe_shift, describe_system, natural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -109,7 +110,8 @@ class Sheet:
         axes.tick_params(which="both", width=0.5, labelsize=7)
         room = (self.figure.get_figwidth() - 0.5) / self._columns - 0.1
         words = describe_shift(task.records)
-        lines = [fill(task.name if title is None else title, room)]
+        system = describe_system(task.records[0])
+        lines = [fill((task.name if title is None else title) + (f", {system}" if system else ""), room)]
         known = task.name in self.shifts
         if known:
             draw_distributions(axes, self.shifts[task.name])
@@ -153,11 +155,14 @@ class Sheet:
             title += f": {models[0]}, {describe_parameters(sorted(counts))}"
         return title + (f" · {what}" if what else "")
 
-    def diverged_entry(self) -> list[Entry]:
-        """Return the legend entry of divergence, if any record diverged."""
+    def special_entries(self) -> list[Entry]:
+        """Return the legend entries of what has no place on the axis, if there is any: divergence, errors of zero."""
         cross = {"color": "black", "marker": "x", "linestyle": "none", "markersize": 4}
-        diverged = any(record.status == "diverged" for task in self.tasks for record in task.records)
-        return [(cross, "diverged")] if diverged else []
+        records = [record for task in self.tasks for record in task.records]
+        diverged = any(record.status == "diverged" for record in records)
+        zero = any(record.metrics.get(SCORE, 1.0) < _SMALLEST for record in records)
+        entries: list[Entry] = [(cross, "diverged")] if diverged else []
+        return entries + ([({"linestyle": "none"}, f"errors below {_SMALLEST:g} are drawn there")] if zero else [])
 
 
 def draw_curve(

@@ -54,7 +54,7 @@ def _draw(tasks: Sequence[panels.TaskCurves], model: str, shifts: Shifts) -> Fig
     entries: list[panels.Entry] = [({"color": colours[arm], "linewidth": 1.6}, f"{arm}, median") for arm in arms]
     thin = {"color": DARK, "linewidth": 0.5, "marker": "o", "markersize": 1.8, "alpha": 0.7}
     entries += [(thin, "one seed"), ({"color": DARK, "linewidth": 5, "alpha": 0.2}, "quartiles")]
-    return sheet.finish([*entries, *sheet.diverged_entry()], sheet.headline([model]))
+    return sheet.finish([*entries, *sheet.special_entries()], sheet.headline([model]))
 
 
 def _draw_seeds(axes: Axes, records: Sequence[Record], sizes: Sequence[int], colour: Any) -> None:

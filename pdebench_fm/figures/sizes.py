@@ -91,7 +91,7 @@ def _against_examples(found: Family, shifts: Shifts) -> Figure:
     panels.label_errors(sheet.stacks[0][0])
     names = [(looks[model], f"{model} ({panels.short_count(count)})") for model, count in found.parameters.items()]
     headline = sheet.headline((), f"{found.name} by size; zero-shot at N = 0")
-    return sheet.finish([*names, *sheet.diverged_entry()], headline)
+    return sheet.finish([*names, *sheet.special_entries()], headline)
 
 
 def _against_parameters(found: Family, shifts: Shifts) -> Figure:
@@ -113,7 +113,7 @@ def _against_parameters(found: Family, shifts: Shifts) -> Figure:
     panels.label_errors(sheet.stacks[0][0])
     names = [(looks[size], f"N = {panels.short_size(size)}") for size in kept]
     headline = sheet.headline((), f"{found.name} at fixed N; N = 0 is zero-shot, or untrained")
-    return sheet.finish([*names, *sheet.diverged_entry()], headline, x="parameters")
+    return sheet.finish([*names, *sheet.special_entries()], headline, x="parameters")
 
 
 def _draw_size(

@@ -60,14 +60,22 @@ def ordered_colours(count: int) -> list[tuple[float, float, float, float]]:
 
 
 def file_stem(*parts: str) -> str:
-    """Return a file name that is safe on every platform. Different names never share one.
+    """Return a file name that is safe on every platform, with ``+`` for spaces.
 
-    >>> file_stem("smoke", "v1", "lite")
-    'smoke-v1-lite'
+    Names with other characters, and very long ones, end in a hash, so that different names never share one.
+
+    >>> file_stem("smoke", "v1", "SYS-1(5,10) from mixed")
+    'smoke-v1-SYS-1(5,10)+from+mixed'
     """
     text = "-".join(parts)
-    stem = re.sub(r"[^a-z0-9._]+", "-", text.lower()).strip("-.")[:80]
-    return stem if stem == text else f"{stem}-{digest(text)}".lstrip("-")
+    stem = re.sub(r"[^A-Za-z0-9._(),=+-]+", "-", text.replace(" ", "+")).strip("-.")[:150]
+    return stem if stem.replace("+", " ") == text else f"{stem}-{digest(text)}".lstrip("-")
+
+
+def joined(names: Sequence[str]) -> str:
+    """Return names for a file name: all of them, or their number and a hash if they are long."""
+    text = "-".join(names)
+    return text if len(text) <= 60 else f"{len(names)}-models-{digest(' '.join(names))}"
 
 
 def digest(text: str) -> str:

@@ -51,6 +51,14 @@ def test_the_three_cases_are_drawn_with_their_errors() -> None:
     assert [axes.get_title() for axes in panels[:4]] == ["source", "solution", "prediction", "prediction − solution"]
 
 
+def test_a_prediction_beyond_the_colours_of_the_truth_is_said_to_be() -> None:
+    within = {**arrays(), "prediction": arrays()["truth"]}
+    panels = [axes for axes in make_cases(make_record(), arrays()).axes if axes.images]
+    assert re.fullmatch(r"\d+\.\d% of points are beyond these colours", panels[2].get_xlabel())
+    panels = [axes for axes in make_cases(make_record(), within).axes if axes.images]
+    assert panels[2].get_xlabel() == ""
+
+
 def test_the_columns_have_the_names_of_the_channels() -> None:
     figure = make_cases(make_record(), {**arrays(), "channels": np.array(["initial", "final"])})
     titles = [axes.get_title() for axes in figure.axes if axes.images][:4]

@@ -86,7 +86,10 @@ def test_odd_records_can_be_drawn(records, tmp_path):
 
 def test_file_names_are_safe_and_distinct():
     assert file_stem("smoke", "v1", "conv-small") == "smoke-v1-conv-small"
-    odd = [file_stem("a", name) for name in ("x y", "x/y", "X-y", "…", "../..")]
+    assert file_stem("smoke-cases", "SYS-1(5,10) from mixed") == "smoke-cases-SYS-1(5,10)+from+mixed"
+    assert style.joined(["fno-64k", "fno-1m"]) == "fno-64k-fno-1m"
+    assert len({style.joined([f"a-long-name-{n}-{k}" for n in range(9)]) for k in range(3)}) == 3
+    odd = [file_stem("a", name) for name in ("x y", "x+y", "x-y", "x/y", "X-y", "…", "../..")]
     assert len(set(odd)) == len(odd)
     assert all(Path(name).name == name and name.isascii() for name in odd)
 
@@ -124,3 +127,21 @@ assert "matplotlib.pyplot" not in sys.modules
 """
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-c", code, folder], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_a_panel_names_the_system_of_its_task():
+    records = [
+        make_record(examples=n, job={**make_record(examples=n).job, "test": {"sets": [{"system": {"name": name}}]}})
+        for n, name in ((8, "helmholtz"), (16, "helmholtz"))
+    ]
+    ((_, _, figure),) = KINDS["errors"].make(records, {})
+    assert figure.axes[0].get_title().splitlines()[0] == "SYS-1(5,10), helmholtz"
+
+
+def test_errors_of_zero_are_said_to_be_drawn_elsewhere():
+    def legend(error):
+        ((_, _, figure),) = KINDS["errors"].make([make_record(error=error)], {})
+        return [text.get_text() for text in figure.legends[0].get_texts()]
+
+    assert "errors below 1e-16 are drawn there" in legend(0.0)
+    assert "errors below 1e-16 are drawn there" not in legend(0.1)

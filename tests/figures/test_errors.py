@@ -59,7 +59,7 @@ def test_models_differ_by_marker_and_style():
 
 def test_the_legend_says_of_an_arm_without_a_line_why():
     records = [make_record(protocol="scratch"), make_record(status="unsupported")]
-    assert legend(draw(records)) == ["fine-tune (unsupported)", "scratch"]
+    assert legend(draw(records)) == ["fine-tune (unsupported)", "scratch", "95% interval"]
 
 
 def test_levels_of_many_models_start_at_markers_that_can_be_told_apart():
