@@ -89,7 +89,7 @@ const comparable = (column, row) => {
   const value = row[column.key];
   return column.form === "share" && value != null ? value / row[`${column.key}_of`] : value;
 };
-const interval = (row, key = "error") =>
+const interval = (row, key = "error", write = digits) =>
   row[`${key}_low`] == null || row[`${key}_low`] === row[`${key}_high`]
     ? ""
-    : `${digits(row[`${key}_low`])}–${row[`${key}_high`] == null ? "diverged" : digits(row[`${key}_high`])}`;
+    : `${write(row[`${key}_low`])}–${row[`${key}_high`] == null ? "diverged" : write(row[`${key}_high`])}`;

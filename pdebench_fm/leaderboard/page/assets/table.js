@@ -20,16 +20,18 @@ function shade(column, row) {
 function Content({ column, row, state }) {
   const text = written(column, row);
   if (column.key === "model") return html`<a href=${modelLink(state, row.model)}>${text}</a>`;
-  if (column.key === "rank") return row.rank == null ? "–" : html`<span class=${`rank rank-${row.rank}`}>${text}</span>`;
+  const ends = interval(row, column.key, FORMS[column.form]);
+  if (column.key === "rank" && row.rank != null) {
+    return html`<span class=${`rank rank-${row.rank}`}>${text}</span>${ends && html` <small>${ends}</small>`}`;
+  }
   if (column.key === "error" && row.id) {
     const shown = row.error == null ? row.status : text;
-    return html`<a href=${cellLink(state, row)}>${shown}</a> <small>${interval(row)}</small>`;
+    return html`<a href=${cellLink(state, row)}>${shown}</a> <small>${ends}</small>`;
   }
   if (column.key === "search" && row.search) {
     return html`<span class=${row.search.includes("open") ? "warn" : ""}>${row.search}${ARROWS[row.search] || ""}</span>`;
   }
   if (column.form === "flag") return row[column.key] ? html`<span class="warn">${text}</span>` : text;
-  const ends = interval(row, column.key);
   if (BEHIND[column.key] && !row.id && row[column.key] != null) {
     return html`<a class="number" href=${linkBehind(state, row, column.key)} title="The cells behind this number">${text}</a> ${ends && html`<small>${ends}</small>`}`;
   }
