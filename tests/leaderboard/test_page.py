@@ -95,7 +95,7 @@ def test_kinds_of_models():
 
 def test_every_column_and_filter_has_a_key_in_the_rows():
     rows = rows_of(*make_suite())
-    made_on_the_page = {"selected", "suite", "profile", "size"}
+    made_on_the_page = {"selected", "suite", "profile", "size", "tier"}
     for columns, found in ((RANKING, rows["ranking"]), (CELLS, rows["cells"])):
         for column in columns:
             assert column.key in {*found[0], *made_on_the_page}

@@ -190,6 +190,7 @@ FILTERS = (
     ("model", "Model"),
     ("size", "Model size"),
     ("kind", "Kind"),
+    ("tier", "Verified"),
     ("search", "Search"),
     ("hurts", "Hurts"),
 )

@@ -35,6 +35,12 @@ for (const row of [...RANKING, ...CELLS]) {
   const { suite, profile, version, superseded } = byName[row.study];
   Object.assign(row, { suite, profile, version, superseded, size: sizeClass(row.parameters) });
 }
+const VERIFIES = DATA.columns.ranking.some(({ key }) => key === "verified");
+const STANDING = new Map(RANKING.map((row) => [`${row.study}/${row.model}`, row]));
+for (const row of [...RANKING, ...CELLS]) {
+  const { verified = "claimed" } = STANDING.get(`${row.study}/${row.model}`);
+  Object.assign(row, { verified, tier: verified.split(":")[0] });
+}
 for (const row of CELLS) {
   row.id = [row.suite, `v${row.version}`, row.profile, row.model, row.task, row.arm, row.n].join("/");
 }

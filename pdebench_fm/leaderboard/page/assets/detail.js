@@ -7,7 +7,7 @@ const SEARCH = {
 };
 
 const Facts = ({ facts }) =>
-  html`<dl class="facts">${facts.filter(([, value]) => value != null && value !== "" && value !== "–").map(([name, value]) =>
+  html`<dl class="facts">${facts.filter(([, value]) => value != null && value !== false && value !== "" && value !== "–").map(([name, value]) =>
     html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
 
 function Plain({ label, header, rows }) {
@@ -15,6 +15,8 @@ function Plain({ label, header, rows }) {
     <thead><tr>${header.map((name) => html`<th scope="col" key=${name}>${name}</th>`)}</tr></thead>
     <tbody>${rows.map((row, i) => html`<tr key=${i}>${row.map((value, j) => html`<td key=${j}>${value}</td>`)}</tr>`)}</tbody></table></div>`;
 }
+
+const quoted = (file) => (/^[\w./,=+-]+$/.test(file) ? `leaderboard/${file}` : `'leaderboard/${file.replaceAll("'", "'\\''")}'`);
 
 function Copied({ text }) {
   const [done, set] = useState(false);
@@ -83,6 +85,7 @@ function CellView({ state }) {
       ["Gain over own scratch", row.gain != null && html`${FORMS.factor(row.gain)}${own && html`, scratch ${link(own)}`}${row.hurts ? html`, <span class="warn">pre-training hurts</span>` : ""}`],
       ["Gain over best scratch", row.gain_best_scratch != null && html`${FORMS.factor(row.gain_best_scratch)}, ${best.map((cell) => html`${cell.model} ${link(cell)} `)}`],
       ["Data saving", row.saving != null && FORMS.factor(row.saving, row, "saving")],
+      ["Verified", VERIFIES && row.verified],
       ["Seeds", `${row.seeds} of ${row.seeds_of} planned`], ["Parameters", FORMS.count(row.parameters)], ["Training, all trials", duration(row.train_seconds)],
       ["Rise when coefficients are exchanged", row.coefficients != null && FORMS.percent(row.coefficients)],
     ]} />
@@ -116,5 +119,7 @@ function ModelView({ state }) {
       draw=${(width) => shiftPlot(cells, Math.min(width, 900), {})} onPick=${(row) => go({ ...readAddress(), view: "cell", id: row.id, sort: "" })} />
     <h3>Pre-training hurts (${hurt.length} cells)</h3>${hurt.length ? list(hurt) : html`<p>In no cell.</p>`}
     <details><summary>Open searches (${open.length} of ${cells.filter((row) => row.search).length} cells)</summary>${list(open)}</details>
+    ${VERIFIES && html`<h3>Verify</h3><p>Train five records of each suite again, chosen by a hash of their content:</p>
+    <${Copied} text=${`pdefm leaderboard verify ${files.map(quoted).join(" ")} --cells 5 --retrain`} />`}
     <p><a href=${linkTo({ ...state, filters: { model: [state.id] } }, "cells")}>All cells of ${state.id}</a></p></article>`;
 }
