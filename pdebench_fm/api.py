@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pdebench_fm._util.files import replacing
 from pdebench_fm._util.text import printable
+from pdebench_fm.errors import UsageError
 from pdebench_fm.interfaces import Examples, Split
 from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.sets import open_distribution
@@ -22,9 +23,11 @@ from pdebench_fm.registry.arguments import bind, call, parameters_of
 from pdebench_fm.registry.loading import to_standard_error
 from pdebench_fm.run.devices import check_precision
 from pdebench_fm.run.distributed import World
+from pdebench_fm.run.executors import Schedules
 from pdebench_fm.run.prepare import Model, prepare
 from pdebench_fm.run.reporting import RunProgress
-from pdebench_fm.run.runner import Reporter, RunResult, pending, run_plan
+from pdebench_fm.run.runner import Reporter, RunResult, run_plan, submit_plan
+from pdebench_fm.run.scheduling import pending
 from pdebench_fm.tables.summary import summaries
 
 if TYPE_CHECKING:
@@ -160,15 +163,39 @@ def score(
     if isinstance(executor, Executor):
         result = run_plan(plan, executor=executor, reporter=reporter, world=world)
     else:
-        with make_executor(plan.registry, executor, executor_settings or {}, workers, plan.device) as made:
+        with _executor(plan, executor, executor_settings, workers) as made:
             result = run_plan(plan, executor=made, reporter=reporter, world=world)
     if world is None or world.is_main:
         _write_table_and_figures(plan, result)
     return result
 
 
+def submit(plan: Plan, executor: str, executor_settings: Mapping[str, Any] | None = None) -> int:
+    """Submit what is left of a plan, and leave it to the executor; return the number of jobs.
+
+    Raises:
+        UsageError: jobs of this executor end with this process.
+    """
+    made = _executor(plan, executor, executor_settings, 1)
+    try:
+        if not isinstance(made, Schedules):
+            raise UsageError(f"--detach: jobs of executor {executor} end with this command; take slurm")
+        return submit_plan(plan, made)
+    finally:
+        made.shutdown(wait=False)
+
+
+def _executor(plan: Plan, name: str, settings: Mapping[str, Any] | None, workers: int) -> Executor:
+    return make_executor(plan.registry, name, settings or {}, workers, plan.device, plan.store.output)
+
+
 def make_executor(
-    registry: Registry, name: str, settings: Mapping[str, Any], workers: int = 1, device: str = "cpu"
+    registry: Registry,
+    name: str,
+    settings: Mapping[str, Any],
+    workers: int = 1,
+    device: str = "cpu",
+    output: Path = Path("runs"),
 ) -> Executor:
     """Make a registered executor.
 
@@ -178,13 +205,14 @@ def make_executor(
         settings: arguments of its factory.
         workers: jobs done side by side, for factories that take it.
         device: torch device, for factories that take it.
+        output: folder of results, for factories that take it.
 
     Raises:
         UnknownNameError: no executor of that name.
         SettingError: an unknown or wrong setting.
     """
     factory = registry.load("executors", name)
-    filled_in = {"workers": workers, "device": device}
+    filled_in = {"workers": workers, "device": device, "output": output}
     taken = {key: value for key, value in filled_in.items() if key in parameters_of(factory)}
     executor: Executor = call(factory, bind(factory, settings, reserved=tuple(filled_in)), **taken)
     return executor

@@ -101,11 +101,17 @@ class MetricEntry(Entry):
 class ExecutorEntry(Entry):
     """Where jobs run; ``factory(**settings)`` returns a `concurrent.futures.Executor`.
 
-    The factory may take ``workers`` (how many jobs to run side by side) and ``device``, which the run command fills in;
-    users give all other parameters by ``--executor-set``. Jobs are submitted once everything they need is done, as a
-    function and arguments that can be pickled. If a run is broken off, ``shutdown(wait=False, cancel_futures=True)`` is
-    called.
+    The factory may take ``workers`` (how many jobs to run side by side), ``device`` and ``output`` (the folder of
+    results), which the run command fills in; users give all other parameters by ``--executor-set``. Jobs are submitted
+    once everything they need is done, as a function and arguments that can be pickled. If the process of a job dies,
+    its future should raise `pdebench_fm.errors.WorkerDiedError`: the job has then failed, and the run goes on. If a run
+    is broken off, ``shutdown(wait=False, cancel_futures=True)`` is called.
+
+    Args:
+        elsewhere: whether jobs run on other machines, so that the device is not looked for on this one.
     """
+
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,11 @@ GPU computes in another order.
 """
 
 import os
+from collections.abc import Iterator
 
 import pytest
+
+from tests.support import slurm as one_node_slurm
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -14,3 +17,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("markexpr") != "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+@pytest.fixture(scope="session")
+def slurm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A Slurm of one node, for tests marked ``slurm``; they run when asked for by ``-m slurm``."""
+    if request.config.getoption("markexpr") != "slurm":
+        pytest.skip("pytest -m slurm starts a Slurm of one node")
+    if reason := one_node_slurm.why_not():
+        pytest.skip(reason)
+    with one_node_slurm.one_node(tmp_path_factory.mktemp("slurm")):
+        yield

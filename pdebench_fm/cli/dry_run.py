@@ -31,7 +31,7 @@ def show(plans: Sequence[Plan], workers: int, as_json: bool) -> None:
 
     from pdebench_fm.plan.estimate import estimate
     from pdebench_fm.run.executors import threads_of_a_job
-    from pdebench_fm.run.runner import pending
+    from pdebench_fm.run.scheduling import pending
 
     torch.set_num_threads(threads_of_a_job())
     left = [pending(plan) for plan in plans]

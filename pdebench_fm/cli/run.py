@@ -102,6 +102,9 @@ _MOST_SEEDS = 1000  # MOST_SEEDS of pdebench_fm.suite.reading, which takes long 
     show_default=True,
     help="Folder of results; what it holds already is not computed again.",
 )
+@click.option(
+    "--detach", is_flag=True, help="Submit and leave; the same command later collects. For executors such as slurm."
+)
 @click.option("--dry-run", is_flag=True, help="Show the jobs, what is reused, and what each part will cost.")
 @click.option("--json", "as_json", is_flag=True, help="Print records (or the dry run) as JSON.")
 def run(
@@ -119,6 +122,7 @@ def run(
     nproc: int,
     precision: str,
     output: Path,
+    detach: bool,
     dry_run: bool,
     as_json: bool,
 ) -> int:
@@ -145,6 +149,11 @@ def run(
     from pdebench_fm.run.executors import workers_by_default
     from pdebench_fm.run.prepare import prepare
 
+    elsewhere = registry.get("executors", executor).elsewhere
+    if elsewhere and together:
+        raise UsageError(f"--executor {executor} starts processes itself: see its settings, not --nproc or torchrun")
+    if elsewhere and device == "auto":
+        device = "cuda" if parse_settings(executor_settings).get("gpus") else "cpu"
     plans = prepare(
         models,
         suite,
@@ -157,6 +166,7 @@ def run(
         precision=precision,
         output=output,
         installed=registry,
+        elsewhere=elsewhere,
     )
     if together and plans[0].precision == "tf32":
         from pdebench_fm.run.devices import check_precision
@@ -174,7 +184,24 @@ def run(
         return distributed.launch(nproc, ["-P", "-m", "pdebench_fm.cli", *_without_nproc(sys.argv[1:])])
     if profile is None and len(plans[0].suite.profiles) > 1 and distributed.is_main_process():
         _name_profile(plans[0])
-    return _run(plans, executor, parse_settings(executor_settings, "--executor-set"), count, as_json)
+    settings_of_executor = parse_settings(executor_settings, "--executor-set")
+    if detach:
+        submitted = [_submitted(plan, executor, settings_of_executor) for plan in plans]
+        if any(submitted):
+            return 0
+    return _run(plans, executor, settings_of_executor, count, as_json)
+
+
+def _submitted(plan: Plan, executor: str, settings: dict[str, Any]) -> bool:
+    """Submit what is left of a plan, if there is anything, and say so."""
+    from pdebench_fm.api import submit
+
+    number = submit(plan, executor, settings)
+    if number:
+        jobs = "1 job is" if number == 1 else f"{number:,} jobs are"
+        model = printable(plan.model.name)
+        click.echo(f"{model}: {jobs} queued; pdefm status shows them, the same command later collects them", err=True)
+    return number > 0
 
 
 def _name_profile(plan: Plan) -> None:
@@ -231,7 +258,7 @@ def _run_one(plan: Plan, executor: str, settings: dict[str, Any], workers: int, 
     from pdebench_fm.api import score
     from pdebench_fm.run.distributed import device_of_rank, join_world
     from pdebench_fm.run.reporting import RunProgress
-    from pdebench_fm.run.runner import pending
+    from pdebench_fm.run.scheduling import pending
 
     world = join_world(plan.device)
     if world.size > 1:

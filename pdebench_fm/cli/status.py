@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
 
@@ -39,14 +39,22 @@ def status(output: Path, as_json: bool, watch: bool) -> int:
 def _show(output: Path, as_json: bool) -> None:
     runs = read_runs(output)
     if as_json:
-        about = [{**asdict(run), "folder": str(run.folder), "seconds_left": run.seconds_left} for run in runs]
-        click.echo(json.dumps(about, indent=1))
+        click.echo(json.dumps([_about(run) for run in runs], indent=1))
         return
     if not runs:
         click.echo(f"no runs in {output}", err=True)
     for run in runs:
         for line in _lines(run):
             click.echo(printable(line, 1000))
+
+
+def _about(run: RunStatus) -> dict[str, Any]:
+    """Return the run as plain data."""
+    jobs = [
+        {**vars(job), "progress": job.progress and vars(job.progress), "seconds_left": job.seconds_left}
+        for job in run.jobs
+    ]
+    return {**vars(run), "folder": str(run.folder), "seconds_left": run.seconds_left, "jobs": jobs}
 
 
 def _lines(run: RunStatus) -> Iterator[str]:
@@ -56,7 +64,12 @@ def _lines(run: RunStatus) -> Iterator[str]:
     yield f"{run.suite} · {run.model} · {run.profile}: {len(run.jobs):,} jobs: {', '.join(counts)}{left}"
     for job in run.jobs:
         if job.progress is not None:
-            yield f"  {job.state}: {job.label}: {_how_far(job.progress)} on {job.progress.host}"
+            left = "" if job.seconds_left is None else f", {duration(job.seconds_left)} left"
+            task = f", task {job.task} {job.queue}" if job.queue else ""
+            yield f"  {job.state}: {job.label}: {_how_far(job.progress)}{left} on {job.progress.host}{task}"
+    waiting = Counter(job.queue for job in run.jobs if job.state == "queued" and job.progress is None)
+    for told, number in waiting.items():
+        yield f"  queued: {number:,} {told}"
     failed = [job for job in run.jobs if job.state == "failed"]
     for job in failed[:_SHOWN]:
         yield f"  failed: {job.label}: {job.reason} (see {job.log})"

@@ -64,7 +64,7 @@ class JobStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             remove(path)
-        return FileLock(path)
+        return FileLock(path, mode=0o664)  # groups share folders of results
 
     def result(self, job_id: str) -> dict[str, Any] | None:
         """Return the result of a job, None if it is not done or its result is damaged."""

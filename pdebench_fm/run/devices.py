@@ -8,8 +8,12 @@ from pdebench_fm.errors import UnknownNameError, UsageError
 from pdebench_fm.training.precision import PRECISIONS
 
 
-def resolve_device(device: str) -> str:
+def resolve_device(device: str, here: bool = True) -> str:
     """Return the torch device to use.
+
+    Args:
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        here: whether it has to be on this machine.
 
     Raises:
         UsageError: there is no such device on this machine.
@@ -20,7 +24,7 @@ def resolve_device(device: str) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
         raise UsageError(f"device must be auto, cpu, cuda or cuda:N, got {device!r}")
-    if device.startswith("cuda"):
+    if device.startswith("cuda") and here:
         count = torch.cuda.device_count()
         if int(device.partition(":")[2] or 0) >= count:
             raise UsageError(f"device {device!r}: this machine has {count} CUDA devices")

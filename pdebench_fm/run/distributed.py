@@ -96,12 +96,14 @@ def device_of_rank(device: str, local_rank: int) -> str:
     return f"cuda:{local_rank}"
 
 
-def launch(processes: int, arguments: Sequence[str]) -> int:
+def launch(processes: int, arguments: Sequence[str], nodes: int = 1, meeting: str = "127.0.0.1:0") -> int:
     """Run ``python ARGUMENTS`` in several processes under torchrun's own agent; return the exit code.
 
     Args:
         processes: how many to start on this machine.
         arguments: of the Python interpreter, e.g. ``["-m", "pdebench_fm.cli", "run", …]``.
+        nodes: machines on which this is called.
+        meeting: host and port at which their agents meet; one of the machines.
     """
     import logging
     import sys
@@ -112,11 +114,11 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # ranks say what went wrong
     configuration = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
+        min_nodes=nodes,
+        max_nodes=nodes,
         nproc_per_node=processes,
         rdzv_backend="c10d",
-        rdzv_endpoint="127.0.0.1:0",
+        rdzv_endpoint=meeting,
         run_id="pdefm",
         max_restarts=0,
         monitor_interval=0.1,

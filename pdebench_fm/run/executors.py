@@ -10,15 +10,16 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from pdebench_fm._util import logs
 from pdebench_fm.errors import RunError, WorkerDiedError
 from pdebench_fm.hookspecs import ExecutorEntry, hookimpl
 
 _MOST_WORKERS = 8
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @hookimpl
@@ -28,7 +29,36 @@ def pdefm_executors() -> list[ExecutorEntry]:
     return [
         ExecutorEntry("local", "1", f"{here}:local", "a pool of processes on this machine"),
         ExecutorEntry("debug", "1", f"{here}:DebugExecutor", "in this process, one job after the other"),
+        ExecutorEntry("slurm", "1", "pdebench_fm.run.slurm:slurm", "job arrays of a Slurm cluster", elsewhere=True),
     ]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A call that may have to wait for others.
+
+    Args:
+        key: tells it from others; the same in every run.
+        call: takes no arguments, can be pickled.
+        after: keys of the tasks it waits for.
+        cost: how long it takes, in any unit.
+    """
+
+    key: str
+    call: Callable[[], Any]
+    after: Sequence[str] = ()
+    cost: float = 1.0
+
+
+@runtime_checkable
+class Schedules(Protocol):
+    """An executor that takes a whole plan at once, and goes on with it if this process ends."""
+
+    def schedule(self, tasks: Sequence[Task]) -> list[Future[Any]]:
+        """Submit tasks, each after those it waits for; a task that still waits or runs is not submitted again."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """As every executor; without ``wait`` and ``cancel_futures``, tasks go on."""
 
 
 def local(workers: int = 1, device: str = "cpu") -> Executor:
@@ -73,7 +103,7 @@ class LocalPool(Executor):
 
     def __init__(self, workers: int, threads: int = 1, gpus: Sequence[str] = ()) -> None:
         # Without the second, a signal.py or socket.py in the current folder would take the place of Python's own.
-        self._environment = {**dict.fromkeys(_THREAD_VARIABLES, str(threads)), "PYTHONSAFEPATH": "1"}
+        self._environment = {**dict.fromkeys(THREAD_VARIABLES, str(threads)), "PYTHONSAFEPATH": "1"}
         self._context = multiprocessing.get_context("spawn")
         # Workers wait for the end of this pipe: it comes when the pool is broken off, or when this process dies.
         self._ending, self._alive = self._context.Pipe(duplex=False)

@@ -44,11 +44,12 @@ def prepare(
     precision: str = "float32",
     output: str | Path = "runs",
     installed: Registry | None = None,
+    elsewhere: bool = False,
 ) -> list[Plan]:
     """Check all that can be checked before any work, and plan the jobs.
 
     Nothing is computed or written. Arguments are those of `pdebench_fm.evaluate`; ``installed`` replaces the registry
-    of installed plugins.
+    of installed plugins. ``elsewhere`` says that jobs run on other machines, so this one need not have the device.
 
     Returns:
         a plan for each model; for a family, one for each of its sizes.
@@ -84,13 +85,13 @@ def prepare(
     if len(members) > 1 and pretrained is not None:
         are = ", ".join(members) if len(names) > 1 else f"{names[0]} is a family; name one of {', '.join(members)}"
         raise UsageError(f"weights belong to one model, {are}")
-    where = resolve_device(device)
+    where = resolve_device(device, here=not elsewhere)
     plans: list[Plan] = []
     for name in dict.fromkeys(members):
         spec = model_spec(found, name, arguments)
         weights = None
         if pretrained is not None:
-            weights = _check_weights(Path(pretrained), spec, loaded, chosen, found, where)
+            weights = _check_weights(Path(pretrained), spec, loaded, chosen, found, "cpu" if elsewhere else where)
         spec = replace(spec, name=variant_name(spec.name, _run_settings(precision, weights)))
         plan = make_plan(
             loaded,

@@ -1,6 +1,7 @@
 """How far a job has got: a small file in its folder, which any process may poll.
 
-``OUTPUT/jobs/<id>/progress.json`` exists while the job runs. A killed run leaves it behind: then its process is gone.
+``OUTPUT/jobs/<id>/progress.json`` exists while the job runs, and is touched every few seconds. A killed run leaves it
+behind: then its process is gone, or the file is old.
 """
 
 from __future__ import annotations
@@ -8,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 import socket
+import threading
 import time
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from pydantic import ConfigDict
@@ -21,6 +24,7 @@ from pdebench_fm.interfaces import Progress
 
 FILE = "progress.json"
 _INTERVAL = 1.0  # seconds between two writes
+HEARTBEAT = 10.0  # seconds between two signs of life
 
 
 @dataclass(frozen=True, config=ConfigDict(allow_inf_nan=False))
@@ -37,6 +41,7 @@ class JobProgress:
         host: where the job runs.
         pid: the process that runs it.
         process: its mark, see `pdebench_fm._util.processes`.
+        seen: when the process was last alive.
     """
 
     done: int
@@ -48,12 +53,14 @@ class JobProgress:
     host: str
     pid: int
     process: str = ""
+    seen: float = 0.0
 
 
 def read_progress(folder: Path) -> JobProgress | None:
     """Return the progress of the job in a folder, None if it does not run."""
     try:
-        return JobProgress(**json.loads((folder / FILE).read_text(encoding="utf-8")))
+        with (folder / FILE).open(encoding="utf-8") as file:
+            return replace(JobProgress(**json.load(file)), seen=os.fstat(file.fileno()).st_mtime)
     except (OSError, ValueError, TypeError):
         return None
 
@@ -65,10 +72,12 @@ class ProgressFile:
         self._path = folder / FILE
         self._started = time.time()
         self._written = 0.0
+        self._over = threading.Event()
 
     def begin(self) -> None:
         """Say that the job runs."""
         self._write(Progress(0, 0))
+        threading.Thread(target=self._beat, daemon=True).start()
 
     def report(self, progress: Progress) -> None:
         """Write the progress, unless that was done a moment ago."""
@@ -77,7 +86,13 @@ class ProgressFile:
 
     def end(self) -> None:
         """Say that the job does not run any more."""
+        self._over.set()
         self._path.unlink(missing_ok=True)
+
+    def _beat(self) -> None:
+        while not self._over.wait(HEARTBEAT):
+            with suppress(OSError):  # it has just ended
+                os.utime(self._path)
 
     def _write(self, progress: Progress) -> None:
         self._written = time.monotonic()

@@ -21,20 +21,19 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
-from pdebench_fm._util.text import named
-from pdebench_fm.errors import PdefmError, RunError, UsageError, WorkerDiedError
+from pdebench_fm.errors import RunError, UsageError
 from pdebench_fm.interfaces import Progress
 from pdebench_fm.plan.job import Job, Point, Trial
 from pdebench_fm.plan.plan import Plan
-from pdebench_fm.plan.search import next_trials
 from pdebench_fm.records.frame import to_frame
 from pdebench_fm.records.record import Cell, Record
 from pdebench_fm.run.distributed import World
-from pdebench_fm.run.executors import DebugExecutor
-from pdebench_fm.run.progress import ProgressFile, read_progress
+from pdebench_fm.run.executors import DebugExecutor, Schedules
+from pdebench_fm.run.progress import read_progress
 from pdebench_fm.run.recording import RecordLog, RecordMaker
+from pdebench_fm.run.scheduling import Left, Running, all_at_once, more_trials, outcome_of, pending, task, work
 from pdebench_fm.run.status import write_plan
-from pdebench_fm.run.worker import Outcome, Setting, Work, carry_out
+from pdebench_fm.run.worker import Outcome, Setting, carry_out
 from pdebench_fm.scoring.point import load_metrics
 
 if TYPE_CHECKING:
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("pdebench_fm.run")
 _POLL = 0.5  # seconds
+_MANY = 100  # jobs; progress of more than these is read less often
 
 
 class Reporter(Protocol):
@@ -111,9 +111,9 @@ def run_plan(
     """
     reporter, executor, world = reporter or Silent(), executor or DebugExecutor(), world or World()
     load_metrics(plan.registry)  # fails before any work if the main score cannot be loaded
-    setting = Setting(uuid4().hex, plan.registry, plan.store, plan.device, plan.weights, world)
+    setting = _setting(plan, world)
     if not world.is_main:
-        for _ in _jobs_as_they_finish(plan, setting, executor, set()):
+        for _ in _jobs_as_they_finish(plan, setting, executor, {}):
             pass
         return RunResult([], plan.folder, False)
     writes = True
@@ -125,12 +125,32 @@ def run_plan(
             raise
         writes = False  # a finished run, to be shown to somebody who may only read it
     log = RecordLog(plan.folder / "records.jsonl", plan, RecordMaker(plan), writes)
-    running: set[str] = set()
+    running: Running = {}
     with _polled(plan, running, reporter):
         for job, outcome in _jobs_as_they_finish(plan, setting, executor, running):
             reporter.finished(job, outcome)
             log.enter(job, outcome)
     return RunResult(log.made, plan.folder, log.changed, plan.cells)
+
+
+def submit_plan(plan: Plan, executor: Schedules) -> int:
+    """Hand what is left of a plan to an executor that goes on without this process; return the number of jobs.
+
+    The same plan run later waits for them and writes the records. A point that may add trials is left to that run.
+
+    Raises:
+        UsageError: the output folder cannot be written.
+        RunError: the executor does not take the jobs.
+    """
+    _check_writable(plan.store.output, plan.store.output / "jobs", plan.folder)
+    write_plan(plan)
+    _, ready = Left(plan).take()
+    executor.schedule([task(job, plan, _setting(plan)) for job in ready])
+    return len(ready)
+
+
+def _setting(plan: Plan, world: World | None = None) -> Setting:
+    return Setting(uuid4().hex, plan.registry, plan.store, plan.device, plan.weights, world or World())
 
 
 class _Order:
@@ -176,7 +196,7 @@ def _priority(job: Job) -> int:
 
 
 def _jobs_as_they_finish(
-    plan: Plan, setting: Setting, executor: Executor, running: set[str]
+    plan: Plan, setting: Setting, executor: Executor, running: Running
 ) -> Iterator[tuple[Job, Outcome]]:
     """Submit each job once its parents are done, and yield it with its outcome when it has ended.
 
@@ -184,30 +204,33 @@ def _jobs_as_they_finish(
         plan: the jobs.
         setting: what they share.
         executor: takes them.
-        running: is kept up to date with the ids of submitted jobs.
+        running: is kept up to date with the submitted jobs.
     """
+    if isinstance(executor, Schedules):
+        yield from all_at_once(plan, setting, executor, running)
+        return
     order = _Order(list(plan.jobs.values()))
     futures: dict[Future[Outcome], Job] = {}
     ended: SimpleQueue[Future[Outcome]] = SimpleQueue()
     try:
         while (job := order.pop()) is not None or futures:
-            if isinstance(job, Point) and (more := _more_trials(plan, job, setting.world)):
+            if isinstance(job, Point) and (more := more_trials(plan, job, setting.world)):
                 plan.widen(job, more)
                 order.put_back(job, more)
             elif job is not None:
-                tried = tuple(trial.id for trial in plan.trials(job)) if isinstance(job, Point) else ()
                 _LOG.info("submit %s (%s)", job.label, job.id[:12])
-                running.add(job.id)
-                future = executor.submit(carry_out, setting, Work(job, plan.related(job), tried))
+                running[job.id] = None
+                future = executor.submit(carry_out, setting, work(job, plan))
+                running[job.id] = future
                 futures[future] = job
                 future.add_done_callback(ended.put)
             # Wait only if there is nothing to submit; an executor may also have done the job at once.
             if job is None or not ended.empty():
                 future = ended.get()
                 finished = futures.pop(future)
-                outcome = _outcome(future, finished, plan)
+                outcome = outcome_of(future, finished, plan)
                 _LOG.info("%s: %s %s", outcome.status, finished.label, outcome.reason)
-                running.discard(finished.id)
+                running.pop(finished.id, None)
                 order.done(finished)
                 yield finished, outcome
     except BrokenExecutor as error:
@@ -217,51 +240,14 @@ def _jobs_as_they_finish(
         raise
 
 
-def _outcome(future: Future[Outcome], job: Job, plan: Plan) -> Outcome:
-    """Return how a job ended. If its process died, it has failed, unless its result was written before.
-
-    Raises:
-        RunError: the job did not reach another process.
-    """
-    try:
-        return future.result()
-    except WorkerDiedError as error:
-        found = plan.store.result(job.id)
-        if found is not None:
-            return Outcome(found["status"], found, found["reason"])
-        ProgressFile(plan.store.folder(job.id)).end()
-        plan.store.log_failure(job, error)
-        return Outcome("failed", reason=str(error))
-    except (PdefmError, BrokenExecutor):
-        raise
-    except Exception as error:  # a job's own errors are part of its outcome
-        hint = "models and other plugins must be importable, or take --executor debug"
-        raise RunError(f"{job.label}: cannot be handed to another process: {named(error)}; {hint}") from error
-
-
-def _more_trials(plan: Plan, point: Point, world: World) -> list[Trial]:
-    """Return the trials that a point tries before it chooses; all ranks do as rank 0 says, which has the results."""
-    if not point.extend:
-        return []
-    trials = plan.trials(point)
-    results = {trial.id: result for trial in trials if (result := plan.store.result(trial.id)) is not None}
-    return world.from_main(next_trials(point, trials, results) if world.is_main else [])
-
-
-def pending(plan: Plan) -> set[str]:
-    """Return the ids of the jobs that still have to be done."""
-    wanted = load_metrics(plan.registry).scored_with()
-    return {job.id for job in plan.jobs.values() if plan.store.finished(job, wanted) is None}
-
-
 @contextmanager
-def _polled(plan: Plan, running: set[str], reporter: Reporter) -> Iterator[None]:
+def _polled(plan: Plan, running: Running, reporter: Reporter) -> Iterator[None]:
     """Tell a reporter how far running jobs have got, as their progress files say."""
     over = threading.Event()
 
     def poll() -> None:
-        while not over.wait(_POLL):
-            for job_id in tuple(running):
+        while not over.wait(_POLL * max(1.0, len(running) / _MANY)):
+            for job_id in [id for id, future in list(running.items()) if future is None or future.running()]:
                 found = read_progress(plan.store.folder(job_id))
                 if found is not None:
                     reporter.progressed(plan.jobs[job_id], Progress(found.done, found.total, found.unit, found.best))

@@ -10,6 +10,8 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,11 +22,13 @@ from pdebench_fm._util.processes import is_running
 from pdebench_fm.plan.job import Trial
 from pdebench_fm.plan.plan import Plan
 from pdebench_fm.run.progress import JobProgress, read_progress
+from pdebench_fm.run.queue import Place, folder_of, queued, submitted
 
 FILE = "plan.json"
 _STALE = 60.0  # seconds without a sign of life
+_PATIENCE = 0.5  # seconds that Slurm may take to answer
 
-State = Literal["done", "running", "interrupted", "failed", "waiting"]
+State = Literal["done", "running", "queued", "interrupted", "failed", "waiting"]
 
 
 @dataclass(frozen=True)
@@ -35,10 +39,12 @@ class JobStatus:
         id: of the job.
         label: what to call it.
         passes: training examples that pass through the model.
-        state: ``interrupted`` if its process is gone.
+        state: ``interrupted`` if its process is gone, ``queued`` if a cluster will run it.
         progress: how far it has got, if it runs.
         reason: why it failed.
-        log: the file that says more.
+        log: the file that says more, if there is any.
+        queue: what a cluster says of it, e.g. ``PENDING (Dependency)``.
+        task: the cluster's id of the task that does it.
     """
 
     id: str
@@ -48,6 +54,16 @@ class JobStatus:
     progress: JobProgress | None = None
     reason: str = ""
     log: str = ""
+    queue: str = ""
+    task: str = ""
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimate from its progress; None if it has reported none."""
+        if self.state != "running" or self.progress is None or not self.progress.done:
+            return None
+        spent = self.progress.updated - self.progress.started
+        return spent * (self.progress.total - self.progress.done) / self.progress.done
 
 
 @dataclass(frozen=True)
@@ -71,7 +87,9 @@ class RunStatus:
         speed = sum(_speed(job) for job in running)
         if not speed:
             return None
-        left: float = sum(job.passes for job in self.jobs if job.state in ("waiting", "interrupted", "failed"))
+        left: float = sum(
+            job.passes for job in self.jobs if job.state in ("waiting", "queued", "interrupted", "failed")
+        )
         for job in running:
             assert job.progress is not None
             left += job.passes * (1 - job.progress.done / max(job.progress.total, 1))
@@ -95,11 +113,14 @@ def write_plan(plan: Plan) -> None:
 def read_runs(output: Path) -> list[RunStatus]:
     """Return the runs under a folder of results, the newest last."""
     found = []
+    queues: dict[Path, _Queue] = {}
     for path in sorted(_plans(output), key=lambda path: path.stat().st_mtime):
         try:
             about = json.loads(path.read_text(encoding="utf-8"))
-            store = path.parents[2] / "jobs"
-            jobs = tuple(_status(store, job) for job in about["jobs"])
+            above = path.parents[2]
+            if above not in queues:
+                queues[above] = _queue(above)
+            jobs = tuple(_status(above / "jobs", job, queues[above]) for job in about["jobs"])
             found.append(RunStatus(about["suite"], about["model"], about["profile"], path.parent, jobs))
         except (OSError, ValueError, LookupError, TypeError):  # another program's file of this name
             continue
@@ -115,30 +136,42 @@ def _plans(output: Path) -> Iterator[Path]:
             yield Path(folder) / FILE
 
 
-def _status(store: Path, job: Mapping[str, Any]) -> JobStatus:
+_Queue = dict[str, tuple[Place, str]]
+"""Where jobs were submitted, and what Slurm says of their tasks; empty if they are not in the queue any more."""
+
+
+def _queue(output: Path) -> _Queue:
+    places = submitted(folder_of(output))
+    states = (queued(_PATIENCE) or {}) if places else {}
+    told = {task: f"{state} ({reason})" if reason else state for task, (state, reason) in states.items()}
+    return {key: (place, told.get(place.task, "")) for key, place in places.items()}
+
+
+def _status(store: Path, job: Mapping[str, Any], queue: _Queue) -> JobStatus:
     folder = store / job["id"]
-    about = (job["id"], job["label"], job["passes"])
-    try:
-        files = {entry.name for entry in os.scandir(folder)}
-    except OSError:
-        files = set()
-    if "result.json" in files:
-        return JobStatus(*about, "done")
-    progress = read_progress(folder) if "progress.json" in files else None
+    place, told = queue.get(job["id"], (None, ""))
+    task, log = (place.task, str(place.log)) if place else ("", "")
+    status = partial(JobStatus, job["id"], job["label"], job["passes"], log=log, task=task)
+    if (folder / "result.json").exists():
+        return status("done")
+    progress = read_progress(folder)
+    if progress is not None and is_alive(progress):
+        return status("running", progress, queue=told)
+    if told:
+        return status("queued", progress, queue=told)
     if progress is not None:
-        return JobStatus(*about, "running" if is_alive(progress) else "interrupted", progress)
-    if "failure.log" in files:
-        log = folder / "failure.log"
-        reason = log.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
-        return JobStatus(*about, "failed", None, reason, str(log))
-    return JobStatus(*about, "waiting")
+        return status("interrupted", progress)
+    failure = folder / "failure.log"
+    with suppress(OSError), failure.open(encoding="utf-8", errors="replace") as lines:
+        return status("failed", reason=lines.readline().rstrip("\n"), log=str(failure))
+    return status("waiting")
 
 
 def is_alive(progress: JobProgress) -> bool:
-    """Whether the process that wrote the progress is still there; from another machine, whether it wrote lately."""
+    """Whether the process that wrote the progress is still there; from another machine, whether it was lately."""
     if progress.host == socket.gethostname():
         return is_running(progress.pid, progress.process)
-    return time.time() - progress.updated < _STALE
+    return time.time() - max(progress.updated, progress.seen) < _STALE
 
 
 def _speed(job: JobStatus) -> float:

@@ -28,7 +28,7 @@ from pdebench_fm.plan.model import Weights, check_code
 from pdebench_fm.plan.store import JobStore, check_weights
 from pdebench_fm.registry import Registry
 from pdebench_fm.registry.loading import to_standard_error
-from pdebench_fm.run.distributed import World
+from pdebench_fm.run.distributed import World, device_of_rank, join_world, started_by_torchrun
 from pdebench_fm.run.progress import ProgressFile
 from pdebench_fm.run.provenance import provenance, source_commit
 from pdebench_fm.scoring.point import choose, load_metrics, measure, validation_error
@@ -100,6 +100,9 @@ def carry_out(setting: Setting, work: Work) -> Outcome:
     """Do a job in whatever process this is called; each process makes one `Worker` a run."""
     if setting.key not in _WORKERS:
         _WORKERS.clear()
+        if setting.world.size == 1 and started_by_torchrun():  # on a cluster: the run itself is no rank
+            world = join_world(setting.device)
+            setting = replace(setting, world=world, device=device_of_rank(setting.device, world.local_rank))
         _WORKERS[setting.key] = Worker(setting)
     return _WORKERS[setting.key].do(work)
 

@@ -17,8 +17,9 @@ from pdebench_fm._util.processes import is_running, mark
 from pdebench_fm.plan.store import JobStore
 from pdebench_fm.run.cleaning import deletable
 from pdebench_fm.run.progress import ProgressFile, read_progress
+from pdebench_fm.run.queue import folder_of, write_submission
 from pdebench_fm.run.runner import Silent
-from pdebench_fm.run.status import is_alive, read_runs
+from pdebench_fm.run.status import is_alive, read_runs, write_plan
 from tests.support.installed import with_toy
 from tests.support.toy import plan_of, run_in
 
@@ -158,6 +159,32 @@ def test_status_looks_into_folders_of_many_runs(tmp_path: Path, call: Call) -> N
     assert "no runs" in err
 
 
+def test_on_a_cluster_every_job_has_its_task_and_log_and_a_heartbeat_counts_as_life(tmp_path: Path, call: Call) -> None:
+    plan = plan_of(tmp_path, with_toy())
+    plan.store = JobStore(tmp_path / "runs")
+    plan.folder.mkdir(parents=True)
+    write_plan(plan)
+    first, second, third, *_ = plan.jobs.values()
+    queue = folder_of(tmp_path / "runs")
+    queue.mkdir()
+    write_submission(queue, ["7_0", "7_1"], [[first.id, second.id], [third.id]])
+    for job, age in ((first, 30), (second, 300)):
+        folder = plan.store.folder(job.id)
+        folder.mkdir(parents=True)
+        about = {"done": 1, "total": 4, "unit": "epoch", "best": 0.5, "started": 1000.0, "updated": 1010.0}
+        (folder / "progress.json").write_text(json.dumps({**about, "host": "another-node", "pid": 1}))
+        os.utime(folder / "progress.json", (time.time() - age,) * 2)
+    code, out, _ = call("status", tmp_path / "runs", "--json")
+    jobs = {job["id"]: job for job in json.loads(out)[0]["jobs"]}
+    assert code == 0
+    assert [jobs[job.id]["state"] for job in (first, second, third)] == ["running", "interrupted", "waiting"]
+    assert [jobs[job.id]["task"] for job in (first, second, third)] == ["7_0", "7_0", "7_1"]
+    assert jobs[first.id]["log"] == str(queue / "7_0_0_log.out")
+    assert jobs[first.id]["progress"]["host"] == "another-node"
+    assert jobs[first.id]["seconds_left"] == pytest.approx(30.0)
+    assert "running: " in call("status", tmp_path / "runs")[1]
+
+
 def test_thousands_of_jobs_are_read_in_a_second(tmp_path: Path) -> None:
     ids = [f"{number:064x}" for number in range(3000)]
     for number, id in enumerate(ids):
@@ -168,6 +195,9 @@ def test_thousands_of_jobs_are_read_in_a_second(tmp_path: Path) -> None:
     plan.parent.mkdir(parents=True)
     jobs = [{"id": id, "label": id, "passes": 1} for id in ids]
     plan.write_text(json.dumps({"suite": "suite", "model": "model", "profile": "paper", "jobs": jobs}))
+    queue = folder_of(tmp_path)
+    queue.mkdir()
+    write_submission(queue, [f"8_{number}" for number in range(100)], [ids[number::100] for number in range(100)])
     start = time.monotonic()
     (run,) = read_runs(tmp_path)
     assert (run.count("done"), run.count("failed")) == (1500, 1500)

@@ -1,12 +1,16 @@
-"""Every registered executor: order, isolation, one process that dies, Ctrl-C."""
+"""Every registered executor: order, isolation, a process that dies, Ctrl-C, what cannot be pickled, many small jobs."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import threading
 import time
-from concurrent.futures import Future
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,21 +18,36 @@ import torch
 
 from pdebench_fm.api import make_executor
 from pdebench_fm.errors import RunError, SettingError, UnknownNameError, WorkerDiedError
+from pdebench_fm.interfaces import OperatorModel
 from pdebench_fm.plan.job import Job
 from pdebench_fm.registry import registry
-from pdebench_fm.run.executors import LocalPool
-from pdebench_fm.run.runner import RunResult, Silent
+from pdebench_fm.run.executors import LocalPool, Schedules, Task
+from pdebench_fm.run.queue import queued
+from pdebench_fm.run.runner import Silent
 from pdebench_fm.run.worker import Outcome
+from tests.support import same_records
+from tests.support.command import wait_until
 from tests.support.installed import with_toy
+from tests.support.slurm import FAST
 from tests.support.toy import TOY, Toy, plan_of, run_in
 
-
-def scores(result: RunResult) -> list[tuple[str, str, int, int, float]]:
-    return [(r.task, r.protocol, r.examples, r.seed, r.metrics["relative_l2"]) for r in result.records]
+Make = Callable[[Path], Executor]
 
 
-@pytest.mark.parametrize("name", registry().names("executors"))
-def test_each_gives_the_same_scores_and_respects_parents(tmp_path: Path, name: str) -> None:
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=pytest.mark.slurm if name == "slurm" else ()) for name in registry().names("executors")
+    ]
+)
+def make(request: pytest.FixtureRequest) -> Make:
+    """How one of the registered executors is made for a folder of results."""
+    if request.param == "slurm":
+        request.getfixturevalue("slurm")
+    settings = FAST if request.param == "slurm" else {}
+    return lambda output: make_executor(registry(), request.param, settings, workers=2, output=output)
+
+
+def test_each_gives_the_same_records_and_respects_parents(tmp_path: Path, make: Make) -> None:
     plan = plan_of(tmp_path, with_toy())
     finished: list[str] = []
 
@@ -37,13 +56,101 @@ def test_each_gives_the_same_scores_and_respects_parents(tmp_path: Path, name: s
             assert all(parent in finished for parent in job.parents)
             finished.append(job.id)
 
-    with make_executor(registry(), name, {}, workers=2) as executor:
-        result = run_in(tmp_path / "runs", plan, executor=executor, reporter=Order())
+    with make(tmp_path / "runs") as executor:
+        assert run_in(tmp_path / "runs", plan, executor=executor, reporter=Order()).complete
     assert len(finished) == len(plan.jobs)
-    reference = run_in(tmp_path / "other", plan_of(tmp_path, with_toy()))
-    for mine, theirs in zip(scores(result), scores(reference), strict=True):
-        assert mine[:4] == theirs[:4]
-        assert mine[4] == pytest.approx(theirs[4], rel=1e-3)
+    run_in(tmp_path / "other", plan_of(tmp_path, with_toy()))
+    assert same_records.main(str(tmp_path / "other"), str(tmp_path / "runs")) == 0
+
+
+class FailsAtEight(Toy):
+    """Cannot be fitted to 8 examples."""
+
+    def fit(self, train, validation, budget, trial, context):  # type: ignore[no-untyped-def]
+        if len(train) == 8:
+            raise ValueError("eight is too many")
+        return super().fit(train, validation, budget, trial, context)
+
+
+def test_in_each_a_job_that_fails_leaves_the_others_alone(tmp_path: Path, make: Make) -> None:
+    registered = registry().with_model(replace(TOY, factory=FailsAtEight))
+    with make(tmp_path / "runs") as executor:
+        result = run_in(tmp_path / "runs", plan_of(tmp_path, registered), executor=executor)
+    assert {record.status for record in result.records if record.examples != 8} == {"ok"}
+    failed = [record for record in result.records if record.examples == 8]
+    assert len(failed) == 4
+    assert all(record.status == "failed" and "eight is too many" in record.reason for record in failed)
+
+
+class DiesOnce(Toy):
+    """Kills the process of its first fit to 8 examples."""
+
+    def fit(self, train, validation, budget, trial, context):  # type: ignore[no-untyped-def]
+        mark = context.workspace.parents[1] / "died"
+        if len(train) == 8 and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().fit(train, validation, budget, trial, context)
+
+
+def test_in_each_a_job_whose_process_dies_has_failed_and_the_next_run_does_it(
+    tmp_path: Path, make: Make, request: pytest.FixtureRequest
+) -> None:
+    if "debug" in request.node.name:
+        pytest.skip("its jobs run in this process")
+    plan = plan_of(tmp_path, registry().with_model(replace(TOY, factory=DiesOnce)))
+    with make(tmp_path / "runs") as executor:
+        result = run_in(tmp_path / "runs", plan, executor=executor)
+        failed = [record for record in result.records if record.status == "failed"]
+        assert failed
+        assert any("process died" in record.reason or "without a result" in record.reason for record in failed)
+        assert not list((tmp_path / "runs" / "jobs").glob("*/progress.json"))
+        again = run_in(tmp_path / "runs", plan, executor=executor)
+    assert [record.reason for record in again.records if record.status == "failed"] == []
+
+
+def test_in_each_a_run_that_is_broken_off_leaves_nothing_behind(tmp_path: Path, make: Make) -> None:
+    class CtrlC(Silent):
+        def finished(self, job: Job, outcome: Outcome) -> None:
+            raise KeyboardInterrupt
+
+    with make(tmp_path / "runs") as executor, pytest.raises(KeyboardInterrupt):
+        run_in(tmp_path / "runs", plan_of(tmp_path, with_toy()), executor=executor, reporter=CtrlC())
+    wait_until(lambda: not multiprocessing.active_children(), "the workers' end")
+    wait_until(lambda: not queued(), "an empty queue")
+    assert not list((tmp_path / "runs").glob("slurm/*.json"))
+
+
+class Locked:
+    """A factory that no process can be given."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def __call__(self) -> OperatorModel:
+        return Toy()
+
+
+def test_in_each_a_plugin_that_cannot_be_pickled_gets_a_line_or_works(
+    tmp_path: Path, make: Make, request: pytest.FixtureRequest
+) -> None:
+    plan = plan_of(tmp_path, registry().with_model(replace(TOY, factory=Locked())))
+    with make(tmp_path / "runs") as executor:
+        if "debug" in request.node.name:
+            assert run_in(tmp_path / "runs", plan, executor=executor).complete
+            return
+        with pytest.raises(RunError, match=r"cannot be handed to .* --executor debug"):
+            run_in(tmp_path / "runs", plan, executor=executor)
+    assert not list((tmp_path / "runs").glob("*/*/records.jsonl"))
+
+
+def test_each_does_500_empty_jobs(tmp_path: Path, make: Make) -> None:
+    with make(tmp_path / "runs") as executor:
+        if isinstance(executor, Schedules):
+            futures = executor.schedule([Task(str(number), partial(int, number)) for number in range(500)])
+        else:
+            futures = [executor.submit(int, number) for number in range(500)]
+        assert [future.result(timeout=100) for future in futures] == list(range(500))
 
 
 def test_unknown_names_and_settings_get_the_nearest() -> None:
@@ -85,39 +192,6 @@ def test_workers_have_the_threads_that_the_user_says(monkeypatch: pytest.MonkeyP
 def _seen(seconds: float) -> tuple[int, str | None, str | None]:
     time.sleep(seconds)
     return os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("OMP_NUM_THREADS")
-
-
-class DiesOnce(Toy):
-    """Kills the process of its first fit to 8 examples."""
-
-    def fit(self, train, validation, budget, trial, context):  # type: ignore[no-untyped-def]
-        mark = context.workspace.parents[1] / "died"
-        if len(train) == 8 and not mark.exists():
-            mark.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().fit(train, validation, budget, trial, context)
-
-
-def test_a_job_whose_process_dies_has_failed_and_the_run_goes_on(tmp_path: Path) -> None:
-    registered = registry().with_model(replace(TOY, factory=DiesOnce))
-    plan = plan_of(tmp_path, registered)
-    with LocalPool(1) as pool:
-        result = run_in(tmp_path / "runs", plan, executor=pool)
-        again = run_in(tmp_path / "runs", plan, executor=pool)
-    failed = [r for r in result.records if r.status == "failed"]
-    assert len(failed) == 1
-    assert "its process died" in failed[0].reason
-    assert again.complete
-    assert not list((tmp_path / "runs" / "jobs").glob("*/progress.json"))
-
-
-def test_a_plugin_that_cannot_be_pickled_gets_a_line(tmp_path: Path) -> None:
-    class Local(Toy):
-        """No worker can import it."""
-
-    plan = plan_of(tmp_path, registry().with_model(replace(TOY, factory=Local)))
-    with LocalPool(2) as pool, pytest.raises(RunError, match=r"cannot be handed .* --executor debug"):
-        run_in(tmp_path / "runs", plan, executor=pool)
 
 
 def test_a_pool_that_is_broken_off_kills_what_runs() -> None:

@@ -1,0 +1,165 @@
+"""What runs on a node: one task of a job array does a bundle of jobs, one after the other.
+
+Before the time limit, or when a job is preempted, Slurm sends SIGUSR2: the fit under way writes its state, and the task
+queues itself again. On SIGTERM it writes its state and works on until the end.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from pdebench_fm._util import logs
+from pdebench_fm._util.files import replacing
+from pdebench_fm.errors import WorkerDiedError
+from pdebench_fm.run import distributed
+from pdebench_fm.run.queue import submission
+from pdebench_fm.training import resume
+
+_LOG = logging.getLogger("pdebench_fm.run")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """The jobs of one task.
+
+    Args:
+        folder: where outcomes go.
+        calls: functions without arguments that do the jobs.
+        nodes: machines that do each job together.
+        processes: processes on each of them.
+        notice: seconds between SIGUSR2 and the time limit.
+    """
+
+    folder: Path
+    calls: Sequence[Callable[[], Any]]
+    nodes: int
+    processes: int
+    notice: float
+
+    def run(self) -> None:
+        """Do the jobs that have no outcome yet; called by submitit on every node."""
+        logs.set_up()
+        _obey(self, requeues=True)
+        if self.nodes * self.processes == 1:
+            self.work()
+            return
+        from submitit import JobEnvironment
+
+        environment = JobEnvironment()
+        code = distributed.launch(
+            self.processes,
+            ["-m", "pdebench_fm.run.slurm_task", str(environment.paths.submitted_pickle)],
+            nodes=self.nodes,
+            meeting=f"{environment.hostnames[0]}:{_port(environment.job_id)}",
+        )
+        if code:
+            raise WorkerDiedError(f"a process ended with code {code}")
+
+    def work(self, speaks: bool = True) -> None:
+        """Do the jobs in this process.
+
+        Args:
+            speaks: whether this process writes outcomes.
+        """
+        for number, call in enumerate(self.calls):
+            path = outcome_file(self.folder, _this_task(), number)
+            if path.exists():  # before the task was queued again
+                continue
+            try:
+                outcome: Any = (call(), None)
+            except Exception as error:
+                _LOG.debug("job %d of the bundle failed", number, exc_info=True)
+                outcome = (None, error)
+            if speaks:
+                _write(path, outcome)
+            if outcome[1] is not None and not speaks:
+                raise outcome[1]
+
+
+def outcome_file(folder: Path, task: str, number: int) -> Path:
+    """Return the file in which a job of a bundle leaves what it returned."""
+    return folder / "outcomes" / f"{task}-{number}"
+
+
+def _write(path: Path, outcome: tuple[Any, BaseException | None]) -> None:
+    import cloudpickle
+
+    try:
+        content = cloudpickle.dumps(outcome)
+    except Exception as error:
+        content = pickle.dumps((None, RuntimeError(f"what the job returned cannot be pickled: {error}")))
+    path.parent.mkdir(exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def _this_task() -> str:
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]
+
+
+def _port(task: str) -> int:
+    """Return a port for the processes of a task to meet; tasks of one machine need different ones."""
+    return 20000 + sum(int(part) * factor for part, factor in zip(task.split("_"), (97, 1), strict=False)) % 20000
+
+
+def _obey(bundle: Bundle, requeues: bool) -> None:
+    """Handle the signals that Slurm sends."""
+    began, task = time.time(), _this_task()
+
+    def requeue() -> None:
+        """Queue the task again once its state is written, if it got on since it began."""
+        end = time.monotonic() + max(1.0, min(0.5 * bundle.notice, 30.0))
+        while not resume.is_saved() and time.monotonic() < end:
+            time.sleep(0.05)
+        together = bundle.nodes * bundle.processes > 1  # other processes save
+        if together or resume.is_saved() or _has_outcome(bundle, task, began):
+            print("queued again", file=sys.stderr, flush=True)
+            subprocess.run(["scontrol", "requeue", task], check=False)
+        else:
+            print("nothing was done that could be saved: not queued again", file=sys.stderr, flush=True)
+
+    def before_the_limit(number: int, frame: FrameType | None) -> None:
+        resume.save_soon()
+        if requeues and os.environ.get("SLURM_PROCID", "0") == "0":
+            threading.Thread(target=requeue, daemon=True).start()
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        resume.save_soon()
+        if not submission(bundle.folder, task).exists():  # the run was broken off
+            os._exit(143)
+
+    signal.signal(signal.SIGUSR2, before_the_limit)
+    signal.signal(signal.SIGTERM, terminate)
+    signal.signal(signal.SIGCONT, signal.SIG_DFL)
+
+
+def _has_outcome(bundle: Bundle, task: str, since: float) -> bool:
+    paths = (outcome_file(bundle.folder, task, number) for number in range(len(bundle.calls)))
+    return any(path.exists() and path.stat().st_mtime >= since for path in paths)
+
+
+def main(submitted: str) -> None:
+    """Do a bundle in one of several processes that torchrun started."""
+    from submitit.core.utils import DelayedSubmission
+
+    bundle: Bundle = DelayedSubmission.load(submitted).function.__self__  # type: ignore[attr-defined]
+    logs.set_up()
+    _obey(bundle, requeues=False)
+    bundle.work(speaks=distributed.is_main_process())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
