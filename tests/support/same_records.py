@@ -7,13 +7,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pdebench_fm import records
+
 _MAY_DIFFER = {"train_seconds", "data_seconds", "commit", "created"}
 
 
 def read(output: Path) -> list[dict[str, Any]]:
-    """Read all records under a folder, in a fixed order and without what may differ."""
-    lines = [line for path in output.rglob("records.jsonl") for line in path.read_text().splitlines()]
-    return sorted(map(_fixed, map(json.loads, lines)), key=lambda record: json.dumps(record, sort_keys=True))
+    """Read the newest record of each place under a folder, in a fixed order and without what may differ."""
+    newest = {record.place: record for path in output.rglob("records.jsonl") for record in records.read(path)}
+    found = [_fixed(record.model_dump(mode="json")) for record in newest.values()]
+    return sorted(found, key=lambda record: json.dumps(record, sort_keys=True))
 
 
 def _fixed(value: Any) -> Any:
@@ -27,10 +30,10 @@ def main(*outputs: str) -> int:
     if not first:
         print(f"{outputs[0]}: no records", file=sys.stderr)
         return 1
-    for output, records in zip(outputs[1:], others, strict=True):
-        different = [one for one, other in zip(first, records, strict=False) if one != other]
-        if different or len(first) != len(records):
-            print(f"{output}: {len(different)} of {len(first)} records differ, {len(records)} found", file=sys.stderr)
+    for output, found in zip(outputs[1:], others, strict=True):
+        different = [one for one, other in zip(first, found, strict=False) if one != other]
+        if different or len(first) != len(found):
+            print(f"{output}: {len(different)} of {len(first)} records differ, {len(found)} found", file=sys.stderr)
             return 1
     print(f"{len(first)} equal records in {' and '.join(outputs)}")
     return 0

@@ -41,6 +41,7 @@ SlurmdPort=$((${SLURM_TEST_PORT:-16817} + 1))
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
+AuthInfo=cred_expire=5
 StateSaveLocation=$dir/state
 SlurmdSpoolDir=$dir/spool
 SlurmctldLogFile=$dir/slurmctld.log
