@@ -121,7 +121,7 @@ def test_an_older_version_of_a_suite_is_superseded():
 
 @pytest.fixture
 def board(tmp_path):
-    append(tmp_path / "run" / "records.jsonl", [*make_suite(seeds=2), *make_suite("odd name(1)#", 0.5, seeds=2)])
+    append(tmp_path / "run" / "records.jsonl", [*make_suite(seeds=2), *make_suite("odd,width=8", 0.5, seeds=2)])
     add(tmp_path / "board", [tmp_path / "run"])
     build(tmp_path / "board")
     return tmp_path / "board"
@@ -142,7 +142,7 @@ def test_every_cell_leads_to_its_records(board):
 
 def test_check_compares_the_page(board):
     page = board / "index.html"
-    page.write_text(page.read_text(encoding="utf-8").replace("odd name", "good name"), encoding="utf-8")
+    page.write_text(page.read_text(encoding="utf-8").replace("odd,width", "good,width"), encoding="utf-8")
     (wrong,) = check(board)
     assert wrong.startswith(f"{page}:")
 

@@ -31,9 +31,9 @@ def board(tmp_path_factory):
     """Three models, one of them incomplete; another suite with an odd name of a model; a search that is open."""
     folder = tmp_path_factory.mktemp("page")
     records = [*make_suite("best", 0.5, seeds=2), *make_suite("worse", 1.0, seeds=2), *make_suite("lacking", 0.8)[:-1]]
-    records += make_suite("odd name(1)#", 2.0, suite="other", parameters=2_000_000)
-    records += make_suite("odd name(1)#", 2.0, suite="other", suite_version=2)
-    records += make_suite(HOSTILE, suite="hostile")
+    records += make_suite("odd,width=8", 2.0, suite="other", parameters=2_000_000)
+    records += make_suite("odd,width=8", 2.0, suite="other", suite_version=2)
+    records.append(make_record("plain", HOSTILE, "scratch", suite="hostile"))
     records.append(make_record(suite="searched", trials=(make_trial(1e-3, 0.1), make_trial(1e-2, 0.2))))
     append(folder / "run" / "records.jsonl", records)
     add(folder / "board", [folder / "run"])
@@ -160,10 +160,10 @@ def test_filters_and_search_leave_what_they_say(visit):
     page.locator("summary", has_text="Arm").click()
     page.get_by_label("scratch", exact=True).check()
     assert set(column(page, "Arm")) == {"scratch"}
-    page.get_by_role("searchbox").fill("ODD name")
-    assert set(column(page, "Model")) == {"odd name(1)#"}
+    page.get_by_role("searchbox").fill("ODD,")
+    assert set(column(page, "Model")) == {"odd,width=8"}
     page.get_by_role("button", name="Clear").click()
-    assert set(column(page, "Model")) == {"best", "worse", "lacking", "odd name(1)#", HOSTILE, "conv-small"}
+    assert set(column(page, "Model")) == {"best", "worse", "lacking", "odd,width=8", "plain", "conv-small"}
 
 
 def test_superseded_versions_are_shown_on_demand(visit):
@@ -176,8 +176,9 @@ def test_superseded_versions_are_shown_on_demand(visit):
 
 def test_names_are_text_and_never_markup(visit):
     page = visit("#suite=hostile")
-    page.get_by_role("link", name=HOSTILE).click()
-    assert page.locator("h2").inner_text() == HOSTILE
+    turn(page, "#view=cells&suite=hostile")
+    page.locator("td.col-error a").click()
+    assert page.locator("h2").inner_text() == f"plain on {HOSTILE}, scratch, N = 16"
     turn(page, "#view=plots&suite=hostile")
     assert HOSTILE in page.locator("figure svg").text_content()
     assert page.locator("img").count() == 0
