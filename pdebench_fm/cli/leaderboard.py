@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from pdebench_fm.cli.paths import FilePath
 from pdebench_fm.errors import UsageError
 
 if TYPE_CHECKING:
+    from pdebench_fm.leaderboard.audit import Verify
     from pdebench_fm.records.record import Cell
     from pdebench_fm.suite.schema import Suite
 
@@ -50,10 +52,9 @@ def add(runs: tuple[Path, ...], replace: bool, directory: Path, suites: tuple[Pa
     """
     from pdebench_fm.leaderboard import RefusedError
     from pdebench_fm.leaderboard import add as add_records
-    from pdebench_fm.leaderboard.plans import against_plans
 
     try:
-        report = add_records(directory, runs, partial(against_plans, suites=load_suites(suites)), replace=replace)
+        report = add_records(directory, runs, _verify(load_suites(suites)), replace=replace)
     except RefusedError as error:
         for line in error.refused[1:]:  # the error itself says the first
             click.echo(line, err=True)
@@ -70,12 +71,11 @@ def add(runs: tuple[Path, ...], replace: bool, directory: Path, suites: tuple[Pa
 def build(directory: Path, suites: tuple[Path, ...]) -> None:
     """Write README.md, index.html, leaderboard.csv and leaderboard.json from the records."""
     from pdebench_fm.leaderboard import build as build_files
-    from pdebench_fm.leaderboard.plans import against_plans
 
     if not (directory / "records").is_dir():
         raise UsageError(f"{directory}: not a leaderboard, because it has no folder records/; name another --directory")
     own = load_suites(suites)
-    for path in build_files(directory, partial(planned_cells, own=own), partial(against_plans, suites=own)):
+    for path in build_files(directory, partial(planned_cells, own=own), _verify(own)):
         click.echo(path)
 
 
@@ -86,15 +86,22 @@ def build(directory: Path, suites: tuple[Path, ...]) -> None:
 def check(context: click.Context, directory: Path, suites: tuple[Path, ...]) -> None:
     """Check every record, and that the files that `build` writes are up to date."""
     from pdebench_fm.leaderboard import check as check_files
-    from pdebench_fm.leaderboard.plans import against_plans
 
     own = load_suites(suites)
-    wrong = check_files(directory, partial(planned_cells, own=own), partial(against_plans, suites=own))
+    wrong = check_files(directory, partial(planned_cells, own=own), _verify(own))
     for line in wrong:
         click.echo(line)
     if wrong:
         context.exit(1)
     click.echo(f"{directory}: in order")
+
+
+def _verify(own: Sequence[Suite]) -> Verify:
+    """Return the check of records against the errors beside them and the plans of their suites."""
+    from pdebench_fm.leaderboard.evidence import against_errors
+    from pdebench_fm.leaderboard.plans import against_plans
+
+    return lambda located: chain(against_errors(located), against_plans(located, suites=own))
 
 
 def planned_cells(suite: str, version: int, profile: str, own: Sequence[Suite] = ()) -> Collection[Cell] | None:

@@ -6,6 +6,7 @@ that misses its own score, a pre-training without a record.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,12 @@ from pdebench_fm.records.search import Tried, next_value
 
 LARGEST = 1e6
 """Largest error that counts as a score. Predicting zero scores 1; anything larger than this has diverged."""
+
+LONGEST = 1e9
+"""Seconds that a fit may take: 30 years."""
+
+_MARKS = "._,=+[]-"
+_MODEL_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9{re.escape(_MARKS)}]*")
 
 Located = tuple[str, Record]
 """``file:line`` of a record, and the record."""
@@ -36,6 +43,9 @@ def problems(record: Record) -> Iterator[str]:
             yield "test_examples is 0, yet there are metrics"
     yield from _choice_problems(record)
     yield from _search_problems(record)
+    yield from _effort_problems(record)
+    if not _MODEL_NAME.fullmatch(record.model):
+        yield f"model: must be ASCII letters, digits and {_MARKS}, first a letter or digit, got {record.model!r}"
     yield from _description_problems(record)
     ids = [trial.job_id for trial in record.trials]
     if len(set(ids)) < len(ids):
@@ -52,6 +62,38 @@ def _score_problems(record: Record) -> Iterator[str]:
     low, high = record.interval[SCORE]
     if not low * (1 - 1e-6) <= score <= high * (1 + 1e-6):  # a bootstrap of equal values differs by rounding
         yield f"{SCORE} {score:g} lies outside its own interval [{low:g}, {high:g}]"
+    elif not _plausible((low, high), score, record.test_examples):
+        yield f"interval.{SCORE}: [{low:g}, {high:g}] cannot be that of {record.test_examples} errors of mean {score:g}"
+
+
+def _plausible(interval: tuple[float, float], score: float, examples: int) -> bool:
+    """Whether an interval may be that of a mean of positive errors: no resample exceeds all errors on one example."""
+    low, high = interval
+    collapsed = low == high and examples > 1 and score != 1  # predicting zero has the error 1 on every example
+    return examples == 0 or (low > 0 and high <= examples * score * (1 + 1e-6) and not collapsed)
+
+
+def _effort_problems(record: Record) -> Iterator[str]:
+    """Check the work that a record claims against its budget, its trials, and what is possible."""
+    for number, trial in enumerate(record.trials):
+        if trial.best_epoch > trial.epochs:
+            yield f"trials.{number}.best_epoch: must be at most its epochs, {trial.epochs}, got {trial.best_epoch}"
+        for unit in ("epochs", "steps"):
+            most, done = getattr(record.budget, unit, None), getattr(trial, unit)
+            if most is not None and done > most:
+                yield f"trials.{number}.{unit}: must be at most the budget, {most}, got {done}"
+    seconds = [record.train_seconds, record.data_seconds, *(trial.train_seconds for trial in record.trials)]
+    if max(seconds) > LONGEST:
+        yield f"train_seconds: must be at most {LONGEST:g}, got {max(seconds):g}"
+    if record.data_seconds > record.train_seconds * 1.001 + 0.01:
+        yield f"data_seconds: must be at most train_seconds, {record.train_seconds:g}, got {record.data_seconds:g}"
+    tried = [trial for trial in record.trials if trial.validation is not None]
+    if record.status != "ok" or not tried:
+        return
+    best = min(tried, key=lambda trial: trial.validation or 0.0)
+    for name in ("epochs", "steps", "train_seconds"):
+        if getattr(record, name) != getattr(best, name):
+            yield f"{name}: must be that of its best trial, {getattr(best, name):g}, got {getattr(record, name):g}"
 
 
 def _choice_problems(record: Record) -> Iterator[str]:
@@ -67,7 +109,7 @@ def _choice_problems(record: Record) -> Iterator[str]:
     best = min(error for error, _ in errors)
     chosen = [rate for error, rate in errors if error == best]
     if record.learning_rate not in chosen:
-        yield f"learning_rate: must be that of its best trial, {chosen[0]}, got {_short(record.learning_rate)}"
+        yield f"learning_rate: must be that of its best trial, {chosen[0]}, got {short(record.learning_rate)}"
 
 
 def _search_problems(record: Record) -> Iterator[str]:
@@ -154,6 +196,8 @@ def _comparable(record: Record) -> Iterator[_Fact]:
     yield "shift", (record.suite, record.suite_version, place), record.shift, "it is a property of the task"
     yield "model", (table, record.model.casefold()), record.model, "on some systems both names are one file"
     yield "job_id", record.place, record.job_id, "use `leaderboard add --replace` for a model's next version"
+    if record.protocol in (FINE_TUNE, SCRATCH) and isinstance(planned := record.job.get("trials"), list) and planned:
+        yield "trials", (table, record.model), len(planned), "every arm has the same tuning budget"
 
 
 def repeated(records: Iterable[Located]) -> Iterator[tuple[str, str]]:
@@ -217,7 +261,7 @@ def _disagreements(records: Sequence[Located], facts: Callable[[Record], Iterato
                 named.add((name, _table(record)))
                 path, ours, theirs = _difference(value, leader)
                 what = ".".join((name, *path))
-                yield where, f"{what} {_short(ours)} differs from {_short(theirs)} at {at}: {why}"
+                yield where, f"{what} {short(ours)} differs from {short(theirs)} at {at}: {why}"
 
 
 def _difference(one: Any, other: Any) -> tuple[list[str], Any, Any]:
@@ -234,7 +278,8 @@ def _difference(one: Any, other: Any) -> tuple[list[str], Any, Any]:
     return [], one, other
 
 
-def _short(value: object) -> str:
+def short(value: object) -> str:
+    """Return a value as at most 60 characters."""
     text = str(value)
     return text if len(text) <= 60 else text[:59] + "…"
 

@@ -13,6 +13,7 @@ from pdebench_fm.leaderboard.page import make_rows, render_json, render_page
 from pdebench_fm.leaderboard.standing import Planned, Standing, SuiteResults, group, standings
 from pdebench_fm.leaderboard.store import RefusedError, load, located, order, relative_path, write_files
 from pdebench_fm.records.coefficient_use import CoefficientUse, change
+from pdebench_fm.records.errors import archive_of
 from pdebench_fm.records.record import Record
 from pdebench_fm.records.savings import MeanFactor
 from pdebench_fm.tables import (
@@ -79,7 +80,7 @@ def build(directory: Path, planned: Planned | None = None, verify: Verify | None
     if refused:
         raise RefusedError("nothing built", refused)
     texts = {directory / name: text for name, text in render(stored, planned).items()}
-    write_files(texts)
+    write_files({path: text.encode("utf-8") for path, text in texts.items()})
     return list(texts)
 
 
@@ -104,6 +105,7 @@ def check(directory: Path, planned: Planned | None = None, verify: Verify | None
 def _misplaced(directory: Path, stored: Sequence[tuple[Path, int, Record]]) -> Iterable[str]:
     """Yield the records that `add` would have written elsewhere or in another order, and files without records."""
     known = {path for path, _, _ in stored}
+    known |= {archive_of(path) for path in known}
     for file in sorted((directory / "records").rglob("*")):
         if file.is_file() and not file.name.startswith(".") and file.relative_to(directory) not in known:
             yield f"{file}: holds no record"

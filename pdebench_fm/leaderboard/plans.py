@@ -13,14 +13,14 @@ from typing import Any
 
 from pdebench_fm.errors import PdefmError, UnsupportedError
 from pdebench_fm.leaderboard.audit import Located
-from pdebench_fm.plan.job import Point
+from pdebench_fm.leaderboard.recompute import Recomputed
 from pdebench_fm.plan.model import ModelSpec, model_spec
 from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.planner import make_plan
-from pdebench_fm.plan.search import with_value
 from pdebench_fm.plan.sets import expected_rows
 from pdebench_fm.records.record import Record, start_of
 from pdebench_fm.registry import Registry, registry
+from pdebench_fm.scoring.shift import RealisedShift
 from pdebench_fm.suite.reading import find_suite
 from pdebench_fm.suite.scale import MOST_SEEDS
 from pdebench_fm.suite.schema import Suite
@@ -29,9 +29,9 @@ from pdebench_fm.suite.schema import Suite
 class _Planned:
     """The rows that a suite plans; none if no model can take it."""
 
-    def __init__(self, plan: Plan | None = None) -> None:
+    def __init__(self, plan: Plan | None = None, shift: RealisedShift | None = None) -> None:
         rows = () if plan is None else plan.rows
-        self.plan = plan
+        self.recomputed = None if plan is None or shift is None else Recomputed(plan, shift)
         self.rows = {(row.kind, row.task, row.protocol, row.examples, row.seed): row for row in rows}
 
 
@@ -46,6 +46,7 @@ def against_plans(
         suites: suites that take precedence over registered ones of the same name and version.
     """
     found = found or registry()
+    shift = RealisedShift(found)
     groups: dict[tuple[str, int, str, str, str], list[Located]] = {}
     for where, record in located:
         key = (record.suite, record.suite_version, record.profile, record.model, record.precision)
@@ -58,7 +59,7 @@ def against_plans(
         seeds = 1 + max((record.seed for _, record in group if record.seed < MOST_SEEDS), default=0)
         spec = _spec(found, model, group[0][1])
         specs = [spec] if spec else filter(None, (_spec(found, other) for other in found.names("models")))
-        planned = _planned(found, suite, profile, precision, seeds, specs)
+        planned = _planned(found, suite, profile, precision, seeds, specs, shift)
         for where, record in group:
             yield from ((where, what) for what in _problems(record, suite, spec, planned))
 
@@ -77,7 +78,13 @@ def _spec(found: Registry, model: str, record: Record | None = None) -> ModelSpe
 
 
 def _planned(
-    found: Registry, suite: Suite, profile: str, precision: str, seeds: int, specs: Iterable[ModelSpec]
+    found: Registry,
+    suite: Suite,
+    profile: str,
+    precision: str,
+    seeds: int,
+    specs: Iterable[ModelSpec],
+    shift: RealisedShift,
 ) -> _Planned | None:
     """Plan the suite for the first model that can take it.
 
@@ -86,7 +93,7 @@ def _planned(
     planned: _Planned | None = None
     for spec in specs:
         try:
-            return _Planned(make_plan(suite, profile, spec, found, seeds=seeds, precision=precision))
+            return _Planned(make_plan(suite, profile, spec, found, seeds=seeds, precision=precision), shift)
         except UnsupportedError:
             planned = _Planned()
         except PdefmError:
@@ -103,7 +110,7 @@ def _problems(record: Record, suite: Suite, spec: ModelSpec | None, planned: _Pl
     yield from _differs_from_suite(suite, record)
     if planned is None:
         return
-    if planned.plan is None:
+    if planned.recomputed is None:
         if spec is not None and record.status == "ok":
             yield f"{record.model!r} as installed here cannot take {suite.name}, profile {record.profile}"
         return
@@ -116,16 +123,10 @@ def _problems(record: Record, suite: Suite, spec: ModelSpec | None, planned: _Pl
         yield f"its data are not those of {name}, profile {record.profile}"
     elif spec is not None and start_of(record).get("from") != "weights" and record.job_id != row.job.id:
         yield f"its job is not what {name} plans with the versions installed here"
-    elif record.job_id == row.job.id and (wrong := _wrongly_added(record, row.job, planned.plan)):
-        yield f"trials: {wrong[:12]}… is not the trial that its search adds"
-
-
-def _wrongly_added(record: Record, point: Point, plan: Plan) -> str:
-    """Return the id of a trial that was added to a point and is not what its hyperparameters say; empty if none."""
-    for trial in record.trials[len(point.trials) :]:
-        if with_value(plan.trial(point.trials[0]), point, trial.hyperparameters).id != trial.job_id:
-            return trial.job_id
-    return ""
+    else:
+        yield from planned.recomputed.of_any_model(record, row)
+        if spec is not None and record.job_id == row.job.id:
+            yield from planned.recomputed.of_this_model(record, row)
 
 
 def _differs_from_suite(suite: Suite, record: Record) -> Iterator[str]:

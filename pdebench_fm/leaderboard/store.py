@@ -15,6 +15,8 @@ from filelock import FileLock
 from pdebench_fm._util.files import replacing
 from pdebench_fm.errors import RecordError
 from pdebench_fm.leaderboard.audit import Located, Verify, refusals, repeated
+from pdebench_fm.leaderboard.evidence import errors_of
+from pdebench_fm.records.errors import archive_of, write_archive
 from pdebench_fm.records.file import collect, read_lines
 from pdebench_fm.records.record import Record
 from pdebench_fm.tables import arm_order, natural
@@ -127,7 +129,7 @@ def _add(directory: Path, runs: Sequence[Path], verify: Verify | None, replace: 
     refused.extend(refusals(stored.values(), verify))
     if refused:
         raise RefusedError("nothing added", refused)
-    write(directory, [record for _, record in stored.values()])
+    write(directory, stored.values())
     removed = [f"{where}: removed: {record.cell}" for key, (where, record) in before.items() if key in gone]
     return Report(len(stored.keys() - before.keys()), replaced, skipped, removed)
 
@@ -149,22 +151,25 @@ def _same_outcome(one: Record, other: Record) -> bool:
     return agree and (bool(shared) or one.status != "ok")
 
 
-def write(directory: Path, records: Iterable[Record]) -> None:
-    """Write records to their files, in order. Unchanged files are not touched."""
-    files: dict[Path, list[Record]] = {}
-    for record in records:
-        files.setdefault(relative_path(record), []).append(record)
-    texts = {}
+def write(directory: Path, records: Iterable[Located]) -> None:
+    """Write records to their files, in order, with the errors found beside them. Unchanged files are not touched."""
+    files: dict[Path, list[Located]] = {}
+    for where, record in records:
+        files.setdefault(directory / relative_path(record), []).append((where, record))
+    contents: dict[Path, bytes] = {}
     for path, lines in sorted(files.items()):
-        texts[directory / path] = "".join(record.line() + "\n" for record in sorted(lines, key=order))
-    write_files(texts)
+        ordered = sorted((record for _, record in lines), key=order)
+        contents[path] = "".join(record.line() + "\n" for record in ordered).encode("utf-8")
+        jobs = {where: record.job_id for where, record in lines}
+        if kept := {jobs[where]: errors for where, errors in errors_of(lines).items()}:
+            contents[archive_of(path)] = write_archive(kept)
+    write_files(contents)
 
 
-def write_files(texts: Mapping[Path, str]) -> None:
+def write_files(contents: Mapping[Path, bytes]) -> None:
     """Write files: first all of them to temporary files, and then, if none failed, into their places."""
     with ExitStack() as stack:
-        for path, text in texts.items():
-            content = text.encode("utf-8")
+        for path, content in contents.items():
             if not path.is_file() or path.read_bytes() != content:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(replacing(path)).write_bytes(content)

@@ -142,7 +142,7 @@ def estimate(plan: Plan, left: Collection[str]) -> Estimate:
         if job.id not in left:
             part.reused += 1
             continue
-        problem = _problem(plan, job)
+        problem = problem_of_job(plan, job)
         key = str(problem.describe())
         if key not in rates:
             rates[key] = _rates(plan, problem)
@@ -167,12 +167,12 @@ def _add_trial(trial: Trial, part: Part, rates: _Rates) -> None:
     part.seconds += rates.example * passes + rates.predict * count(trial.validation) * epochs
 
 
-def _problem(plan: Plan, job: Job) -> Problem:
+def problem_of_job(plan: Plan, job: Job) -> Problem:
     """Return the problem a job's model is built for; the task's own if only the user's weights know it."""
     if job.start.problem is not None:
         return job.start.problem
     if job.start.job is not None:
-        return _problem(plan, plan.jobs[job.start.job])
+        return problem_of_job(plan, plan.jobs[job.start.job])
     return problem_of(job.train[0], plan.registry)
 
 
