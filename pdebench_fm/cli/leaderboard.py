@@ -1,4 +1,4 @@
-"""``pdefm leaderboard add|build|check``."""
+"""``pdefm leaderboard add|build|check|verify``."""
 
 from __future__ import annotations
 
@@ -94,6 +94,64 @@ def check(context: click.Context, directory: Path, suites: tuple[Path, ...]) -> 
     if wrong:
         context.exit(1)
     click.echo(f"{directory}: in order")
+
+
+@leaderboard.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--cells",
+    type=click.IntRange(min=1),
+    metavar="K",
+    help="Records to check of each model, suite and profile; by default all. Their content decides which.",
+)
+@click.option("--retrain", is_flag=True, help="Train again from nothing, instead of scoring the weights in RUNS.")
+@click.option("--badge", is_flag=True, help="Note what was verified in the leaderboard, so that build can rank it.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Jobs done side by side.")
+@_directory
+@_suites
+@click.pass_context
+def verify(
+    context: click.Context,
+    runs: tuple[Path, ...],
+    cells: int | None,
+    retrain: bool,
+    badge: bool,
+    device: str,
+    workers: int,
+    directory: Path,
+    suites: tuple[Path, ...],
+) -> None:
+    """Compute scores in RUNS again, and compare.
+
+    Without --retrain, RUNS are folders of results with their jobs/, and scores must agree to 1e-5. With it, records are
+    enough, and scores and validation errors must agree to 3%, because rounding differs between machines.
+
+    Exit codes: 0 all agree, 1 some do not, 2 bad usage.
+    """
+    from pdebench_fm.api import make_executor
+    from pdebench_fm.leaderboard.badges import add_badges
+    from pdebench_fm.registry import registry
+    from pdebench_fm.run.devices import resolve_device
+    from pdebench_fm.verify import verify as verify_runs
+
+    where = resolve_device(device)
+    with make_executor(registry(), "local" if workers > 1 else "debug", {}, workers, where) as executor:
+        found = verify_runs(
+            runs, cells=cells, retrain=retrain, device=where, executor=executor, suites=load_suites(suites)
+        )
+    for one in found:
+        for line in one.problems:
+            click.echo(line)
+        made, bad = one.badge, len(one.problems)
+        click.echo(
+            f"{made.suite} v{made.suite_version}, {made.profile}, {made.model}: {len(one.checks) - bad} of "
+            f"{len(one.checks)} records agree ({made.tier}; largest difference {made.difference:.2g})"
+        )
+    if any(one.problems for one in found):
+        context.exit(1)
+    if badge:
+        add_badges(directory, [one.badge for one in found])
 
 
 def _verify(own: Sequence[Suite]) -> Verify:

@@ -9,7 +9,9 @@ from urllib.parse import quote
 
 from pdebench_fm.errors import RecordError
 from pdebench_fm.leaderboard.audit import Verify, refusals
+from pdebench_fm.leaderboard.badges import Badge, badges_that_hold, read_badges
 from pdebench_fm.leaderboard.page import make_rows, render_json, render_page
+from pdebench_fm.leaderboard.page.rows import verified_text
 from pdebench_fm.leaderboard.standing import Planned, Standing, SuiteResults, group, standings
 from pdebench_fm.leaderboard.store import RefusedError, load, located, order, relative_path, write_files
 from pdebench_fm.records.coefficient_use import CoefficientUse, change
@@ -37,19 +39,24 @@ Smaller scores are better. A gain above 1 says that the pre-training pays.
 """
 
 
-def render(stored: Sequence[tuple[Path, int, Record]], planned: Planned | None = None) -> dict[str, str]:
+def render(
+    stored: Sequence[tuple[Path, int, Record]], planned: Planned | None = None, badges: Iterable[Badge] = ()
+) -> dict[str, str]:
     """Return the generated files, name → text. The same records always give the same text.
 
     Args:
         stored: all records with their places, from `pdebench_fm.leaderboard.store.load`.
         planned: gives a suite's planned cells; by default the union over all models.
+        badges: of `pdebench_fm.leaderboard.badges.read_badges`.
     """
     from pandas import DataFrame
 
     places = {record.key: (path.as_posix(), line) for path, line, record in stored}
+    verified = badges_that_hold(badges, (record for _, _, record in stored))
     parts: list[str] = [_INTRODUCTION]
     rows: list[dict[str, object]] = []
-    results = [(found, standings(found)) for found in group((record for _, _, record in stored), planned)]
+    groups = group((record for _, _, record in stored), planned)
+    results = [(found, standings(found, verified)) for found in groups]
     for found, ranking in results:
         parts.append(_section(found, ranking))
         rows.extend(_csv_row(found, standing) for standing in ranking)
@@ -79,7 +86,7 @@ def build(directory: Path, planned: Planned | None = None, verify: Verify | None
     refused = refusals(located(directory, stored), verify)
     if refused:
         raise RefusedError("nothing built", refused)
-    texts = {directory / name: text for name, text in render(stored, planned).items()}
+    texts = {directory / name: text for name, text in render(stored, planned, read_badges(directory)).items()}
     write_files({path: text.encode("utf-8") for path, text in texts.items()})
     return list(texts)
 
@@ -87,13 +94,13 @@ def build(directory: Path, planned: Planned | None = None, verify: Verify | None
 def check(directory: Path, planned: Planned | None = None, verify: Verify | None = None) -> list[str]:
     """Check all records and rebuild in memory. Returns what is wrong, one line each."""
     try:
-        stored = load(directory)
+        stored, badges = load(directory), read_badges(directory)
     except RecordError as error:
         return [str(error)]
     wrong = [*_misplaced(directory, stored), *refusals(located(directory, stored), verify)]
     if wrong:
         return wrong
-    for name, text in render(stored, planned).items():
+    for name, text in render(stored, planned, badges).items():
         file = directory / name
         if not file.is_file():
             wrong.append(f"{file}: missing; run pdefm leaderboard build, or name another --directory")
@@ -135,12 +142,15 @@ def _section(found: SuiteResults, ranking: Sequence[Standing]) -> str:
         parts.append(
             "No model is ranked, because the suite's plan is unknown: scores are over the cells of all models.\n"
         )
+    if not any(standing.badge for standing in ranking):
+        parts.append("No result here has been verified: ranks are as claimed.\n")
     if any(standing.under_trained for standing in ranking):
         parts.append("Under-trained: at this scale models are not trained to the end.\n")
     ranked = [
         {
             "rank": "–" if standing.rank is None else str(standing.rank),
             "model": _linked_model(found, standing),
+            "verified": verified_text(standing.badge),
             "score": number(standing.score),
             **_gains(standing),
             "data saving": _saving(standing.saving),
@@ -239,6 +249,8 @@ def _csv_row(found: SuiteResults, standing: Standing) -> dict[str, object]:
         "profile": found.profile,
         "rank": standing.rank or "",
         "model": standing.model,
+        "verified": "" if standing.badge is None else standing.badge.tier,
+        "verified_cells": "" if standing.badge is None else standing.badge.cells,
         "score": _six_digits(standing.score),
         "gain_over_scratch": _six_digits(standing.gain),
         "gain_over_best_scratch": "" if against is None else _six_digits(against.best_scratch),

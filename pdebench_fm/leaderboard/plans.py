@@ -57,14 +57,14 @@ def against_plans(
             continue
         list(expected_rows(suite, profile, found))  # fails if a protocol is broken: then no plan is known
         seeds = 1 + max((record.seed for _, record in group if record.seed < MOST_SEEDS), default=0)
-        spec = _spec(found, model, group[0][1])
-        specs = [spec] if spec else filter(None, (_spec(found, other) for other in found.names("models")))
+        spec = spec_of(found, model, group[0][1])
+        specs = [spec] if spec else filter(None, (spec_of(found, other) for other in found.names("models")))
         planned = _planned(found, suite, profile, precision, seeds, specs, shift)
         for where, record in group:
             yield from ((where, what) for what in _problems(record, suite, spec, planned))
 
 
-def _spec(found: Registry, model: str, record: Record | None = None) -> ModelSpec | None:
+def spec_of(found: Registry, model: str, record: Record | None = None) -> ModelSpec | None:
     """Return an installed model by its name, or the variant of one that a record names."""
     registered = model.partition(",")[0]
     try:

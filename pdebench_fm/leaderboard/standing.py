@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from pdebench_fm.leaderboard.badges import Badge
 from pdebench_fm.leaderboard.references import Comparison, References
 from pdebench_fm.records.coefficient_use import CoefficientUse, coefficient_use
 from pdebench_fm.records.curves import FINE_TUNE, SCORED, SCRATCH, make_curves
@@ -19,6 +20,9 @@ from pdebench_fm.tables import arm_order, natural
 
 Planned = Callable[[str, int, str], Collection[Cell] | None]
 """(suite, version, profile) → every planned cell; None if the plan is unknown."""
+
+Verified = Mapping[tuple[str, int, str, str], Badge]
+"""(suite, version, profile, model) → the badge of its results."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class Standing:
         coefficients: whether it uses them; None if not measured.
         open_searches: by arm, how many points chose the smallest or largest learning rate tried, of how many.
         against: what others reach without its pre-training; None without a rank.
+        badge: what was verified of the results; None if they are as claimed.
     """
 
     model: str
@@ -54,6 +59,7 @@ class Standing:
     coefficients: CoefficientUse | None = None
     open_searches: tuple[tuple[str, int, int], ...] = ()
     against: Comparison | None = None
+    badge: Badge | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,10 @@ class SuiteResults:
     records: tuple[Record, ...]
     planned: frozenset[Cell]
     from_suite: bool
+
+    def key(self, model: str) -> tuple[str, int, str, str]:
+        """Return what names the results of a model: suite, version, profile and model."""
+        return (self.suite, self.suite_version, self.profile, model)
 
     @property
     def points(self) -> list[Record]:
@@ -95,18 +105,25 @@ def group(records: Iterable[Record], planned: Planned | None = None) -> list[Sui
     return groups
 
 
-def standings(group: SuiteResults) -> list[Standing]:
+def standings(group: SuiteResults, verified: Verified | None = None) -> list[Standing]:
     """Rank the models: complete ones by score, then incomplete ones, then those that diverged.
 
     Without the suite's plan there are scores but no ranks. Otherwise one more cell of one model would take the rank
-    from all others.
+    from all others. Verified models come first, and others are not ranked beside them; if none is verified, all are
+    ranked as they claim.
+
+    Args:
+        group: the records.
+        verified: the badges that hold.
     """
     found = [_standing(group, model) for model in sorted({r.model for r in group.records}, key=natural)]
-    found.sort(key=lambda s: (s.diverged, s.score is None, s.score or 0.0))
+    found = [replace(one, badge=(verified or {}).get(group.key(one.model))) for one in found]
+    some = any(one.badge is not None for one in found)
+    found.sort(key=lambda s: (s.diverged, s.score is None, some and s.badge is None, s.score or 0.0))
     ranked: list[Standing] = []
     for standing in found:
         rank = None
-        if standing.score is not None and group.from_suite:
+        if standing.score is not None and group.from_suite and (standing.badge is not None or not some):
             tie = bool(ranked) and ranked[-1].score == standing.score
             rank = ranked[-1].rank if tie else len(ranked) + 1
         ranked.append(replace(standing, rank=rank))

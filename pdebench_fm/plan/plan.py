@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -42,6 +42,11 @@ class PlannedRow:
     seed: int
     pretraining: str | None
     unsupported: str = ""
+
+    @property
+    def place(self) -> tuple[str, str, str, int, int]:
+        """Where it is in the suite's results: kind, task, protocol, examples and seed."""
+        return (self.kind, self.task, self.protocol, self.examples, self.seed)
 
 
 @dataclass
@@ -110,6 +115,21 @@ class Plan:
         for job in self.jobs.values():
             yield from (*job.train, *(job.validation if isinstance(job, Trial) else ()))
             yield from job.test if isinstance(job, Point) else ()
+
+    def only(self, places: Collection[tuple[str, str, str, int, int]], ancestors: bool = True) -> Plan:
+        """Return the plan of some rows and of what they need.
+
+        Args:
+            places: (kind, task, protocol, examples, seed) of each.
+            ancestors: whether to plan what their trials start from, too; needless if the trials are done.
+        """
+        wanted = [row for row in self.rows if not row.unsupported and row.place in places]
+        jobs: dict[str, Job] = {}
+        for row in wanted:
+            needed = {id: self.jobs[id] for id in row.job.trials} if row.job.trials and not ancestors else None
+            jobs |= {**(self.related(row.job) if needed is None else needed), row.job.id: row.job}
+        rows = [row for row in self.rows if row in wanted or (row.kind == "pretraining" and row.job.id in jobs)]
+        return replace(self, jobs={job_id: job for job_id, job in self.jobs.items() if job_id in jobs}, rows=rows)
 
     def related(self, job: Job) -> dict[str, Job]:
         """Return the jobs whose results a job reads, and those that they read, by id."""

@@ -285,3 +285,31 @@ def test_complete_is_what_a_shipped_suite_plans(name):
 
 def test_nothing_is_planned_where_the_suite_or_profile_is_unknown():
     assert planned_cells("unheard-of", 1, "smoke") is None
+
+
+def test_verify_scores_kept_weights_again_and_leaves_a_badge(pdefm, tmp_path):
+    plan = make_plan(load_suite("smoke"), "smoke", model_spec(registry(), "zero"), registry())
+    folder = run_in(tmp_path / "runs", plan).folder
+    at = ("--directory", tmp_path / "board")
+    code, out, _ = pdefm("leaderboard", "verify", folder, "--cells", 2, "--badge", *at)
+    assert (code, out.split(": ")[1]) == (0, "2 of 2 records agree (scored again; largest difference 0)\n")
+    assert pdefm("leaderboard", "add", folder, *at)[0] == 0
+    assert pdefm("leaderboard", "build", *at)[0] == 0
+    (badge,) = json.loads((tmp_path / "board" / "verified.json").read_text(encoding="utf-8"))
+    assert (badge["model"], badge["tier"], badge["cells"]) == ("zero", "scored again", 2)
+
+
+def test_verify_names_the_record_that_is_wrong(pdefm, tmp_path):
+    plan = make_plan(load_suite("smoke"), "smoke", model_spec(registry(), "zero"), registry())
+    path = run_in(tmp_path / "runs", plan).folder / "records.jsonl"
+    lines = path.read_text().splitlines()
+    number = next(i for i, line in enumerate(lines) if json.loads(line)["status"] == "ok")
+    record = json.loads(lines[number])
+    record["metrics"]["relative_l2"], record["interval"] = 0.9, {}
+    path.write_text("\n".join([*lines[:number], json.dumps(record), *lines[number + 1 :]]) + "\n")
+    code, out, err = pdefm("leaderboard", "verify", path)
+    assert err == "", err
+    assert (code, out.splitlines()[0]) == (
+        1,
+        f"{path}:{number + 1}: relative_l2: computed again it is 1, stated is 0.9",
+    )

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pdebench_fm.leaderboard.badges import Badge, badges_that_hold
 from pdebench_fm.leaderboard.standing import group, standings
 from tests.support.records import make_record, make_suite
 
@@ -141,3 +142,24 @@ def test_a_task_whose_coefficients_are_not_used_is_named_however_the_others_fare
     found = standing([r.model_copy(update={"coefficient_rise": rises[r.task]}) for r in points(MINE)]).coefficients
     assert not found.ignored
     assert found.ignored_on == ("SYS-1(1,2.5)",)
+
+
+def badge_of(records):
+    return Badge.of_records(records, "scored again", 1, 0.0, "cpu")
+
+
+def test_claimed_results_are_not_ranked_beside_verified_ones():
+    lucky = make_suite("lucky", 0.01, seeds=2)
+    verified = badges_that_hold([badge_of(MINE)], [*MINE, *OTHERS, *lucky])
+    found = standings(group([*OTHERS, *MINE, *lucky], lambda *_: PLAN)[0], verified)
+    assert [(one.model, one.rank) for one in found] == [("mine", 1), ("lucky", None), ("better", None), ("worse", None)]
+
+
+def test_without_any_badge_all_are_ranked_as_they_claim():
+    found = standings(group([*OTHERS, *MINE], lambda *_: PLAN)[0], {})
+    assert [one.rank for one in found] == [1, 2, 3]
+
+
+def test_a_badge_of_other_scores_does_not_count():
+    changed = make_suite("mine", 0.9, seeds=2)
+    assert badges_that_hold([badge_of(MINE)], changed) == {}

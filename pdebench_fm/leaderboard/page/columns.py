@@ -35,6 +35,12 @@ class Column:
 
 RANKING = (
     Column("rank", "Rank", "By score, among models with a score in every cell that the suite plans.", "count"),
+    Column(
+        "verified",
+        "Verified",
+        "Records computed again by pdefm leaderboard verify: scored again from kept weights, or retrained from "
+        "nothing. Claimed results are not ranked beside verified ones.",
+    ),
     Column("model", "Model", "Follow the link for all results of a model."),
     Column(
         "kind",

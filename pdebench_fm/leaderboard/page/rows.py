@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from pdebench_fm.leaderboard.badges import Badge
 from pdebench_fm.leaderboard.standing import Standing, SuiteResults
 from pdebench_fm.records.record import Record, start_of
 
@@ -45,6 +46,7 @@ def ranking_row(found: SuiteResults, standing: Standing) -> Row:
         "model": standing.model,
         "kind": model_kind(mine),
         "rank": standing.rank,
+        "verified": verified_text(standing.badge),
         "score": six(standing.score),
         "gain": six(standing.gain),
         "gain_best_scratch": None if against is None else six(against.best_scratch),
@@ -64,6 +66,11 @@ def ranking_row(found: SuiteResults, standing: Standing) -> Row:
         "device": ", ".join(standing.devices),
         "reason": standing.reason,
     }
+
+
+def verified_text(badge: Badge | None) -> str:
+    """Return e.g. ``retrained: 5 of 66, 2026-11-29``."""
+    return "claimed" if badge is None else f"{badge.tier}: {badge.cells} of {badge.of}, {badge.date}"
 
 
 def model_kind(records: Sequence[Record]) -> str:

@@ -1,0 +1,231 @@
+"""Recompute records: the scores of kept weights, or everything from nothing.
+
+A record whose score was lowered together with its interval and its errors contradicts nothing. Only the model itself
+can show that it is wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+
+from pdebench_fm.errors import UsageError
+from pdebench_fm.interfaces.metric import SCORE
+from pdebench_fm.leaderboard.badges import Badge, Tier, content_hash
+from pdebench_fm.leaderboard.plans import spec_of
+from pdebench_fm.plan.plan import Plan, PlannedRow
+from pdebench_fm.plan.planner import make_plan
+from pdebench_fm.plan.store import JobStore
+from pdebench_fm.records import collect
+from pdebench_fm.records.record import Record
+from pdebench_fm.registry import Registry, registry
+from pdebench_fm.run.devices import resolve_device
+from pdebench_fm.run.runner import Reporter, run_plan
+from pdebench_fm.suite.reading import find_suite
+from pdebench_fm.suite.schema import Suite
+
+SCORED_AGAIN = 1e-5
+"""Largest relative difference between a stated score and that of the kept weights."""
+RETRAINED = 0.03
+"""Largest relative difference after training again, perhaps on another machine: rounding grows in training."""
+
+_KEPT = ("job.json", "result.json", "model", "model.sha256")
+"""What a trial's folder holds that scoring needs."""
+
+
+@dataclass(frozen=True)
+class CellCheck:
+    """One record, computed again.
+
+    Args:
+        where: ``file:line`` of the record.
+        record: as it was stated.
+        again: the score computed again; None if there is none.
+        problem: why it is not verified; empty if it is.
+    """
+
+    where: str
+    record: Record
+    again: float | None
+    problem: str
+
+    @property
+    def difference(self) -> float:
+        """Relative difference of the scores; infinite without a new one."""
+        return float("inf") if self.again is None else abs(self.again / self.record.metrics[SCORE] - 1)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was checked of one model on one suite and profile.
+
+    Args:
+        badge: what a leaderboard shows if everything agreed.
+        checks: one for each cell.
+    """
+
+    badge: Badge
+    checks: tuple[CellCheck, ...]
+
+    @property
+    def problems(self) -> list[str]:
+        """One line for each record that is not what it says."""
+        return [f"{check.where}: {check.problem}" for check in self.checks if check.problem]
+
+
+def verify(
+    runs: Sequence[Path],
+    *,
+    cells: int | None = None,
+    retrain: bool = False,
+    device: str = "auto",
+    executor: Executor | None = None,
+    reporter: Reporter | None = None,
+    suites: Sequence[Suite] = (),
+    installed: Registry | None = None,
+) -> list[Verification]:
+    """Compute the scores of records again and compare.
+
+    Args:
+        runs: folders of runs, with the weights that points chose in ``jobs/``. With ``retrain``, records are enough.
+        cells: how many records of each model, suite and profile; all by default. Which ones follows from a hash of all
+            of them, so nobody chooses.
+        retrain: train again, from nothing.
+        device: torch device.
+        executor: where jobs run; in this process by default.
+        reporter: hears of progress.
+        suites: suites that take precedence over registered ones.
+        installed: replaces the registry of installed plugins.
+
+    Raises:
+        UsageError: a suite or model is not installed, or its records have no scores.
+    """
+    found = installed or registry()
+    groups: dict[tuple[str, int, str, str, str], list[tuple[str, Record]]] = {}
+    for where, record in collect(runs):
+        if record.status == "ok":
+            key = (record.suite, record.suite_version, record.profile, record.model, record.precision)
+            groups.setdefault(key, []).append((where, record))
+    if not groups:
+        raise UsageError("there are no records with scores to verify")
+    tier: Tier = "retrained" if retrain else "scored again"
+    made: list[Verification] = []
+    for records in groups.values():
+        chosen = _chosen(records, cells)
+        with tempfile.TemporaryDirectory(prefix="pdefm-verify-") as folder:
+            plan = _plan(records[0][1], [record for _, record in chosen], found, suites, Path(folder), device)
+            plan = plan.only({_place(record) for _, record in chosen}, ancestors=retrain)
+            checks = tuple(_checks(plan, chosen, retrain, executor, reporter))
+        largest = min(max(check.difference for check in checks), 1.0)
+        badge = Badge.of_records([record for _, record in records], tier, len(checks), largest, plan.device)
+        made.append(Verification(badge, checks))
+    return made
+
+
+def _chosen(records: Sequence[tuple[str, Record]], cells: int | None) -> list[tuple[str, Record]]:
+    """Return some records, in an order that follows from the content of all of them."""
+    seed = content_hash([record for _, record in records])
+    shuffled = sorted(records, key=lambda one: hashlib.sha256(f"{seed} {one[1].key}".encode()).hexdigest())
+    return shuffled[:cells]
+
+
+def _plan(
+    first: Record, chosen: Sequence[Record], found: Registry, suites: Sequence[Suite], folder: Path, device: str
+) -> Plan:
+    """Plan the suite with as many seeds as the chosen records need."""
+    suite = find_suite(first.suite, first.suite_version, found, suites)
+    if suite is None or first.profile not in suite.profiles:
+        raise UsageError(f"{first.suite} v{first.suite_version} has no profile {first.profile} here; name a --suite")
+    spec = spec_of(found, first.model, first)
+    if spec is None:
+        raise UsageError(f"model {first.model!r} is not installed here, so its records cannot be verified")
+    seeds = 1 + max(record.seed for record in chosen)
+    where = resolve_device(device)
+    return make_plan(
+        suite, first.profile, spec, found, output=folder, seeds=seeds, device=where, precision=first.precision
+    )
+
+
+def _checks(
+    plan: Plan,
+    chosen: Sequence[tuple[str, Record]],
+    retrain: bool,
+    executor: Executor | None,
+    reporter: Reporter | None,
+) -> Iterator[CellCheck]:
+    rows = {_place(row): row for row in plan.rows}
+    if not retrain:
+        own = {row.job.id for row in rows.values() if row.place in {_place(record) for _, record in chosen}}
+        for where, record in chosen:
+            if _place(record) in rows:
+                _take_weights(where, record, rows[_place(record)], plan, own)
+    result = run_plan(plan, executor=executor, reporter=reporter)
+    again = {_place(record): record for record in result.records}
+    for where, record in chosen:
+        yield _compared(where, record, again.get(_place(record)), RETRAINED if retrain else SCORED_AGAIN)
+
+
+def _place(of: Record | PlannedRow) -> tuple[str, str, str, int, int]:
+    return (of.kind, of.task, of.protocol, of.examples, of.seed)
+
+
+def _take_weights(where: str, record: Record, row: PlannedRow, plan: Plan, own: Collection[str]) -> None:
+    """Copy the trials of a record, with the weights that it chose, and for zero-shot its pre-training.
+
+    Points that are to be scored again (``own``) are not copied, or their results would be taken over.
+    """
+    jobs = Path(where.rpartition(":")[0]).absolute().parent.parent.parent / "jobs"
+    needed = [trial.job_id for trial in record.trials]
+    if not needed and row.job.start.job is not None:
+        needed = [row.job.start.job, *_trials_of(jobs / row.job.start.job)]
+    for job_id in (job_id for job_id in needed if job_id not in own):
+        _copy(jobs / job_id, plan.store.folder(job_id))
+    if needed and not any((plan.store.model(job_id)).is_dir() for job_id in needed):
+        raise UsageError(f"{where}: the weights that it chose are not in {jobs}; give the run's folder, or --retrain")
+
+
+def _trials_of(folder: Path) -> list[str]:
+    found = JobStore(folder.parent.parent).result(folder.name)
+    return [] if found is None else list(found["trials"])
+
+
+def _copy(source: Path, target: Path) -> None:
+    for name in _KEPT:
+        if (source / name).is_dir():
+            shutil.copytree(source / name, target / name, dirs_exist_ok=True)
+        elif (source / name).is_file():
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source / name, target / name)
+
+
+def _compared(where: str, record: Record, again: Record | None, tolerance: float) -> CellCheck:
+    """Compare a record with the one made now."""
+    if again is None or again.status != "ok":
+        reason = "the suite does not plan it" if again is None else f"now it is {again.status}: {again.reason}"
+        return CellCheck(where, record, None, reason)
+    score = again.metrics[SCORE]
+    check = CellCheck(where, record, score, "")
+    problem = ""
+    if again.job_id != record.job_id:
+        problem = f"its job {record.job_id[:12]}… is not the one planned here, {again.job_id[:12]}…"
+    elif check.difference > tolerance:
+        problem = f"{SCORE}: computed again it is {score:.6g}, stated is {record.metrics[SCORE]:.6g}"
+    else:
+        problem = next(iter(_trial_problems(record, again, tolerance)), "")
+    return CellCheck(where, record, score, problem)
+
+
+def _trial_problems(record: Record, again: Record, tolerance: float) -> Iterable[str]:
+    """Yield trials whose validation error is another one now."""
+    for number, (stated, found) in enumerate(zip(record.trials, again.trials, strict=False)):
+        if stated.validation is None or found.validation is None:
+            continue
+        if abs(found.validation / stated.validation - 1) > tolerance if stated.validation else found.validation:
+            yield f"trials.{number}.validation: now it is {found.validation:.6g}, stated is {stated.validation:.6g}"
+    if len(record.trials) != len(again.trials):
+        yield f"trials: now there are {len(again.trials)}, stated are {len(record.trials)}"

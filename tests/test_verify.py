@@ -1,0 +1,125 @@
+"""Records computed again: true ones are verified, and lowered ones are caught whatever else agrees with them."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pdebench_fm.errors import UsageError
+from pdebench_fm.hookspecs import SuiteEntry
+from pdebench_fm.leaderboard.audit import problems
+from pdebench_fm.leaderboard.badges import add_badges, badges_that_hold, read_badges
+from pdebench_fm.leaderboard.evidence import against_errors
+from pdebench_fm.records.errors import FILE, digest
+from pdebench_fm.records.file import collect, parse
+from pdebench_fm.registry.discovery import Registry
+from pdebench_fm.verify import verify
+from tests.support.installed import with_toy
+from tests.support.toy import plan_of, run_in, toy_suite
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the toy suite, in which searches may go on for one rate."""
+    folder = tmp_path_factory.mktemp("original")
+    run_in(folder / "runs", plan_of(folder, with_toy(), extend=1))
+    return folder
+
+
+@pytest.fixture
+def registry(original: Path) -> Registry:
+    found = with_toy()
+    found._entries["suites"]["toy"] = SuiteEntry("toy", toy_suite(original, extend=1), "")
+    return found
+
+
+def records_of(folder: Path) -> Path:
+    return folder / "runs" / "toy" / "toy" / "records.jsonl"
+
+
+def lower(folder: Path, line: int, factor: float = 0.9) -> None:
+    """Lower a score, its interval and its errors, so that nothing contradicts anything."""
+    path = records_of(folder)
+    data: list[dict[str, Any]] = [json.loads(text) for text in path.read_text().splitlines()]
+    record = data[line]
+    kept = folder / "runs" / "jobs" / record["job_id"] / FILE
+    errors = (np.load(kept) * factor).astype(np.float32)
+    np.save(kept, errors)
+    record["metrics"] = {name: value * factor for name, value in record["metrics"].items()}
+    record["interval"] = {name: [end * factor for end in ends] for name, ends in record["interval"].items()}
+    record["errors_sha256"] = digest(errors)
+    path.write_text("".join(json.dumps(one) + "\n" for one in data))
+
+
+def test_every_true_record_is_verified_from_its_weights(original: Path, registry: Registry) -> None:
+    (found,) = verify([records_of(original)], installed=registry)
+    assert found.problems == []
+    assert len(found.checks) == len(records_of(original).read_text().splitlines())
+    assert (found.badge.tier, found.badge.cells, found.badge.of) == (
+        "scored again",
+        len(found.checks),
+        len(found.checks),
+    )
+    assert found.badge.difference < 1e-6
+
+
+def test_lowered_records_that_pass_every_schema_are_caught(tmp_path: Path, original: Path, registry: Registry) -> None:
+    """50 mutants, in copies of 5 runs."""
+    lines = len(records_of(original).read_text().splitlines())
+    drawn, caught = random.Random(1), 0
+    for number in range(5):
+        copy = shutil.copytree(original, tmp_path / str(number))
+        mutants = drawn.sample(range(lines), 10)
+        for line in mutants:
+            lower(copy, line, drawn.choice([0.9, 0.95, 0.5, 1.1]))
+        located = collect([records_of(copy)])
+        assert not [text for _, record in located for text in problems(record)]
+        assert not list(against_errors(located, registry))
+        (found,) = verify([records_of(copy)], installed=registry)
+        named = {check.where for check in found.checks if check.problem}
+        assert named == {f"{records_of(copy)}:{line + 1}" for line in mutants}
+        caught += len(named)
+    assert caught == 50
+
+
+def test_training_again_needs_the_records_only(tmp_path: Path, original: Path, registry: Registry) -> None:
+    alone = tmp_path / "records.jsonl"
+    shutil.copy2(records_of(original), alone)
+    (found,) = verify([alone], cells=3, retrain=True, installed=registry)
+    assert (found.problems, len(found.checks), found.badge.tier) == ([], 3, "retrained")
+    with pytest.raises(UsageError, match="weights that it chose are not in"):
+        verify([alone], installed=registry)
+
+
+def test_training_again_catches_weights_that_were_exchanged(tmp_path: Path, original: Path, registry: Registry) -> None:
+    copy = shutil.copytree(original, tmp_path / "copy")
+    for line in range(len(records_of(copy).read_text().splitlines())):
+        lower(copy, line)
+    (found,) = verify([records_of(copy)], cells=4, retrain=True, installed=registry)
+    assert len(found.problems) == 4
+
+
+def test_which_cells_are_taken_follows_from_the_content(original: Path, registry: Registry) -> None:
+    one, other = (verify([records_of(original)], cells=2, installed=registry)[0] for _ in range(2))
+    assert [check.where for check in one.checks] == [check.where for check in other.checks]
+
+
+def test_a_badge_holds_until_a_score_changes(tmp_path: Path, original: Path, registry: Registry) -> None:
+    (found,) = verify([records_of(original)], cells=1, installed=registry)
+    add_badges(tmp_path, [found.badge])
+    add_badges(tmp_path, [found.badge])
+    (badge,) = read_badges(tmp_path)
+    records = [record for _, record in collect([records_of(original)])]
+    assert badges_that_hold([badge], records) == {badge.group: badge}
+    assert badges_that_hold([badge], records[::-1]) == {badge.group: badge}
+    data = json.loads(records[0].line())
+    data["metrics"]["relative_l2"] *= 0.99
+    data["interval"] = {}
+    changed = [parse(json.dumps(data), "here:1"), *records[1:]]
+    assert badges_that_hold([badge], changed) == {}
