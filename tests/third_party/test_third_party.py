@@ -133,7 +133,8 @@ def test_records_of_a_numpy_model_enter_a_leaderboard(environment: Environment, 
     assert all(record["learning_rate"] is None for record in records)
     assert {t["hyperparameters"]["ridge"] for t in records[0]["trials"]} == {1e-6, 1e-1}
     board = ("--directory", environment.home / "board")
-    added = environment.pdefm("leaderboard", "add", environment.home / "runs" / "tiny" / "ridge-operator", *board)
+    (folder,) = (environment.home / "runs" / "tiny").glob("ridge-operator*")  # named after its arguments too
+    added = environment.pdefm("leaderboard", "add", folder, *board)
     assert added == "5 added, 0 replaced, 0 already there\n"
     environment.pdefm("leaderboard", "build", *board)
     environment.pdefm("leaderboard", "check", *board)
