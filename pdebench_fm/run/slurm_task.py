@@ -155,7 +155,8 @@ def main(submitted: str) -> None:
     """Do a bundle in one of several processes that torchrun started."""
     from submitit.core.utils import DelayedSubmission
 
-    bundle: Bundle = DelayedSubmission.load(submitted).function.__self__  # type: ignore[attr-defined]
+    call: Any = DelayedSubmission.load(submitted)
+    bundle: Bundle = call.function.__self__
     logs.set_up()
     _obey(bundle, requeues=False)
     bundle.work(speaks=distributed.is_main_process())
