@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-STUDIES := ood_sys1 ood_sys2 ood_sys2_exact ood_sys3 mixed scaling seeds adaptation resolution unlabelled
+STUDIES := ood_sys1 ood_sys2 ood_sys2_exact ood_sys3 mixed scaling seeds
 
 .PHONY: install smoke studies test check docs bench leaderboard clean
 

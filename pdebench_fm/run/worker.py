@@ -227,6 +227,8 @@ class Worker:
         else:
             protocol = trial.protocol.make(self._registry)
             report = protocol.adapt(model, train, validation, trial.budget, settings, context)
+        if not isinstance(report, FitReport):
+            raise TypeError(f"fit and adapt must return a FitReport, got {type(report).__name__}")
         if report.status == "ok" and settings.ignored:
             raise RunError(settings.ignored)
         return report
@@ -368,8 +370,6 @@ def _notes(model: OperatorModel) -> dict[str, str]:
 
 
 def _summary(report: FitReport) -> dict[str, Any]:
-    if not isinstance(report, FitReport):
-        raise TypeError(f"fit and adapt must return a FitReport, got {type(report).__name__}")
     summary = asdict(report)
     del summary["history"]
     summary["reason"] = quoted(report.reason) or ("no reason given" if report.status != "ok" else "")

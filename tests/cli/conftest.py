@@ -8,18 +8,22 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pdebench_fm.cli import main
+from pdebench_fm.registry.discovery import Registry
 
 Call = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
 def call(capsys: pytest.CaptureFixture[str]) -> Iterator[Call]:
-    """Run a command in this process; returns its exit code, standard output and standard error."""
+    """Run a command in this process; returns its exit code, standard output and standard error.
+
+    ``registry=`` replaces the installed plugins.
+    """
     before = signal.getsignal(signal.SIGTERM)
 
-    def run(*arguments: object) -> tuple[int, str, str]:
+    def run(*arguments: object, registry: Registry | None = None) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as caught:
-            main([str(argument) for argument in arguments])
+            main([str(argument) for argument in arguments], registry)
         out, err = capsys.readouterr()
         assert isinstance(caught.value.code, int)
         return caught.value.code, out, err

@@ -64,7 +64,7 @@ LINES = {
     "no suite": (("run",), "Missing argument 'SUITE' (see pdefm run --help)"),
     "suite": (("run", "smoek", "--model", "unet"), "unknown suite 'smoek'; did you mean 'smoke'?"),
     "suite with controls": (("run", "\x1b]0;x\x07", "--model", "unet"), "unknown suite '\\x1b]0;x\\x07'; expected"),
-    "no model": (RUN, "--model is missing; expected one of fno, fno-16m, fno-1m, fno-256m, fno-64k, mean, "),
+    "no model": (RUN, "--model is missing; expected one of deeponet, "),
     "model": ((*RUN, "--model", "uent"), "unknown model 'uent'; did you mean 'unet'?"),
     "ambiguous model": (
         (*RUN, "--model", "fno-"),

@@ -85,17 +85,17 @@ def test_jobs_that_several_rows_share_are_counted_once(tmp_path: Path, call: Cal
     assert table_of(out)["in all"] == ("17", "0", "10 trials, 7 points", "160")
 
 
-def test_of_a_family_every_size_has_its_own_parts(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pdebench_fm.run.prepare.registry", with_family)
+def test_of_a_family_every_size_has_its_own_parts(tmp_path: Path, call: Call) -> None:
+    family = with_family()
     suite = family_suite(tmp_path)
     arguments = ("run", suite, "--model", "toys", "--output", tmp_path / "runs", "--dry-run")
-    code, out, err = call(*arguments)
+    code, out, err = call(*arguments, registry=family)
     assert (code, err) == (0, "")
     assert f"unsupported  toys-c · 8 rows: {REASON}" in out
     jobs = {name: int(cells[0]) for name, cells in table_of(out).items()}
     assert {name.split(" · ")[0] for name in jobs} == {"toys-a", "toys-b", "in all"}
     assert 2 * jobs["in all"] == sum(jobs.values()) > 0
-    code, out, _ = call(*arguments, "--json")
+    code, out, _ = call(*arguments, "--json", registry=family)
     about = json.loads(out)
     assert {part["model"] for part in about["parts"]} == {job["model"] for job in about["jobs"]} == {"toys-a", "toys-b"}
     assert len(about["jobs"]) == jobs["in all"]

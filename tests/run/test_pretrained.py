@@ -32,13 +32,12 @@ def toys() -> Registry:
 
 
 @pytest.fixture
-def pdefm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], toys: Registry) -> Call:
+def pdefm(capsys: pytest.CaptureFixture[str], toys: Registry) -> Call:
     """Run a command where the toy model is registered; returns exit code, standard output and standard error."""
-    monkeypatch.setattr("pdebench_fm.run.prepare.registry", lambda: toys)
 
-    def call(*arguments: object) -> tuple[int, str, str]:
+    def call(*arguments: object, registry: Registry = toys) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as caught:
-            main([str(argument) for argument in arguments])
+            main([str(argument) for argument in arguments], registry)
         out, err = capsys.readouterr()
         return int(caught.value.code or 0), out, err
 
@@ -150,24 +149,21 @@ def refused(pdefm: Call, tmp_path: Path, file: Path, *, task: str = "B from pois
     return err
 
 
-def test_weights_of_a_model_with_a_list_of_widths_are_its_own(
-    pdefm: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_weights_of_a_model_with_a_list_of_widths_are_its_own(pdefm: Call, tmp_path: Path) -> None:
     class Wide(Toy):
         def __init__(self, widths: tuple[int, ...] = (4, 2)) -> None:
             super().__init__(widths[0])
             self.widths = widths
 
     found = with_toy().with_model(ModelEntry("wide", "1", Wide, ""))
-    monkeypatch.setattr("pdebench_fm.run.prepare.registry", lambda: found)
     suite = suite_of_one_task(tmp_path)
     examples = open_distribution(f"{suite}:B", split="train", count=4, grid=16, device="cpu").examples
     model = Wide()
     model.initialise(examples.problem, examples, 0)
     model.save(tmp_path)
     common = ("run", suite, "--model", "wide", "--pretrained", tmp_path / "model.safetensors", "--dry-run")
-    assert pdefm(*common)[0] == 0
-    code, _, err = pdefm(*common, "--set", "widths=[4, 3]")
+    assert pdefm(*common, registry=found)[0] == 0
+    code, _, err = pdefm(*common, "--set", "widths=[4, 3]", registry=found)
     assert (code, "made with widths=[4, 2], this model has widths=[4, 3]" in err) == (2, True)
 
 
