@@ -175,8 +175,8 @@ def cpu_count() -> int:
 def threads_of_a_job() -> int:
     """Return OMP_NUM_THREADS, or else 1.
 
-    Small networks gain little from threads, and on a busy machine threads mostly wait for each other: a fit of 12 s on
-    one thread took more than 200 s and five times the work on two.
+    Small networks gain little from threads, and on a busy machine threads mostly wait for each other: a run of 60 s
+    on one thread had not ended after 200 s on two, with five times the work.
     """
     given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     return int(given) if given.isdecimal() and int(given) > 0 else 1

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -116,7 +117,8 @@ def kill_fit(run: Disturbed) -> None:
     folder = run.fitting()
     found = folder and read_progress(folder)
     if found:
-        os.kill(found.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has just ended
+            os.kill(found.pid, signal.SIGKILL)
 
 
 DISTURBANCES = (preempt, kill_driver, cancel, restart_slurmd, kill_fit)
