@@ -13,6 +13,9 @@ from pdebench_fm._util.text import printable
 from pdebench_fm.cli import completion
 from pdebench_fm.registry import KINDS, Kind, registry
 
+_FILLED_IN = ("output", "device", "workers")
+"""Arguments of executors that a run fills in."""
+
 
 @click.command("list")
 @click.argument("kind", metavar="KIND", type=click.Choice(KINDS))
@@ -116,6 +119,8 @@ def _about(kind: Kind, name: str) -> dict[str, Any]:
         from pdebench_fm.suite.schema import RESERVED
 
         about["settings"] = [str(p) for p in _parameters(factory) if p.name not in RESERVED]
+    elif settings := [str(p) for p in _parameters(factory) if p.name not in _FILLED_IN]:
+        about["settings"] = settings
     return about
 
 
