@@ -27,6 +27,8 @@ PLUGIN_ERRORS = (Exception, SystemExit)
 class Terminated(BaseException):
     """SIGTERM has arrived. No `SystemExit`, and so not in `PLUGIN_ERRORS`: this one does end the program."""
 
+    arrived = False  # imports of compiled modules may swallow what a signal raises: the runner looks here, too
+
 
 class PdefmError(Exception):
     """Base of all errors raised on purpose; its text is one clear line."""

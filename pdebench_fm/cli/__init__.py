@@ -98,6 +98,7 @@ def main(arguments: list[str] | None = None, registry: Registry | None = None) -
         arguments: by default those of the process.
         registry: what commands know; by default everything installed. See `pdebench_fm.cli.context`.
     """
+    Terminated.arrived = False
     signal.signal(signal.SIGTERM, _terminate)
     if arguments is None:
         _make_writable()
@@ -195,4 +196,5 @@ def _forget_output() -> None:
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    Terminated.arrived = True
     raise Terminated

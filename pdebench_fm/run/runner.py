@@ -21,7 +21,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
-from pdebench_fm.errors import RunError, UsageError
+from pdebench_fm.errors import RunError, Terminated, UsageError
 from pdebench_fm.interfaces import Progress
 from pdebench_fm.plan.job import Job, Point, Trial
 from pdebench_fm.plan.plan import Plan
@@ -227,6 +227,8 @@ def _jobs_as_they_finish(
             # Wait only if there is nothing to submit; an executor may also have done the job at once.
             if job is None or not ended.empty():
                 future = ended.get()
+                if Terminated.arrived:
+                    raise Terminated
                 finished = futures.pop(future)
                 outcome = outcome_of(future, finished, plan)
                 _LOG.info("%s: %s %s", outcome.status, finished.label, outcome.reason)

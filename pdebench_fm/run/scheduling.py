@@ -9,7 +9,7 @@ from functools import partial
 from queue import SimpleQueue
 
 from pdebench_fm._util.text import named
-from pdebench_fm.errors import PdefmError, RunError, WorkerDiedError
+from pdebench_fm.errors import PdefmError, RunError, Terminated, WorkerDiedError
 from pdebench_fm.plan.job import Job, Point, Trial, count
 from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.search import next_trials
@@ -140,6 +140,8 @@ def all_at_once(plan: Plan, setting: Setting, executor: Schedules, running: Runn
             if not futures:
                 return
             future = ended.get()
+            if Terminated.arrived:
+                raise Terminated
             job = futures.pop(future)
             outcome = outcome_of(future, job, plan)
             _LOG.info("%s: %s %s", outcome.status, job.label, outcome.reason)
