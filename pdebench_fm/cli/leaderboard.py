@@ -54,7 +54,7 @@ def add(runs: tuple[Path, ...], replace: bool, directory: Path, suites: tuple[Pa
     from pdebench_fm.leaderboard import add as add_records
 
     try:
-        report = add_records(directory, runs, _verify(load_suites(suites)), replace=replace)
+        report = add_records(directory, runs, _verify(_own_suites(directory, suites)), replace=replace)
     except RefusedError as error:
         for line in error.refused[1:]:  # the error itself says the first
             click.echo(line, err=True)
@@ -74,7 +74,7 @@ def build(directory: Path, suites: tuple[Path, ...]) -> None:
 
     if not (directory / "records").is_dir():
         raise UsageError(f"{directory}: not a leaderboard, because it has no folder records/; name another --directory")
-    own = load_suites(suites)
+    own = _own_suites(directory, suites)
     for path in build_files(directory, partial(planned_cells, own=own), _verify(own)):
         click.echo(path)
 
@@ -87,7 +87,7 @@ def check(context: click.Context, directory: Path, suites: tuple[Path, ...]) -> 
     """Check every record, and that the files that `build` writes are up to date."""
     from pdebench_fm.leaderboard import check as check_files
 
-    own = load_suites(suites)
+    own = _own_suites(directory, suites)
     wrong = check_files(directory, partial(planned_cells, own=own), _verify(own))
     for line in wrong:
         click.echo(line)
@@ -138,7 +138,7 @@ def verify(
     where = resolve_device(device)
     with make_executor(registry(), "local" if workers > 1 else "debug", {}, workers, where) as executor:
         found = verify_runs(
-            runs, cells=cells, retrain=retrain, device=where, executor=executor, suites=load_suites(suites)
+            runs, cells=cells, retrain=retrain, device=where, executor=executor, suites=_own_suites(directory, suites)
         )
     for one in found:
         for line in one.problems:
@@ -152,6 +152,11 @@ def verify(
         context.exit(1)
     if badge:
         add_badges(directory, [one.badge for one in found])
+
+
+def _own_suites(directory: Path, files: Sequence[Path]) -> list[Suite]:
+    """Read the suites given, and those that a leaderboard keeps in ``suites/``: versions its older records are of."""
+    return load_suites([*files, *sorted((directory / "suites").glob("*.yaml"))])
 
 
 def _verify(own: Sequence[Suite]) -> Verify:

@@ -58,7 +58,10 @@ def render(
     groups = group((record for _, _, record in stored), planned)
     results = [(found, standings(found, verified)) for found in groups]
     for found, ranking in results:
-        parts.append(_section(found, ranking))
+        newest = max(
+            other.suite_version for other in groups if (other.suite, other.profile) == (found.suite, found.profile)
+        )
+        parts.append(_section(found, ranking, newest))
         rows.extend(_csv_row(found, standing) for standing in ranking)
     if not stored:
         parts.append("There are no records yet.\n")
@@ -133,11 +136,19 @@ def _first_difference(ours: bytes, theirs: bytes) -> int | None:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False), 1) if x != y), min(len(a), len(b)) + 1)
 
 
-def _section(found: SuiteResults, ranking: Sequence[Standing]) -> str:
-    """Return the title of a suite's results, the ranking, and the models that are not ranked."""
+def _section(found: SuiteResults, ranking: Sequence[Standing], newest: int) -> str:
+    """Return the title of a suite's results, the ranking, and the models that are not ranked.
+
+    Args:
+        found: the results.
+        ranking: of the models.
+        newest: version of the suite that the leaderboard has for this profile.
+    """
     from pandas import DataFrame
 
     parts = [f"## {escape_markdown(found.suite)} v{found.suite_version}, profile {escape_markdown(found.profile)}\n"]
+    if found.suite_version < newest:
+        parts.append(f"Superseded by v{newest}, which has other jobs.\n")
     if not found.from_suite:
         parts.append(
             "No model is ranked, because the suite's plan is unknown: scores are over the cells of all models.\n"
