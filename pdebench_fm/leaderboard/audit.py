@@ -25,6 +25,15 @@ LONGEST = 1e9
 _MARKS = "._,=+[]-"
 _MODEL_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9{re.escape(_MARKS)}]*")
 
+FASTEST = 1e17
+"""Floating-point operations a second beyond which no single device goes."""
+
+SHORTEST = 1e-9
+"""Seconds within which nothing is predicted."""
+
+LARGEST_MEMORY = 2**50
+"""Bytes of memory that one process may have: a pebibyte."""
+
 Located = tuple[str, Record]
 """``file:line`` of a record, and the record."""
 
@@ -44,6 +53,7 @@ def problems(record: Record) -> Iterator[str]:
     yield from _choice_problems(record)
     yield from _search_problems(record)
     yield from _effort_problems(record)
+    yield from _cost_problems(record)
     if not _MODEL_NAME.fullmatch(record.model):
         yield f"model: must be ASCII letters, digits and {_MARKS}, first a letter or digit, got {record.model!r}"
     yield from _description_problems(record)
@@ -94,6 +104,21 @@ def _effort_problems(record: Record) -> Iterator[str]:
     for name in ("epochs", "steps", "train_seconds"):
         if getattr(record, name) != getattr(best, name):
             yield f"{name}: must be that of its best trial, {getattr(best, name):g}, got {getattr(record, name):g}"
+
+
+def _cost_problems(record: Record) -> Iterator[str]:
+    """Check that what a prediction costs is possible."""
+    memory, least = record.peak_memory, record.parameters or 0
+    if memory is not None and not max(least, 1) <= memory <= LARGEST_MEMORY:
+        yield f"peak_memory: must hold the {least} parameters and be at most {LARGEST_MEMORY}, got {memory}"
+    seconds, batch = record.inference_seconds, record.inference_batch
+    if seconds is None or batch is None:
+        return
+    if batch > record.test_examples:
+        yield f"inference_batch: must be at most test_examples, {record.test_examples}, got {batch}"
+    shortest = max(SHORTEST, (record.flops or 0) / FASTEST)
+    if not shortest <= seconds <= LONGEST:
+        yield f"inference_seconds: must be from {shortest:.2g} to {LONGEST:g}, got {seconds:g}"
 
 
 def _choice_problems(record: Record) -> Iterator[str]:

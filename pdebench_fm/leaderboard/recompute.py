@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 import torch
 
+from pdebench_fm.data.open import problem_of
 from pdebench_fm.errors import PLUGIN_ERRORS
 from pdebench_fm.leaderboard.audit import short
 from pdebench_fm.plan.estimate import problem_of_job
@@ -17,12 +18,15 @@ from pdebench_fm.plan.search import with_value
 from pdebench_fm.problem import Problem
 from pdebench_fm.records.curves import FINE_TUNE, SCRATCH, ZERO_SHOT
 from pdebench_fm.records.record import Record
+from pdebench_fm.scoring.cost import count_network
 from pdebench_fm.scoring.shift import RealisedShift
 from pdebench_fm.training import NetworkModel
 
 _WHOLE = (PRETRAINING, ZERO_SHOT, FINE_TUNE, SCRATCH)
 """Arms that fit all weights of a network. Others may wrap it, and have as many parameters as they like."""
 _AGREE = 1e-6
+_FLOPS_AGREE = 0.01
+"""Versions of torch and devices split some operations differently."""
 
 
 class Recomputed:
@@ -36,6 +40,7 @@ class Recomputed:
     def __init__(self, plan: Plan, shift: RealisedShift) -> None:
         self.plan = plan
         self._counts: dict[str, int | None] = {}
+        self._flops: dict[str, int | None] = {}
         self._overlaps: dict[str, float | None] = {}
         self._shift = shift
 
@@ -64,6 +69,9 @@ class Recomputed:
             expected = self._parameters(row.job)
             if expected is not None and record.parameters != expected:
                 yield f"parameters: must be {expected}, got {record.parameters}"
+            flops = None if record.flops is None else self._operations(row.job)
+            if flops and not math.isclose(record.flops or 0, flops, rel_tol=_FLOPS_AGREE):
+                yield f"flops: must be {flops}, got {record.flops}"
 
     def _hyperparameters(self, point: Point, number: int, job_id: str) -> dict[str, float] | None:
         if number >= len(point.trials) or point.trials[number] != job_id:
@@ -96,6 +104,18 @@ class Recomputed:
             return sum(weight.numel() * (2 if weight.is_complex() else 1) for weight in weights)
         except PLUGIN_ERRORS:  # a network that wants real tensors
             return None
+
+    def _operations(self, point: Point) -> int | None:
+        """Count the operations of a prediction; None if the model is no network, or needs data."""
+        built, asked = problem_of_job(self.plan, point), problem_of(point.test[0], self.plan.registry)
+        key = f"{built.describe()} {asked.grid}"
+        if key not in self._flops:
+            try:
+                model = self.plan.model.make(self.plan.registry)
+                self._flops[key] = count_network(model, built, asked) if isinstance(model, NetworkModel) else None
+            except Exception:  # a network that wants real tensors
+                self._flops[key] = None
+        return self._flops[key]
 
     def _overlap(self, task: str) -> float | None:
         pair = self.plan.pairs.get(task)

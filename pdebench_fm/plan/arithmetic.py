@@ -6,7 +6,6 @@ result is rough, by up to a factor of two: caches are left out, and Fourier tran
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from pdebench_fm._util.timing import now
 from pdebench_fm.problem import Problem
 
 _SLACK = 1.5
@@ -103,13 +103,6 @@ def measure_machine(device: str) -> Machine:
         bytes=2 * long.numel() * long.itemsize / _fastest(lambda: torch.ops.aten.gelu.out(long, out=active), device),
         call=_fastest(lambda: [one.add_(1.0) for _ in range(200)], device) / 200,
     )
-
-
-def now(device: str) -> float:
-    """Return the time in seconds, once the device has done all that it was asked to do."""
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def _fastest(work: Callable[[], Any], device: str) -> float:

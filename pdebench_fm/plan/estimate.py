@@ -12,10 +12,11 @@ import numpy as np
 import torch
 
 from pdebench_fm._util.text import named
+from pdebench_fm._util.timing import now
 from pdebench_fm.data.open import problem_of
 from pdebench_fm.errors import PLUGIN_ERRORS, RunError
 from pdebench_fm.interfaces import Budget, Examples, FitContext, Ids, OperatorModel, TrialSettings
-from pdebench_fm.plan.arithmetic import count_step, measure_machine, now
+from pdebench_fm.plan.arithmetic import count_step, measure_machine
 from pdebench_fm.plan.job import Job, Point, Trial, count
 from pdebench_fm.plan.plan import Plan
 from pdebench_fm.problem import Fields, Problem

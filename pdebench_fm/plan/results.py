@@ -51,6 +51,11 @@ class _Scored(_Ended):
     errors_sha256: str | None = None
     test_examples: int
     parameters: int
+    flops: int | None = None
+    peak_memory: int | None = None
+    inference_seconds: float | None = None
+    inference_batch: int | None = None
+    inference_device: str | None = None
     notes: dict[str, str]
     scored_with: dict[str, Any]
 

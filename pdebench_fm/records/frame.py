@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.records.file import collect
-from pdebench_fm.records.record import Record
+from pdebench_fm.records.record import COST, Record
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -21,11 +21,12 @@ _SAME = (
 _SCORE = ("error", "low", "high")
 _MORE = (
     *("learning_rate", "parameters", "epochs", "steps", "train_seconds", "data_seconds", "device", "precision"),
+    *COST,
     *("test_examples", "validation_examples", "coefficient_rise", "under_trained", "pretrain_job_id", "job_id"),
 )
 _TYPES = {
-    **dict.fromkeys(("overlap", *_SCORE, "learning_rate", "coefficient_rise"), "float64"),
-    **dict.fromkeys(("parameters", "validation_examples"), "Int64"),
+    **dict.fromkeys(("overlap", *_SCORE, "learning_rate", "coefficient_rise", "inference_seconds"), "float64"),
+    **dict.fromkeys(("parameters", "validation_examples", "flops", "peak_memory", "inference_batch"), "Int64"),
 }
 
 
@@ -60,6 +61,7 @@ def to_frame(records: Iterable[Record]) -> DataFrame:
         learning_rate: of the chosen trial; NaN without one.
         parameters: number of fitted real numbers.
         epochs, steps, train_seconds, data_seconds: of the chosen trial's fit.
+        flops, peak_memory, inference_seconds, inference_batch, inference_device: cost of a prediction.
         device, precision, test_examples, validation_examples: how it was fitted and scored.
         coefficient_rise: relative rise of the error when test examples exchange coefficients.
         under_trained: whether the profile says that models are not trained to the end.

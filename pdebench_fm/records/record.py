@@ -67,6 +67,8 @@ JobId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 MOST = 2**53
 """Largest integer in a record: a float holds it exactly, so all JSON readers agree on it."""
 Whole = Annotated[int, Field(ge=0, le=MOST)]
+COST = ("flops", "peak_memory", "inference_seconds", "inference_batch", "inference_device")
+"""Keys of a record that say what a prediction costs."""
 PlainData = Annotated[dict[str, Any], AfterValidator(_plain)]
 Status = Literal["ok", "diverged", "failed", "unsupported"]
 
@@ -84,9 +86,7 @@ class Cell(NamedTuple):
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, json_schema_serialization_defaults_required=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class TrialRecord(_Strict):
@@ -154,6 +154,13 @@ class Record(_Strict):
         search: whether the chosen learning rate has tried ones on both sides. None if fewer than two rates were tried,
             and in older records.
         notes: further remarks, e.g. the adapter of a released model.
+        flops: floating-point operations of the prediction of one example, see `pdebench_fm.scoring.cost`. This and what
+            follows is None if it was not measured, as in older records.
+        peak_memory: bytes; on a GPU the most that torch allocated while a batch was predicted, on a CPU the largest
+            resident size of the process, training included.
+        inference_seconds: time to predict one example, in a batch of ``inference_batch``.
+        inference_batch: examples of that batch.
+        inference_device: device and threads that predicted it.
     """
 
     schema_version: Literal[1] = Field(alias="schema")
@@ -197,6 +204,11 @@ class Record(_Strict):
     trials: tuple[TrialRecord, ...]
     search: SearchState | None = None
     notes: dict[Name, Text]
+    flops: Whole | None = None
+    peak_memory: Whole | None = None
+    inference_seconds: PositiveFloat | None = None
+    inference_batch: PositiveInt | None = None
+    inference_device: Name | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -212,6 +224,11 @@ class Record(_Strict):
             raise ValueError(f"status {self.status!r} needs a reason")
         if (score := self.metrics.get(SCORE, 0.0)) < 0:
             raise ValueError(f"metrics.{SCORE}: must be greater than or equal to 0, got {score:g}")
+        timed = (self.inference_seconds, self.inference_batch, self.inference_device)
+        if None in timed and any(value is not None for value in timed):
+            raise ValueError("inference_seconds, inference_batch and inference_device must be given together")
+        if self.status != "ok" and any(getattr(self, name) is not None for name in COST):
+            raise ValueError(f"status {self.status!r} must have no {' or '.join(COST)}")
         if self.search is not None and self.search != self.searched:
             raise ValueError(f"search must be {self.searched!r}, as its trials say, got {self.search!r}")
         for name, (low, high) in self.interval.items():
@@ -246,7 +263,8 @@ class Record(_Strict):
 
     def line(self) -> str:
         """Return the record as one line of JSON, without the line ending."""
-        return json.dumps(self.model_dump(mode="json", by_alias=True), allow_nan=False)
+        # A line that was read is written as it was, without the keys that came later.
+        return json.dumps(self.model_dump(mode="json", by_alias=True, exclude_unset=True), allow_nan=False)
 
 
 def start_of(record: Record) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ from pdebench_fm.errors import PLUGIN_ERRORS
 from pdebench_fm.plan.job import TRAINING_VERSION, Job, Trial, count
 from pdebench_fm.plan.plan import Plan, PlannedRow
 from pdebench_fm.records import file as record_file
-from pdebench_fm.records.record import Record, TrialRecord
+from pdebench_fm.records.record import COST, Record, TrialRecord
 from pdebench_fm.records.search import Tried, search_state
 from pdebench_fm.run.provenance import provenance
 from pdebench_fm.run.worker import Outcome
@@ -172,6 +172,7 @@ class RecordMaker:
                 "test_examples": result.get("test_examples", 0),
                 "coefficient_rise": result.get("coefficient_rise"),
                 "parameters": result.get("parameters"),
+                **{name: result.get(name) for name in COST},
                 "notes": result.get("notes", {}),
                 # how it was tuned
                 "learning_rate": chosen.hyperparameters.get("learning_rate") if chosen else None,

@@ -30,7 +30,8 @@ from pdebench_fm.registry import Registry
 from pdebench_fm.registry.loading import to_standard_error
 from pdebench_fm.run.distributed import World, device_of_rank, join_world, started_by_torchrun
 from pdebench_fm.run.progress import ProgressFile
-from pdebench_fm.run.provenance import provenance, source_commit
+from pdebench_fm.run.provenance import device_name, provenance, source_commit
+from pdebench_fm.scoring.cost import measure_cost
 from pdebench_fm.scoring.point import choose, load_metrics, measure, validation_error
 from pdebench_fm.scoring.probes import probe
 
@@ -289,6 +290,8 @@ class Worker:
         sets = [self._sets.open(spec) for spec in point.test]
         measured = measure(model, sets, self._metrics)
         rise, not_taken = probe(model, sets, self._metrics.made[SCORE], measured.errors, self._store.folder(point.id))
+        where = f"{device_name(self._device)}, threads: {torch.get_num_threads()}"
+        cost, not_measured = measure_cost(model, sets[0], self._device, where)
         own = {"pretrained weights": point.start.sha256} if point.start.sha256 is not None else {}
 
         result = {
@@ -302,7 +305,15 @@ class Worker:
             "errors_sha256": self._store.keep_errors(point, measured.errors),
             "test_examples": sum(len(opened.examples) for opened in sets),
             "parameters": model.parameters,
-            "notes": {**_notes(model), **own, **self._metrics.left_out, **measured.left_out, **not_taken},
+            **asdict(cost),
+            "notes": {
+                **_notes(model),
+                **own,
+                **self._metrics.left_out,
+                **measured.left_out,
+                **not_taken,
+                **not_measured,
+            },
             "scored_with": self._metrics.scored_with(),
         }
         for loser in trials.keys() - {chosen}:  # their scores are kept; their weights are not needed again

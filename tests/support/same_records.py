@@ -9,7 +9,7 @@ from typing import Any
 
 from pdebench_fm import records
 
-_MAY_DIFFER = {"train_seconds", "data_seconds", "commit", "created"}
+_MAY_DIFFER = {"train_seconds", "data_seconds", "inference_seconds", "peak_memory", "commit", "created"}
 
 
 def read(output: Path) -> list[dict[str, Any]]:
