@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support import slurm as one_node_slurm
+from tests.support import slurm as slurm_here
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -21,10 +21,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def slurm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A Slurm of one node, for tests marked ``slurm``; they run when asked for by ``-m slurm``."""
+    """A Slurm of two nodes, for tests marked ``slurm``; they run when asked for by ``-m slurm``."""
     if request.config.getoption("markexpr") != "slurm":
-        pytest.skip("pytest -m slurm starts a Slurm of one node")
-    if reason := one_node_slurm.why_not():
+        pytest.skip("pytest -m slurm starts a Slurm")
+    if reason := slurm_here.why_not():
         pytest.skip(reason)
-    with one_node_slurm.one_node(tmp_path_factory.mktemp("slurm")):
+    with slurm_here.two_nodes(tmp_path_factory.mktemp("slurm")):
         yield

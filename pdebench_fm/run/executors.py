@@ -19,7 +19,6 @@ from pdebench_fm.errors import RunError, WorkerDiedError
 from pdebench_fm.hookspecs import ExecutorEntry, hookimpl
 
 _MOST_WORKERS = 8
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @hookimpl
@@ -102,8 +101,7 @@ class LocalPool(Executor):
     """
 
     def __init__(self, workers: int, threads: int = 1, gpus: Sequence[str] = ()) -> None:
-        # Without the second, a signal.py or socket.py in the current folder would take the place of Python's own.
-        self._environment = {**dict.fromkeys(THREAD_VARIABLES, str(threads)), "PYTHONSAFEPATH": "1"}
+        self._environment = environment_of_workers(threads)
         self._context = multiprocessing.get_context("spawn")
         # Workers wait for the end of this pipe: it comes when the pool is broken off, or when this process dies.
         self._ending, self._alive = self._context.Pipe(duplex=False)
@@ -170,6 +168,13 @@ def workers_by_default(device: str) -> int:
 def cpu_count() -> int:
     """Return the number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def environment_of_workers(threads: int) -> dict[str, str]:
+    """Return what processes that do jobs have in their environment."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    # Without the last, a signal.py or socket.py in the current folder would take the place of Python's own.
+    return {**dict.fromkeys(names, str(threads)), "PYTHONSAFEPATH": "1"}
 
 
 def threads_of_a_job() -> int:

@@ -11,6 +11,8 @@ import logging
 import os
 import pickle
 import re
+import shlex
+import sys
 import threading
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -24,7 +26,7 @@ from uuid import uuid4
 
 from pdebench_fm._util.text import named
 from pdebench_fm.errors import RunError, SettingError, UsageError, WorkerDiedError
-from pdebench_fm.run.executors import THREAD_VARIABLES, Task
+from pdebench_fm.run.executors import Task, environment_of_workers
 from pdebench_fm.run.queue import (
     NAME,
     Place,
@@ -109,7 +111,9 @@ def slurm(
     lines = [setup] if isinstance(setup, str) else setup
     options: dict[str, Any] = {"requeue": True, "time": time, "mem": mem, "gpus-per-node": gpus, **(sbatch or {})}
     folder = folder_of(output)
-    made = submitit.SlurmExecutor(folder)
+    # Signals wait until Python handles them; it takes over what its parent ignores.
+    python = """sh -c 'trap "" TERM USR2; exec "$0" "$@"' """ + shlex.quote(sys.executable)
+    made = submitit.SlurmExecutor(folder, python=python)
     made.update_parameters(
         job_name=NAME,
         partition=partition or None,
@@ -124,11 +128,15 @@ def slurm(
         array_parallelism=array_parallelism,
         signal_delay_s=notice,
         stderr_to_stdout=True,
-        setup=[*(f"export {name}={cpus}" for name in THREAD_VARIABLES), *filter(None, lines)],
+        setup=[
+            *(f"export {name}={value}" for name, value in environment_of_workers(cpus).items()),
+            *filter(None, lines),
+        ],
         srun_args=[f"--cpus-per-task={cpus * tasks_per_node}"],
     )
     kept = {name: value for name, value in options.items() if value not in ("", 0)}
-    bundle = partial(Bundle, folder, nodes=nodes, processes=tasks_per_node, notice=notice)
+    path = [os.path.abspath(entry) for entry in sys.path]
+    bundle = partial(Bundle, folder, path=path, nodes=nodes, processes=tasks_per_node, notice=notice)
     return SlurmExecutor(folder, made, kept, tasks, bundle, poll)
 
 
@@ -232,11 +240,13 @@ class SlurmExecutor(Executor):
 
     def _submitted(self, bundles: Sequence[Sequence[Task]], places: Mapping[str, Place]) -> dict[str, Place]:
         """Submit one array, which waits until those that its jobs need have ended, well or not."""
+        import cloudpickle
+
         parents = {places[key].array for bundle in bundles for task in bundle for key in task.after if key in places}
         waits = {"dependency": "afterany:" + ":".join(sorted(parents))} if parents else {}
         self._cluster.update_parameters(additional_parameters={**self._options, **waits})
         try:
-            made = [self._bundle([task.call for task in bundle]) for bundle in bundles]
+            made = [self._bundle(cloudpickle.dumps([task.call for task in one]), len(one)) for one in bundles]
             jobs = self._cluster.submit_array([bundle.run for bundle in made])
         except (pickle.PicklingError, TypeError, AttributeError) as error:
             raise RunError(

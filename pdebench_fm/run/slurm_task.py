@@ -1,7 +1,8 @@
 """What runs on a node: one task of a job array does a bundle of jobs, one after the other.
 
-Before the time limit, or when a job is preempted, Slurm sends SIGUSR2: the fit under way writes its state, and the task
-queues itself again. On SIGTERM it writes its state and works on until the end.
+Before the time limit, Slurm sends SIGUSR2: the fit under way writes its state, and the task queues itself again. On
+SIGTERM, which comes before a preemption, it writes its state and works on until the end. Signals are handled before
+anything heavy is imported, so this module and what it imports need no torch.
 """
 
 from __future__ import annotations
@@ -20,12 +21,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from pdebench_fm._util import logs
+from pdebench_fm._util import logs, saving
 from pdebench_fm._util.files import replacing
 from pdebench_fm.errors import WorkerDiedError
 from pdebench_fm.run import distributed
 from pdebench_fm.run.queue import submission
-from pdebench_fm.training import resume
 
 _LOG = logging.getLogger("pdebench_fm.run")
 
@@ -36,14 +36,18 @@ class Bundle:
 
     Args:
         folder: where outcomes go.
-        calls: functions without arguments that do the jobs.
+        calls: a pickled list of functions without arguments that do the jobs.
+        count: how many there are.
+        path: folders in which Python finds what it has to import, as the run does.
         nodes: machines that do each job together.
         processes: processes on each of them.
         notice: seconds between SIGUSR2 and the time limit.
     """
 
     folder: Path
-    calls: Sequence[Callable[[], Any]]
+    calls: bytes
+    count: int
+    path: Sequence[str]
     nodes: int
     processes: int
     notice: float
@@ -73,12 +77,15 @@ class Bundle:
         Args:
             speaks: whether this process writes outcomes.
         """
-        for number, call in enumerate(self.calls):
+        calls: list[Callable[[], Any]] = []
+        sys.path.extend(entry for entry in self.path if entry not in sys.path)
+        for number in range(self.count):
             path = outcome_file(self.folder, _this_task(), number)
             if path.exists():  # before the task was queued again
                 continue
             try:
-                outcome: Any = (call(), None)
+                calls = calls or pickle.loads(self.calls)
+                outcome: Any = (calls[number](), None)
             except Exception as error:
                 _LOG.debug("job %d of the bundle failed", number, exc_info=True)
                 outcome = (None, error)
@@ -88,7 +95,7 @@ class Bundle:
                 raise outcome[1]
 
 
-def outcome_file(folder: Path, task: str, number: int) -> Path:
+def outcome_file(folder: Path, task: str, number: int | str) -> Path:
     """Return the file in which a job of a bundle leaves what it returned."""
     return folder / "outcomes" / f"{task}-{number}"
 
@@ -122,22 +129,28 @@ def _obey(bundle: Bundle, requeues: bool) -> None:
     def requeue() -> None:
         """Queue the task again once its state is written, if it got on since it began."""
         end = time.monotonic() + max(1.0, min(0.5 * bundle.notice, 30.0))
-        while not resume.is_saved() and time.monotonic() < end:
+        while not saving.is_saved() and time.monotonic() < end:
             time.sleep(0.05)
         together = bundle.nodes * bundle.processes > 1  # other processes save
-        if together or resume.is_saved() or _has_outcome(bundle, task, began):
-            print("queued again", file=sys.stderr, flush=True)
-            subprocess.run(["scontrol", "requeue", task], check=False)
+        stuck = outcome_file(bundle.folder, task, "stuck")
+        if together or saving.is_saved() or _has_outcome(bundle, task, began):
+            stuck.unlink(missing_ok=True)
+        elif stuck.exists():
+            print("twice nothing was done that could be saved: not queued again", file=sys.stderr, flush=True)
+            return
         else:
-            print("nothing was done that could be saved: not queued again", file=sys.stderr, flush=True)
+            stuck.parent.mkdir(exist_ok=True)
+            stuck.touch()
+        print("queued again", file=sys.stderr, flush=True)
+        subprocess.run(["scontrol", "requeue", task], check=False)
 
     def before_the_limit(number: int, frame: FrameType | None) -> None:
-        resume.save_soon()
+        saving.save_soon()
         if requeues and os.environ.get("SLURM_PROCID", "0") == "0":
             threading.Thread(target=requeue, daemon=True).start()
 
     def terminate(number: int, frame: FrameType | None) -> None:
-        resume.save_soon()
+        saving.save_soon()
         if not submission(bundle.folder, task).exists():  # the run was broken off
             os._exit(143)
 
@@ -147,7 +160,7 @@ def _obey(bundle: Bundle, requeues: bool) -> None:
 
 
 def _has_outcome(bundle: Bundle, task: str, since: float) -> bool:
-    paths = (outcome_file(bundle.folder, task, number) for number in range(len(bundle.calls)))
+    paths = (outcome_file(bundle.folder, task, number) for number in range(bundle.count))
     return any(path.exists() and path.stat().st_mtime >= since for path in paths)
 
 

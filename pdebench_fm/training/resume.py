@@ -12,23 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pdebench_fm._util import saving
 from pdebench_fm._util.files import remove, replacing
 
 SAVE_INTERVAL = 3.0
 """Seconds of work that a killed fit may lose, if its state is small."""
 _SHARE = 0.05  # of the time may be spent on writing
-_asked = _written = 0  # numbers, since no lock may be taken in a signal handler
-
-
-def save_soon() -> None:
-    """Let the fit of this process write its state before its next step, e.g. because the process will be killed."""
-    global _asked
-    _asked += 1
-
-
-def is_saved() -> bool:
-    """Whether a fit has written its state since `save_soon` was called."""
-    return _written == _asked > 0
 
 
 class ResumeFile:
@@ -60,21 +49,20 @@ class ResumeFile:
     def due(self) -> bool:
         """Whether enough time has passed for another write."""
         waited = time.monotonic() - self._last
-        if _written < _asked:
+        if saving.is_wanted():
             return True
         return self._interval == 0 or (waited >= self._interval and waited * _SHARE >= self._cost)
 
     def write(self, state: dict[str, Any]) -> None:
         """Replace the file by ``state`` atomically."""
-        global _written
-        start, asked = time.monotonic(), _asked
+        start, asked = time.monotonic(), saving.asked()
         if self._path.is_dir():
             remove(self._path)
         with replacing(self._path) as temporary:
             torch.save(state, temporary)
         self._last = time.monotonic()
         self._cost = self._last - start
-        _written = asked
+        saving.written(asked)
 
     def remove(self) -> None:
         """Delete the file if there is one."""

@@ -1,41 +1,28 @@
-"""Fits on a real Slurm of one node, disturbed again and again, end with the weights of undisturbed ones."""
+"""A fit on a real Slurm, disturbed again and again, ends with the weights of an undisturbed one."""
 
 from __future__ import annotations
 
 import os
 import signal
 import subprocess
+import sys
 import time
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from pdebench_fm.run.progress import read_progress
+from pdebench_fm._util.processes import is_running
+from pdebench_fm.run.progress import JobProgress, read_progress
 from pdebench_fm.run.queue import queued
-from tests.support import same_records
-from tests.support.command import UNET, end, long_suite, start, wait_until
+from tests.support import same_records, slow_run
+from tests.support.command import end, environment, long_suite, wait_until
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("slurm")]
 
-STEPS = int(os.environ.get("PDEFM_TEST_STEPS", "6000"))  # a minute or two of fitting: longer than the time limit
-SETTINGS = {"time": 1, "notice": 10, "tasks": 4, "poll": 1.0}
-ON_SLURM = (
-    "--executor",
-    "slurm",
-    *(part for pair in SETTINGS.items() for part in ("--executor-set", f"{pair[0]}={pair[1]}")),
-)
+STEPS = 4000  # over ten minutes while they are slow
 PATIENCE = 600.0
-
-
-@pytest.fixture
-def undisturbed(tmp_path: Path) -> Path:
-    """The same run in one process."""
-    long_suite(tmp_path, STEPS)
-    run = start("run", "tiny.yaml", *UNET, "--executor", "debug", "--output", "undisturbed", folder=tmp_path)
-    _, err = run.communicate(timeout=PATIENCE)
-    assert run.returncode == 0, err
-    return tmp_path / "undisturbed"
 
 
 class Disturbed:
@@ -43,109 +30,120 @@ class Disturbed:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.output = folder / "disturbed"
-        self.starts = 0
+        self.output = folder / "slurm"
         self.begin()
 
     def begin(self) -> None:
-        self.starts += 1
-        self.driver = start("run", "tiny.yaml", *UNET, *ON_SLURM, "--output", "disturbed", folder=self.folder)
+        command = [sys.executable, "-m", "tests.support.slow_run", str(self.folder), "slurm"]
+        self.driver = subprocess.Popen(
+            command, env=environment(), cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True,
+            start_new_session=True,
+        )  # fmt: skip
 
-    def fitting(self) -> Path | None:
-        """The folder of a job that has written a state and goes on."""
+    def fit(self) -> JobProgress:
+        """Wait for a fit that runs and has written a state."""
+        found: list[JobProgress] = []
+        wait_until(lambda: found.extend(self._fits()) or found, "a fit with a state", PATIENCE)
+        return found[0]
+
+    def _fits(self) -> Iterator[JobProgress]:
         if self.driver.poll() is not None:
             self.begin()
-        for progress in self.output.glob("jobs/*/progress.json"):
-            found = read_progress(progress.parent)
-            if found and time.time() - found.seen < 15 and list(progress.parent.glob("workspace/resume*.pt")):
-                return progress.parent
-        return None
+        for folder in {path.parent for path in self.output.glob("jobs/*/progress.json")}:
+            found = read_progress(folder)
+            if found and is_running(found.pid, found.process) and (folder / "workspace" / "resume.pt").exists():
+                yield found
 
-    def task(self) -> str:
-        """A Slurm task that runs."""
-        running: list[str] = []
-        wait_until(
-            lambda: (
-                running.extend(task for task, (state, _) in (queued() or {}).items() if state == "RUNNING") or running
-            ),
-            "a task",
-            PATIENCE,
-        )
-        return running[0]
+    def running(self) -> list[str]:
+        """The tasks that run."""
+        return [task for task, (state, _) in (queued() or {}).items() if state == "RUNNING"]
+
+    def requeued(self) -> int:
+        """How often a task has queued itself again."""
+        return sum(path.read_text().count("queued again") for path in self.output.glob("slurm/*_log.out"))
 
     def finish(self) -> None:
         """Run the command until nothing is left."""
         for _ in range(5):
-            out, err = self.driver.communicate(timeout=PATIENCE)
+            _, err = self.driver.communicate(timeout=PATIENCE)
             if self.driver.returncode == 0:
                 return
             assert self.driver.returncode == 3, err  # some points failed: what was cancelled
             self.begin()
-        raise AssertionError(out + err)
+        raise AssertionError(err)
 
 
-def preempt(run: Disturbed) -> None:
-    """A more urgent job takes the whole node for a moment."""
-    subprocess.run(
-        ["sbatch", "--partition", "urgent", "--exclusive", "--output", "/dev/null", "--wrap", "sleep 1"], check=True,
-        capture_output=True,
-    )  # fmt: skip
+def preempt(run: Disturbed, fit: JobProgress) -> None:
+    """A more urgent job takes both nodes for a moment."""
+    command = ["sbatch", "--partition", "urgent", "--nodes", "2", "--exclusive", "--output", "/dev/null"]
+    subprocess.run([*command, "--wrap", "sleep 1"], check=True, capture_output=True)
 
 
-def cancel(run: Disturbed) -> None:
-    """Somebody cancels a task."""
-    subprocess.run(["scancel", run.task()], check=True)
+def cancel(run: Disturbed, fit: JobProgress) -> None:
+    """A user cancels the task."""
+    subprocess.run(["scancel", *run.running()], check=True)
 
 
-def restart_slurmd(run: Disturbed) -> None:
-    """The node's daemon is killed and comes back."""
-    pid = Path(os.environ["SLURM_CONF"]).with_name("slurmd.pid")
-    os.kill(int(pid.read_text()), signal.SIGKILL)
-    time.sleep(1)
-    subprocess.run(["slurmd"], check=True, env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"})
+def kill_fit(run: Disturbed, fit: JobProgress) -> None:
+    """The process of the fit is killed."""
+    os.kill(fit.pid, signal.SIGKILL)
 
 
-def kill_driver(run: Disturbed) -> None:
+def wait_for_the_limit(run: Disturbed, fit: JobProgress) -> None:
+    """The task runs until its time is nearly over."""
+    before = run.requeued()
+    wait_until(lambda: run.requeued() > before, "the time limit", PATIENCE)
+
+
+def restart_slurmd(run: Disturbed, fit: JobProgress) -> None:
+    """The daemons of both nodes are killed and come back."""
+    for path in Path(os.environ["SLURM_CONF"]).parent.glob("slurmd-*.pid"):
+        os.kill(int(path.read_text()), signal.SIGKILL)
+        time.sleep(0.5)
+        node = path.stem.removeprefix("slurmd-")
+        subprocess.run(
+            ["slurmd", "-N", node], check=True, env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin"}
+        )
+
+
+def kill_driver(run: Disturbed, fit: JobProgress) -> None:
     """The command is killed, and given again."""
     os.kill(run.driver.pid, signal.SIGKILL)
     run.driver.communicate(timeout=10)
     run.begin()
 
 
-def kill_fit(run: Disturbed) -> None:
-    """The process of the fit is killed."""
-    folder = run.fitting()
-    found = folder and read_progress(folder)
-    if found:
-        with suppress(ProcessLookupError):  # it has just ended
-            os.kill(found.pid, signal.SIGKILL)
+ENDS_THE_FIT = (preempt, cancel, kill_fit, wait_for_the_limit)
+LEAVES_THE_FIT = (kill_driver, restart_slurmd)
+ORDER = (preempt, kill_driver, cancel, restart_slurmd, kill_fit, wait_for_the_limit, preempt, kill_driver, cancel,
+         restart_slurmd, kill_fit)  # fmt: skip
 
 
-DISTURBANCES = (preempt, kill_driver, cancel, restart_slurmd, kill_fit)
-
-
-def test_a_fit_survives_ten_disturbances_to_the_bit(slurm: None, undisturbed: Path, tmp_path: Path) -> None:
+def test_a_fit_survives_eleven_disturbances_to_the_bit(tmp_path: Path) -> None:
+    long_suite(tmp_path, STEPS)
+    assert slow_run.main(tmp_path, "debug") == 0
+    (tmp_path / "slow").touch()
     run = Disturbed(tmp_path)
+    done: Counter[str] = Counter()
     try:
-        for number in range(10):
-            wait_until(run.fitting, "a fit with a state", PATIENCE)
-            DISTURBANCES[number % len(DISTURBANCES)](run)
+        for disturb in ORDER:
+            fit = run.fit()
+            disturb(run, fit)
+            if disturb in ENDS_THE_FIT:
+                wait_until(lambda fit=fit: not is_running(fit.pid, fit.process), "the end of the fit", PATIENCE)  # type: ignore[misc]
+            done[disturb.__name__] += 1
+            print(f"{disturb.__name__} at {fit.done} of {fit.total}", flush=True)
+        (tmp_path / "slow").unlink()
         run.finish()
     finally:
         end(run.driver.pid)
         run.driver.communicate()
-    logs = "".join(path.read_text() for path in run.output.glob("slurm/*_log.out"))
-    print(f"{logs.count('queued again')} times queued again before a limit, {run.starts} starts of the command")
-    assert "queued again" in logs  # the time limit came, too
-    assert same_records.main(str(undisturbed), str(run.output)) == 0
-    weights = [
-        sorted(path.relative_to(output) for path in output.glob("jobs/*/model/*"))
-        for output in (undisturbed, run.output)
-    ]
-    assert weights[0] == weights[1] != []
-    for path in weights[0]:
-        assert (undisturbed / path).read_bytes() == (run.output / path).read_bytes()
-    histories = [path.relative_to(undisturbed) for path in undisturbed.glob("jobs/*/history.jsonl")]
-    assert histories
-    for path in histories:
-        assert (undisturbed / path).read_text() == (run.output / path).read_text()
+    assert done.total() >= 10
+    assert run.requeued() >= 1
+    assert same_records.main(str(tmp_path / "debug"), str(run.output)) == 0
+    for pattern in ("jobs/*/model/*", "jobs/*/history.jsonl"):
+        expected = {
+            path.relative_to(tmp_path / "debug"): path.read_bytes() for path in (tmp_path / "debug").glob(pattern)
+        }
+        assert expected
+        assert {path.relative_to(run.output): path.read_bytes() for path in run.output.glob(pattern)} == expected

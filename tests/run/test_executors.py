@@ -31,7 +31,7 @@ from tests.support.installed import with_toy
 from tests.support.slurm import FAST
 from tests.support.toy import TOY, Toy, plan_of, run_in
 
-Make = Callable[[Path], Executor]
+Make = Callable[..., Executor]
 
 
 @pytest.fixture(
@@ -44,7 +44,12 @@ def make(request: pytest.FixtureRequest) -> Make:
     if request.param == "slurm":
         request.getfixturevalue("slurm")
     settings = FAST if request.param == "slurm" else {}
-    return lambda output: make_executor(registry(), request.param, settings, workers=2, output=output)
+
+    def make(output: Path, **more: object) -> Executor:
+        """More settings are for Slurm."""
+        return make_executor(registry(), request.param, settings and {**settings, **more}, workers=2, output=output)
+
+    return make
 
 
 def test_each_gives_the_same_records_and_respects_parents(tmp_path: Path, make: Make) -> None:
@@ -56,11 +61,13 @@ def test_each_gives_the_same_records_and_respects_parents(tmp_path: Path, make: 
             assert all(parent in finished for parent in job.parents)
             finished.append(job.id)
 
-    with make(tmp_path / "runs") as executor:
+    with make(tmp_path / "runs", tasks=2) as executor:
         assert run_in(tmp_path / "runs", plan, executor=executor, reporter=Order()).complete
     assert len(finished) == len(plan.jobs)
     run_in(tmp_path / "other", plan_of(tmp_path, with_toy()))
     assert same_records.main(str(tmp_path / "other"), str(tmp_path / "runs")) == 0
+    jobs, expected = ({path.name for path in (tmp_path / name / "jobs").iterdir()} for name in ("runs", "other"))
+    assert jobs == expected
 
 
 class FailsAtEight(Toy):
@@ -145,7 +152,7 @@ def test_in_each_a_plugin_that_cannot_be_pickled_gets_a_line_or_works(
 
 
 def test_each_does_500_empty_jobs(tmp_path: Path, make: Make) -> None:
-    with make(tmp_path / "runs") as executor:
+    with make(tmp_path / "runs", tasks=8) as executor:
         if isinstance(executor, Schedules):
             futures = executor.schedule([Task(str(number), partial(int, number)) for number in range(500)])
         else:

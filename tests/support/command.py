@@ -66,7 +66,7 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error", "TERM": "xterm-256color", **more}
 
 
-def pdefm(*arguments: object, folder: Path, **more: str) -> subprocess.CompletedProcess[str]:
+def pdefm(*arguments: object, folder: Path, patience: float = 120, **more: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, in ``folder``."""
     return subprocess.run(
         [*PDEFM, *map(str, arguments)],
@@ -75,7 +75,7 @@ def pdefm(*arguments: object, folder: Path, **more: str) -> subprocess.Completed
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=patience,
         check=False,
     )
 

@@ -1,4 +1,7 @@
-"""Compare records to the digit: python -m tests.support.same_records RUNS RUNS. Times and commits may differ."""
+"""Compare records to the digit: python -m tests.support.same_records [--part] RUNS RUNS. Times and commits may differ.
+
+With ``--part``, the first folder may hold more than the others.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +28,12 @@ def _fixed(value: Any) -> Any:
     return [_fixed(part) for part in value] if isinstance(value, list) else value
 
 
-def main(*outputs: str) -> int:
+def main(*arguments: str) -> int:
+    outputs = [argument for argument in arguments if argument != "--part"]
     first, *others = (read(Path(output)) for output in outputs)
+    if "--part" in arguments:
+        job_ids = {record["job_id"] for found in others for record in found}
+        first = [record for record in first if record["job_id"] in job_ids]
     if not first:
         print(f"{outputs[0]}: no records", file=sys.stderr)
         return 1

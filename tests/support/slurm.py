@@ -1,4 +1,4 @@
-"""A Slurm of one node for tests marked ``slurm``; see slurm.sh beside this file."""
+"""A Slurm of two nodes on this machine, for tests marked ``slurm``; see slurm.sh beside this file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).with_name("slurm.sh")
-FAST = {"tasks": 2, "poll": 1.0}
+FAST = {"tasks": 1, "poll": 1.0}
 """Settings of the executor: few tasks, since each starts Python anew, and quick looks."""
 
 
@@ -27,12 +27,12 @@ def why_not() -> str:
 
 
 @contextmanager
-def one_node(folder: Path) -> Iterator[None]:
-    """Run a Slurm of one node, which commands started inside use."""
+def two_nodes(folder: Path) -> Iterator[None]:
+    """Run a Slurm of two nodes, which commands started inside use."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = {**os.environ, "SLURM_TEST_PORT": str(port)}
+    environment = {**os.environ, "SLURM_TEST_PORT": str(port), "SLURM_TEST_NODES": "2"}
     subprocess.run([SCRIPT, "start", folder], check=True, env=environment, stdout=subprocess.DEVNULL, timeout=60)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
