@@ -20,8 +20,7 @@ _ONE_MORE = Channel("one_more", "constant")
 
 def check_fits_and_reports(subject: ModelSubject) -> None:
     """A short fit ends well, its report is plain, and the model predicts finite numbers afterwards."""
-    model, data = subject.ready()
-    report = subject.fit(model, data)
+    model, data, report = subject.fitted
     expect(
         report.status == "ok",
         f"a short fit on smooth data must end with status ok, got {report.status}: {report.reason}",
@@ -38,8 +37,7 @@ def check_fits_and_reports(subject: ModelSubject) -> None:
 
 def check_predicts_the_same_twice(subject: ModelSubject) -> None:
     """Once fitted, the same inputs give the same prediction."""
-    model, data = subject.ready()
-    subject.fit(model, data)
+    model, data, _ = subject.fitted
     first, again = predict(model, data, range(2)), predict(model, data, range(2))
     if not all(bool(value.isfinite().all()) for value in first.values()):
         raise Skipped("nothing to compare: see fits and reports")
@@ -50,8 +48,7 @@ def check_predicts_the_same_twice(subject: ModelSubject) -> None:
 def check_predicts_each_example_alone(subject: ModelSubject) -> None:
     """An example's prediction does not depend on the batch it comes in."""
     subject.needs_a_sound_fit()
-    model, data = subject.ready()
-    subject.fit(model, data)
+    model, data, _ = subject.fitted
     together = predict(model, data, range(4))
     for i in range(4):
         alone = predict(model, data, [i])
@@ -69,10 +66,9 @@ def check_fits_by_steps(subject: ModelSubject) -> None:
 def check_uses_its_inputs(subject: ModelSubject) -> None:
     """Once fitted, predictions change if examples exchange an input field."""
     subject.needs_a_sound_fit()
-    model, data = subject.ready()
+    model, data, _ = subject.fitted
     if model.ignores_inputs:
         raise Skipped("it declares ignores_inputs = True")
-    subject.fit(model, data)
     for name in data.problem.input_fields:
         by = moved(model, data, [name])
         expect(by > ROUNDING, f"predictions change by {by:.0e} of their size when examples exchange {name!r}: "
@@ -84,8 +80,7 @@ def check_sees_its_constants(subject: ModelSubject) -> None:
     if not subject.problem.constants:
         raise Skipped("it was checked on a problem without constants")
     subject.needs_a_sound_fit()
-    model, data = subject.ready()
-    subject.fit(model, data)
+    model, data, _ = subject.fitted
     _needs_inputs(model, data)
     by = moved(model, data, data.problem.constants)
     expect(by > ROUNDING, f"predictions change by {by:.0e} of their size when examples exchange their constants: the "
@@ -131,19 +126,15 @@ def check_takes_a_part_of_its_problem(subject: ModelSubject) -> None:
 def check_fit_is_reproducible(subject: ModelSubject) -> None:
     """Same start, data, budget and trial: same model."""
     subject.needs_a_sound_fit()
-    outcomes = []
-    for _ in range(2):
-        model, data = subject.ready()
-        subject.fit(model, data)
-        outcomes.append(predict(model, data, range(2)))
-    expect_close(outcomes[0], outcomes[1], "one fit gave two models")
+    (first, data, _), (second, _) = subject.fitted, subject.ready()
+    subject.fit(second, data)
+    expect_close(predict(first, data, range(2)), predict(second, data, range(2)), "one fit gave two models")
 
 
 def check_saves_and_loads(subject: ModelSubject) -> None:
     """A loaded model predicts what the saved one did, and has as many parameters."""
     subject.needs_a_sound_fit()
-    model, data = subject.ready()
-    subject.fit(model, data)
+    model, data, _ = subject.fitted
     with tempfile.TemporaryDirectory() as folder:
         loaded = subject.reloaded(model, Path(folder) / "saved")
         expect(loaded.parameters == model.parameters, f"{model.parameters} parameters became {loaded.parameters}")
@@ -158,13 +149,12 @@ def check_continues_after_loading(subject: ModelSubject) -> None:
     if not subject.new().warm_starts:
         raise Skipped("it declares warm_starts = False")
     subject.needs_a_sound_fit()
-    (model, data), (beginner, _) = subject.ready(), subject.ready()
+    (model, _), (beginner, data, _) = subject.ready(), subject.fitted
     subject.fit(model, SmoothExamples(data.problem, 8, seed=2))
     with tempfile.TemporaryDirectory() as folder:
         loaded = subject.reloaded(model, Path(folder) / "saved")
         report = subject.fit(loaded, data)
     expect(report.status == "ok", f"a loaded model must fit further, got {report.status}: {report.reason}")
-    subject.fit(beginner, data)
     unseen = SmoothExamples(data.problem, 4, seed=3)  # the seen ones may be met by many weights
     _needs_inputs(beginner, unseen)
     if not subject.long_fit.learns:
@@ -176,8 +166,7 @@ def check_continues_after_loading(subject: ModelSubject) -> None:
 def check_a_killed_fit_can_be_repeated(subject: ModelSubject) -> None:
     """A fit stopped half-way and called again with the same workspace ends with the weights of an undisturbed one."""
     subject.needs_a_sound_fit()
-    (undisturbed, data), (killed, _) = subject.ready(), subject.ready()
-    subject.fit(undisturbed, data)
+    (undisturbed, data, _), (killed, _) = subject.fitted, subject.ready()
     with tempfile.TemporaryDirectory() as folder:
         try:
             subject.fit(killed, data, Path(folder), progress=_stop)
@@ -223,8 +212,7 @@ def _needs_to_learn(subject: ModelSubject) -> None:
     if subject.new().ignores_inputs:
         raise Skipped("it declares ignores_inputs = True")
     subject.needs_a_sound_fit()
-    model, data = subject.ready()
-    subject.fit(model, data)
+    model, data, _ = subject.fitted
     _needs_inputs(model, data)
 
 

@@ -146,7 +146,7 @@ class FitsAtRandom(Good):
 
     def fit(self, *arguments: Any) -> FitReport:
         report = super().fit(*arguments)
-        self.weights = self.weights + 0.01 * (next(self.calls) % 7)
+        self.weights = self.weights + 0.06 * (0.618 * next(self.calls) % 1)
         return report
 
 
