@@ -8,10 +8,14 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support import slurm as slurm_here
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Time is no claim of these tests: a busy machine would fail them.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import PDEFM, UNET, environment, pdefm, write_suite
+from tests.support.command import PATIENCE, PDEFM, UNET, environment, pdefm, write_suite
 
 NO_HOME = """
 import pwd
@@ -38,7 +38,7 @@ def in_folder(
         env=environment() if variables is None else variables,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
 
@@ -110,7 +110,7 @@ def test_a_script_without_a_guard_is_told_of_it(folder: Path) -> None:
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 1

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import UNET, environment, pdefm, write_suite
+from tests.support.command import PATIENCE, UNET, environment, pdefm, write_suite
 
 # The first 50 losses are one a step: every epoch is one batch, of an odd number of examples.
 CHANGES = (
@@ -87,7 +87,7 @@ def test_the_first_losses_of_the_mixture_of_the_suite_are_those_of_one_process()
         done = subprocess.run(
             [sys.executable, *launcher, "-m", "tests.support.first_losses"],
             cwd=Path(__file__).parents[2], env=environment(PYTHONWARNINGS="ignore"), capture_output=True, text=True,
-            timeout=200, check=False,
+            timeout=PATIENCE, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         found.append(json.loads(done.stdout))
@@ -111,7 +111,7 @@ def test_torchrun_starts_them_on_two_nodes_too_and_one_of_them_speaks(folder: Pa
         for _ in range(2)
     ]  # fmt: skip
     try:
-        said = [node.communicate(timeout=200) for node in nodes]
+        said = [node.communicate(timeout=PATIENCE) for node in nodes]
     finally:
         for node in nodes:
             with suppress(ProcessLookupError):
@@ -127,7 +127,13 @@ def test_processes_are_asked_for_once(folder: Path) -> None:
     for asked, line in (("--nproc", "torchrun has started"), ("--workers", "choose one")):
         command = [sys.executable, "-m", "pdebench_fm.cli", "run", "tiny.yaml", *UNET, asked, "2"]
         done = subprocess.run(
-            command, cwd=folder, env=environment(**started), capture_output=True, text=True, timeout=100, check=False
+            command,
+            cwd=folder,
+            env=environment(**started),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
         )
         assert (done.returncode, line in done.stderr) == (2, True)
 
@@ -138,7 +144,7 @@ def test_torchrun_goes_through_a_family_and_prints_one_list(tmp_path: Path) -> N
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
          "-m", "pdebench_fm.cli", *arguments, "--json"],
-        cwd=tmp_path, env=environment(PYTHONWARNINGS="ignore"), capture_output=True, text=True, timeout=200,
+        cwd=tmp_path, env=environment(PYTHONWARNINGS="ignore"), capture_output=True, text=True, timeout=PATIENCE,
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

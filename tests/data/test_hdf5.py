@@ -20,6 +20,7 @@ import torch
 from pdebench_fm.data.hdf5 import HDF5Examples, export, inspect
 from pdebench_fm.errors import DataFileError, NotWrittenError, UsageError
 from pdebench_fm.problem import Channel, Fields, Grid, Problem
+from tests.support.command import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 N, SIZE = 10, 8
@@ -381,7 +382,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_file(tmp_path: Path) -> None:
         """,
         tmp_path / "a.h5",
     )
-    output, errors = result.communicate(timeout=120)
+    output, errors = result.communicate(timeout=PATIENCE)
     assert "a.h5: cannot be written: " in output
     assert output.count("\n") == 1, errors
     assert not (tmp_path / "a.h5").exists()
@@ -396,7 +397,7 @@ def test_a_killed_export_never_looks_whole(tmp_path: Path) -> None:
                 yield made
                 if number == 1:
                     print("half way", flush=True)
-                    time.sleep(600)
+                    time.sleep(2000)
         export(path, PROBLEM, slow(), N, {})
         """,
         tmp_path / "a.h5",
@@ -404,7 +405,7 @@ def test_a_killed_export_never_looks_whole(tmp_path: Path) -> None:
     assert result.stdout is not None
     assert result.stdout.readline() == "half way\n"
     result.send_signal(signal.SIGKILL)
-    result.communicate(timeout=120)
+    result.communicate(timeout=PATIENCE)
     assert not (tmp_path / "a.h5").exists()
     (left,) = tmp_path.iterdir()
     assert left.suffix == ".partial"

@@ -7,6 +7,7 @@ import pdebench_fm
 from pdebench_fm.errors import RecordError
 from pdebench_fm.records.file import append
 from pdebench_fm.records.frame import to_frame
+from tests.support.command import PATIENCE
 from tests.support.records import make_pretraining, make_record, make_suite
 
 
@@ -62,4 +63,4 @@ def test_load_records_reads_one_run_or_several_and_says_where_each_record_is(tmp
 
 def test_pandas_is_imported_only_when_it_is_used():
     code = "import sys, pdebench_fm, pdebench_fm.records.frame, pdebench_fm.cli; assert 'pandas' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE)

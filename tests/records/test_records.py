@@ -13,6 +13,7 @@ from pdebench_fm._util.identity import canonical_json, job_id
 from pdebench_fm.errors import RecordError
 from pdebench_fm.records.file import append, collect, parse, read, read_lines
 from pdebench_fm.records.record import Record, json_schema, start_of
+from tests.support.command import PATIENCE
 from tests.support.records import make_record, make_suite, make_trial
 
 
@@ -266,7 +267,7 @@ def test_two_processes_appending_at_once_lose_no_record(tmp_path):
     writers = [
         subprocess.Popen([sys.executable, "-c", _WRITER, str(path), model], cwd=root) for model in ("one", "two")
     ]
-    assert [writer.wait(timeout=120) for writer in writers] == [0, 0]
+    assert [writer.wait(timeout=PATIENCE) for writer in writers] == [0, 0]
     found = read(path)
     assert {(record.model, record.seed) for record in found} == {(m, s) for m in ("one", "two") for s in range(50)}
     assert len(path.read_bytes().splitlines()) == 100

@@ -15,7 +15,7 @@ import pytest
 from pdebench_fm.errors import PluginError, UnknownNameError, UsageError
 from pdebench_fm.hookspecs import ModelEntry
 from pdebench_fm.registry.discovery import Registry
-from tests.support.command import pdefm, write_suite
+from tests.support.command import PATIENCE, pdefm, write_suite
 
 Load = Callable[..., Registry]
 
@@ -271,4 +271,4 @@ def test_help_and_lists_do_not_import_torch() -> None:
         heavy = [name for name in ("torch", "h5py", "pandas", "matplotlib", "numpy") if name in sys.modules]
         assert not heavy, heavy
     """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, capture_output=True, timeout=60)
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, capture_output=True, timeout=PATIENCE)

@@ -17,12 +17,11 @@ from pdebench_fm._util.processes import is_running
 from pdebench_fm.run.progress import JobProgress, read_progress
 from pdebench_fm.run.queue import queued
 from tests.support import same_records, slow_run
-from tests.support.command import end, environment, long_suite, wait_until
+from tests.support.command import PATIENCE, end, environment, long_suite, wait_until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("slurm")]
 
 STEPS = 4000  # over ten minutes while they are slow
-PATIENCE = 600.0
 
 
 class Disturbed:
@@ -43,7 +42,7 @@ class Disturbed:
     def fit(self) -> JobProgress:
         """Wait for a fit that runs and has written a state."""
         found: list[JobProgress] = []
-        wait_until(lambda: found.extend(self._fits()) or found, "a fit with a state", PATIENCE)
+        wait_until(lambda: found.extend(self._fits()) or found, "a fit with a state")
         return found[0]
 
     def _fits(self) -> Iterator[JobProgress]:
@@ -92,7 +91,7 @@ def kill_fit(run: Disturbed, fit: JobProgress) -> None:
 def wait_for_the_limit(run: Disturbed, fit: JobProgress) -> None:
     """The task runs until its time is nearly over."""
     before = run.requeued()
-    wait_until(lambda: run.requeued() > before, "the time limit", PATIENCE)
+    wait_until(lambda: run.requeued() > before, "the time limit")
 
 
 def restart_slurmd(run: Disturbed, fit: JobProgress) -> None:
@@ -109,7 +108,7 @@ def restart_slurmd(run: Disturbed, fit: JobProgress) -> None:
 def kill_driver(run: Disturbed, fit: JobProgress) -> None:
     """The command is killed, and given again."""
     os.kill(run.driver.pid, signal.SIGKILL)
-    run.driver.communicate(timeout=10)
+    run.driver.communicate(timeout=PATIENCE)
     run.begin()
 
 
@@ -130,7 +129,7 @@ def test_a_fit_survives_eleven_disturbances_to_the_bit(tmp_path: Path) -> None:
             fit = run.fit()
             disturb(run, fit)
             if disturb in ENDS_THE_FIT:
-                wait_until(lambda fit=fit: not is_running(fit.pid, fit.process), "the end of the fit", PATIENCE)  # type: ignore[misc]
+                wait_until(lambda fit=fit: not is_running(fit.pid, fit.process), "the end of the fit")  # type: ignore[misc]
             done[disturb.__name__] += 1
             print(f"{disturb.__name__} at {fit.done} of {fit.total}", flush=True)
         (tmp_path / "slow").unlink()

@@ -26,7 +26,7 @@ from pdebench_fm.run.queue import queued
 from pdebench_fm.run.runner import Silent
 from pdebench_fm.run.worker import Outcome
 from tests.support import same_records
-from tests.support.command import wait_until
+from tests.support.command import PATIENCE, wait_until
 from tests.support.installed import with_toy
 from tests.support.slurm import FAST
 from tests.support.toy import TOY, Toy, plan_of, run_in
@@ -157,7 +157,7 @@ def test_each_does_500_empty_jobs(tmp_path: Path, make: Make) -> None:
             futures = executor.schedule([Task(str(number), partial(int, number)) for number in range(500)])
         else:
             futures = [executor.submit(int, number) for number in range(500)]
-        assert [future.result(timeout=100) for future in futures] == list(range(500))
+        assert [future.result(timeout=PATIENCE) for future in futures] == list(range(500))
 
 
 def test_unknown_names_and_settings_get_the_nearest() -> None:
@@ -204,10 +204,8 @@ def _seen(seconds: float) -> tuple[int, str | None, str | None]:
 def test_a_pool_that_is_broken_off_kills_what_runs() -> None:
     pool = LocalPool(1)
     assert pool.submit(_seen, 0.0).result()  # it has started
-    running: Future[object] = pool.submit(_seen, 60.0)
+    running: Future[object] = pool.submit(_seen, 2 * PATIENCE)
     while not running.running():
         time.sleep(0.05)
-    began = time.monotonic()
     pool.shutdown(wait=False, cancel_futures=True)
-    assert isinstance(running.exception(20), WorkerDiedError)
-    assert time.monotonic() - began < 20
+    assert isinstance(running.exception(PATIENCE), WorkerDiedError)

@@ -21,6 +21,7 @@ from pdebench_fm.registry.discovery import Plugin, Registry
 from pdebench_fm.run.runner import RunResult, Silent
 from pdebench_fm.run.worker import Outcome
 from pdebench_fm.suite.reading import load_suite
+from tests.support.command import PATIENCE
 from tests.support.installed import with_toy
 from tests.support.toy import Toy, plan_of, run_in, toy_suite
 
@@ -151,7 +152,7 @@ def test_progress_reaches_the_reporter(tmp_path: Path, registry: Registry, monke
     fit = Toy.fit
 
     def waits(self: Toy, *arguments: Any) -> FitReport:
-        heard.wait(10)
+        heard.wait(PATIENCE)
         return fit(self, *arguments)
 
     monkeypatch.setattr(Toy, "fit", waits)

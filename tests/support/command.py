@@ -11,6 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+PATIENCE = 600.0
+"""Seconds after which a test gives up. Only a failure waits so long, and a busy machine must not look like one."""
 PDEFM = (sys.executable, "-m", "pdebench_fm.cli")
 UNET = ("--model", "unet", "--set", "width=4", "--set", "levels=1")
 REGRESSION = ("--model", "mode-regression", "--set", "modes=4")
@@ -66,7 +68,7 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error", "TERM": "xterm-256color", **more}
 
 
-def pdefm(*arguments: object, folder: Path, patience: float = 120, **more: str) -> subprocess.CompletedProcess[str]:
+def pdefm(*arguments: object, folder: Path, **more: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, in ``folder``."""
     return subprocess.run(
         [*PDEFM, *map(str, arguments)],
@@ -75,7 +77,7 @@ def pdefm(*arguments: object, folder: Path, patience: float = 120, **more: str) 
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=patience,
+        timeout=PATIENCE,
         check=False,
     )
 
@@ -106,7 +108,7 @@ def end(session: int) -> None:
         os.killpg(session, signal.SIGKILL)
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
     """Wait until the condition holds; fail where it does not in time."""
     end = time.monotonic() + seconds
     while not condition():
