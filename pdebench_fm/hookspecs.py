@@ -98,6 +98,20 @@ class MetricEntry(Entry):
 
 
 @dataclass(frozen=True)
+class SolverEntry(Entry):
+    """A numerical solver, shown beside the models of a leaderboard.
+
+    ``factory(system, **arguments)`` gets the `PDESystem` of the examples and returns a function from their inputs to
+    their outputs, both as `PDESystem.solve` has them. It raises `UnsupportedError` if it cannot solve that system.
+
+    Args:
+        arguments: arguments this name stands for, e.g. ``{"coarsen": 2}``.
+    """
+
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class ExecutorEntry(Entry):
     """Where jobs run; ``factory(**settings)`` returns a `concurrent.futures.Executor`.
 
@@ -184,6 +198,15 @@ class Hooks:
         >>> @hookimpl
         ... def pdefm_metrics():
         ...     return [MetricEntry("mass_error", "1", "my_package.mass:MassError", "error of the solution's mean")]
+        """
+
+    @hookspec
+    def pdefm_solvers(self) -> Iterable[SolverEntry]:  # type: ignore[empty-body]
+        """Return numerical solvers to compare models with.
+
+        >>> @hookimpl
+        ... def pdefm_solvers():
+        ...     return [SolverEntry("multigrid", "1", "my_package.multigrid:Multigrid", "one V-cycle")]
         """
 
     @hookspec

@@ -13,8 +13,8 @@ from pdebench_fm._util.text import printable
 from pdebench_fm.cli import completion
 from pdebench_fm.registry import KINDS, Kind, registry
 
-_FILLED_IN = ("output", "device", "workers")
-"""Arguments of executors that a run fills in."""
+_FILLED_IN = ("output", "device", "workers", "system")
+"""Arguments of executors and solvers that are filled in."""
 
 
 @click.command("list")

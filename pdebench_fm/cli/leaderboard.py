@@ -1,4 +1,4 @@
-"""``pdefm leaderboard add|build|check|verify``."""
+"""``pdefm leaderboard add|build|check|solvers|verify``."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pdebench_fm.cli import completion
+from pdebench_fm.cli.context import current_registry
 from pdebench_fm.cli.own_suites import load_suites, suites_option
 from pdebench_fm.cli.paths import FilePath
 from pdebench_fm.errors import UsageError
 
 if TYPE_CHECKING:
     from pdebench_fm.leaderboard.audit import Verify
+    from pdebench_fm.leaderboard.build import CheckSolvers
     from pdebench_fm.records.record import Cell
     from pdebench_fm.suite.schema import Suite
 
@@ -75,7 +78,7 @@ def build(directory: Path, suites: tuple[Path, ...]) -> None:
     if not (directory / "records").is_dir():
         raise UsageError(f"{directory}: not a leaderboard, because it has no folder records/; name another --directory")
     own = _own_suites(directory, suites)
-    for path in build_files(directory, partial(planned_cells, own=own), _verify(own)):
+    for path in build_files(directory, partial(planned_cells, own=own), _verify(own), _check_solvers(directory, own)):
         click.echo(path)
 
 
@@ -88,12 +91,46 @@ def check(context: click.Context, directory: Path, suites: tuple[Path, ...]) -> 
     from pdebench_fm.leaderboard import check as check_files
 
     own = _own_suites(directory, suites)
-    wrong = check_files(directory, partial(planned_cells, own=own), _verify(own))
+    wrong = check_files(directory, partial(planned_cells, own=own), _verify(own), _check_solvers(directory, own))
     for line in wrong:
         click.echo(line)
     if wrong:
         context.exit(1)
     click.echo(f"{directory}: in order")
+
+
+@leaderboard.command()
+@click.argument("suite", shell_complete=completion.suites)
+@click.option("--profile", help="Scale of the suite; by default its default profile.")
+@click.option("--solver", "solvers", multiple=True, metavar="NAME", help="Measure only this one. Repeatable.")
+@click.option("--examples", type=click.IntRange(min=1), metavar="K", help="Solve only the first K test examples.")
+@_directory
+def solvers(suite: str, profile: str | None, solvers: tuple[str, ...], examples: int | None, directory: Path) -> None:
+    """Measure numerical solvers on the test examples of SUITE, and keep the results beside the records.
+
+    Error and seconds per example are measured as for models, on the CPU with one thread. A solver that cannot solve a
+    task is named and left out.
+    """
+    import torch
+
+    from pdebench_fm.leaderboard.solvers import measure_solvers, write_solvers
+    from pdebench_fm.run.provenance import provenance
+    from pdebench_fm.suite.reading import load_suite
+
+    found = current_registry()
+    read = load_suite(suite, found)
+    torch.set_num_threads(1)
+    names = solvers or found.names("solvers")
+    scale = profile or read.default_profile
+    made = []
+    for one in measure_solvers(read, scale, found, names, examples, provenance("cpu", found)):
+        if isinstance(one, str):
+            click.echo(f"left out: {one}", err=True)
+            continue
+        made.append(one)
+        click.echo(f"{one.task}, {one.solver}: error {one.error:.3g}, {one.inference_seconds:.2g} s per example")
+    for path in write_solvers(directory, made):
+        click.echo(path, err=True)
 
 
 @leaderboard.command()
@@ -165,6 +202,14 @@ def _verify(own: Sequence[Suite]) -> Verify:
     from pdebench_fm.leaderboard.plans import against_plans
 
     return lambda located: chain(against_errors(located), against_plans(located, suites=own))
+
+
+def _check_solvers(directory: Path, own: Sequence[Suite]) -> CheckSolvers:
+    """Return the check of solver records."""
+    from pdebench_fm.leaderboard.solvers import solver_problems
+
+    found = current_registry()
+    return lambda located: solver_problems(located, directory, found, own)
 
 
 def planned_cells(suite: str, version: int, profile: str, own: Sequence[Suite] = ()) -> Collection[Cell] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -12,12 +12,14 @@ from pdebench_fm.leaderboard.audit import Verify, refusals
 from pdebench_fm.leaderboard.badges import Badge, badges_that_hold, read_badges
 from pdebench_fm.leaderboard.page import make_rows, render_json, render_page
 from pdebench_fm.leaderboard.page.rows import verified_text
+from pdebench_fm.leaderboard.solvers import SolverStanding, load_solvers, solvers_of
 from pdebench_fm.leaderboard.standing import Planned, Standing, SuiteResults, group, standings
 from pdebench_fm.leaderboard.store import RefusedError, load, located, order, relative_path, write_files
 from pdebench_fm.records.coefficient_use import CoefficientUse, change
 from pdebench_fm.records.errors import archive_of
 from pdebench_fm.records.record import Record
 from pdebench_fm.records.savings import MeanFactor
+from pdebench_fm.records.solver import SolverRecord
 from pdebench_fm.tables import (
     describe_parameters,
     escape_markdown,
@@ -25,6 +27,9 @@ from pdebench_fm.tables import (
     natural,
     number,
 )
+
+CheckSolvers = Callable[[Sequence[tuple[str, SolverRecord]]], Iterable[str]]
+"""Yields what is wrong with solver records, see `pdebench_fm.leaderboard.solvers.solver_problems`."""
 
 _INTRODUCTION = """\
 # Leaderboard
@@ -40,7 +45,10 @@ Smaller scores are better. A gain above 1 says that the pre-training pays.
 
 
 def render(
-    stored: Sequence[tuple[Path, int, Record]], planned: Planned | None = None, badges: Iterable[Badge] = ()
+    stored: Sequence[tuple[Path, int, Record]],
+    planned: Planned | None = None,
+    badges: Iterable[Badge] = (),
+    solvers: Sequence[SolverRecord] = (),
 ) -> dict[str, str]:
     """Return the generated files, name → text. The same records always give the same text.
 
@@ -48,6 +56,7 @@ def render(
         stored: all records with their places, from `pdebench_fm.leaderboard.store.load`.
         planned: gives a suite's planned cells; by default the union over all models.
         badges: of `pdebench_fm.leaderboard.badges.read_badges`.
+        solvers: of `pdebench_fm.leaderboard.solvers.load_solvers`.
     """
     from pandas import DataFrame
 
@@ -61,49 +70,62 @@ def render(
         newest = max(
             other.suite_version for other in groups if (other.suite, other.profile) == (found.suite, found.profile)
         )
-        parts.append(_section(found, ranking, newest))
+        parts += [_section(found, ranking, newest), _solvers(solvers_of(found, solvers))]
         rows.extend(_csv_row(found, standing) for standing in ranking)
     if not stored:
         parts.append("There are no records yet.\n")
-    shown = make_rows(results, lambda record: places[record.key])
+    shown = make_rows(results, lambda record: places[record.key], solvers)
     return {
-        "README.md": "\n".join(parts),
+        "README.md": "\n".join(filter(None, parts)),
         "index.html": render_page(shown),
         "leaderboard.csv": DataFrame(rows).map(_spreadsheet_safe).to_csv(index=False, lineterminator="\n"),
         "leaderboard.json": render_json(shown),
     }
 
 
-def build(directory: Path, planned: Planned | None = None, verify: Verify | None = None) -> list[Path]:
+def build(
+    directory: Path,
+    planned: Planned | None = None,
+    verify: Verify | None = None,
+    check_solvers: CheckSolvers | None = None,
+) -> list[Path]:
     """Write the generated files.
 
     Args:
         directory: of the leaderboard.
         planned: see `render`.
         verify: more checks of the records, see `pdebench_fm.leaderboard.audit.refusals`.
+        check_solvers: checks of the solver records.
 
     Raises:
         RecordError: a stored record is malformed or rejected (`RefusedError`); nothing is written.
     """
-    stored = load(directory)
-    refused = refusals(located(directory, stored), verify)
+    stored, solvers = load(directory), load_solvers(directory)
+    refused = refusals(located(directory, stored), verify) + list(check_solvers(solvers) if check_solvers else ())
     if refused:
         raise RefusedError("nothing built", refused)
-    texts = {directory / name: text for name, text in render(stored, planned, read_badges(directory)).items()}
+    made = render(stored, planned, read_badges(directory), [record for _, record in solvers])
+    texts = {directory / name: text for name, text in made.items()}
     write_files({path: text.encode("utf-8") for path, text in texts.items()})
     return list(texts)
 
 
-def check(directory: Path, planned: Planned | None = None, verify: Verify | None = None) -> list[str]:
+def check(
+    directory: Path,
+    planned: Planned | None = None,
+    verify: Verify | None = None,
+    check_solvers: CheckSolvers | None = None,
+) -> list[str]:
     """Check all records and rebuild in memory. Returns what is wrong, one line each."""
     try:
-        stored, badges = load(directory), read_badges(directory)
+        stored, badges, solvers = load(directory), read_badges(directory), load_solvers(directory)
     except RecordError as error:
         return [str(error)]
     wrong = [*_misplaced(directory, stored), *refusals(located(directory, stored), verify)]
+    wrong += check_solvers(solvers) if check_solvers else ()
     if wrong:
         return wrong
-    for name, text in render(stored, planned, badges).items():
+    for name, text in render(stored, planned, badges, [record for _, record in solvers]).items():
         file = directory / name
         if not file.is_file():
             wrong.append(f"{file}: missing; run pdefm leaderboard build, or name another --directory")
@@ -157,6 +179,7 @@ def _section(found: SuiteResults, ranking: Sequence[Standing], newest: int) -> s
         parts.append("No result here has been verified: ranks are as claimed.\n")
     if any(standing.under_trained for standing in ranking):
         parts.append("Under-trained: at this scale models are not trained to the end.\n")
+    predicted = any(standing.prediction for standing in ranking)
     ranked = [
         {
             "rank": "–" if standing.rank is None else str(standing.rank),
@@ -168,6 +191,7 @@ def _section(found: SuiteResults, ranking: Sequence[Standing], newest: int) -> s
             "coefficients": _rise(standing.coefficients),
             "open searches": _open_searches(standing),
             **_cost(standing),
+            **(_prediction(standing) if predicted else {}),
         }
         for standing in ranking
         if standing.score is not None
@@ -187,6 +211,25 @@ def _section(found: SuiteResults, ranking: Sequence[Standing], newest: int) -> s
     if others:
         parts.append(("Not ranked:\n\n" if ranked else "") + markdown(DataFrame(others), left=2) + "\n")
     return "\n".join(parts)
+
+
+def _solvers(standings: Sequence[SolverStanding]) -> str:
+    """Return the table of solvers of a study; empty if there are none."""
+    from pandas import DataFrame
+
+    if not standings:
+        return ""
+    rows = [
+        {
+            "solver": escape_markdown(standing.solver),
+            "error": "–" if standing.error is None else number(standing.error),
+            "seconds per example": f"{standing.seconds:.2g}",
+            "examples of a task": str(max(record.test_examples for record in standing.records)),
+            "measured on": escape_markdown(standing.measured_on),
+        }
+        for standing in standings
+    ]
+    return "Solvers, which use the equation and are not ranked:\n\n" + markdown(DataFrame(rows), left=1) + "\n"
 
 
 def _linked_model(found: SuiteResults, standing: Standing) -> str:
@@ -243,6 +286,15 @@ def _cost(standing: Standing) -> dict[str, str]:
     return {"cost (s)": f"{standing.train_seconds:.0f}", "device": devices, "parameters": counts}
 
 
+def _prediction(standing: Standing) -> dict[str, str]:
+    """Return what a prediction costs, e.g. ``3.7 M``, ``0.28 ms`` and ``0.45 GB``."""
+    cost = standing.prediction
+    flops = None if cost is None or cost.flops is None else f"{cost.flops / 1e6:.3g} M"
+    seconds = None if cost is None or cost.seconds is None else f"{1e3 * cost.seconds:.2g} ms"
+    memory = None if cost is None or cost.memory is None else f"{cost.memory / 1e9:.2g} GB"
+    return {"flops": flops or "–", "time of a prediction": seconds or "–", "memory": memory or "–"}
+
+
 def _saving(mean: MeanFactor | None) -> str:
     """Return e.g. ``12.3 × (3 >, 1 ≤ of 20)``, escaped."""
     if mean is None:
@@ -253,7 +305,7 @@ def _saving(mean: MeanFactor | None) -> str:
 
 def _csv_row(found: SuiteResults, standing: Standing) -> dict[str, object]:
     """Return a row of the CSV. Six digits hide the last bit of a machine's logarithm."""
-    saving, use, against = standing.saving, standing.coefficients, standing.against
+    saving, use, against, cost = standing.saving, standing.coefficients, standing.against, standing.prediction
     return {
         "suite": found.suite,
         "suite_version": found.suite_version,
@@ -276,6 +328,10 @@ def _csv_row(found: SuiteResults, standing: Standing) -> dict[str, object]:
         "scratch_seconds": _six_digits(standing.scratch_seconds),
         "open_searches": "; ".join(f"{arm} {number} of {of}" for arm, number, of in standing.open_searches),
         "parameters": max(standing.parameters, default=""),
+        "flops": "" if cost is None or cost.flops is None else cost.flops,
+        "inference_seconds": _six_digits(None if cost is None else cost.seconds),
+        "inference_on": "" if cost is None else cost.where,
+        "peak_memory": "" if cost is None or cost.memory is None else cost.memory,
         "device": "; ".join(standing.devices),
         "coefficient_rise": "" if use is None else _six_digits(use.rise),
         "coefficients_unused_on": "" if use is None else "; ".join(use.ignored_on),

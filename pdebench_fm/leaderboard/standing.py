@@ -9,12 +9,13 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from statistics import median
 
 from pdebench_fm.leaderboard.badges import Badge
 from pdebench_fm.leaderboard.references import Comparison, References
 from pdebench_fm.records.coefficient_use import CoefficientUse, coefficient_use
 from pdebench_fm.records.curves import FINE_TUNE, SCORED, SCRATCH, make_curves
-from pdebench_fm.records.record import Cell, Record, start_of
+from pdebench_fm.records.record import COST, Cell, Record, start_of
 from pdebench_fm.records.savings import MeanFactor, Saving, geometric_mean, mean_factor, savings
 from pdebench_fm.tables import arm_order, natural
 
@@ -23,6 +24,38 @@ Planned = Callable[[str, int, str], Collection[Cell] | None]
 
 Verified = Mapping[tuple[str, int, str, str], Badge]
 """(suite, version, profile, model) → the badge of its results."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the prediction of one example costs, see `pdebench_fm.scoring.cost`.
+
+    Args:
+        flops: the most of any task.
+        seconds: the median over tasks, arms, N and seeds.
+        memory: bytes; the most of any.
+        where: device, threads and batch, e.g. ``cpu (x86_64), threads: 1, batch: 64``.
+    """
+
+    flops: int | None
+    seconds: float | None
+    memory: int | None
+    where: str
+
+    @classmethod
+    def of(cls, records: Iterable[Record]) -> Prediction | None:
+        """Summarise the records that say what their predictions cost; None if none does."""
+        found = [r for r in records if any(getattr(r, name) is not None for name in COST)]
+        if not found:
+            return None
+        seconds = [r.inference_seconds for r in found if r.inference_seconds is not None]
+        places = {f"{r.inference_device}, batch: {r.inference_batch}" for r in found if r.inference_seconds}
+        return cls(
+            flops=max((r.flops for r in found if r.flops is not None), default=None),
+            seconds=median(seconds) if seconds else None,
+            memory=max((r.peak_memory for r in found if r.peak_memory is not None), default=None),
+            where="; ".join(sorted(places)),
+        )
 
 
 @dataclass(frozen=True)
@@ -42,6 +75,7 @@ class Standing:
         open_searches: by arm, how many points chose the smallest or largest learning rate tried, of how many.
         against: what others reach without its pre-training; None without a rank.
         badge: what was verified of the results; None if they are as claimed.
+        prediction: what a prediction costs; None if no record says.
     """
 
     model: str
@@ -60,6 +94,7 @@ class Standing:
     open_searches: tuple[tuple[str, int, int], ...] = ()
     against: Comparison | None = None
     badge: Badge | None = None
+    prediction: Prediction | None = None
 
 
 @dataclass(frozen=True)
@@ -168,6 +203,7 @@ def _standing(group: SuiteResults, model: str) -> Standing:
         under_trained=any(r.under_trained for r in records),
         reason=reason,
         diverged=diverged,
+        prediction=Prediction.of(r for r in records if r.kind == "point"),
         open_searches=_open_searches(r for r in records if r.kind == "pretraining" or r.cell in group.planned),
         coefficients=coefficient_use((r for r in group.points if r.model == model), group.planned),
     )

@@ -31,13 +31,14 @@ from pdebench_fm.hookspecs import (
     ObjectiveEntry,
     ProtocolEntry,
     SamplerEntry,
+    SolverEntry,
     SuiteEntry,
     SystemEntry,
 )
 from pdebench_fm.registry.calling import located
 from pdebench_fm.registry.loading import loading
 
-Kind = Literal["systems", "samplers", "models", "protocols", "objectives", "metrics", "executors", "suites"]
+Kind = Literal["systems", "samplers", "models", "protocols", "objectives", "metrics", "solvers", "executors", "suites"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _ENTRY_TYPES: dict[Kind, type[Any]] = {
@@ -47,6 +48,7 @@ _ENTRY_TYPES: dict[Kind, type[Any]] = {
     "protocols": ProtocolEntry,
     "objectives": ObjectiveEntry,
     "metrics": MetricEntry,
+    "solvers": SolverEntry,
     "executors": ExecutorEntry,
     "suites": SuiteEntry,
 }

@@ -10,33 +10,44 @@ from pathlib import Path
 import pytest
 
 from pdebench_fm.leaderboard import add, build
+from pdebench_fm.leaderboard.solvers import write_solvers
 from pdebench_fm.records.file import append
-from tests.support.records import make_record, make_suite, make_trial
+from tests.support.records import make_record, make_solver, make_suite, make_trial
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e '.[browser]'")
 CHROMIUM = shutil.which("chromium")
 if CHROMIUM is None:
     pytest.skip("needs chromium: apt-get install chromium", allow_module_level=True)
 
+COST = {"flops": 3_744_352, "peak_memory": 4 * 10**8, "inference_seconds": 2.5e-4, "inference_batch": 64}
+COST["inference_device"] = "cpu (x86_64), threads: 1"
 CONTRAST = (Path(__file__).parent / "contrast.js").read_text(encoding="utf-8")
 CELL = "#view=cell&id=smoke/v1/smoke/best/SYS-1(5,10)/fine-tune/16"
 PLOTS = [f"#view=plots&plot={name}" for name in ("errors", "shift", "cost", "size", "wins")]
 MODELS = ["#view=model&id=best", "#view=model&id=none", "#view=cell&id=none"]
+PLOTS += [f"#view=plots&plot=cost&by={cost}" for cost in ("flops", "inference_seconds")]
 HOSTILE = "<img src=x onerror=console.log(1)>"
-VIEWS = ["#view=ranking", "#view=cells", "#view=about", *MODELS, *PLOTS, CELL]
+VIEWS = ["#view=ranking", "#view=cells", "#view=solvers", "#view=about", *MODELS, *PLOTS, CELL]
 
 
 @pytest.fixture(scope="module")
 def board(tmp_path_factory):
     """Three models, one of them incomplete; another suite with an odd name of a model; a search that is open."""
     folder = tmp_path_factory.mktemp("page")
-    records = [*make_suite("best", 0.5, seeds=2), *make_suite("worse", 1.0, seeds=2), *make_suite("lacking", 0.8)[:-1]]
+    records = [
+        *make_suite("best", 0.5, seeds=2, **COST),
+        *make_suite("worse", 1.0, seeds=2),
+        *make_suite("lacking", 0.8)[:-1],
+    ]
     records += make_suite("odd,width=8", 2.0, suite="other", parameters=2_000_000)
     records += make_suite("odd,width=8", 2.0, suite="other", suite_version=2)
     records.append(make_record("plain", HOSTILE, "scratch", suite="hostile"))
     records.append(make_record(suite="searched", trials=(make_trial(1e-3, 0.1), make_trial(1e-2, 0.2))))
     append(folder / "run" / "records.jsonl", records)
     add(folder / "board", [folder / "run"])
+    solvers = [("fd", 0.05), ("spectral-2", 1e-3), ("spectral", 0.0)]
+    tasks = {record.task for record in records if record.suite == "smoke" and record.kind == "point"}
+    write_solvers(folder / "board", [make_solver(name, error, task) for name, error in solvers for task in tasks])
     build(folder / "board", lambda *_: {r.cell for r in make_suite(seeds=2) if r.kind == "point"})
     return folder / "board"
 
@@ -279,3 +290,22 @@ def test_the_chances_of_two_models_against_each_other_make_one(visit):
     shares = [int(text[:-1]) for text in page.locator("figure svg tspan").all_text_contents() if text.endswith("%")]
     assert len(shares) == 6
     assert sum(shares) == pytest.approx(300, abs=3)
+
+
+def test_cost_can_be_training_flops_or_the_time_of_a_prediction_with_solvers_beside(visit):
+    page = visit("#view=plots&plot=cost")
+    assert page.locator("figure svg .legend").first.inner_html().count("circle") > 1
+    assert page.get_by_text("solver", exact=True).count() == 0
+    page.locator("label", has_text="Cost").locator("select").select_option("inference_seconds")
+    assert "by=inference_seconds" in page.url
+    page.wait_for_function("() => document.querySelector('figure svg').textContent.includes('Time of a prediction')")
+    text = page.locator("figure svg").last.text_content()
+    assert text.endswith("spectral-2fd")  # the exact one has no place on a logarithmic axis
+    assert "250 µs" in page.evaluate("duration(2.5e-4)")
+
+
+def test_solvers_have_a_table_of_their_own(visit):
+    page = visit("#view=solvers")
+    assert column(page, "Solver") == ["spectral", "spectral", "spectral-2", "spectral-2", "fd", "fd"]
+    assert column(page, "Time") == ["1 ms"] * 6
+    assert page.locator("tbody a").count() == 0

@@ -6,6 +6,7 @@ from typing import Any
 
 from pdebench_fm._util.identity import job_id
 from pdebench_fm.records.record import Record, TrialRecord
+from pdebench_fm.records.solver import SolverRecord
 
 
 def make_trial(learning_rate: float = 1e-3, validation: float | None = 0.1, **changes: Any) -> TrialRecord:
@@ -117,6 +118,27 @@ def describe(values: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
 def make_pretraining(model: str = "conv-small", source: str = "poisson", **changes: Any) -> Record:
     values: dict[str, Any] = {"kind": "pretraining", "pretrain_job_id": None, "shift": "", "error": 0.02}
     return make_record(model, source, "pretraining", 1024, **{**values, **changes})
+
+
+def make_solver(solver: str = "fd", error: float = 0.05, task: str = "SYS-1(5,10)", **changes: Any) -> SolverRecord:
+    values: dict[str, Any] = {
+        "schema": 1,
+        "suite": "smoke",
+        "profile": "smoke",
+        "task": task,
+        "solver": solver,
+        "version": "1",
+        "arguments": {},
+        "test": ({"count": 256, "data_seed": 0},),
+        "test_examples": 256,
+        "error": error,
+        "interval": (0.9 * error, 1.1 * error),
+        "inference_seconds": 1e-3,
+        "inference_batch": 64,
+        "inference_device": "cpu (x86_64), threads: 1",
+        "versions": {"pdebench_fm": "0.1.0"},
+    }
+    return SolverRecord(**{**values, **changes})
 
 
 def make_suite(model: str = "conv-small", scale: float = 1.0, seeds: int = 1, **changes: Any) -> list[Record]:

@@ -12,9 +12,10 @@ from importlib.resources import files
 from typing import Any
 
 from pdebench_fm.leaderboard.page.cells import Cells, Place
-from pdebench_fm.leaderboard.page.columns import CELLS, FILTERS, RANKING
-from pdebench_fm.leaderboard.page.rows import Row, ranking_row, study_row
+from pdebench_fm.leaderboard.page.columns import CELLS, FILTERS, RANKING, SOLVERS
+from pdebench_fm.leaderboard.page.rows import Row, ranking_row, solver_rows, study_row
 from pdebench_fm.leaderboard.standing import Standing, SuiteResults
+from pdebench_fm.records.solver import SolverRecord
 
 FORMAT = 1
 """Version of ``leaderboard.json``. New keys do not change it."""
@@ -24,12 +25,15 @@ _SCRIPTS = ("data", "state", "table", "charts", "detail", "main")
 _LIBRARIES = ("d3-7.9.2", "plot-0.6.17", "htm-preact-3.1.1")
 
 
-def make_rows(results: Sequence[tuple[SuiteResults, Sequence[Standing]]], place: Place) -> dict[str, list[Row]]:
+def make_rows(
+    results: Sequence[tuple[SuiteResults, Sequence[Standing]]], place: Place, solvers: Sequence[SolverRecord] = ()
+) -> dict[str, list[Row]]:
     """Return all rows: the studies, the rankings, and the cells with their records.
 
     Args:
         results: studies and their rankings.
         place: gives the file and line of a record.
+        solvers: numerical solvers to compare with.
     """
     newest: dict[tuple[str, str], int] = {}
     for found, _ in results:
@@ -39,6 +43,7 @@ def make_rows(results: Sequence[tuple[SuiteResults, Sequence[Standing]]], place:
         "studies": [study_row(found, newest[found.suite, found.profile]) for found, _ in results],
         "ranking": [ranking_row(found, standing) for found, ranking in results for standing in ranking],
         "cells": [row for found, ranking in results for row in Cells(found, ranking, place).rows()],
+        "solvers": [row for found, _ in results for row in solver_rows(found, solvers)],
     }
 
 
@@ -56,7 +61,10 @@ def render_json(rows: Mapping[str, Sequence[Row]]) -> str:
 def render_page(rows: Mapping[str, Sequence[Row]]) -> str:
     """Return ``index.html``."""
     data = {
-        "columns": {"ranking": [asdict(c) for c in RANKING], "cells": [asdict(c) for c in CELLS]},
+        "columns": {
+            name: [asdict(column) for column in columns]
+            for name, columns in (("ranking", RANKING), ("cells", CELLS), ("solvers", SOLVERS))
+        },
         "filters": FILTERS,
         "tables": {name: pack(table) for name, table in rows.items()},
     }

@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from pdebench_fm.interfaces.metric import SCORE
-from pdebench_fm.leaderboard.page.rows import Row, digits, model_kind, six, study_name
+from pdebench_fm.leaderboard.page.rows import Row, digits, model_kind, prediction_row, six, study_name
 from pdebench_fm.leaderboard.references import References
-from pdebench_fm.leaderboard.standing import Standing, SuiteResults
+from pdebench_fm.leaderboard.standing import Prediction, Standing, SuiteResults
 from pdebench_fm.records.curves import FINE_TUNE, SCRATCH, has_logarithm, make_curves, point_of
 from pdebench_fm.records.record import Record, start_of
 from pdebench_fm.records.savings import Amount, savings
@@ -85,6 +85,7 @@ class Cells:
             "trials": sum(len(record.trials) for record in records),
             "parameters": first.parameters,
             "train_seconds": six(math.fsum(map(_train_seconds, records))),
+            **prediction_row(Prediction.of(records)),
             "coefficients": six(first.coefficient_rise) if len(records) == 1 else None,
             "status": ", ".join(sorted({record.status for record in records})),
             "records": [_record_row(record, *self._place(record)) for record in records],

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Form = Literal["text", "count", "number", "factor", "percent", "share", "seconds", "flag"]
+Form = Literal["text", "count", "large", "number", "factor", "percent", "share", "seconds", "flag"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,35 @@ class Column:
     better: Literal["", "low", "high"] = ""
     shown: bool = True
 
+
+_PREDICTION = (
+    Column(
+        "flops",
+        "Flops",
+        "Floating-point operations of the prediction of one example; elementwise ones are left out.",
+        "large",
+        "low",
+        shown=False,
+    ),
+    Column(
+        "inference_seconds",
+        "Prediction",
+        "Time to predict one example, in a batch: the median over tasks, N and seeds. The next column says where.",
+        "seconds",
+        "low",
+        shown=False,
+    ),
+    Column("inference_on", "Predicted on", "Device, threads and batch of the time of a prediction.", shown=False),
+    Column(
+        "memory",
+        "Memory",
+        "Bytes. On a GPU, the most that was allocated while a batch was predicted. On a CPU, the most that the process "
+        "has had, training included.",
+        "large",
+        "low",
+        shown=False,
+    ),
+)
 
 RANKING = (
     Column("rank", "Rank", "By score, among models with a score in every cell that the suite plans.", "count"),
@@ -123,6 +152,7 @@ RANKING = (
         "low",
     ),
     Column("scratch_seconds", "Training of other arms", "Training time of the scratch arm.", "seconds", shown=False),
+    *_PREDICTION,
     Column("device", "Device", "What the model was trained on.", shown=False),
     Column("reason", "Not ranked because", "What is missing for a rank.", shown=False),
 )
@@ -181,10 +211,29 @@ CELLS = (
     Column("trials", "Trials", "Fits that were tried, over all seeds.", "count", shown=False),
     Column("parameters", "Parameters", "Fitted real numbers.", "count", shown=False),
     Column("train_seconds", "Training", "All trials and seeds, without the pre-training.", "seconds", "low"),
+    *_PREDICTION,
     Column("coefficients", "Use of coefficients", "As in the ranking.", "percent", shown=False),
     Column("status", "Status", "ok, diverged, failed or unsupported.", shown=False),
 )
 """One row for each model, task, arm and N of a study."""
+
+SOLVERS = (
+    Column("solver", "Solver", "A numerical solver. It uses the equation, so it is not ranked."),
+    Column("task", "Task", "Whose test examples it solved."),
+    Column(
+        "error",
+        "Error",
+        "Mean relative L2 error against the reference solutions, with its 95% interval.",
+        "number",
+        "low",
+    ),
+    Column(
+        "inference_seconds", "Time", "To solve one example, measured as predictions of models are.", "seconds", "low"
+    ),
+    Column("inference_on", "Measured on", "Device, threads and batch."),
+    Column("test_examples", "Examples", "The first ones of the test set, which were solved.", "count", shown=False),
+)
+"""One row for each solver and task of a study."""
 
 FILTERS = (
     ("suite", "Suite"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pdebench_fm.leaderboard.badges import Badge
-from pdebench_fm.leaderboard.standing import Standing, SuiteResults
+from pdebench_fm.leaderboard.solvers import solvers_of
+from pdebench_fm.leaderboard.standing import Prediction, Standing, SuiteResults
 from pdebench_fm.records.record import Record, start_of
+from pdebench_fm.records.solver import SolverRecord
 
 Row = dict[str, Any]
 
@@ -63,9 +65,38 @@ def ranking_row(found: SuiteResults, standing: Standing) -> Row:
         "parameters": max(standing.parameters, default=None),
         "train_seconds": six(standing.train_seconds),
         "scratch_seconds": six(standing.scratch_seconds),
+        **prediction_row(standing.prediction),
         "device": ", ".join(standing.devices),
         "reason": standing.reason,
     }
+
+
+def prediction_row(cost: Prediction | None) -> Row:
+    """Return what a prediction costs, as rankings and cells show it."""
+    return {
+        "flops": None if cost is None else cost.flops,
+        "inference_seconds": None if cost is None else six(cost.seconds),
+        "inference_on": "" if cost is None else cost.where,
+        "memory": None if cost is None else cost.memory,
+    }
+
+
+def solver_rows(found: SuiteResults, solvers: Iterable[SolverRecord]) -> Iterator[Row]:
+    """Yield a row for each solver and task of a study, the most accurate solver first."""
+    for standing in solvers_of(found, solvers):
+        for record in standing.records:
+            yield {
+                "study": study_name(found),
+                "solver": record.solver,
+                "task": record.task,
+                "error": six(record.error),
+                "error_low": six(record.interval[0]),
+                "error_high": six(record.interval[1]),
+                "mean_error": six(standing.error),
+                "inference_seconds": six(record.inference_seconds),
+                "inference_on": f"{record.inference_device}, batch: {record.inference_batch}",
+                "test_examples": record.test_examples,
+            }
 
 
 def verified_text(badge: Badge | None) -> str:

@@ -12,7 +12,7 @@ const describe = (row) =>
 
 // D3 leaves out labels of a logarithmic axis; this one writes them all.
 const logAxis = (ticks, text, label) => [Plot.gridX(ticks), Plot.axisX(ticks, { text, label })];
-const TIMES = [1, 10, 60, 600, 3600, 36000, 360000, 3600000];
+const TIMES = [1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 1, 10, 60, 600, 3600, 36000, 360000, 3600000];
 const COUNTS = d3.range(0, 12).map((power) => 10 ** power);
 const ticksIn = (ticks, values) => {
   const [low, high] = d3.extent(values);
@@ -99,18 +99,47 @@ function shiftPlot(rows, width, state) {
       Plot.tip(seen, Plot.pointer({ fx: "shift", x: "model", y: key, title: tip, ...TIP }))] }) };
 }
 
+// The costs that error can be drawn against. Solvers have the time of a prediction only, and no training.
+const COSTS = {
+  train_seconds: { label: "Training time", form: duration },
+  flops: { label: "Flops of a prediction", form: (value) => d3.format("~s")(value) },
+  inference_seconds: { label: "Time of a prediction", form: duration },
+};
+
+// Solvers in the studies of these rows: mean error and median time over the tasks.
+function solverPoints(rows, state) {
+  const seen = SOLVERS.filter((row) => rows.some(({ study }) => study === row.study) && (!row.superseded || state.old));
+  return d3.rollups(seen, (group) => ({ score: group[0].mean_error, inference_seconds: d3.median(group, (row) => row.inference_seconds),
+    inference_on: group[0].inference_on }), (row) => row.study, (row) => row.solver)
+    .flatMap(([study, found]) => found.map(([solver, values]) => ({ study, solver, ...values }))).filter(({ score }) => score > 0);
+}
+
+const costPlot = (rows, width, state) => {
+  const x = COSTS[state.by] ? state.by : "train_seconds";
+  return scorePlot(x, COSTS[x].label, COSTS[x].form)(rows, width, state);
+};
+
 function scorePlot(x, label, form) {
   return (_, width, state) => {
-    const seen = seenRanking(state).filter((row) => row.score > 0 && row[x] > 0);
-    const { options, fx, fy, titles } = panels(seen, "study", width, 300, 230);
+    const all = seenRanking(state).filter((row) => row.score > 0);
+    const seen = all.filter((row) => row[x] > 0);
+    const solvers = x === "inference_seconds" ? solverPoints(all, state) : [];
+    if (!seen.length && !solvers.length) {
+      return { models: [], strokes: [], svg: Plot.plot({ ...BASE, width, height: 60, marks: [Plot.text(["No record here says this."], { frameAnchor: "middle" })] }) };
+    }
+    const { options, fx, fy, titles } = panels([...seen, ...solvers], "study", width, 300, 230);
+    const solverTip = (row) => `${row.solver}, a solver\nerror ${digits(row.score)}\n${form(row[x])}\n${row.inference_on}`;
     const title = (row) => `${row.model}\nscore ${digits(row.score)}\n${label.toLowerCase()} ${form(row[x])}` +
       `\ngain ${FORMS.factor(row.gain)}, over best scratch ${FORMS.factor(row.gain_best_scratch)}`;
     return { models: unique(seen.map(({ model }) => model)).sort(natural), strokes: [], svg: Plot.plot({ ...BASE, ...options, width, marginLeft: 48, color: colour,
       x: { type: "log", axis: null },
       y: { type: "log", label: "Score", tickFormat: short, ticks: 5, grid: true }, inset: 12,
-      marks: [Plot.frame({ strokeOpacity: 0.2 }), titles, ...logAxis(ticksIn(form === duration ? TIMES : COUNTS, seen.map((row) => row[x])), form, label),
+      marks: [Plot.frame({ strokeOpacity: 0.2 }), titles, ...logAxis(ticksIn(form === duration ? TIMES : COUNTS, [...seen, ...solvers].map((row) => row[x])), form, label),
         Plot.ruleX(seen.filter((row) => row.score_low > 0), { x, y1: "score_low", y2: "score_high", fx, fy, stroke: "model" }),
         Plot.dot(seen, { x, y: "score", fx, fy, fill: "model", r: 6 }),
+        Plot.dot(solvers, { x, y: "score", fx, fy, stroke: "currentColor", strokeWidth: 1.5, symbol: "diamond", r: 5 }),
+        Plot.text(solvers, { x, y: "score", fx, fy, text: "solver", dx: 9, textAnchor: "start", fontSize: 11, fill: "currentColor" }),
+        Plot.tip(solvers, Plot.pointer({ x, y: "score", fx, fy, title: solverTip, ...TIP })),
         Plot.tip(seen, Plot.pointer({ x, y: "score", fx, fy, title, ...TIP }))] }) };
   };
 }
@@ -156,8 +185,8 @@ const PLOTS = {
     about: "Mean relative L2 error on the test set with its 95% interval. N = 0 is zero-shot. An untrained network, scratch at N = 0, is not drawn. Click a point for its trials and record." },
   shift: { label: "Gain against shift", draw: shiftPlot, over: true,
     about: "Each dot is a task and N; bars are geometric means. Above 1, the pre-training pays." },
-  cost: { label: "Error against cost", draw: scorePlot("train_seconds", "Training time", duration),
-    about: "Score against the training time behind it: pre-training and the scored arms, all trials and seeds." },
+  cost: { label: "Error against cost", draw: costPlot, by: true,
+    about: "Score against the training time behind it (pre-training and the scored arms, all trials and seeds), or against what the prediction of one example costs. Diamonds are numerical solvers, with their mean error; they use the equation and are not ranked." },
   size: { label: "Error against size", draw: scorePlot("parameters", "Parameters", short), about: "Score against fitted parameters." },
   wins: { label: "Pairwise wins", draw: winsPlot, oneStudy: true, table: wins,
     about: "Probability that the model of the row has the lower error in a cell of zero-shot or fine-tune, as far as the 95% intervals tell, and the number of cells won." },

@@ -21,6 +21,7 @@ const DATA = JSON.parse(document.getElementById("data").textContent);
 const STUDIES = unpack(DATA.tables.studies);
 const RANKING = unpack(DATA.tables.ranking);
 const CELLS = unpack(DATA.tables.cells);
+const SOLVERS = unpack(DATA.tables.solvers);
 const SCORED = ["zero-shot", "fine-tune"];
 const SHIFTS = ["none", "mild", "med", "large"];
 
@@ -31,7 +32,7 @@ const sizeClass = (count) =>
   count == null ? "unknown" : count < 1e5 ? "below 100,000" : count < 1e6 ? "100,000 to 1 million" : "1 million and more";
 const SIZES = ["below 100,000", "100,000 to 1 million", "1 million and more", "unknown"];
 
-for (const row of [...RANKING, ...CELLS]) {
+for (const row of [...RANKING, ...CELLS, ...SOLVERS]) {
   const { suite, profile, version, superseded } = byName[row.study];
   Object.assign(row, { suite, profile, version, superseded, size: sizeClass(row.parameters) });
 }
@@ -48,7 +49,7 @@ const CELL = new Map(CELLS.map((row) => [row.id, row]));
 const MODELS = unique(RANKING.map((row) => row.model)).sort(natural);
 
 // What a row's shading compares it with, whatever the filters leave.
-const RIVALS = d3.group([...RANKING, ...CELLS], (row) => `${row.study}/${row.task || ""}/${row.n ?? ""}`);
+const RIVALS = d3.group([...RANKING, ...CELLS, ...SOLVERS], (row) => `${row.study}/${row.task || ""}/${row.n ?? ""}`);
 const rivals = (row) => RIVALS.get(`${row.study}/${row.task || ""}/${row.n ?? ""}`);
 
 const cellOf = (row, changes) => {
@@ -71,6 +72,7 @@ function digits(value) {
 
 function duration(seconds) {
   if (seconds == null) return "–";
+  if (seconds > 0 && seconds < 0.95) return seconds < 0.95e-3 ? `${+(1e6 * seconds).toPrecision(2)} µs` : `${+(1e3 * seconds).toPrecision(2)} ms`;
   for (const [unit, size, below] of [["s", 1, 60], ["min", 60, 60], ["h", 3600, 48]]) {
     const amount = seconds / size;
     if (Math.round(amount) < below) return `${amount < 10 ? +amount.toFixed(1) : Math.round(amount)} ${unit}`;
@@ -81,6 +83,7 @@ function duration(seconds) {
 const FORMS = {
   text: (value) => value || "–",
   count: (value) => (value == null ? "–" : value.toLocaleString("en-US")),
+  large: (value) => (value == null ? "–" : d3.format(".3~s")(value)),
   number: digits,
   factor: (value, row, key) => (value == null ? "–" : `${row?.[`${key}_bound`] ? `${row[`${key}_bound`]} ` : ""}${digits(value)} ×`),
   percent: (value) => (value == null ? "–" : `${value > 0 ? "+" : ""}${Math.round(100 * value).toLocaleString("en-US")}%`),

@@ -87,6 +87,8 @@ function CellView({ state }) {
       ["Data saving", row.saving != null && FORMS.factor(row.saving, row, "saving")],
       ["Verified", VERIFIES && row.verified],
       ["Seeds", `${row.seeds} of ${row.seeds_of} planned`], ["Parameters", FORMS.count(row.parameters)], ["Training, all trials", duration(row.train_seconds)],
+      ["Prediction of one example", row.inference_seconds != null && `${duration(row.inference_seconds)} (${row.inference_on})`],
+      ["Flops of a prediction", FORMS.large(row.flops)], ["Memory", row.memory != null && `${FORMS.large(row.memory)}B`],
       ["Rise when coefficients are exchanged", row.coefficients != null && FORMS.percent(row.coefficients)],
     ]} />
     ${rated && html`<h3>Search for the learning rate</h3><${Chart} label=${`Validation error of each trial of ${row.model} on ${row.task}, ${row.arm}, N = ${row.n}`}

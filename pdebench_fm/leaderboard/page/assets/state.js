@@ -1,11 +1,11 @@
 // What is shown, kept in the address after "#", so that a link restores it.
 
-const VIEWS = { ranking: "Ranking", cells: "Cells", plots: "Plots", about: "Definitions" };
+const VIEWS = { ranking: "Ranking", cells: "Cells", ...(SOLVERS.length ? { solvers: "Solvers" } : {}), plots: "Plots", about: "Definitions" };
 const FILTERS = DATA.filters.map(([key, label]) => ({ key, label }));
 const CELL_FILTERS = ["shift", "system", "n", "arm", "search", "hurts"]; // they choose cells, not models
 const ORDERS = { shift: SHIFTS, size: SIZES };
 
-const KEYS = ["id", "plot", "study", "over", "q", "sort", "cols", "page", "old"];
+const KEYS = ["id", "plot", "study", "over", "by", "q", "sort", "cols", "page", "old"];
 
 function readAddress() {
   const found = new URLSearchParams(location.hash.slice(1));
@@ -43,7 +43,7 @@ function passes(state, row, keys) {
     const values = chosen(state, key);
     if (values.length && keys.includes(key) && !values.includes(String(row[key]))) return false;
   }
-  const text = [row.model, row.study, row.task, row.arm, row.system, row.shift].join(" ").toLowerCase();
+  const text = [row.model, row.solver, row.study, row.task, row.arm, row.system, row.shift].join(" ").toLowerCase();
   return (state.q || "").toLowerCase().split(/\s+/).every((word) => text.includes(word));
 }
 

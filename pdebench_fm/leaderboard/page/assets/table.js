@@ -39,7 +39,7 @@ function Content({ column, row, state }) {
   return ends ? html`${text} <small>${ends}</small>` : text;
 }
 
-const NUMERIC = ["count", "number", "factor", "percent", "share", "seconds"];
+const NUMERIC = ["count", "large", "number", "factor", "percent", "share", "seconds"];
 
 function Table({ label, columns, groups, state, change, title }) {
   const [key, down] = [(state.sort || "").replace(/^-/, ""), (state.sort || "").startsWith("-")];
