@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 
 STUDIES := ood_sys1 ood_sys2 ood_sys2_exact ood_sys3 mixed scaling seeds
 
-.PHONY: install smoke studies test check docs bench leaderboard clean
+.PHONY: install smoke studies released test check docs bench leaderboard clean
 
 install: $(STAMP)
 
@@ -26,6 +26,13 @@ smoke: $(STAMP)
 studies: $(STAMP)
 	set -e; for suite in $(STUDIES); do \
 		$(BIN)/pdefm run $$suite --model fno-64k --profile smoke --output runs; \
+	done
+
+# Two released families with every protocol, from the tiny checkpoints of the tests. Their weights are random.
+CHECKPOINTS := tests/plugins/released/fixtures
+released: $(STAMP)
+	set -e; for family in poseidon dpot; do \
+		$(BIN)/pdefm run released --profile smoke --model $$family --set checkpoint=$(CHECKPOINTS)/$$family --output runs; \
 	done
 
 test: $(STAMP)

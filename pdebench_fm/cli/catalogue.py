@@ -11,6 +11,7 @@ import click
 
 from pdebench_fm._util.text import printable
 from pdebench_fm.cli import completion
+from pdebench_fm.cli.results import folded
 from pdebench_fm.registry import KINDS, Kind, registry
 
 _FILLED_IN = ("output", "device", "workers", "system")
@@ -28,7 +29,7 @@ def list_entries(kind: Kind, as_json: bool) -> None:
         return
     width = max((len(entry["name"]) for entry in entries), default=0)
     for entry in entries:
-        _say(f"{entry['name']:<{width}}  {entry['summary']}")
+        _say(entry["name"], entry["summary"], width + 2)
 
 
 @click.command()
@@ -50,7 +51,7 @@ def show(kind: str, name: str, as_json: bool) -> None:
             value = ", ".join(f"{k}={v}" for k, v in value.items())
         elif isinstance(value, list):
             value = ", ".join(map(str, value))
-        _say(f"{key:<{width}}  {value}")
+        _say(key, value, width + 2)
 
 
 @click.command()
@@ -78,9 +79,10 @@ def plugins(as_json: bool) -> None:
             _say(f"  failed: {plugin['failure']}")
 
 
-def _say(text: str) -> None:
-    """One line, whatever a plugin put into it."""
-    click.echo(printable(" ".join(text.splitlines()), 4000))
+def _say(head: str, text: str = "", indent: int = 4) -> None:
+    """One line, whatever a plugin put into it; on a terminal, folded."""
+    shown = printable(" ".join(f"{head:<{indent}}{text}".splitlines()), 4000)
+    click.echo(folded(shown, indent))
 
 
 def _about(kind: Kind, name: str) -> dict[str, Any]:

@@ -82,13 +82,25 @@ def check_metric(name: str, expected: tuple[str, ...], as_json: bool) -> int:
 @check.command("protocol")
 @click.argument("name", shell_complete=completion.names_of("protocols"))
 @click.option("--model", metavar="NAME", help="Adapt this model and not a small convolutional network.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override an argument of that model.")
 @_expect
 @_as_json
-def check_protocol(name: str, model: str | None, expected: tuple[str, ...], as_json: bool) -> int:
-    """Run the conformance checks on the registered protocol NAME: a small model is wrapped, adapted and saved."""
+def check_protocol(
+    name: str, model: str | None, settings: tuple[str, ...], expected: tuple[str, ...], as_json: bool
+) -> int:
+    """Run the conformance checks on the registered protocol NAME: a small model is wrapped, adapted and saved.
+
+    A protocol for released models needs one: --model poseidon --set checkpoint=FOLDER.
+    """
+    from pdebench_fm.cli.run import parse_settings
+    from pdebench_fm.registry.loading import to_standard_error
     from pdebench_fm.testing import checks_of_protocol
 
-    return _report(checks_of_protocol(name, model=model), expected, as_json)
+    if settings and model is None:
+        raise UsageError("--set overrides an argument of a model: name it by --model")
+    with to_standard_error():
+        checks = checks_of_protocol(name, model=model, arguments=parse_settings(settings))
+    return _report(checks, expected, as_json)
 
 
 def _report(claims: Iterator[tuple[str, Callable[[], None]]], expected: tuple[str, ...], as_json: bool) -> int:

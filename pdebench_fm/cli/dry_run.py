@@ -11,6 +11,7 @@ import click
 
 from pdebench_fm._util.logs import is_verbose
 from pdebench_fm._util.text import duration, megabytes, printable
+from pdebench_fm.cli.results import terminal_width
 
 if TYPE_CHECKING:
     from pdebench_fm.plan.estimate import Estimate, Part
@@ -69,7 +70,9 @@ def _list_unsupported(plans: Sequence[Plan]) -> None:
 
 
 def _print_table(plans: Sequence[Plan], costs: Sequence[Estimate], workers: int) -> None:
-    head = printable(f"{plans[0].suite.name} · {plans[0].profile_name}", 1000)
+    from pdebench_fm.tables.summary import Grid
+
+    head = f"{plans[0].suite.name} · {plans[0].profile_name}"
     lines: list[tuple[str, ...]] = [(head, "jobs", "done", "to do", "training examples", "time")]
     for plan, cost in zip(plans, costs, strict=True):
         for name, part in cost.parts.items():
@@ -77,10 +80,7 @@ def _print_table(plans: Sequence[Plan], costs: Sequence[Estimate], workers: int)
     every = [part for cost in costs for part in cost.parts.values()]
     seconds = sum(part.seconds for part in every) / workers
     lines.append(("in all", *_cells(every, workers)))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for first, *rest in lines:
-        cells = (f"{cell:>{width}}" for cell, width in zip(rest, widths[1:], strict=True))
-        click.echo("  ".join((printable(first, 1000).ljust(widths[0]), *cells)).rstrip())
+    click.echo(Grid(lines[0], lines[1:], labels=1).text(terminal_width()))
     if seconds > _PATIENCE:
         click.echo(f"{duration(seconds)}: not on this machine")
 

@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from textwrap import fill
 
 import click
 
@@ -35,7 +36,17 @@ def compare(runs: tuple[Path, ...], as_json: bool) -> None:
 
 def print_summaries(records: Sequence[Record], planned: Collection[Cell] | None = None) -> None:
     """Print what a run ends with; see `pdebench_fm.tables.summary`."""
-    from pdebench_fm.tables.summary import UNLIMITED, summaries
+    from pdebench_fm.tables.summary import summaries
 
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else UNLIMITED
+    width = terminal_width()
     click.echo("\n\n".join(summary.text(width) for summary in summaries(records, planned)))
+
+
+def terminal_width() -> int:
+    """Return the columns of the terminal on standard output; without one, so many that nothing is folded."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
+
+
+def folded(line: str, indent: int) -> str:
+    """Return a line folded to the terminal; what follows the first line is indented."""
+    return fill(line, max(terminal_width(), indent + 20), subsequent_indent=" " * indent, break_on_hyphens=False)

@@ -83,8 +83,9 @@ def draw_kinds(
             shifts = UNKNOWN if realised is None else realised(group)
             for name in wanted:
                 for detail, models, figure in KINDS[name].make(_taken(group, name), shifts):
-                    parts = (suite, f"v{version}", profile, name, *([detail] if detail else []), joined(models))
-                    written[name] += save(figure, folder, file_stem(*parts))
+                    parts = (suite, f"v{version}", profile, name, *([detail] if detail else []))
+                    stem, title = file_stem(*parts, joined(models)), " · ".join((*parts, *models))
+                    written[name] += save(figure, folder, stem, title)
     return written
 
 

@@ -51,7 +51,7 @@ def draw_cases(found: Iterable[tuple[str, Record]], folder: Path) -> list[Path]:
             except (OSError, ValueError, EOFError, LookupError, BadZipFile) as error:
                 raise RunError(f"{kept}: not a file of test cases; delete it: {named(error)}") from error
             parts = (record.suite, f"v{record.suite_version}", record.profile, "cases", record.task, record.model)
-            written += save(figure, folder, file_stem(*parts))
+            written += save(figure, folder, file_stem(*parts), " · ".join(parts))
     return written
 
 

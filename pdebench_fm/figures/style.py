@@ -60,27 +60,18 @@ def ordered_colours(count: int) -> list[tuple[float, float, float, float]]:
 
 
 def file_stem(*parts: str) -> str:
-    """Return a file name that is safe on every platform, with ``+`` for spaces.
-
-    Names with other characters, and very long ones, end in a hash, so that different names never share one.
+    """Return a file name that is safe on every platform, with ``+`` for spaces and ``-`` for other odd characters.
 
     >>> file_stem("smoke", "v1", "SYS-1(5,10) from mixed")
     'smoke-v1-SYS-1(5,10)+from+mixed'
     """
-    text = "-".join(parts)
-    stem = re.sub(r"[^A-Za-z0-9._(),=+-]+", "-", text.replace(" ", "+")).strip("-.")[:150]
-    return stem if stem.replace("+", " ") == text else f"{stem}-{digest(text)}".lstrip("-")
+    return re.sub(r"[^A-Za-z0-9._(),=+]+", "-", "-".join(parts).replace(" ", "+")).strip("-.")[:150] or "figure"
 
 
 def joined(names: Sequence[str]) -> str:
-    """Return names for a file name: all of them, or their number and a hash if they are long."""
+    """Return names for a file name: all of them, or the first and how many more if they are long."""
     text = "-".join(names)
-    return text if len(text) <= 60 else f"{len(names)}-models-{digest(' '.join(names))}"
-
-
-def digest(text: str) -> str:
-    """Return eight characters that tell names apart."""
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return text if len(text) <= 60 or len(names) == 1 else f"{names[0]}-and-{len(names) - 1}-more"
 
 
 @contextmanager
@@ -94,14 +85,35 @@ def drawing() -> Iterator[None]:
         yield
 
 
-def save(figure: Figure, folder: Path, stem: str) -> list[Path]:
-    """Write a figure atomically as PNG (300 dpi) and PDF, without dates or versions."""
+def save(figure: Figure, folder: Path, stem: str, title: str) -> list[Path]:
+    """Write a figure atomically as PNG (300 dpi) and PDF, without dates or versions.
+
+    Args:
+        figure: to be written.
+        folder: of the files; made if it is missing.
+        stem: of their names. If figures of another title have that name, a hash of the title is added to it.
+        title: tells figures apart; kept in the files.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    if _title(folder / f"{stem}.png") not in (None, title):
+        stem += "-" + hashlib.sha256(title.encode()).hexdigest()[:8]
     written = []
     for format, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
         path = folder / f"{stem}.{format}"
         with replacing(path) as temporary:
-            figure.savefig(temporary, dpi=300, format=format, metadata=metadata)
+            figure.savefig(temporary, dpi=300, format=format, metadata={"Title": title, **metadata})
         figure.set_layout_engine("none")  # the layout is done; doing it again takes as long as writing
         written.append(path)
     return written
+
+
+def _title(path: Path) -> str | None:
+    """Return the title of a PNG file; None if there is no such file, or it has none."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            found = image.info.get("Title")
+            return None if found is None else str(found)
+    except (OSError, ValueError, SyntaxError):  # what damaged files raise
+        return None

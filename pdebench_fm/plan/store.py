@@ -22,14 +22,17 @@ import numpy as np
 from filelock import FileLock
 
 from pdebench_fm._util.files import remove, replacing
-from pdebench_fm._util.text import named, one_line, quoted
-from pdebench_fm.errors import DataFileError
+from pdebench_fm._util.text import one_line, quoted
+from pdebench_fm.errors import DataFileError, UnsupportedError
 from pdebench_fm.interfaces import OperatorModel
 from pdebench_fm.plan.job import Job, Point
 from pdebench_fm.plan.results import from_text, to_text
 from pdebench_fm.records.errors import FILE, as_kept, digest
+from pdebench_fm.registry.calling import located
 
 _LOG = logging.getLogger("pdebench_fm.run")
+UNSUPPORTED = "unsupported: "
+"""How the log of a job begins whose model cannot do it."""
 _FOLDERS = {"model", "model.tmp", "workspace"}
 
 
@@ -57,6 +60,10 @@ class JobStore:
     def workspace(self, job_id: str) -> Path:
         """Folder of what a fit needs to go on after a kill."""
         return self.folder(job_id) / "workspace"
+
+    def log(self, job_id: str) -> Path:
+        """What went wrong; there only if the job failed."""
+        return self.folder(job_id) / "failure.log"
 
     def lock(self, job_id: str) -> FileLock:
         """Make a job's folder if it is missing, and return the lock on it."""
@@ -139,14 +146,15 @@ class JobStore:
     def log_failure(self, job: Job, error: BaseException, rank: int = 0) -> None:
         """Keep what went wrong, one line and the traceback; of a process that only takes part, in a file of its own."""
         name = f"failure-{rank}.log" if rank else "failure.log"
-        text = "\n\n".join([quoted(named(error)), "".join(traceback.format_exception(error))])
+        kind = UNSUPPORTED if isinstance(error, UnsupportedError) else ""
+        text = "\n\n".join([quoted(kind + located(error)), "".join(traceback.format_exception(error))])
         with suppress(OSError):  # the disk may be full, and just that what went wrong
             (self.folder(job.id) / name).write_text(text, encoding="utf-8", errors="backslashreplace")
 
     def failure(self, job_id: str) -> str:
         """The line that `log_failure` kept of a job that is not done."""
         try:
-            return (self.folder(job_id) / "failure.log").read_text(encoding="utf-8").splitlines()[0]
+            return self.log(job_id).read_text(encoding="utf-8").splitlines()[0]
         except (OSError, ValueError, IndexError):
             return "failed, and left no log"
 

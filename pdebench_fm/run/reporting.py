@@ -104,7 +104,7 @@ class RunProgress:
         if job.id in self._fits:
             self._bars.remove_task(self._fits.pop(job.id))
         text = f"{self._where()} {self._title}{job.label}: {_ending(outcome)}"
-        log = self._store.folder(job.id) / "failure.log"
+        log = self._store.log(job.id)
         if outcome.status == "failed" and not follows and log.exists():
             text += f" (see {log})"
             if is_debug():

@@ -5,6 +5,7 @@ Reads only files, so it works while a run goes on, after it died, and from anoth
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import os
 import socket
@@ -24,7 +25,8 @@ from pdebench_fm.plan.plan import Plan
 from pdebench_fm.run.progress import JobProgress, read_progress
 from pdebench_fm.run.queue import Place, folder_of, queued, submitted
 
-FILE = "plan.json"
+FILES = "plan*.json"
+"""One for each profile that was run."""
 _STALE = 60.0  # seconds without a sign of life
 _PATIENCE = 0.5  # seconds that Slurm may take to answer
 
@@ -103,7 +105,7 @@ def write_plan(plan: Plan) -> None:
         for job in plan.jobs.values()
     ]
     about = {"suite": plan.suite.name, "model": plan.model.name, "profile": plan.profile_name, "jobs": jobs}
-    path, text = plan.folder / FILE, json.dumps(about)
+    path, text = plan.folder / f"plan-{plan.profile_name}.json", json.dumps(about)
     if path.exists() and path.read_bytes() == text.encode():
         return
     with replacing(path) as temporary:
@@ -132,8 +134,7 @@ def _plans(output: Path) -> Iterator[Path]:
     for folder, below, files in os.walk(output):
         if "jobs" in below:
             below.remove("jobs")
-        if FILE in files:
-            yield Path(folder) / FILE
+        yield from (Path(folder) / name for name in fnmatch.filter(files, FILES))
 
 
 _Queue = dict[str, tuple[Place, str]]

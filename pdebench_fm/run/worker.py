@@ -16,17 +16,18 @@ import numpy as np
 import torch
 
 from pdebench_fm._util.memory import keep_freed_memory
-from pdebench_fm._util.text import named, one_line, printable, quoted, reason_of
+from pdebench_fm._util.text import one_line, printable, quoted, reason_of
 from pdebench_fm.data.combine import NoExamples, Subset
 from pdebench_fm.data.hashing import hash_of
 from pdebench_fm.data.open import SetCache, few_shot_ids
-from pdebench_fm.errors import PLUGIN_ERRORS, DataFileError, DivergedError, RunError, UnsupportedError
+from pdebench_fm.errors import PLUGIN_ERRORS, DataFileError, DivergedError, PdefmError, RunError, UnsupportedError
 from pdebench_fm.interfaces import Examples, FitContext, FitReport, OperatorModel, Progress, TrialSettings
 from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.plan.job import Job, Point, Trial
 from pdebench_fm.plan.model import Weights, check_code
-from pdebench_fm.plan.store import JobStore, check_weights
+from pdebench_fm.plan.store import UNSUPPORTED, JobStore, check_weights
 from pdebench_fm.registry import Registry
+from pdebench_fm.registry.calling import located
 from pdebench_fm.registry.loading import to_standard_error
 from pdebench_fm.run.distributed import World, device_of_rank, join_world, started_by_torchrun
 from pdebench_fm.run.progress import ProgressFile
@@ -46,7 +47,7 @@ class Outcome:
     """How a job ended.
 
     Args:
-        status: ``ok``, ``diverged`` or ``failed``; the first two are final, a failed job is tried again.
+        status: ``ok``, ``diverged``, ``failed`` or ``unsupported``; the first two are final, others are tried again.
         result: what ``result.json`` holds; empty if the job failed.
         reason: one line if the status is not ``ok``.
         reused: whether the work had been done before.
@@ -148,13 +149,19 @@ class Worker:
                 return outcome
             except PLUGIN_ERRORS as error:  # the other jobs go on
                 _LOG.debug("%s failed", job.label, exc_info=True)
-                self._store.log_failure(job, error, self._world.rank)
+                failed = self._failure(job, error)
                 if self._world.size > 1:  # the other ranks wait for this one, in the middle of a step
-                    raise RunError(quoted(f"{job.label}: process {self._world.rank}: {named(error)}")) from error
-                return Outcome("failed", reason=quoted(named(error)))
+                    raise RunError(quoted(f"{job.label}: process {self._world.rank}: {failed.reason}")) from error
+                return failed
             finally:
                 if self._world.is_main:
                     progress.end()
+
+    def _failure(self, job: Job, error: BaseException) -> Outcome:
+        """Keep what went wrong, and return the outcome that says so."""
+        self._store.log_failure(job, error, self._world.rank)
+        status = "unsupported" if isinstance(error, UnsupportedError) else "failed"
+        return Outcome(status, reason=quoted(located(error)))
 
     def _lock(self, job_id: str) -> AbstractContextManager[Any]:
         return self._store.lock(job_id) if self._world.is_main else nullcontext()
@@ -254,7 +261,7 @@ class Worker:
         assert start.job is not None
         pretraining = self._store.result(start.job)
         if pretraining is None:
-            raise RunError(f"its pre-training failed: {self._store.failure(start.job)}")
+            raise self._failed_before("its pre-training failed", start.job, related)
         if pretraining["status"] != "ok":
             raise DivergedError(f"its pre-training diverged: {pretraining['reason']}")
         return self._chosen_model(pretraining["chosen"], related)
@@ -328,13 +335,22 @@ class Worker:
         """
         found = {id: self._store.result(id) for id in work.trials}
         missing = [id for id, result in found.items() if result is None]
-        reasons = [self._store.failure(id).partition(": ") for id in missing]
-        if missing and all(kind == UnsupportedError.__name__ for kind, _, _ in reasons):
-            return Outcome("unsupported", reason=quoted(reasons[0][2]))
         if missing:
-            first = f"{work.related[missing[0]].label}: {self._store.failure(missing[0])}"
-            return Outcome("failed", reason=quoted(f"{len(missing)} of {len(found)} trials failed: {first}"))
+            first = min(missing, key=lambda id: self._store.failure(id).startswith(UNSUPPORTED))
+            what = f"{len(missing)} of {len(found)} trials failed: {work.related[first].label}"
+            return self._failure(work.job, self._failed_before(what, first, work.related))
         return {id: result for id, result in found.items() if result is not None}
+
+    def _failed_before(self, what: str, job_id: str, related: Mapping[str, Job]) -> PdefmError:
+        """Return the error of a job that needs one which failed: with its reason, and the log of the first to fail."""
+        reason = self._store.failure(job_id)
+        error: PdefmError = RunError(f"{what}: {reason}")
+        if reason.startswith(UNSUPPORTED):
+            error = UnsupportedError(reason.removeprefix(UNSUPPORTED))
+        while lost := [parent for parent in related[job_id].parents if self._store.result(parent) is None]:
+            job_id = lost[0]
+        error.add_note(f"The first to fail was {related[job_id].label}: see {self._store.log(job_id)}")
+        return error
 
     def _chosen_model(self, trial_id: str, related: Mapping[str, Job]) -> OperatorModel:
         """Load the weights of a trial; fit it again if they were deleted or are damaged."""

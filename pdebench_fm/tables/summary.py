@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import zip_longest
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
 
 from pdebench_fm._util.text import printable
 from pdebench_fm.interfaces.metric import SCORE
@@ -17,6 +22,9 @@ from pdebench_fm.tables.wording import arm_order, describe_overlap, number
 
 UNLIMITED = 10_000
 """Columns of a text that is cut nowhere."""
+
+_NARROWEST = 10
+"""Columns of a label that is folded, at least."""
 
 _NOTE = (
     "Median relative L2 error over seeds against N; zero-shot is N = 0. Gain: scratch error / error at the same N, "
@@ -40,12 +48,14 @@ class Grid:
     labels: int
 
     def text(self, width: int) -> str:
-        """Return aligned lines. Columns that do not fit the width follow in further blocks, with the labels again."""
-        from rich.cells import cell_len
+        """Return aligned lines, at most ``width`` wide.
 
+        Columns that do not fit follow in further blocks, with the labels again. Cells that are too long are folded.
+        """
         lines = [[printable(cell, 1000) for cell in line] for line in (self.columns, *self.rows)]
         widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
         names = list(range(self.labels))
+        self._shrink(lines, widths, width)
         blocks: list[list[int]] = [[]]
         for column in range(self.labels, len(widths)):
             if blocks[-1] and sum(widths[index] + 2 for index in (*names, *blocks[-1], column)) - 2 > width:
@@ -60,10 +70,37 @@ class Grid:
         for block in blocks:
             shown = [*names, *block]
             told = [line for line in lines if any(line[index] for index in block) or any(line[: self.labels - 1])]
-            head, *body = ("  ".join(padded(line[index], index) for index in shown).rstrip() for line in told)
+            head, *body = (
+                "\n".join(
+                    "  ".join(padded(cell, index) for cell, index in zip(cells, shown, strict=True)).rstrip()
+                    for cells in zip_longest(*(_folded(line[index], widths[index]) for index in shown), fillvalue="")
+                )
+                for line in told
+            )
             rule = "─" * min(width, sum(widths[index] + 2 for index in shown) - 2)
             drawn.append("\n".join([head, rule, *body]))
         return "\n\n".join(drawn)
+
+    def _shrink(self, lines: Sequence[Sequence[str]], widths: list[int], width: int) -> None:
+        """Narrow columns until the labels and any other column fit: first between words, then labels within them."""
+        words = [
+            max(cell_len(word) for cell in column for word in ("", *cell.split()))
+            for column in zip(*lines, strict=True)
+        ]
+        cut = [min(word, _NARROWEST) if index < self.labels else word for index, word in enumerate(words)]
+        for floors in (words, cut):
+            while (
+                sum(size + 2 for size in widths[: self.labels]) + (most := max(widths[self.labels :], default=0))
+                > width
+            ):
+                wide = [
+                    index
+                    for index, size in enumerate(widths)
+                    if size > floors[index] and (index < self.labels or size == most)
+                ]
+                if not wide:
+                    break
+                widths[max(wide, key=widths.__getitem__)] -= 1
 
     def html(self) -> str:
         """Return a table of HTML."""
@@ -221,6 +258,13 @@ def _saving(mean: MeanFactor | None) -> str:
     if mean.more and mean.at_most:
         return f"{value} ({mean.more} >, {mean.at_most} ≤)"
     return f"> {value}" if mean.more else f"≤ {value}" if mean.at_most else value
+
+
+def _folded(cell: str, width: int) -> list[str]:
+    """Return a cell in lines, broken at blanks if there are any."""
+    if cell_len(cell) <= width:
+        return [cell]
+    return [line.plain.rstrip() for line in Text(cell).wrap(Console(width=width), width, overflow="fold")]
 
 
 def _wrapped(text: str, width: int) -> str:

@@ -45,36 +45,46 @@ _BUDGET = Budget(None, 4, 4)
 
 
 def protocol_checks(
-    name: str, *, model: str | None = None, expected_failures: Mapping[str, str] | None = None
+    name: str,
+    *,
+    model: str | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    expected_failures: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[..., Any]], Any]:
     """Pytest decorator: checks a registered protocol.
 
     Args:
         name: the protocol.
         model: a registered model to adapt, for a protocol that refuses a small convolutional network.
+        arguments: overrides of the model's arguments, e.g. its checkpoint.
         expected_failures: claim → reason; such a check must fail, and is shown with its reason.
     """
-    return parametrised(lambda: protocol_subject(name, model), PROTOCOL_CHECKS, expected_failures)
+    return parametrised(lambda: protocol_subject(name, model, arguments), PROTOCOL_CHECKS, expected_failures)
 
 
-def checks_of_protocol(name: str, *, model: str | None = None) -> Iterator[tuple[str, Check]]:
+def checks_of_protocol(
+    name: str, *, model: str | None = None, arguments: Mapping[str, Any] | None = None
+) -> Iterator[tuple[str, Check]]:
     """Yield (claim, check) for a registered protocol; arguments as for `protocol_checks`.
 
     Raises:
         UnknownNameError: it, or the model, is not registered.
+        SettingError: an argument of the model is unknown or wrong.
         ConformanceError: it cannot be made.
     """
-    return claims(PROTOCOL_CHECKS, protocol_subject(name, model))
+    return claims(PROTOCOL_CHECKS, protocol_subject(name, model, arguments))
 
 
-def protocol_subject(name: str, model: str | None = None) -> ProtocolSubject:
+def protocol_subject(
+    name: str, model: str | None = None, arguments: Mapping[str, Any] | None = None
+) -> ProtocolSubject:
     """Make a protocol and settle what it adapts; errors as for `checks_of_protocol`."""
     found = registry()
     spec = protocol_spec(found, name, {})
     protocol = guarded(f"protocol {name!r} cannot be made", lambda: spec.make(found))
     if model is None:
         return ProtocolSubject(protocol)
-    subject = model_subject(model, {}, found)
+    subject = model_subject(model, arguments or {}, found)
     return ProtocolSubject(protocol, subject.new, subject.problem)
 
 
@@ -135,8 +145,12 @@ class ProtocolSubject:
     def started(self) -> OperatorModel:
         """The model as an arm finds it: pre-trained or initialised."""
         model = self.new()
+        pretrained = self.protocol.starts_from == "pretrained"
+        if pretrained and not model.learns_from_pretraining:
+            model.release(self.train.problem, self.train, 0)
+            return model
         model.initialise(self.train.problem, self.train, 0)
-        if self.protocol.starts_from == "pretrained" and model.learns_from_pretraining:
+        if pretrained:
             other = SmoothExamples(self.train.problem, 8, seed=1)
             with tempfile.TemporaryDirectory() as folder:
                 trial = TrialSettings(model.search_space(_RATES)[0], 0)

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from pdebench_fm._util.plain import Strict, read_plain
 from pdebench_fm._util.text import named
-from pdebench_fm.errors import DataFileError, RunError, UsageError
+from pdebench_fm.errors import DataFileError, PdefmError, RunError, UsageError
 from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, OperatorModel, TrialSettings
 from pdebench_fm.problem import Fields, Problem
 from pdebench_fm.registry.arguments import bind, call, plain
+from pdebench_fm.registry.calling import located
 from pdebench_fm.training.calling import call_network, real_dtype
 from pdebench_fm.training.loop import ParameterGroup, fit_network
 from pdebench_fm.training.normalisation import InputNormalisation
@@ -30,6 +31,7 @@ from pdebench_fm.training.parts import find_parts
 _FILE = "model.safetensors"
 _EXPECTED = "expected a model.safetensors of a run"
 _KEY = "pdebench_fm"
+_GRIDS = (8, 16, 32, 64, 128, 256)
 _EXTRA = "_extra_state"
 """How torch names what `torch.nn.Module.get_extra_state` returns."""
 
@@ -145,7 +147,18 @@ class NetworkModel(OperatorModel):
             dtype = real_dtype(module)
             if dtype.itemsize < 4:
                 raise RunError(f"weights must be float32 or float64, got {dtype}; --precision bfloat16 trains faster")
-            call_network(module, fields.to(dtype), constants.to(dtype), len(problem.outputs))
+            try:
+                call_network(module, fields.to(dtype), constants.to(dtype), len(problem.outputs))
+            except PdefmError:
+                raise
+            except Exception as error:
+                other = _other_grid(module, fields.to(dtype), constants.to(dtype))
+                if other is None:
+                    raise
+                raise RunError(
+                    f"the network takes fields of {other}², not of {size}²: build it for problem.grid.size, or let "
+                    f"supports refuse other grids ({located(error)})"
+                ) from error
         return module
 
     @final
@@ -284,3 +297,14 @@ class NetworkModel(OperatorModel):
         if self._built is None:
             raise RuntimeError(f"{type(self).__name__} has no weights yet: call initialise or load first")
         return self._built
+
+
+def _other_grid(module: nn.Module, fields: Tensor, constants: Tensor) -> int | None:
+    """Return points a side that a network takes which does not take these fields; None if there are none."""
+    for size in _GRIDS:
+        try:
+            module(fields.new_ones(*fields.shape[:2], size, size), constants)
+        except Exception:  # of any kind: it is the network's own
+            continue
+        return size
+    return None

@@ -10,7 +10,7 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,6 +35,7 @@ SIGNATURES = {
 }
 """A tensor of each family that no other family has."""
 
+_SHARD = re.compile(r"-\d+-of-\d+\.")
 _WEIGHTS = ("model", "model_state", "model_state_dict", "state_dict")
 
 
@@ -143,6 +144,9 @@ def locate(path: Path | str, *patterns: str) -> Path:
     below = sorted(child for child in path.iterdir() if child.is_dir())
     for pattern, folders in itertools.product(patterns, ([path], below)):
         found = sorted(file for folder in folders for file in folder.glob(pattern) if _may_hold_tensors(file))
+        if len(found) > 1 and all(_SHARD.search(file.name) for file in found):
+            stem = found[0].name.partition("-")[0]
+            raise DataFileError(f"{found[0].parent}: has shards of weights but not their index, {stem}*.index.json")
         if len(found) > 1:
             names = ", ".join(str(file.relative_to(path)) for file in found)
             raise DataFileError(f"{path}: has several checkpoints ({names}); name one of them")
@@ -189,25 +193,38 @@ def read_checkpoint(file: Path, family: str, settings_file: Path | None = None) 
 def sha256(path: Path | str) -> str:
     """Return the SHA-256 of a file, or of the files that an index of shards names."""
     digest = hashlib.sha256()
-    for file in _files(Path(path)):
+    for file in files_of(Path(path)):
         with file.open("rb") as opened:
             while chunk := opened.read(1 << 20):
                 digest.update(chunk)
     return digest.hexdigest()
 
 
-def _files(file: Path) -> Iterator[Path]:
-    yield file
-    if file.name.endswith(".index.json"):
-        for name in sorted(set(_shards(file).values())):
-            yield file.parent / name
+def files_of(file: Path) -> list[Path]:
+    """Return a file of weights, or an index with the shards that it names.
+
+    Raises:
+        DataFileError: the index is damaged, or a shard is missing.
+    """
+    if not file.name.endswith(".index.json"):
+        return [file]
+    shards = [file.parent / name for name in sorted(set(_shards(file).values()))]
+    for shard in shards:
+        if not shard.is_file():
+            raise DataFileError(f"{file}: names {shard.name!r}, which is not there")
+    return [file, *shards]
 
 
 def _read(file: Path) -> Mapping[str, Any]:
     if file.name.endswith(".index.json"):
-        tensors: dict[str, Any] = {}
-        for name in sorted(set(_shards(file).values())):
-            tensors.update(_read(file.parent / name))
+        shards, tensors = _shards(file), dict[str, Any]()
+        for shard in files_of(file)[1:]:
+            content = _read(shard)
+            for name in (*content, *(name for name, place in shards.items() if place == shard.name)):
+                if name not in content or shards.get(name) != shard.name:
+                    where = "lacks" if name not in content else "has"
+                    raise DataFileError(f"{shard}: {where} tensor {name!r}, unlike {file.name} says")
+            tensors.update(content)
         return tensors
     try:
         if file.suffix == ".safetensors":
@@ -240,9 +257,13 @@ def _read(file: Path) -> Mapping[str, Any]:
 
 def _shards(index: Path) -> Mapping[str, str]:
     shards = _read_settings(index).get("weight_map")
-    if not isinstance(shards, Mapping) or any(Path(str(name)).name != name for name in shards.values()):
-        raise DataFileError(f"{index}: 'weight_map' must name files of the same folder")
+    if not isinstance(shards, Mapping) or not shards or not all(map(_is_shard, shards.values())):
+        raise DataFileError(f"{index}: 'weight_map' must name files of the same folder, one for each tensor")
     return shards
+
+
+def _is_shard(name: Any) -> bool:
+    return isinstance(name, str) and Path(name).name == name and not name.endswith(".index.json")
 
 
 def _read_settings(file: Path) -> Mapping[str, Any]:

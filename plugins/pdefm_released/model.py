@@ -20,7 +20,7 @@ from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, Oper
 from pdebench_fm.problem import Fields, Problem
 from pdebench_fm.training import InputNormalisation, Recipe, fit_network
 from pdefm_released.adapter import Adapter
-from pdefm_released.checkpoint import locate, sha256
+from pdefm_released.checkpoint import files_of, locate, sha256
 
 RecipeOf = Callable[[Adapter, int], AbstractContextManager[Recipe | None]]
 Resampling = Literal["family", "spectral", "bilinear"]
@@ -59,12 +59,12 @@ class ReleasedModel(OperatorModel):
         """Return the SHA-256 of the weights, and the start of that of a config.json beside them if it is read."""
         weights, config = self._digest(), self._file().with_name("config.json")
         used = self.reads_config and config.is_file()
-        return f"{weights}+{_digest(config, *_stamp(config))[:16]}" if used else weights
+        return f"{weights}+{_digest(config, _stamp(config))[:16]}" if used else weights
 
     def supports(self, problem: Problem) -> str | None:
         """Refuse what the family cannot be given."""
         file = self._file()
-        return _refusal(type(self), tuple(self._given().items()), file, *_stamp(file), problem)
+        return _refusal(type(self), tuple(self._given().items()), file, _stamp(file), problem)
 
     def notes(self) -> Mapping[str, str]:
         """Return all that was assumed, and where code, weights and data come from."""
@@ -174,7 +174,7 @@ class ReleasedModel(OperatorModel):
 
     def _digest(self) -> str:
         file = self._file()
-        return _digest(file, *_stamp(file))
+        return _digest(file, _stamp(file))
 
     def _file(self) -> Path:
         return locate(self.checkpoint, *self.files)
@@ -202,14 +202,17 @@ def _stacked(outputs: Fields, problem: Problem) -> Tensor:
     return torch.stack([outputs[name] for name in problem.output_names], dim=1)
 
 
-def _stamp(file: Path) -> tuple[int, int]:
-    found = file.stat()
-    return found.st_size, found.st_mtime_ns
+_Stamp = tuple[tuple[int, int], ...]
+
+
+def _stamp(file: Path) -> _Stamp:
+    """Return size and time of the last change of a file, and of the shards that it names."""
+    return tuple((found.st_size, found.st_mtime_ns) for found in (each.stat() for each in files_of(file)))
 
 
 @cache
-def _digest(file: Path, size: int, modified: int) -> str:
-    """Return the SHA-256 of a file that has not changed since; large ones take a while."""
+def _digest(file: Path, stamp: _Stamp) -> str:
+    """Return the SHA-256 of files that have not changed since; large ones take a while."""
     return sha256(file)
 
 
@@ -218,8 +221,7 @@ def _refusal(
     model: type[ReleasedModel],
     given: tuple[tuple[str, Any], ...],
     file: Path,
-    size: int,
-    modified: int,
+    stamp: _Stamp,
     problem: Problem,
 ) -> str | None:
     """Return why a checkpoint cannot take a problem; it is read once."""

@@ -25,7 +25,14 @@ from pdefm_released.windows import (
 )
 
 FAMILY = "Poseidon"
-FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "*.safetensors", "*.bin")
+FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "*.safetensors",
+    "*.bin",
+)
 EPS = 1e-5
 
 

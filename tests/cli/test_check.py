@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Call
+from tests.plugins.released.tiny import tiny_poseidon
 from tests.testing.conftest import distribution, installed
 
 __all__ = ["distribution", "installed"]
@@ -109,6 +110,21 @@ def test_a_model_that_ends_the_program_fails_its_checks_and_no_more(
     assert out.count("no licence") == 1
     assert re.search(r"^\d more checks fail for the same reason$", out, re.MULTILINE)
     assert "saves and loads: skipped: nothing to compare: see fits and reports\n" in out
+
+
+def test_a_protocol_for_released_models_is_checked_on_one_with_its_checkpoint(call: Call) -> None:
+    arguments = ("check", "protocol", "fine-tune-native")
+    given = ("--model", "poseidon", "--set", f"checkpoint={tiny_poseidon()}")
+    code, out, err = call(*arguments, *given)
+    assert (code, err) == (0, "")
+    assert "adapts a model: ok\n" in out
+    assert "adapted models are saved and loaded: ok\n" in out
+    code, out, err = call(*arguments, *given[2:])
+    assert (code, out) == (2, "")
+    assert "--set overrides an argument of a model: name it by --model" in err
+    code, _, err = call(*arguments, "--model", "poseidon", "--set", "checkpiont=x")
+    assert code == 2
+    assert "did you mean 'checkpoint'?" in err
 
 
 def test_an_expected_failure_needs_a_reason_and_a_claim_and_must_fail(

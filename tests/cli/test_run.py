@@ -332,3 +332,19 @@ def test_jobs_side_by_side_on_gpus_give_the_same_scores(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         scores.append([record["metrics"]["relative_l2"] for record in json.loads(done.stdout)])
     assert scores[0] == pytest.approx(scores[1], rel=1e-3)
+
+
+def test_a_second_profile_leaves_the_table_figures_and_status_of_the_first(tmp_path: Path, call: Call) -> None:
+    suite = write_suite(tmp_path)
+    text = suite.read_text(encoding="utf-8")
+    suite.write_text(text + text[text.index("  tiny:") :].replace("  tiny:", "  second:"), encoding="utf-8")
+    folder = tmp_path / "runs/tiny/mean"
+    for profile in ("tiny", "second", "tiny"):
+        arguments = ("--profile", profile, "--model", "mean", "--output", tmp_path / "runs", "--workers", 1)
+        assert call("run", suite, *arguments)[0] == 0
+        table = (folder / "table.md").read_text(encoding="utf-8")
+        drawn = {path.name for path in (folder / "figures").iterdir()}
+    for profile in ("tiny", "second"):
+        assert table.count(f"profile {profile} ") == 2  # of the pre-training and of the task
+        assert f"tiny-v1-{profile}-errors-mean.png" in drawn
+        assert f"tiny · mean · {profile}: " in call("status", tmp_path / "runs")[1]

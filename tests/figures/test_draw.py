@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -84,14 +85,35 @@ def test_odd_records_can_be_drawn(records, tmp_path):
     assert draw(records, tmp_path)
 
 
-def test_file_names_are_safe_and_distinct():
+def test_file_names_are_safe_and_can_be_read():
     assert file_stem("smoke", "v1", "conv-small") == "smoke-v1-conv-small"
     assert file_stem("smoke-cases", "SYS-1(5,10) from mixed") == "smoke-cases-SYS-1(5,10)+from+mixed"
+    assert file_stem("SYS-1 → SYS-2", "größer/kleiner") == "SYS-1+-+SYS-2-gr-er-kleiner"
     assert style.joined(["fno-64k", "fno-1m"]) == "fno-64k-fno-1m"
-    assert len({style.joined([f"a-long-name-{n}-{k}" for n in range(9)]) for k in range(3)}) == 3
-    odd = [file_stem("a", name) for name in ("x y", "x+y", "x-y", "x/y", "X-y", "…", "../..")]
-    assert len(set(odd)) == len(odd)
-    assert all(Path(name).name == name and name.isascii() for name in odd)
+    assert style.joined([f"a-long-name-{n}" for n in range(9)]) == "a-long-name-0-and-8-more"
+    for name in ("x y", "x/y", "…", "../..", "x" * 400, "a\nb"):
+        stem = file_stem("a", name)
+        assert Path(stem).name == stem
+        assert stem.isascii()
+        assert len(stem) < 200
+
+
+def test_only_names_that_really_collide_get_a_hash(tmp_path):
+    models = ["x y", "x→y", "x—y", "größer"]
+    written = [draw(make_suite(model), tmp_path, ["errors"])[0].name for model in models]
+    assert re.fullmatch(r"smoke-v1-smoke-errors-x-y-[0-9a-f]{8}\.png", written[2])
+    del written[2]
+    assert written == [f"smoke-v1-smoke-errors-{name}.png" for name in ("x+y", "x-y", "gr-er")]
+    for model in models:  # again, into the same files
+        draw(make_suite(model), tmp_path, ["errors"])
+    assert len(list(tmp_path.iterdir())) == 2 * len(models)
+
+
+def test_sets_of_many_models_that_begin_alike_do_not_overwrite_each_other(tmp_path):
+    common = [record for n in range(4) for record in make_suite(f"a-rather-long-name-{n}")]
+    for last in "bc":
+        draw([*common, *make_suite(f"a-rather-long-name-{last}")], tmp_path, ["errors"])
+    assert len(list(tmp_path.glob("smoke-v1-smoke-errors-a-rather-long-name-0-and-4-more*.png"))) == 2
 
 
 def test_the_help_says_what_every_kind_shows():

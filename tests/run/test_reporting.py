@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
+from torch import Tensor, nn
 
+from pdebench_fm.interfaces import Progress as FitProgress
 from pdebench_fm.plan.job import Job, Trial
+from pdebench_fm.problem import Problem
+from pdebench_fm.run.prepare import prepare
 from pdebench_fm.run.reporting import Remaining, RunProgress
+from pdebench_fm.run.runner import Silent, run_plan
 from pdebench_fm.run.worker import Outcome
+from tests.support.command import write_suite
 from tests.support.installed import with_toy
-from tests.support.toy import plan_of
+from tests.support.toy import Toy, ToyNetwork, plan_of
 
 
 class Clock:
@@ -39,6 +46,55 @@ def test_what_an_earlier_run_has_done_is_neither_left_nor_fast() -> None:
     clock.now = 10
     left.reported("a", 61, 100)
     assert left.seconds() == pytest.approx(39)
+
+
+def test_the_first_estimate_of_a_steady_fit_is_near_the_truth() -> None:
+    clock = Clock()
+    left = Remaining({"long": 6400, "late": 1600}, clock)
+    clock.now = 40  # imports, examples
+    left.reported("long", 3, 640)
+    clock.now += 1  # ten steps of ten examples a second
+    left.reported("long", 13, 640)
+    assert left.seconds() == pytest.approx(7870 / 100, rel=0.01)
+    clock.now += 1
+    left.reported("long", 23, 640)
+    left.reported("late", 5, 160)  # seen for the first time
+    assert left.seconds() == pytest.approx((7770 - 50) / 100, rel=0.05)
+
+
+class Slow(ToyNetwork):
+    def forward(self, fields: Tensor, constants: Tensor) -> Tensor:
+        if self.training:
+            time.sleep(0.02)
+        return super().forward(fields, constants)
+
+
+class SlowToy(Toy):
+    """Takes seconds for an epoch."""
+
+    def build(self, problem: Problem) -> nn.Module:
+        return Slow(len(problem.inputs), self.width, len(problem.outputs))
+
+
+def test_progress_is_told_by_step_with_a_total_within_the_first_epoch(tmp_path: Path) -> None:
+    told: list[FitProgress] = []
+
+    class Listens(Silent):
+        def progressed(self, job: Job, progress: FitProgress) -> None:
+            told.append(progress)
+
+    changes = (
+        ("[zero-shot, fine-tune, scratch]", "[scratch]"),
+        ("downstream: [4, 8]", "downstream: [120]"),
+        ("batch_size: 8", "batch_size: 1"),
+        ("{epochs: 2, learning_rates: [1e-4, 1e-3]}", "{epochs: 1, learning_rates: [1e-3]}"),
+        ("learning_rates: [1e-3, 1e-2]", "learning_rates: [1e-3]"),
+    )
+    (plan,) = prepare(SlowToy, write_suite(tmp_path, *changes), device="cpu", output=tmp_path / "runs")
+    run_plan(plan, reporter=Listens())
+    inside = [progress for progress in told if 0 < progress.done < 120 and progress.total == 120]
+    assert inside
+    assert {(progress.unit, progress.best) for progress in inside} == {("step", None)}  # no epoch has ended yet
 
 
 def test_jobs_that_end_between_two_polls_count() -> None:

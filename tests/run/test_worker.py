@@ -17,6 +17,11 @@ from pdebench_fm.run.worker import Setting, Work, Worker
 from tests.support.installed import with_toy
 from tests.support.toy import Toy, plan_of
 
+HERE = "test_worker.py:" + next(
+    str(number)
+    for number, line in enumerate(Path(__file__).read_text().splitlines(), 1)
+    if line.endswith("  # line HERE")
+)
 LABEL = "pre-training poisson · learning_rate=0.001"
 
 
@@ -25,7 +30,7 @@ def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trial:
     """A trial whose fit raises."""
 
     def fails(*_: object) -> None:
-        raise ValueError("no\nroom")
+        raise ValueError("no\nroom")  # line HERE
 
     monkeypatch.setattr(Toy, "fit", fails)
     plan = plan_of(tmp_path, with_toy())
@@ -45,7 +50,7 @@ def worker(output: Path, world: World) -> Worker:
 
 def test_what_a_fit_raises_ends_its_job_and_no_other(trial: Trial, tmp_path: Path) -> None:
     outcome = worker(tmp_path, World()).do(Work(trial, {}))
-    assert (outcome.status, outcome.reason, outcome.result) == ("failed", "ValueError: no room", {})
+    assert (outcome.status, outcome.reason, outcome.result) == ("failed", f"ValueError: no room ({HERE})", {})
     folder = tmp_path / "jobs" / trial.id
     assert "ValueError: no\nroom" in (folder / "failure.log").read_text()
     assert not (folder / "progress.json").exists()
@@ -56,7 +61,7 @@ def test_what_one_rank_raises_ends_the_run_since_the_others_wait_for_it(
     trial: Trial, tmp_path: Path, rank: int, log: str
 ) -> None:
     (tmp_path / "jobs" / trial.id).mkdir(parents=True)  # as rank 0 does
-    with pytest.raises(RunError, match=rf"^{LABEL}: process {rank}: ValueError: no room$"):
+    with pytest.raises(RunError, match=rf"^{LABEL}: process {rank}: ValueError: no room \({HERE}\)$"):
         worker(tmp_path, Rank(rank, 2)).do(Work(trial, {}))
     assert "ValueError: no\nroom" in (tmp_path / "jobs" / trial.id / log).read_text()
     assert not (tmp_path / "jobs" / trial.id / "result.json").exists()

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
 from pdebench_fm.records.answers import answers, sentences
 from pdebench_fm.records.failures import failure_lines
 from pdebench_fm.records.file import collect
 from pdebench_fm.records.record import Record
 from pdebench_fm.tables import summaries
+from pdebench_fm.tables.summary import Grid
 from tests.support.records import make_pretraining, make_record, make_suite
 
 ROOT = Path(__file__).parents[2]
@@ -83,14 +85,33 @@ def test_one_table_of_pretrainings_and_one_of_tasks(smoke: list[Record]) -> None
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 140])
-def test_nothing_is_cut_on_a_narrow_terminal(smoke: list[Record], width: int) -> None:
-    other = [r.model_copy(update={"model": "a-model-with-quite-a-long-name,width=16"}) for r in smoke]
+def test_nothing_is_cut_and_no_line_is_broken_on_a_narrow_terminal(smoke: list[Record], width: int) -> None:
+    other = [
+        r.model_copy(
+            update={"model": "a-model-with-quite-a-long-name,width=16", "task": f"{r.task} after a long journey"}
+        )
+        for r in smoke
+    ]
     (summary,) = summaries([*smoke, *other])
     text = summary.text(width)
-    wide = summary.text()
-    assert {word for word in wide.split() if "─" not in word} == {word for word in text.split() if "─" not in word}
-    if width >= 100:  # narrower than the names of a row alone, a terminal has to break lines
-        assert max(map(len, text.splitlines())) <= width
+    assert max(map(cell_len, text.splitlines())) <= width
+    for word in ("fno-64k", "SYS-2(1,2)", "scratch", "fine-tune", "data", "saving", "under-trained"):
+        assert word in text
+    numbers = {cell for grid in (summary.pretrainings, summary.tasks) if grid for row in grid.rows for cell in row[4:]}
+    assert all(word in text for cell in numbers for word in cell.split())
+
+
+def test_a_long_label_is_folded_inside_its_column() -> None:
+    grid = Grid(("task", "error"), [("one that was given a long name", "0.1"), ("表" * 20, "0.2")], labels=1)
+    assert grid.text(24).splitlines() == [
+        "task               error",
+        "─" * 24,
+        "one that was         0.1",
+        "given a long name",
+        "表表表表表表表表     0.2",
+        "表表表表表表表表",
+        "表表表表",
+    ]
 
 
 def test_names_are_escaped_where_they_could_do_harm() -> None:

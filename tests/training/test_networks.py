@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from pdebench_fm.errors import RunError
+from pdebench_fm.hookspecs import ModelEntry
 from pdebench_fm.interfaces import Budget, FitContext, TrialSettings
 from pdebench_fm.problem import Channel, Grid, Problem
-from pdebench_fm.testing import SmoothExamples
+from pdebench_fm.registry import registry
+from pdebench_fm.testing import SmoothExamples, checks_of_model
 from pdebench_fm.training import NetworkModel, fit_network
 
 PROBLEM = Problem((Channel("source"), Channel("k11", "constant")), (Channel("solution"),), Grid(8))
@@ -130,6 +132,58 @@ class ChannelsLast(Network):
         return super().forward(fields.contiguous(memory_format=torch.channels_last), constants)
 
 
+class ComplexWeights(Network):
+    """Multiplies a Fourier transform."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spectrum = nn.Parameter(torch.randn(8, 5, dtype=torch.complex64))
+
+    def forward(self, fields: Tensor, constants: Tensor) -> Tensor:
+        return torch.fft.irfft2(torch.fft.rfft2(super().forward(fields, constants)) * self.spectrum, s=(8, 8))
+
+
+class Tied(Network):
+    """One weight under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.again = nn.Conv2d(1, 1, 3, padding=1)
+        self.again.weight = self.inner.weight
+
+    def forward(self, fields: Tensor, constants: Tensor) -> Tensor:
+        return self.again(super().forward(fields, constants))
+
+
+class Buffers(Network):
+    """A buffer that is saved, one that is not, and one that every step of training changes."""
+
+    seen: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("window", torch.hann_window(8))
+        self.register_buffer("once", torch.ones(8), persistent=False)
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, fields: Tensor, constants: Tensor) -> Tensor:
+        if self.training:
+            self.seen += 1
+        return super().forward(fields, constants) * self.window * self.once
+
+
+class Tokens(Network):
+    """A fixed number of tokens, each with its own position."""
+
+    def __init__(self, size: int = 8) -> None:
+        super().__init__()
+        self.position = nn.Parameter(torch.randn(size * size))
+
+    def forward(self, fields: Tensor, constants: Tensor) -> Tensor:
+        tokens = super().forward(fields, constants).flatten(2) + self.position  # one grid only
+        return tokens.unflatten(2, fields.shape[-2:])
+
+
 class WeightNorm(Network):
     def __init__(self) -> None:
         super().__init__()
@@ -167,7 +221,7 @@ def model_of(network: Callable[[], nn.Module]) -> NetworkModel:
 
 @pytest.mark.parametrize("network", [
     Network, Dropout, BatchNorm, Lazy, LateBuffer, Double, DoubleInside, DoubleOut, Metadata, PlainExtra, TensorExtra,
-    ChannelsLast, WeightNorm, Potential, OwnEval,
+    ChannelsLast, WeightNorm, Potential, OwnEval, ComplexWeights, Tied, Buffers, Tokens,
 ])  # fmt: skip
 def test_it_is_fitted_saved_and_loaded(network: type[nn.Module], tmp_path: Path) -> None:
     model = model_of(network)
@@ -314,6 +368,40 @@ def test_it_is_refused_before_the_first_step(network: type[nn.Module], line: str
     with pytest.raises(RunError, match=line) as refused:
         model_of(network).initialise(PROBLEM, DATA, 0)
     assert len(str(refused.value).splitlines()) == 1
+
+
+class OneGrid(NetworkModel):
+    def build(self, problem: Problem) -> nn.Module:
+        return Tokens()
+
+
+class ItsOwnGrid(OneGrid):
+    """The two ways out: built for the grid, and refusing others."""
+
+    def build(self, problem: Problem) -> nn.Module:
+        return Tokens(problem.grid.size)
+
+
+class Refuses(OneGrid):
+    def supports(self, problem: Problem) -> str | None:
+        return None if problem.grid.size == 8 else "8 points a side"
+
+
+def test_a_network_of_fixed_tokens_is_refused_by_the_gate_with_the_way_out() -> None:
+    line = (
+        r"^the network takes fields of 8², not of 16²: build it for problem.grid.size, or let supports refuse other "
+        r"grids \(RuntimeError: .*\(test_networks.py:\d+\)\)$"
+    )
+    with pytest.raises(RunError, match=line):
+        predicts_every_output(OneGrid)
+    predicts_every_output(ItsOwnGrid)
+    predicts_every_output(Refuses)
+
+
+def predicts_every_output(model: type[NetworkModel]) -> None:
+    """Run one check of the gate; it begins with grids of 16 points, or of 8 if the model asks for them."""
+    found = registry().with_model(ModelEntry("tokens", "1", model, "of a test"))
+    dict(checks_of_model("tokens", found, problem=PROBLEM))["predicts_every_output"]()
 
 
 class Renamed(NetworkModel):

@@ -191,15 +191,3 @@ def test_windows_get_the_masks_of_other_windows_if_channels_are_separate():
     own = windows.shift_mask(4, 4, 2, 1)
     assert mask.shape == (3, 4, 4, 4)
     assert torch.equal(mask[2, 1], own[(1 * 3 + 2) % 4])
-
-
-def test_shards_of_large_weights(tmp_path):
-    tensors = FAMILIES["poseidon"].tensors()
-    names = sorted(tensors)
-    index = {name: f"model-0000{1 + i % 2}-of-00002.safetensors" for i, name in enumerate(names)}
-    for shard in set(index.values()):
-        save_file({name: tensors[name] for name in names if index[name] == shard}, tmp_path / shard)
-    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
-    (tmp_path / "config.json").write_bytes((FAMILIES["poseidon"].folder / "config.json").read_bytes())
-    loaded = poseidon.load_network(tmp_path)
-    assert all(torch.equal(loaded.state_dict()[name], tensors[name]) for name in names)
