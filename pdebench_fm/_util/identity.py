@@ -32,11 +32,14 @@ def job_id(description: Mapping[str, Any]) -> str:
 
 
 def _check_keys(value: Any) -> None:
-    if isinstance(value, Mapping):
-        for key, item in value.items():
+    items = value
+    if isinstance(value, dict):  # json takes no other mapping
+        for key in value:
             if not isinstance(key, str):
                 raise TypeError(f"a key of plain data must be a string, got {key!r}")
-            _check_keys(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
+        items = value.values()
+    elif not isinstance(value, (list, tuple)):
+        return
+    for item in items:
+        if isinstance(item, (dict, list, tuple)):  # not a call for each number and text: jobs have thousands
             _check_keys(item)

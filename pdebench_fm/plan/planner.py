@@ -90,6 +90,7 @@ class _Planner:
         self.suite, self.profile = plan.suite, plan.profile
         self.model = plan.model.make(plan.registry)
         self.pretrained: dict[str, Point] = {}
+        self.problems: dict[tuple[int, ...], Problem] = {}  # by the ids of their sets, which `sets` keeps
         self.sets = ProfileSets(plan.suite, plan.profile, plan.registry)
 
     def build(self) -> None:
@@ -228,7 +229,10 @@ class _Planner:
         return self.pretrained[task.pretraining].id
 
     def _problem(self, sets: Sequence[SetSpec]) -> Problem:
-        return Problem.union(problem_of(spec, self.registry) for spec in sets)
+        key = tuple(map(id, sets))
+        if key not in self.problems:
+            self.problems[key] = Problem.union(problem_of(spec, self.registry) for spec in sets)
+        return self.problems[key]
 
     def _unsupported(self, problem: Problem) -> str | None:
         return refusal_reason(f"model {self.plan.model.name!r}: supports", lambda: self.model.supports(problem))

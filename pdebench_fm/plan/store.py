@@ -48,6 +48,11 @@ class JobStore:
     def __init__(self, output: Path) -> None:
         self.output = output
         self._jobs = output / "jobs"
+        self._whole: dict[str, tuple[int, ...]] = {}  # results that were found whole, and their files' marks
+
+    def __reduce__(self) -> tuple[type[JobStore], tuple[Path]]:
+        """Go to another process without what this one has read."""
+        return JobStore, (self.output,)
 
     def folder(self, job_id: str) -> Path:
         """Everything of one job."""
@@ -97,9 +102,14 @@ class JobStore:
         Raises:
             DataFileError: it is damaged.
         """
-        file = self.folder(job_id) / "result.json"
+        file = f"{self._jobs}/{job_id}/result.json"
         try:
-            return from_text(file.read_bytes(), job_id)
+            with open(file, "rb") as opened:
+                found = os.fstat(opened.fileno())
+                mark = (found.st_ino, found.st_size, found.st_mtime_ns)
+                result = from_text(opened.read(), job_id, checked=self._whole.get(job_id) == mark)
+            self._whole[job_id] = mark
+            return result
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (IsADirectoryError, ValueError) as error:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import codecs
+import io
 import json
+import os
 import re
 from collections.abc import Iterable
 from itertools import pairwise
@@ -13,10 +15,12 @@ from typing import Any
 from filelock import FileLock
 from pydantic import ValidationError
 
-from pdebench_fm._util.files import replacing
 from pdebench_fm._util.text import one_line
 from pdebench_fm.errors import RecordError, suggestion
 from pdebench_fm.records.record import Record, TrialRecord
+
+_BEGINNING = b'{"schema": '
+"""Of every line that `Record.line` writes."""
 
 
 def parse(text: str | bytes, where: str) -> Record:
@@ -44,15 +48,14 @@ class _TwiceError(Exception):
 
 
 def _once(pairs: list[tuple[str, Any]]) -> None:
-    keys: set[str] = set()
-    for key, _ in pairs:
-        if key in keys:
-            raise _TwiceError(f"{_short(repr(key))}: the key is given twice")
-        keys.add(key)
+    if len(dict(pairs)) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for number, key in enumerate(keys) if key in keys[:number])
+        raise _TwiceError(f"{_short(repr(twice))}: the key is given twice")
 
 
 def append(path: Path, records: Iterable[Record]) -> None:
-    """Add records to a file, in one atomic step.
+    """Append records to a file, whole lines or nothing.
 
     Writers take turns through a lock beside the file, so that records of two runs are never lost.
     """
@@ -67,15 +70,46 @@ def lock(path: Path) -> FileLock:
 
 
 def add(path: Path, records: Iterable[Record]) -> None:
-    """Add records to a file whose `lock` is held, in one atomic step."""
+    """Append records to a file whose `lock` is held; if that fails, e.g. on a full disk, the file stays as it was.
+
+    A half-written last line, which a killed writer leaves, is removed.
+    """
     lines = "".join(record.line() + "\n" for record in records).encode("ascii")
     if not lines:
         return
-    before = path.read_bytes() if path.exists() else b""
-    if before and not before.endswith(b"\n"):
-        before += b"\n"
-    with replacing(path) as temporary:
-        temporary.write_bytes(before + lines)
+    with path.open("a+b", buffering=0) as file:
+        end = file.seek(0, os.SEEK_END)
+        if (tail := _tail(file, end)) and is_torn(tail):
+            end = file.truncate(end - len(tail))
+        elif tail:
+            lines = b"\n" + lines
+        try:
+            while lines:
+                lines = lines[file.write(lines) :]
+        except BaseException:
+            file.truncate(end)
+            raise
+
+
+def _tail(file: io.FileIO, end: int) -> bytes:
+    """Return what comes after the last line ending; seldom more than nothing."""
+    tail, start = b"", end
+    while start and b"\n" not in tail:
+        start = max(0, start - 2**16)
+        file.seek(start)
+        tail = file.read(end - start)
+    return tail.rpartition(b"\n")[2]
+
+
+def is_torn(line: bytes) -> bool:
+    """Whether a last line without a line ending is half a record; editors leave whole ones, and anything else."""
+    if line[: len(_BEGINNING)] != _BEGINNING[: len(line)]:
+        return False
+    try:
+        json.loads(line)
+    except ValueError:
+        return True
+    return False
 
 
 def read(path: Path) -> list[Record]:

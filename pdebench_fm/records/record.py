@@ -39,7 +39,7 @@ _UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls, formatting, surrogate
 
 
 def _one_line(text: str) -> str:
-    if any(unicodedata.category(character) in _UNPRINTABLE for character in text):
+    if not text.isprintable() and any(unicodedata.category(character) in _UNPRINTABLE for character in text):
         raise ValueError("must be one line without control characters")
     return text
 

@@ -28,11 +28,14 @@ def provenance(device: str, registry: Registry) -> dict[str, Any]:
             "pdebench_fm": __version__,
             "python": platform.python_version(),
             "torch": torch.__version__,
-            "numpy": version("numpy"),
+            "numpy": _installed("numpy"),
             **{printable(f"plugin {name}"): quoted(package) for name, package in registry.versions().items()},
         },
         "commit": source_commit(),
     }
+
+
+_installed = cache(version)  # reads a file
 
 
 def device_name(device: str) -> str:

@@ -13,7 +13,7 @@ from pdebench_fm.errors import PLUGIN_ERRORS
 from pdebench_fm.plan.job import TRAINING_VERSION, Job, Trial, count
 from pdebench_fm.plan.plan import Plan, PlannedRow
 from pdebench_fm.records import file as record_file
-from pdebench_fm.records.record import COST, Record, TrialRecord
+from pdebench_fm.records.record import COST, Cell, Record, TrialRecord
 from pdebench_fm.records.search import Tried, search_state
 from pdebench_fm.run.provenance import provenance
 from pdebench_fm.run.worker import Outcome
@@ -50,7 +50,7 @@ class RecordLog:
         self._writes = writes
         self._known: dict[Any, Record] = {}
         self._newest: dict[Any, Record] = {}  # what tables and figures show
-        self._size = 0  # bytes of the file that have been read
+        self._size = self._lines = 0  # of the file, as far as it has been read
         self._read()
         self._by_row: dict[int, Record] = {}
         self.changed = False
@@ -73,49 +73,65 @@ class RecordLog:
             self._write(number, outcome)
 
     def _write(self, number: int, outcome: Outcome | None) -> None:
-        made = self._maker.make(self._plan.rows[number], outcome)
-        only_read = outcome is None or outcome.reused
-        record = self._as_known(made, only_read)
+        row = self._plan.rows[number]
+        record = self._as_known(row, outcome) or self._maker.make(row, outcome)
         if self._writes and self._newest.get(record.place) != record:
             with record_file.lock(self._path):
                 self._read()  # another run on this folder may have written it
-                record = self._as_known(made, only_read)
+                record = self._as_known(row, outcome) or record
                 if self._newest.get(record.place) != record:
                     record_file.add(self._path, [record])
-                    self._read()
+                    self._size = self._path.stat().st_size
+                    self._lines += 1
+                    self._note(record)
                     self.changed = True
         self._by_row[number] = record
 
-    def _as_known(self, record: Record, only_read: bool) -> Record:
-        """Return a record as it is in the file, if this run only read its scores.
+    def _as_known(self, row: PlannedRow, outcome: Outcome | None) -> Record | None:
+        """Return the record in the file, if this run only read its scores; None if a new one has to be made.
 
         The file says what was measured, and where. What the suite says now is this run's.
         """
-        earlier = self._known.get(record.key)
-        if earlier is None or not only_read or not _same_scores(earlier, record):
-            return record
-        return earlier.model_copy(update={name: getattr(record, name) for name in _OF_THE_SUITE})
+        if outcome is not None and not outcome.reused:
+            return None
+        plan = self._plan
+        place = (plan.suite.name, plan.suite.version, plan.profile_name, row.kind, plan.model.name)
+        earlier = self._known.get((*place, Cell(row.task, row.protocol, row.examples, row.seed), row.job.id))
+        if earlier is None or not _same_scores(earlier, outcome):
+            return None
+        of_the_suite = {"shift": row.shift, "under_trained": plan.profile.under_trained}
+        if all(getattr(earlier, name) == value for name, value in of_the_suite.items()):
+            return earlier
+        return earlier.model_copy(update=of_the_suite)
 
     def _read(self) -> None:
-        """Read what was added to the file."""
-        content = self._path.read_bytes() if self._path.exists() else b""
-        if len(content) < self._size:  # it was written anew
-            self._size, self._known, self._newest = 0, {}, {}
-        number = content.count(b"\n", 0, self._size)
-        for line in content[self._size :].splitlines():
-            number += 1
-            if line or not self._size:  # the end of a line that lacked it
-                record = record_file.parse(line, f"{self._path}:{number}")
-                self._known[record.key] = self._newest[record.place] = record
-        self._size = len(content)
+        """Read what was added to the file; what a killed run has half written is not there yet."""
+        size = self._path.stat().st_size if self._path.exists() else 0
+        if size < self._size:  # it was written anew
+            self._size, self._lines, self._known, self._newest = 0, 0, {}, {}
+        if size == self._size:
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._size)
+            for line in file:
+                if not line.endswith(b"\n") and record_file.is_torn(line):
+                    break
+                self._size += len(line)
+                self._lines += 1
+                if line.strip() or self._lines == 1:  # the end of a line that lacked it is empty
+                    self._note(record_file.parse(line, f"{self._path}:{self._lines}"))
+
+    def _note(self, record: Record) -> None:
+        self._known[record.key] = self._newest[record.place] = record
 
 
-_OF_THE_SUITE = ("shift", "under_trained")
-"""What a suite says of a point that is no part of its job: it may be corrected, and nothing is computed again."""
-
-
-def _same_scores(one: Record, other: Record) -> bool:
-    return (one.status, one.metrics, one.interval) == (other.status, other.metrics, other.interval)
+def _same_scores(record: Record, outcome: Outcome | None) -> bool:
+    """Whether a record has the scores of an outcome; None is that of a row that the model does not support."""
+    if outcome is None:
+        return record.status == "unsupported"
+    interval = {name: tuple(ends) for name, ends in outcome.result.get("interval", {}).items()}
+    scores = (outcome.status, outcome.result.get("metrics", {}), interval)
+    return (record.status, record.metrics, record.interval) == scores
 
 
 class RecordMaker:

@@ -203,8 +203,8 @@ def test_the_last_line_of_a_job_counts(tmp_path):
     assert [number for number, _ in read_lines(path)] == [1, 2, 3]
 
 
-@pytest.mark.parametrize("rest", ["hello", "[1, 2", make_record(seed=2).line()[:200], " ", "{}"])
-def test_a_malformed_last_line_is_an_error_and_is_never_removed(tmp_path, rest):
+@pytest.mark.parametrize("rest", ["hello", "[1, 2", '{"seed": 1', " ", "{}"])
+def test_a_malformed_last_line_is_an_error_and_is_not_removed(tmp_path, rest):
     path = tmp_path / "records.jsonl"
     path.write_text(make_record(seed=1).line() + "\n" + rest)
     with pytest.raises(RecordError, match=r"records\.jsonl:2: "):
@@ -213,6 +213,41 @@ def test_a_malformed_last_line_is_an_error_and_is_never_removed(tmp_path, rest):
     assert path.read_text().splitlines()[1] == rest
     with pytest.raises(RecordError, match=r"records\.jsonl:2: "):
         read(path)
+
+
+@pytest.mark.parametrize("length", [1, 5, 200, -1])
+def test_half_a_line_of_a_killed_writer_makes_room_for_the_next(tmp_path, length):
+    path = tmp_path / "records.jsonl"
+    one, two = make_record(seed=1), make_record(seed=2)
+    path.write_text(one.line() + "\n" + two.line()[:length])
+    with pytest.raises(RecordError, match=r"records\.jsonl:2: not a record"):
+        read(path)
+    append(path, [two])
+    assert path.read_text() == one.line() + "\n" + two.line() + "\n"
+
+
+def test_a_record_is_added_without_writing_the_others_again(tmp_path):
+    path = tmp_path / "records.jsonl"
+    append(path, [make_record(seed=1)])
+    before = path.stat()
+    append(path, [make_record(seed=2)])
+    assert path.stat().st_ino == before.st_ino
+    assert len(read(path)) == 2
+
+
+def test_a_full_disk_leaves_the_file_as_it_was(tmp_path):
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "records.jsonl"
+    append(path, [make_record(seed=1)])
+    before = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 100, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            append(path, [make_record(seed=2)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == before
 
 
 def test_a_metric_may_be_negative_but_a_relative_error_may_not():

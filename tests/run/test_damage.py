@@ -166,3 +166,13 @@ def test_two_runs_on_one_folder_write_every_record_once(tmp_path: Path) -> None:
     assert {record.key: record for record in records.read(result.folder / "records.jsonl")} == {
         record.key: record for record in result.records
     }
+
+
+def test_a_run_that_was_killed_while_it_wrote_a_record_goes_on(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, with_toy())
+    result = run_in(tmp_path / "runs", plan)
+    path = result.folder / "records.jsonl"
+    path.write_bytes(path.read_bytes()[:-300])
+    again = run_in(tmp_path / "runs", plan)
+    assert again.changed
+    assert again.records == result.records == records.read(path)
