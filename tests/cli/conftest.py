@@ -14,12 +14,19 @@ Call = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Iterator[Call]:
+def restored() -> Iterator[None]:
+    """What happens at SIGTERM is as before afterwards; a command in this process changes it."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str], restored: None) -> Call:
     """Run a command in this process; returns its exit code, standard output and standard error.
 
     ``registry=`` replaces the installed plugins.
     """
-    before = signal.getsignal(signal.SIGTERM)
 
     def run(*arguments: object, registry: Registry | None = None) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as caught:
@@ -28,5 +35,4 @@ def call(capsys: pytest.CaptureFixture[str]) -> Iterator[Call]:
         assert isinstance(caught.value.code, int)
         return caught.value.code, out, err
 
-    yield run
-    signal.signal(signal.SIGTERM, before)
+    return run
