@@ -11,6 +11,7 @@ import click
 from pdebench_fm._util.logs import is_debug, show_traceback
 from pdebench_fm._util.text import printable, quoted, show
 from pdebench_fm.cli import completion
+from pdebench_fm.cli.context import current_registry
 from pdebench_fm.errors import PLUGIN_ERRORS, PdefmError, UsageError
 
 _as_json = click.option(
@@ -53,7 +54,7 @@ def check_model(
     from pdebench_fm.testing.models import MODEL_CHECKS
 
     with to_standard_error():
-        subject = model_subject(name, parse_settings(settings), problem=distribution)
+        subject = model_subject(name, parse_settings(settings), current_registry(), distribution)
     return _report(claims(MODEL_CHECKS, subject), expected, as_json)
 
 

@@ -15,7 +15,7 @@ import pytest
 from pdebench_fm.errors import PluginError, UnknownNameError, UsageError
 from pdebench_fm.hookspecs import ModelEntry
 from pdebench_fm.registry.discovery import Registry
-from tests.support.command import PATIENCE, pdefm, write_suite
+from tests.support.command import PATIENCE, pdefm
 
 Load = Callable[..., Registry]
 
@@ -193,41 +193,6 @@ def test_what_a_plugin_prints_in_any_way_goes_to_standard_error(tmp_path: Path) 
     assert "good" in {model["name"] for model in json.loads(listed.stdout)}
     for what in ("Python", "the system", "another process", "C"):
         assert f"by {what}\n" in listed.stderr
-
-
-LOUD = """
-    import os
-    from pdebench_fm.hookspecs import ModelEntry, hookimpl
-    from pdefm_unet.model import UNet
-
-    def say(what):
-        print("by", what)
-        os.write(1, f"raw by {what}\\n".encode())
-
-    class Loud(UNet):
-        def supports(self, problem):
-            say("supports")
-
-        def build(self, problem):
-            say("build")
-            return super().build(problem)
-
-    @hookimpl
-    def pdefm_models():
-        return [ModelEntry("loud", "1", Loud, "prints")]
-"""
-
-
-def test_what_a_model_prints_does_not_get_into_results(tmp_path: Path) -> None:
-    variables = points(tmp_path, loud=LOUD)
-    write_suite(tmp_path, ("[zero-shot, fine-tune, scratch]", "[zero-shot]"))
-    run = ("run", "tiny.yaml", "--model", "loud", "--set", "width=4", "--set", "levels=1", "--json")
-    for arguments in ((*run, "--dry-run"), (*run, "--workers", "1"), ("check", "model", "loud", "--json")):
-        done = pdefm(*arguments, folder=tmp_path, **variables)
-        assert json.loads(done.stdout), done.stderr
-        for what in ("supports", "build"):
-            assert f"by {what}\n" in done.stderr
-            assert f"raw by {what}\n" in done.stderr
 
 
 def test_a_selection_says_which_plugins_are_loaded() -> None:
