@@ -1,4 +1,6 @@
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 from pdefm_transfer.protocols import FineTune
@@ -287,21 +289,26 @@ def test_nothing_is_planned_where_the_suite_or_profile_is_unknown():
     assert planned_cells("unheard-of", 1, "smoke") is None
 
 
-def test_verify_scores_kept_weights_again_and_leaves_a_badge(pdefm, tmp_path):
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    """The results of a run of the suite ``smoke``."""
     plan = make_plan(load_suite("smoke"), "smoke", model_spec(registry(), "zero"), registry())
-    folder = run_in(tmp_path / "runs", plan).folder
+    return run_in(tmp_path_factory.mktemp("scored") / "runs", plan).folder
+
+
+def test_verify_scores_kept_weights_again_and_leaves_a_badge(pdefm, scored, tmp_path):
     at = ("--directory", tmp_path / "board")
-    code, out, _ = pdefm("leaderboard", "verify", folder, "--cells", 2, "--badge", *at)
+    code, out, _ = pdefm("leaderboard", "verify", scored, "--cells", 2, "--badge", *at)
     assert (code, out.split(": ")[1]) == (0, "2 of 2 records agree (scored again; largest difference 0)\n")
-    assert pdefm("leaderboard", "add", folder, *at)[0] == 0
+    assert pdefm("leaderboard", "add", scored, *at)[0] == 0
     assert pdefm("leaderboard", "build", *at)[0] == 0
     (badge,) = json.loads((tmp_path / "board" / "verified.json").read_text(encoding="utf-8"))
     assert (badge["model"], badge["tier"], badge["cells"]) == ("zero", "scored again", 2)
 
 
-def test_verify_names_the_record_that_is_wrong(pdefm, tmp_path):
-    plan = make_plan(load_suite("smoke"), "smoke", model_spec(registry(), "zero"), registry())
-    path = run_in(tmp_path / "runs", plan).folder / "records.jsonl"
+def test_verify_names_the_record_that_is_wrong(pdefm, scored, tmp_path):
+    runs = scored.parents[1]
+    path = Path(shutil.copytree(runs, tmp_path / "runs")) / scored.relative_to(runs) / "records.jsonl"
     lines = path.read_text().splitlines()
     number = next(i for i, line in enumerate(lines) if json.loads(line)["status"] == "ok")
     record = json.loads(lines[number])
