@@ -224,7 +224,9 @@ def test_no_color_is_honoured_on_a_terminal_and_forced_colour_makes_no_bars_in_a
     assert terminal.end() == 0
     assert "relative" in terminal.shown
     assert not re.search(r"\x1b\[(\d+;)*(3[0-8]|4[0-8]|9[0-7])[;m]", terminal.shown)
-    filed = pdefm("run", "tiny.yaml", "--model", "zero", "--output", "b", folder=tmp_path, FORCE_COLOR="1")
+    filed = pdefm(
+        "run", "tiny.yaml", "--model", "zero", "--workers", "1", "--output", "b", folder=tmp_path, FORCE_COLOR="1"
+    )
     assert filed.returncode == 0
     assert "\x1b[?25l" not in filed.stderr  # no bars, whose cursor movements would fill a log file
     assert len(filed.stderr.splitlines()) == 6 + 2  # jobs, the note on coefficients, the folder
