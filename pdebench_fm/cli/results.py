@@ -8,10 +8,12 @@ import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from textwrap import fill
+from typing import TYPE_CHECKING
 
 import click
 
-from pdebench_fm.records.record import Cell, Record
+if TYPE_CHECKING:
+    from pdebench_fm.records.record import Cell, Record
 
 
 @click.command()
