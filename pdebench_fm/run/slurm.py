@@ -131,13 +131,20 @@ def slurm(
         setup=[
             *(f"export {name}={value}" for name, value in environment_of_workers(cpus).items()),
             *filter(None, lines),
+            *([_looks_for(folder)] if nodes > 1 else []),
         ],
-        srun_args=[f"--cpus-per-task={cpus * tasks_per_node}"],
+        srun_args=[f"--cpus-per-task={cpus * tasks_per_node}", "--kill-on-bad-exit"],
     )
     kept = {name: value for name, value in options.items() if value not in ("", 0)}
     path = [os.path.abspath(entry) for entry in sys.path]
     bundle = partial(Bundle, folder, path=path, nodes=nodes, processes=tasks_per_node, notice=notice)
     return SlurmExecutor(folder, made, kept, tasks, bundle, poll)
+
+
+def _looks_for(folder: Path) -> str:
+    """Return a shell command that ends the script of a task if one of its nodes does not see a folder."""
+    says = shlex.quote(f"error: *** a node does not see {folder} ***")
+    return f"srun --ntasks-per-node=1 test -d {shlex.quote(str(folder))} || {{ echo {says}; exit 1; }}"
 
 
 class SlurmExecutor(Executor):

@@ -1,4 +1,4 @@
-"""A run whose fits take as long as a test wants: python -m tests.support.slow_run FOLDER debug|slurm
+"""A run whose fits take as long as a test wants: python -m tests.support.slow_run FOLDER debug|slurm [MINUTES]
 
 FOLDER has ``tiny.yaml``; results go to FOLDER/<executor>. While FOLDER/slow exists, every step waits a moment.
 """
@@ -17,8 +17,8 @@ from pdebench_fm.registry import registry
 from pdebench_fm.suite.reading import load_suite
 from tests.support.toy import TOY, Toy, run_in
 
-SETTINGS = {"time": 1, "notice": 25, "tasks": 4, "poll": 1.0}
-_PAUSE = 0.1  # seconds
+SETTINGS = {"notice": 15, "tasks": 4, "poll": 1.0}
+_PAUSE = 2.0  # seconds
 
 
 class SlowToy(Toy):
@@ -28,7 +28,7 @@ class SlowToy(Toy):
         slow = context.workspace.parents[3] / "slow"
 
         def wait(module: object, inputs: object) -> None:
-            if slow.exists():
+            if self.network.training and slow.exists():
                 time.sleep(_PAUSE)
 
         hook = self.network.register_forward_pre_hook(wait)
@@ -38,13 +38,14 @@ class SlowToy(Toy):
             hook.remove()
 
 
-def main(folder: Path, name: str) -> int:
+def main(folder: Path, name: str, minutes: int = 1) -> int:
     """Return 0 if everything was scored, else 3, as ``pdefm run`` does."""
     registered = registry().with_model(replace(TOY, factory=SlowToy))
     plan = make_plan(load_suite(folder / "tiny.yaml", registered), "tiny", model_spec(registered, "toy"), registered)
-    with make_executor(registered, name, SETTINGS if name == "slurm" else {}, output=folder / name) as executor:
+    settings = {**SETTINGS, "time": minutes} if name == "slurm" else {}
+    with make_executor(registered, name, settings, output=folder / name) as executor:
         return 0 if run_in(folder / name, plan, executor=executor).complete else 3
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2]))
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:])))
