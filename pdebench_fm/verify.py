@@ -17,6 +17,7 @@ from pathlib import Path
 from pdebench_fm.errors import UsageError
 from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.leaderboard.badges import Badge, Tier, content_hash
+from pdebench_fm.leaderboard.confirmations import RETRAINED, SCORED_AGAIN
 from pdebench_fm.leaderboard.plans import spec_of
 from pdebench_fm.plan.plan import Plan, PlannedRow
 from pdebench_fm.plan.planner import make_plan
@@ -28,11 +29,6 @@ from pdebench_fm.run.devices import resolve_device
 from pdebench_fm.run.runner import Reporter, run_plan
 from pdebench_fm.suite.reading import find_suite
 from pdebench_fm.suite.schema import Suite
-
-SCORED_AGAIN = 1e-5
-"""Largest relative difference between a stated score and that of the kept weights."""
-RETRAINED = 0.03
-"""Largest relative difference after training again, perhaps on another machine: rounding grows in training."""
 
 _KEPT = ("job.json", "result.json", "model", "model.sha256")
 """What a trial's folder holds that scoring needs."""

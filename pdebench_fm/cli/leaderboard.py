@@ -1,8 +1,9 @@
-"""``pdefm leaderboard add|build|check|solvers|verify``."""
+"""``pdefm leaderboard add|build|card|check|solvers|submit|verify``."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -32,6 +33,16 @@ _directory = click.option(
 _suites = suites_option("records are checked against its plan, and ranked by it")
 
 
+_cards = click.option(
+    "--card",
+    "cards",
+    multiple=True,
+    metavar="FILE",
+    type=FilePath(exists=True, dir_okay=False),
+    help="A model card, see `pdefm leaderboard card`. Repeatable.",
+)
+
+
 @click.group()
 def leaderboard() -> None:
     """Collect records, build the leaderboard from them, and check it."""
@@ -45,27 +56,28 @@ def leaderboard() -> None:
     help="Remove records of the same suite, version, profile and model that are not in RUNS, e.g. for a model's next "
     "version.",
 )
+@_cards
 @_directory
 @_suites
-def add(runs: tuple[Path, ...], replace: bool, directory: Path, suites: tuple[Path, ...]) -> None:
+def add(
+    runs: tuple[Path, ...], replace: bool, cards: tuple[Path, ...], directory: Path, suites: tuple[Path, ...]
+) -> None:
     """Add the records of RUNS: all of them, or none if one is rejected.
 
     RUNS are records.jsonl files, or folders searched for them. Records that are malformed, inconsistent, out of range
     or not comparable with those that are there are rejected, with file and line.
+
+    A second measurement of a result that is there is kept beside it as a confirmation. The first one ranks.
     """
-    from pdebench_fm.leaderboard import RefusedError
     from pdebench_fm.leaderboard import add as add_records
 
-    try:
-        report = add_records(directory, runs, _verify(_own_suites(directory, suites)), replace=replace)
-    except RefusedError as error:
-        for line in error.refused[1:]:  # the error itself says the first
-            click.echo(line, err=True)
-        raise
-    for line in (*report.replaced, *report.skipped, *report.removed):
+    with _all_refusals():
+        verify = _verify(_own_suites(directory, suites))
+        report = add_records(directory, runs, verify, replace=replace, cards=cards)
+    cards_written = [f"{file}: written" for file in report.cards]
+    for line in (*report.replaced, *report.confirming, *report.skipped, *report.removed, *cards_written):
         click.echo(line, err=True)
-    removed = f", {len(report.removed)} removed" if replace else ""
-    click.echo(f"{report.added} added, {len(report.replaced)} replaced, {len(report.skipped)} already there{removed}")
+    click.echo(report.summary())
 
 
 @leaderboard.command()
@@ -189,6 +201,66 @@ def verify(
         context.exit(1)
     if badge:
         add_badges(directory, [one.badge for one in found])
+
+
+@leaderboard.command()
+@click.argument("runs", nargs=-1, required=True, type=FilePath(exists=True))
+@_cards
+@click.option("--output", type=FilePath(), help="Folder or .zip file to write the bundle to; by default, none.")
+@click.option("--weights-url", metavar="URL", help="Where the weights of these runs can be downloaded.")
+@click.option("--with-weights", is_flag=True, help="Put the weights into the bundle.")
+@_directory
+@_suites
+def submit(
+    runs: tuple[Path, ...],
+    cards: tuple[Path, ...],
+    output: Path | None,
+    weights_url: str | None,
+    with_weights: bool,
+    directory: Path,
+    suites: tuple[Path, ...],
+) -> None:
+    """Write a bundle of the records of RUNS, and print the text of a pull request: what changes on the leaderboard.
+
+    Refuses what `add` would refuse, and models without a card. The leaderboard itself is not changed.
+    """
+    from pdebench_fm.leaderboard.bundle import submit as submit_runs
+    from pdebench_fm.leaderboard.bundle import weights_of
+
+    own = _own_suites(directory, suites)
+    weights = weights_of(runs, weights_url, with_weights)
+    with _all_refusals():
+        text = submit_runs(
+            directory, runs, partial(planned_cells, own=own), _verify(own), cards=cards, output=output, weights=weights
+        )
+    click.echo(text, nl=False)
+    if output is not None:
+        click.echo(f"written to {output}", err=True)
+
+
+@contextmanager
+def _all_refusals() -> Iterator[None]:
+    """Print every reason of a refusal."""
+    from pdebench_fm.leaderboard import RefusedError
+
+    try:
+        yield
+    except RefusedError as error:
+        for line in error.refused[1:]:  # the error itself says the first
+            click.echo(line, err=True)
+        raise
+
+
+@leaderboard.command()
+@click.argument("model")
+@_directory
+def card(model: str, directory: Path) -> None:
+    """Print a model card to fill in."""
+    from pdebench_fm.leaderboard.cards import template
+    from pdebench_fm.leaderboard.store import load
+
+    counts = [record.parameters for *_, record in load(directory) if record.model == model and record.parameters]
+    click.echo(template(model, min(counts, default=0)), nl=False)
 
 
 def _own_suites(directory: Path, files: Sequence[Path]) -> list[Suite]:

@@ -8,13 +8,16 @@ from pathlib import Path
 from urllib.parse import quote
 
 from pdebench_fm.errors import RecordError
-from pdebench_fm.leaderboard.audit import Verify, refusals
-from pdebench_fm.leaderboard.badges import Badge, badges_that_hold, read_badges
+from pdebench_fm.leaderboard.audit import Verify
+from pdebench_fm.leaderboard.badges import badges_that_hold
+from pdebench_fm.leaderboard.board import Board
+from pdebench_fm.leaderboard.cards import ENDING, Cards, card_of
+from pdebench_fm.leaderboard.cards import FOLDER as CARDS
 from pdebench_fm.leaderboard.page import make_rows, render_json, render_page
-from pdebench_fm.leaderboard.page.rows import verified_text
-from pdebench_fm.leaderboard.solvers import SolverStanding, load_solvers, solvers_of
+from pdebench_fm.leaderboard.page.rows import seen_tasks, verified_text
+from pdebench_fm.leaderboard.solvers import SolverStanding, solvers_of
 from pdebench_fm.leaderboard.standing import Planned, Standing, SuiteResults, group, standings
-from pdebench_fm.leaderboard.store import RefusedError, load, located, order, relative_path, write_files
+from pdebench_fm.leaderboard.store import RefusedError, order, relative_path, write_files
 from pdebench_fm.records.coefficient_use import CoefficientUse, change
 from pdebench_fm.records.errors import archive_of
 from pdebench_fm.records.record import Record
@@ -44,37 +47,32 @@ Smaller scores are better. A gain above 1 says that the pre-training pays.
 """
 
 
-def render(
-    stored: Sequence[tuple[Path, int, Record]],
-    planned: Planned | None = None,
-    badges: Iterable[Badge] = (),
-    solvers: Sequence[SolverRecord] = (),
-) -> dict[str, str]:
+def render(board: Board, planned: Planned | None = None) -> dict[str, str]:
     """Return the generated files, name → text. The same records always give the same text.
 
     Args:
-        stored: all records with their places, from `pdebench_fm.leaderboard.store.load`.
+        board: the leaderboard.
         planned: gives a suite's planned cells; by default the union over all models.
-        badges: of `pdebench_fm.leaderboard.badges.read_badges`.
-        solvers: of `pdebench_fm.leaderboard.solvers.load_solvers`.
     """
     from pandas import DataFrame
 
-    places = {record.key: (path.as_posix(), line) for path, line, record in stored}
-    verified = badges_that_hold(badges, (record for _, _, record in stored))
+    places = {record.key: (path.as_posix(), line) for path, line, record in board.stored}
+    records = [record for *_, record in board.stored]
+    solvers = [record for _, record in board.solvers]
+    verified = badges_that_hold(board.badges, records)
     parts: list[str] = [_INTRODUCTION]
     rows: list[dict[str, object]] = []
-    groups = group((record for _, _, record in stored), planned)
-    results = [(found, standings(found, verified)) for found in groups]
+    groups = group(records, planned)
+    results = [(found, standings(found, verified, board.confirmations)) for found in groups]
     for found, ranking in results:
         newest = max(
             other.suite_version for other in groups if (other.suite, other.profile) == (found.suite, found.profile)
         )
-        parts += [_section(found, ranking, newest), _solvers(solvers_of(found, solvers))]
-        rows.extend(_csv_row(found, standing) for standing in ranking)
-    if not stored:
+        parts += [_section(found, ranking, newest, board.cards), _solvers(solvers_of(found, solvers))]
+        rows.extend(_csv_row(found, standing, board.cards) for standing in ranking)
+    if not records:
         parts.append("There are no records yet.\n")
-    shown = make_rows(results, lambda record: places[record.key], solvers)
+    shown = make_rows(results, lambda record: places[record.key], board.confirmations, board.cards, solvers)
     return {
         "README.md": "\n".join(filter(None, parts)),
         "index.html": render_page(shown),
@@ -100,12 +98,10 @@ def build(
     Raises:
         RecordError: a stored record is malformed or rejected (`RefusedError`); nothing is written.
     """
-    stored, solvers = load(directory), load_solvers(directory)
-    refused = refusals(located(directory, stored), verify) + list(check_solvers(solvers) if check_solvers else ())
-    if refused:
-        raise RefusedError("nothing built", refused)
-    made = render(stored, planned, read_badges(directory), [record for _, record in solvers])
-    texts = {directory / name: text for name, text in made.items()}
+    board = Board.load(directory)
+    if wrong := [*board.wrong(directory, verify), *(check_solvers(board.solvers) if check_solvers else ())]:
+        raise RefusedError("nothing built", wrong)
+    texts = {directory / name: text for name, text in render(board, planned).items()}
     write_files({path: text.encode("utf-8") for path, text in texts.items()})
     return list(texts)
 
@@ -118,14 +114,14 @@ def check(
 ) -> list[str]:
     """Check all records and rebuild in memory. Returns what is wrong, one line each."""
     try:
-        stored, badges, solvers = load(directory), read_badges(directory), load_solvers(directory)
+        board = Board.load(directory)
+        wrong = [*_misplaced(directory, board.stored), *board.wrong(directory, verify)]
     except RecordError as error:
         return [str(error)]
-    wrong = [*_misplaced(directory, stored), *refusals(located(directory, stored), verify)]
-    wrong += check_solvers(solvers) if check_solvers else ()
+    wrong += check_solvers(board.solvers) if check_solvers else ()
     if wrong:
         return wrong
-    for name, text in render(stored, planned, badges, [record for _, record in solvers]).items():
+    for name, text in render(board, planned).items():
         file = directory / name
         if not file.is_file():
             wrong.append(f"{file}: missing; run pdefm leaderboard build, or name another --directory")
@@ -158,13 +154,14 @@ def _first_difference(ours: bytes, theirs: bytes) -> int | None:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False), 1) if x != y), min(len(a), len(b)) + 1)
 
 
-def _section(found: SuiteResults, ranking: Sequence[Standing], newest: int) -> str:
+def _section(found: SuiteResults, ranking: Sequence[Standing], newest: int, cards: Cards) -> str:
     """Return the title of a suite's results, the ranking, and the models that are not ranked.
 
     Args:
         found: the results.
         ranking: of the models.
         newest: version of the suite that the leaderboard has for this profile.
+        cards: of the models.
     """
     from pandas import DataFrame
 
@@ -185,6 +182,7 @@ def _section(found: SuiteResults, ranking: Sequence[Standing], newest: int) -> s
             "rank": "–" if standing.rank is None else str(standing.rank),
             "model": _linked_model(found, standing),
             "verified": verified_text(standing.badge),
+            "confirmed by": _confirmed(standing),
             "score": number(standing.score),
             **_gains(standing),
             "data saving": _saving(standing.saving),
@@ -192,6 +190,7 @@ def _section(found: SuiteResults, ranking: Sequence[Standing], newest: int) -> s
             "open searches": _open_searches(standing),
             **_cost(standing),
             **(_prediction(standing) if predicted else {}),
+            "openness": _openness(cards, standing.model),
         }
         for standing in ranking
         if standing.score is not None
@@ -208,6 +207,11 @@ def _section(found: SuiteResults, ranking: Sequence[Standing], newest: int) -> s
     if ranked:
         parts.append(markdown(DataFrame(ranked), left=2) + "\n")
     parts += [text for standing in ranking if (text := _hurt_cells(standing))]
+    parts += [
+        escape_markdown(f"{standing.model} saw in its own pre-training: {', '.join(seen)}.") + "\n"
+        for standing in ranking
+        if (seen := seen_tasks(cards, standing.model, found))
+    ]
     if others:
         parts.append(("Not ranked:\n\n" if ranked else "") + markdown(DataFrame(others), left=2) + "\n")
     return "\n".join(parts)
@@ -235,6 +239,18 @@ def _solvers(standings: Sequence[SolverStanding]) -> str:
 def _linked_model(found: SuiteResults, standing: Standing) -> str:
     path = Path("records", found.suite, found.profile, f"{standing.model}.jsonl")
     return f"[{escape_markdown(standing.model)}]({quote(path.as_posix())})"
+
+
+def _openness(cards: Cards, model: str) -> str:
+    """Return the licences with a link to the card."""
+    card = card_of(cards, model)
+    if card is None:
+        return "no card"
+    return f"[{escape_markdown(card.openness)}]({quote(f'{CARDS}/{card.model}{ENDING}')})"
+
+
+def _confirmed(standing: Standing) -> str:
+    return f"**{standing.confirmed}**" if standing.confirmed.apart else str(standing.confirmed)
 
 
 def _rise(use: CoefficientUse | None) -> str:
@@ -303,9 +319,10 @@ def _saving(mean: MeanFactor | None) -> str:
     return f"{number(mean.value)} ×" + (f" ({', '.join(bounds)} of {mean.count})" if bounds else "")
 
 
-def _csv_row(found: SuiteResults, standing: Standing) -> dict[str, object]:
+def _csv_row(found: SuiteResults, standing: Standing, cards: Cards) -> dict[str, object]:
     """Return a row of the CSV. Six digits hide the last bit of a machine's logarithm."""
     saving, use, against, cost = standing.saving, standing.coefficients, standing.against, standing.prediction
+    card = card_of(cards, standing.model)
     return {
         "suite": found.suite,
         "suite_version": found.suite_version,
@@ -314,6 +331,8 @@ def _csv_row(found: SuiteResults, standing: Standing) -> dict[str, object]:
         "model": standing.model,
         "verified": "" if standing.badge is None else standing.badge.tier,
         "verified_cells": "" if standing.badge is None else standing.badge.cells,
+        "confirmed_by": standing.confirmed.by,
+        "confirmations_apart": standing.confirmed.apart,
         "score": _six_digits(standing.score),
         "gain_over_scratch": _six_digits(standing.gain),
         "gain_over_best_scratch": "" if against is None else _six_digits(against.best_scratch),
@@ -337,6 +356,8 @@ def _csv_row(found: SuiteResults, standing: Standing) -> dict[str, object]:
         "coefficients_unused_on": "" if use is None else "; ".join(use.ignored_on),
         "coefficients_unmeasured": "" if use is None else use.unmeasured,
         "under_trained": "yes" if standing.under_trained else "no",
+        "openness": "" if card is None else card.openness,
+        "seen_tasks": "; ".join(seen_tasks(cards, standing.model, found)),
         "reason": standing.reason,
     }
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 from pdebench_fm.leaderboard.badges import Badge
+from pdebench_fm.leaderboard.confirmations import NONE, Confirmations, Confirmed
 from pdebench_fm.leaderboard.references import Comparison, References
 from pdebench_fm.records.coefficient_use import CoefficientUse, coefficient_use
 from pdebench_fm.records.curves import FINE_TUNE, SCORED, SCRATCH, make_curves
@@ -76,6 +77,7 @@ class Standing:
         against: what others reach without its pre-training; None without a rank.
         badge: what was verified of the results; None if they are as claimed.
         prediction: what a prediction costs; None if no record says.
+        confirmed: what second measurements say of the results.
     """
 
     model: str
@@ -95,6 +97,7 @@ class Standing:
     against: Comparison | None = None
     badge: Badge | None = None
     prediction: Prediction | None = None
+    confirmed: Confirmed = field(default_factory=Confirmed)
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,9 @@ def group(records: Iterable[Record], planned: Planned | None = None) -> list[Sui
     return groups
 
 
-def standings(group: SuiteResults, verified: Verified | None = None) -> list[Standing]:
+def standings(
+    group: SuiteResults, verified: Verified | None = None, confirmations: Confirmations = NONE
+) -> list[Standing]:
     """Rank the models: complete ones by score, then incomplete ones, then those that diverged.
 
     Without the suite's plan there are scores but no ranks. Otherwise one more cell of one model would take the rank
@@ -150,9 +155,16 @@ def standings(group: SuiteResults, verified: Verified | None = None) -> list[Sta
     Args:
         group: the records.
         verified: the badges that hold.
+        confirmations: second measurements.
     """
-    found = [_standing(group, model) for model in sorted({r.model for r in group.records}, key=natural)]
-    found = [replace(one, badge=(verified or {}).get(group.key(one.model))) for one in found]
+    found = [
+        replace(
+            _standing(group, model),
+            badge=(verified or {}).get(group.key(model)),
+            confirmed=confirmations.summary(record for record in group.records if record.model == model),
+        )
+        for model in sorted({record.model for record in group.records}, key=natural)
+    ]
     some = any(one.badge is not None for one in found)
     found.sort(key=lambda s: (s.diverged, s.score is None, some and s.badge is None, s.score or 0.0))
     ranked: list[Standing] = []

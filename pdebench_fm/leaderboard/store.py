@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,15 @@ from filelock import FileLock
 from pdebench_fm._util.files import replacing
 from pdebench_fm.errors import RecordError
 from pdebench_fm.leaderboard.audit import Located, Verify, refusals, repeated
+from pdebench_fm.leaderboard.cards import card_path, cards_in, read_card
+from pdebench_fm.leaderboard.confirmations import (
+    FOLDER,
+    Confirmation,
+    confirmation,
+    is_copy,
+    load_confirmations,
+)
+from pdebench_fm.leaderboard.confirmations import contents as confirmation_files
 from pdebench_fm.leaderboard.evidence import errors_of
 from pdebench_fm.records.errors import archive_of, write_archive
 from pdebench_fm.records.file import collect, read_lines
@@ -47,12 +57,22 @@ class Report:
         replaced: failed records that now have an outcome.
         skipped: records that were already there.
         removed: records that ``replace`` removed.
+        confirming: second measurements of jobs that were there.
+        cards: files of model cards that are new or changed.
     """
 
     added: int = 0
     replaced: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
+    confirming: list[str] = field(default_factory=list)
+    cards: list[str] = field(default_factory=list)
+
+    def summary(self) -> str:
+        """Return one line, e.g. ``12 added, 1 replaced, 3 already there``."""
+        also = {"confirming": len(self.confirming), "removed": len(self.removed)}
+        parts = [f"{self.added} added", f"{len(self.replaced)} replaced", f"{len(self.skipped)} already there"]
+        return ", ".join([*parts, *(f"{count} {what}" for what, count in also.items() if count)])
 
 
 def relative_path(record: Record) -> Path:
@@ -82,11 +102,18 @@ def located(directory: Path, stored: Iterable[tuple[Path, int, Record]]) -> list
     return [(f"{directory / path}:{line}", record) for path, line, record in stored]
 
 
-def add(directory: Path, runs: Sequence[Path], verify: Verify | None = None, *, replace: bool = False) -> Report:
+def add(
+    directory: Path,
+    runs: Sequence[Path],
+    verify: Verify | None = None,
+    *,
+    replace: bool = False,
+    cards: Sequence[Path] = (),
+) -> Report:
     """Add the records of finished runs. If one is rejected, none is written.
 
-    A job that is already there is skipped if its outcome is the same, and replaces a failed one. Otherwise it is
-    rejected.
+    The first result of a job stays, unless it failed. A second measurement is kept beside it as a confirmation, and a
+    copy of one that is there is skipped.
 
     Args:
         directory: the leaderboard's folder; made if it does not exist.
@@ -94,17 +121,18 @@ def add(directory: Path, runs: Sequence[Path], verify: Verify | None = None, *, 
         verify: a further check, e.g. against the plans of the suites.
         replace: whether to remove records of the same suite, version, profile and model that are not in ``runs``,
             e.g. for a model's next version.
+        cards: model cards. Those in a folder ``cards/`` of a run, as in a bundle, are added too.
 
     Raises:
         RefusedError: a record is rejected.
-        RecordError: a line of a file is malformed.
+        RecordError: a line of a file, or a card, is malformed.
     """
     user = os.getuid() if hasattr(os, "getuid") else ""  # not by name: a container may know none
     with FileLock(Path(tempfile.gettempdir()) / f"pdefm-leaderboard-{user}.lock"):
-        return _add(directory, runs, verify, replace)
+        return _add(directory, runs, verify, replace, [*cards, *(card for run in runs for card in cards_in(run))])
 
 
-def _add(directory: Path, runs: Sequence[Path], verify: Verify | None, replace: bool) -> Report:
+def _add(directory: Path, runs: Sequence[Path], verify: Verify | None, replace: bool, cards: Sequence[Path]) -> Report:
     there = located(directory, load(directory))
     twice = [f"{where}: {what}" for where, what in repeated(there)]
     if twice:
@@ -114,24 +142,58 @@ def _add(directory: Path, runs: Sequence[Path], verify: Verify | None, replace: 
     kept, groups = {record.key for _, record in incoming}, {_group(record) for _, record in incoming}
     gone = {key for key, (_, old) in before.items() if replace and key not in kept and _group(old) in groups}
     stored = {key: known for key, known in before.items() if key not in gone}
-    replaced, skipped, refused = [], [], []
+    confirmed = [(where, one) for where, one in load_confirmations(directory) if one.key not in gone]
+    seconds: list[Located] = []
+    report = Report()
+    refused: list[str] = []
     for where, record in incoming:
         known = stored.get(record.key)
         if known is None:
             stored[record.key] = (where, record)
-        elif _same_outcome(known[1], record):
-            skipped.append(f"{where}: already at {known[0]}")
+        elif at := _copied(record, [known, *(other for other in confirmed if other[1].key == record.key)]):
+            report.skipped.append(f"{where}: already at {at}")
+        elif record.status == "failed":
+            report.skipped.append(f"{where}: it failed, so it says nothing about {known[0]}")
         elif known[1].status == "failed":
             stored[record.key] = (where, record)
-            replaced.append(f"{where}: replaces the failed one at {known[0]}")
+            report.replaced.append(f"{where}: replaces the failed one at {known[0]}")
+        elif "unsupported" in (record.status, known[1].status):
+            refused.append(f"{where}: is {record.status}, but the same job is {known[1].status} at {known[0]}")
         else:
-            refused.append(f"{where}: the same job has another outcome at {known[0]}")
+            seconds.append((where, record))
+            confirmed.append((where, confirmation(known[1], record)))
+            report.confirming.append(_confirming(where, known, confirmed[-1][1]))
     refused.extend(refusals(stored.values(), verify))
+    refused.extend(line for line in _refused_seconds(stored, seconds, verify) if line not in refused)
     if refused:
         raise RefusedError("nothing added", refused)
-    write(directory, stored.values())
+    records = [record for _, record in stored.values()]
+    card_files = {card_path(directory, read_card(path, records).model): path.read_bytes() for path in cards}
+    report.cards.extend(str(file) for file, new in card_files.items() if not file.is_file() or file.read_bytes() != new)
+    write(directory, stored.values(), (one for _, one in confirmed), card_files)
     removed = [f"{where}: removed: {record.cell}" for key, (where, record) in before.items() if key in gone]
-    return Report(len(stored.keys() - before.keys()), replaced, skipped, removed)
+    return dataclasses.replace(report, added=len(stored.keys() - before.keys()), removed=removed)
+
+
+def _copied(record: Record, known: Iterable[tuple[str, Record | Confirmation]]) -> str:
+    """Return where the same measurement is already; empty if nowhere."""
+    return next((where for where, other in known if is_copy(other, record)), "")
+
+
+def _confirming(where: str, known: Located, made: Confirmation) -> str:
+    if made.difference is None:
+        return f"{where}: is {made.status}, {known[0]} is {known[1].status}; kept beside it"
+    return f"{where}: confirms {known[0]}, {made.difference:.2g} apart"
+
+
+def _refused_seconds(stored: Mapping[Any, Located], seconds: Sequence[Located], verify: Verify | None) -> Iterator[str]:
+    """Yield what is wrong with second measurements, each in the place of the first among its model's results."""
+    rest = list(seconds)
+    while rest:
+        layer = {record.key: (where, record) for where, record in reversed(rest)}  # the first of each job
+        rest = [(where, record) for where, record in rest if layer[record.key][0] != where]
+        groups = {_group(record) for _, record in layer.values()}
+        yield from refusals([layer.get(k, known) for k, known in stored.items() if _group(known[1]) in groups], verify)
 
 
 def _group(record: Record) -> tuple[str, int, str, str]:
@@ -139,20 +201,19 @@ def _group(record: Record) -> tuple[str, int, str, str]:
     return (record.suite, record.suite_version, record.profile, record.model)
 
 
-def _same_outcome(one: Record, other: Record) -> bool:
-    """Whether two runs of a job agree: times and devices may differ, scores may not.
+def write(
+    directory: Path, records: Iterable[Located], confirmed: Iterable[Confirmation], others: Mapping[Path, bytes]
+) -> None:
+    """Write records to their files, in order, with the errors found beside them, and confirmations to theirs.
 
-    Only metrics that both have are compared, because which there are depends on the installation.
+    Unchanged files are not touched.
+
+    Args:
+        directory: the leaderboard's folder.
+        records: all of them.
+        confirmed: all of them.
+        others: more files to write in the same step.
     """
-    if (one.status, one.cell, one.learning_rate) != (other.status, other.cell, other.learning_rate):
-        return False
-    shared = one.metrics.keys() & other.metrics.keys()
-    agree = all((one.metrics[m], one.interval.get(m)) == (other.metrics[m], other.interval.get(m)) for m in shared)
-    return agree and (bool(shared) or one.status != "ok")
-
-
-def write(directory: Path, records: Iterable[Located]) -> None:
-    """Write records to their files, in order, with the errors found beside them. Unchanged files are not touched."""
     files: dict[Path, list[Located]] = {}
     for where, record in records:
         files.setdefault(directory / relative_path(record), []).append((where, record))
@@ -163,7 +224,11 @@ def write(directory: Path, records: Iterable[Located]) -> None:
         jobs = {where: record.job_id for where, record in lines}
         if kept := {jobs[where]: errors for where, errors in errors_of(lines).items()}:
             contents[archive_of(path)] = write_archive(kept)
-    write_files(contents)
+    files_of_confirmations = confirmation_files(directory, confirmed)
+    write_files({**contents, **files_of_confirmations, **others})
+    for path in (directory / FOLDER).rglob("*.jsonl"):  # of results that were removed
+        if path not in files_of_confirmations:
+            path.unlink()
 
 
 def write_files(contents: Mapping[Path, bytes]) -> None:

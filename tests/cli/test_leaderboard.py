@@ -211,7 +211,7 @@ def test_a_forged_start_ends_neither_figures_nor_leaderboard_in_a_traceback(pdef
     assert pdefm("figures", file, "--output", tmp_path / "figures")[0] == 0
     code, _, err = pdefm("leaderboard", "add", file, *board)
     assert (code, "job is not the description of a point" in err) == (1, True)
-    write(tmp_path / "board", [("forged:1", record) for record in forged])
+    write(tmp_path / "board", [("forged:1", record) for record in forged], (), {})
     assert pdefm("leaderboard", "build", *board)[0] == 1
     assert pdefm("leaderboard", "check", *board)[0] == 1
 

@@ -136,7 +136,8 @@ def test_the_ranking_shows_cost_beside_the_score(board):
     columns = [cell.strip() for cell in header.strip("|").split("|")]
     gains = ["gain over own scratch", "over best scratch", "over baseline", "hurts"]
     use = ["data saving", "coefficients", "open searches"]
-    assert columns == ["rank", "model", "verified", "score", *gains, *use, "cost (s)", "device", "parameters"]
+    first = ["rank", "model", "verified", "confirmed by", "score"]
+    assert columns == [*first, *gains, *use, "cost (s)", "device", "parameters", "openness"]
     shown = dict(zip(columns, (cell.strip() for cell in row.strip("|").split("|")), strict=True))
     assert (shown["cost (s)"], shown["device"], shown["parameters"]) == ("38", "cpu", "67,281")
     assert shown["open searches"] == "pretraining 0 of 1, fine-tune 0 of 4, scratch 0 of 4"

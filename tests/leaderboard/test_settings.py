@@ -129,7 +129,7 @@ def test_such_records_are_neither_added_nor_built_nor_in_order(tmp_path: Path, b
     with pytest.raises(RefusedError, match=f"nothing added: .*mixed.jsonl:.* {wanted} at .*mixed.jsonl:"):
         add(tmp_path / "board", [tmp_path / "mixed.jsonl"])
     assert not (tmp_path / "board").exists()
-    write(tmp_path / "board", [("mixed:1", record) for record in mixed])
+    write(tmp_path / "board", [("mixed:1", record) for record in mixed], (), {})
     with pytest.raises(RefusedError, match=f"nothing built: .*{wanted}"):
         build(tmp_path / "board")
     assert any(wanted in line for line in check(tmp_path / "board"))

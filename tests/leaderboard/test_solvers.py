@@ -116,7 +116,7 @@ TASKS = ("SYS-1(1,2.5)", "SYS-1(5,10)")
 
 
 def test_solvers_are_shown_beside_the_models_and_not_ranked(tmp_path: Path) -> None:
-    write(tmp_path, [("here:1", record) for record in make_suite()])
+    write(tmp_path, [("here:1", record) for record in make_suite()], (), {})
     planned = {record.cell for record in make_suite() if record.kind == "point"}
     build(tmp_path, lambda *_: planned)
     before = (tmp_path / "leaderboard.csv").read_text()

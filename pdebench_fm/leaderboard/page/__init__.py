@@ -9,8 +9,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.resources import files
+from types import MappingProxyType
 from typing import Any
 
+from pdebench_fm.leaderboard.cards import Cards
+from pdebench_fm.leaderboard.cards import rows as card_rows
+from pdebench_fm.leaderboard.confirmations import NONE, Confirmations
 from pdebench_fm.leaderboard.page.cells import Cells, Place
 from pdebench_fm.leaderboard.page.columns import CELLS, FILTERS, RANKING, SOLVERS
 from pdebench_fm.leaderboard.page.rows import Row, ranking_row, solver_rows, study_row
@@ -26,13 +30,19 @@ _LIBRARIES = ("d3-7.9.2", "plot-0.6.17", "htm-preact-3.1.1")
 
 
 def make_rows(
-    results: Sequence[tuple[SuiteResults, Sequence[Standing]]], place: Place, solvers: Sequence[SolverRecord] = ()
+    results: Sequence[tuple[SuiteResults, Sequence[Standing]]],
+    place: Place,
+    confirmations: Confirmations = NONE,
+    cards: Cards = MappingProxyType({}),
+    solvers: Sequence[SolverRecord] = (),
 ) -> dict[str, list[Row]]:
-    """Return all rows: the studies, the rankings, and the cells with their records.
+    """Return all rows: studies, rankings, cells with their records, cards of models, and solvers.
 
     Args:
         results: studies and their rankings.
         place: gives the file and line of a record.
+        confirmations: second measurements.
+        cards: of the models.
         solvers: numerical solvers to compare with.
     """
     newest: dict[tuple[str, str], int] = {}
@@ -41,8 +51,11 @@ def make_rows(
         newest[key] = max(newest.get(key, 0), found.suite_version)
     return {
         "studies": [study_row(found, newest[found.suite, found.profile]) for found, _ in results],
-        "ranking": [ranking_row(found, standing) for found, ranking in results for standing in ranking],
-        "cells": [row for found, ranking in results for row in Cells(found, ranking, place).rows()],
+        "ranking": [ranking_row(found, standing, cards) for found, ranking in results for standing in ranking],
+        "cells": [
+            row for found, ranking in results for row in Cells(found, ranking, place, confirmations, cards).rows()
+        ],
+        "cards": card_rows(cards),
         "solvers": [row for found, _ in results for row in solver_rows(found, solvers)],
     }
 

@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from pdebench_fm.interfaces.metric import SCORE
-from pdebench_fm.leaderboard.page.rows import Row, digits, model_kind, prediction_row, six, study_name
+from pdebench_fm.leaderboard.cards import Cards
+from pdebench_fm.leaderboard.confirmations import Confirmations
+from pdebench_fm.leaderboard.page.rows import Row, digits, model_kind, prediction_row, seen_tasks, six, study_name
 from pdebench_fm.leaderboard.references import References
 from pdebench_fm.leaderboard.standing import Prediction, Standing, SuiteResults
 from pdebench_fm.records.curves import FINE_TUNE, SCRATCH, has_logarithm, make_curves, point_of
@@ -42,10 +44,20 @@ class Cells:
         found: the study.
         ranking: its models.
         place: gives the file and line of a record.
+        confirmations: second measurements.
+        cards: of the models.
     """
 
-    def __init__(self, found: SuiteResults, ranking: Sequence[Standing], place: Place) -> None:
-        self._study, self._place = study_name(found), place
+    def __init__(
+        self,
+        found: SuiteResults,
+        ranking: Sequence[Standing],
+        place: Place,
+        confirmations: Confirmations,
+        cards: Cards,
+    ) -> None:
+        self._seen = {(s.model, task) for s in ranking for task in seen_tasks(cards, s.model, found)}
+        self._study, self._place, self._confirmations = study_name(found), place, confirmations
         self._planned = Counter(cell[:3] for cell in found.planned)
         self._records = _by_key(found.records)
         self._kinds = {s.model: model_kind([r for r in found.records if r.model == s.model]) for s in ranking}
@@ -73,6 +85,7 @@ class Cells:
             "shift": first.shift if first.kind == "point" else "",
             "overlap": six(first.overlap),
             "system": _systems(first),
+            "seen": (model, task) in self._seen,
             "pretraining": self._sources.get(first.pretrain_job_id or "", ""),
             "arm": arm,
             "n": examples,
@@ -88,8 +101,31 @@ class Cells:
             **prediction_row(Prediction.of(records)),
             "coefficients": six(first.coefficient_rise) if len(records) == 1 else None,
             "status": ", ".join(sorted({record.status for record in records})),
-            "records": [_record_row(record, *self._place(record)) for record in records],
+            **self._confirmed(records),
+            "records": [
+                {**_record_row(record, *self._place(record)), "confirmations": self._second_rows(record)}
+                for record in records
+            ],
         }
+
+    def _confirmed(self, records: Sequence[Record]) -> Row:
+        found = self._confirmations.summary(records)
+        return {"confirmed": str(found), "apart": found.apart}
+
+    def _second_rows(self, record: Record) -> list[Row]:
+        """Return the second measurements of a record."""
+        return [
+            {
+                "error": six(one.metrics.get(SCORE)),
+                "status": one.status,
+                "difference": None if one.difference is None else digits(one.difference, 2),
+                "apart": apart,
+                "device": one.device,
+                "threads": one.threads,
+                "software": _software(one.versions),
+            }
+            for one, apart in self._confirmations.of_record(record)
+        ]
 
     def _gains(self, key: _Key) -> Row:
         """Return what the cell gains over training from scratch."""
@@ -160,7 +196,7 @@ def _record_row(record: Record, path: str, line: int) -> Row:
         "precision": record.precision,
         "device": record.device,
         "threads": record.threads,
-        "software": ", ".join(f"{name} {record.versions[name]}" for name in _SOFTWARE if name in record.versions),
+        "software": _software(record.versions),
         "commit": record.commit,
         "command": command(record),
         "metrics": [
@@ -183,6 +219,10 @@ def _record_row(record: Record, path: str, line: int) -> Row:
 
 
 _SOFTWARE = ("pdebench_fm", "torch", "numpy", "python")
+
+
+def _software(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {versions[name]}" for name in _SOFTWARE if name in versions)
 
 
 def command(record: Record) -> str:

@@ -70,6 +70,12 @@ RANKING = (
         "Records computed again by pdefm leaderboard verify: scored again from kept weights, or retrained from "
         "nothing. Claimed results are not ranked beside verified ones.",
     ),
+    Column(
+        "confirmed",
+        "Confirmed by",
+        "Second measurements that agree on every result, or how many results they agree on. Apart are those beyond 3%, "
+        "or 1e-5 if there is no training. The first measurement ranks.",
+    ),
     Column("model", "Model", "Follow the link for all results of a model."),
     Column(
         "kind",
@@ -154,6 +160,8 @@ RANKING = (
     Column("scratch_seconds", "Training of other arms", "Training time of the scratch arm.", "seconds", shown=False),
     *_PREDICTION,
     Column("device", "Device", "What the model was trained on.", shown=False),
+    Column("openness", "Openness", "Licences of code and weights, as the model card says.", shown=False),
+    Column("seen", "Seen before", "Tasks in the training data of its released weights, as the model card says."),
     Column("reason", "Not ranked because", "What is missing for a rank.", shown=False),
 )
 """One row for each model of a study, which is a suite, version and profile."""
@@ -201,6 +209,14 @@ CELLS = (
         shown=False,
     ),
     Column("hurts", "Hurts", "Worse than the model's own scratch arm, with the intervals apart.", "flag"),
+    Column(
+        "seen",
+        "Seen before",
+        "The task is in the training data of the model's released weights, as the model card says.",
+        "flag",
+        shown=False,
+    ),
+    Column("confirmed", "Confirmed by", "Second measurements within the spread; apart are those beyond.", shown=False),
     Column(
         "search",
         "Search",

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pdebench_fm.leaderboard.badges import Badge
+from pdebench_fm.leaderboard.cards import Cards, card_of
 from pdebench_fm.leaderboard.solvers import solvers_of
 from pdebench_fm.leaderboard.standing import Prediction, Standing, SuiteResults
 from pdebench_fm.records.record import Record, start_of
 from pdebench_fm.records.solver import SolverRecord
+from pdebench_fm.tables import natural
 
 Row = dict[str, Any]
 
@@ -38,8 +40,15 @@ def study_name(found: SuiteResults) -> str:
     return f"{found.suite} v{found.suite_version}, {found.profile}"
 
 
-def ranking_row(found: SuiteResults, standing: Standing) -> Row:
+def seen_tasks(cards: Cards, model: str, found: SuiteResults) -> list[str]:
+    """Return the tasks of a study that a model's released weights have seen, as its card says."""
+    card = card_of(cards, model)
+    return [] if card is None else sorted({r.task for r in found.points if r.task in card.seen}, key=natural)
+
+
+def ranking_row(found: SuiteResults, standing: Standing, cards: Cards) -> Row:
     """Return the row of one model in the ranking of one study."""
+    card = card_of(cards, standing.model)
     mine = [record for record in found.records if record.model == standing.model]
     saving, use, against = standing.saving, standing.coefficients, standing.against
     bounds = [] if saving is None else [f"{n} {sign}" for n, sign in ((saving.more, ">"), (saving.at_most, "≤")) if n]
@@ -49,6 +58,8 @@ def ranking_row(found: SuiteResults, standing: Standing) -> Row:
         "kind": model_kind(mine),
         "rank": standing.rank,
         "verified": verified_text(standing.badge),
+        "confirmed": str(standing.confirmed),
+        "apart": standing.confirmed.apart,
         "score": six(standing.score),
         "gain": six(standing.gain),
         "gain_best_scratch": None if against is None else six(against.best_scratch),
@@ -67,6 +78,8 @@ def ranking_row(found: SuiteResults, standing: Standing) -> Row:
         "scratch_seconds": six(standing.scratch_seconds),
         **prediction_row(standing.prediction),
         "device": ", ".join(standing.devices),
+        "openness": "no card" if card is None else card.openness,
+        "seen": ", ".join(seen_tasks(cards, standing.model, found)),
         "reason": standing.reason,
     }
 

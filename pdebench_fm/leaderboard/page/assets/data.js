@@ -22,6 +22,7 @@ const STUDIES = unpack(DATA.tables.studies);
 const RANKING = unpack(DATA.tables.ranking);
 const CELLS = unpack(DATA.tables.cells);
 const SOLVERS = unpack(DATA.tables.solvers);
+const CARDS = new Map(unpack(DATA.tables.cards).map((card) => [card.model, card]));
 const SCORED = ["zero-shot", "fine-tune"];
 const SHIFTS = ["none", "mild", "med", "large"];
 

@@ -62,6 +62,11 @@ function RecordView({ record, row }) {
       header=${["Trial", "Validation error", "Status", "Best epoch", "Time", "Job"]}
       rows=${record.trials.map((trial) => [chosen(trial) ? html`<b>${values(trial)}, chosen</b>` : values(trial), digits(trial.validation),
         trial.reason || trial.status, `${trial.best_epoch} of ${trial.epochs}`, duration(trial.train_seconds), html`<code>${trial.job}</code>`])} />`}
+    ${record.confirmations.length > 0 && html`<${Plain} label=${`Second measurements of seed ${record.seed}`}
+      header=${["Second measurement", "Difference", "Device", "Software"]}
+      rows=${record.confirmations.map((other) => [other.error == null ? other.status : digits(other.error),
+        html`<span class=${other.apart ? "warn" : ""}>${other.difference == null ? "another outcome" : `${digits(100 * other.difference)} %`}${other.apart ? ", beyond the spread" : ""}</span>`,
+        `${other.device}, threads: ${other.threads}`, other.software])} />`}
     <p>Recompute this record. The job id will be the same:</p><${Copied} text=${record.command} />
     ${row.superseded && html`<p class="note">This version of the suite is superseded. Use the software above.</p>`}
   </section>`;
@@ -85,7 +90,7 @@ function CellView({ state }) {
       ["Gain over own scratch", row.gain != null && html`${FORMS.factor(row.gain)}${own && html`, scratch ${link(own)}`}${row.hurts ? html`, <span class="warn">pre-training hurts</span>` : ""}`],
       ["Gain over best scratch", row.gain_best_scratch != null && html`${FORMS.factor(row.gain_best_scratch)}, ${best.map((cell) => html`${cell.model} ${link(cell)} `)}`],
       ["Data saving", row.saving != null && FORMS.factor(row.saving, row, "saving")],
-      ["Verified", VERIFIES && row.verified],
+      ["Verified", VERIFIES && row.verified], ["Confirmed by", row.apart ? html`<span class="warn">${row.confirmed}</span>` : row.confirmed],
       ["Seeds", `${row.seeds} of ${row.seeds_of} planned`], ["Parameters", FORMS.count(row.parameters)], ["Training, all trials", duration(row.train_seconds)],
       ["Prediction of one example", row.inference_seconds != null && `${duration(row.inference_seconds)} (${row.inference_on})`],
       ["Flops of a prediction", FORMS.large(row.flops)], ["Memory", row.memory != null && `${FORMS.large(row.memory)}B`],
@@ -101,6 +106,20 @@ function CellView({ state }) {
   </article>`;
 }
 
+// Who made a model, from what, and how to load it.
+function CardView({ card }) {
+  const link = (url, text) => (url ? html`<a href=${url}>${text}</a>` : text);
+  const { code, weights, paper_url, training_data, hardware } = card;
+  return html`<section class="card" aria-label="Model card"><h3>Model card</h3><${Facts} facts=${[
+      ["Authors", card.authors], ["Code", link(code.url, code.licence)], ["Weights", weights ? link(weights.url, weights.licence) : "none released"],
+      ["SHA-256 of weights", weights?.sha256 && html`<code class="wrap">${weights.sha256}</code>`],
+      ["Paper", paper_url && link(paper_url, paper_url.replace(/^https:\/\/(doi\.org|arxiv\.org\/abs)\//, ""))],
+      ["Trained before on", training_data.map((data, i) => html`${i ? "; " : ""}${link(data.url, data.name)}${data.licence ? ` (${data.licence})` : ""}${
+        data.tasks && html`, <span class="warn">with ${data.tasks}</span>`}`)],
+      ["Hardware", `${hardware.device}, ${hardware.hours} h`], ["Card", html`<a href=${encodeURI(card.file)}>${card.file}</a>`],
+    ]} /><p>Load it:</p><${Copied} text=${card.load} />${card.notes && html`<p class="note">${card.notes}</p>`}</section>`;
+}
+
 function ModelView({ state }) {
   const rows = RANKING.filter((row) => row.model === state.id && (!row.superseded || state.old));
   if (!rows.length) return html`<p>There is no model ${state.id}. <a href=${linkTo(state, "ranking")}>All models</a></p>`;
@@ -114,6 +133,7 @@ function ModelView({ state }) {
   return html`<article><p class="trail"><a href=${linkTo(state, "ranking")}>Ranking</a></p><h2>${state.id}</h2>
     <${Facts} facts=${[["Kind", rows[0].kind], ["Parameters", unique(d3.extent(rows, (row) => row.parameters).map(FORMS.count)).join(" to ")],
       ["Devices", unique(rows.map((row) => row.device)).join(", ")], ["Records", files.map((file, i) => html`${i ? "; " : ""}<a key=${file} href=${encodeURI(file)}>${file.split("/").slice(1, 3).join(", ")}</a>`)]]} />
+    ${(CARDS.get(state.id) || CARDS.get(state.id.split(",")[0])) && html`<${CardView} card=${CARDS.get(state.id) || CARDS.get(state.id.split(",")[0])} />`}
     <${Table} label=${`Standing of ${state.id}`} state=${state} change=${(changes) => go({ ...state, ...changes })}
       columns=${[{ key: "study", label: "Study", definition: "Suite, version and profile.", form: "text" }, ...columns]}
       groups=${[{ name: "", rows: sorted(rows, columns, state.sort) }]} />

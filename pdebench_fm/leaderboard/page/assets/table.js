@@ -29,6 +29,7 @@ function Content({ column, row, state }) {
     return html`<a href=${cellLink(state, row)}>${shown}</a> <small>${ends}</small>`;
   }
   if (column.key === "verified") return html`<span class=${row.tier === "claimed" ? "claimed" : "verified"}>${text}</span>`;
+  if (column.key === "confirmed") return html`<span class=${row.apart ? "warn" : ""}>${text}</span>`;
   if (column.key === "search" && row.search) {
     return html`<span class=${row.search.includes("open") ? "warn" : ""}>${row.search}${ARROWS[row.search] || ""}</span>`;
   }
