@@ -134,14 +134,14 @@ def solvers(suite: str, profile: str | None, solvers: tuple[str, ...], examples:
     torch.set_num_threads(1)
     names = solvers or found.names("solvers")
     scale = profile or read.default_profile
-    made = []
+    written: set[Path] = set()
     for one in measure_solvers(read, scale, found, names, examples, provenance("cpu", found)):
         if isinstance(one, str):
             click.echo(f"left out: {one}", err=True)
             continue
-        made.append(one)
+        written.update(write_solvers(directory, [one]))  # at once: a direct solver may take an hour
         click.echo(f"{one.task}, {one.solver}: error {one.error:.3g}, {one.inference_seconds:.2g} s per example")
-    for path in write_solvers(directory, made):
+    for path in sorted(written):
         click.echo(path, err=True)
 
 

@@ -131,9 +131,9 @@ function scorePlot(x, label, form) {
     const solverTip = (row) => `${row.solver}, a solver\nerror ${digits(row.score)}\n${form(row[x])}\n${row.inference_on}`;
     const title = (row) => `${row.model}\nscore ${digits(row.score)}\n${label.toLowerCase()} ${form(row[x])}` +
       `\ngain ${FORMS.factor(row.gain)}, over best scratch ${FORMS.factor(row.gain_best_scratch)}`;
-    return { models: unique(seen.map(({ model }) => model)).sort(natural), strokes: [], svg: Plot.plot({ ...BASE, ...options, width, marginLeft: 48, color: colour,
+    return { models: unique(seen.map(({ model }) => model)).sort(natural), strokes: [], svg: Plot.plot({ ...BASE, ...options, width, marginLeft: solvers.length ? 58 : 48, color: colour,
       x: { type: "log", axis: null },
-      y: { type: "log", label: "Score", tickFormat: short, ticks: 5, grid: true }, inset: 12,
+      y: { type: "log", label: "Score", tickFormat: short, ticks: 5, grid: true }, inset: 12, insetRight: solvers.length ? 62 : 12,
       marks: [Plot.frame({ strokeOpacity: 0.2 }), titles, ...logAxis(ticksIn(form === duration ? TIMES : COUNTS, [...seen, ...solvers].map((row) => row[x])), form, label),
         Plot.ruleX(seen.filter((row) => row.score_low > 0), { x, y1: "score_low", y2: "score_high", fx, fy, stroke: "model" }),
         Plot.dot(seen, { x, y: "score", fx, fy, fill: "model", r: 6 }),
