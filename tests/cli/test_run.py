@@ -74,21 +74,25 @@ def test_records_table_and_figures_are_left_in_the_folder(
 
 
 def test_the_same_command_again_prints_the_same_table_and_trains_nothing(
-    first: subprocess.CompletedProcess[str], folder: Path
+    first: subprocess.CompletedProcess[str], folder: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = contents(folder)
-    again = pdefm("run", "tiny.yaml", *UNET, "--workers", "2", folder=folder)
-    assert (again.returncode, again.stdout) == (0, first.stdout)
-    assert again.stderr.splitlines() == [line for line in first.stderr.splitlines() if not line.startswith("[")]
+    monkeypatch.chdir(folder)
+    code, out, err = call("run", "tiny.yaml", *UNET, "--workers", 2)
+    assert (code, out) == (0, first.stdout)
+    assert err.splitlines() == [line for line in first.stderr.splitlines() if not line.startswith("[")]
     assert contents(folder) == before
 
 
-def test_figures_that_were_deleted_are_drawn_again(first: subprocess.CompletedProcess[str], folder: Path) -> None:
+def test_figures_that_were_deleted_are_drawn_again(
+    first: subprocess.CompletedProcess[str], folder: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
     figures = folder / "runs" / "tiny" / "unet,width=4,levels=1" / "figures"
     drawn = {path.name for path in figures.iterdir()}
     shutil.rmtree(figures)
     (figures.parent / "table.md").write_bytes(b"\xff")
-    assert pdefm("run", "tiny.yaml", *UNET, "--workers", "2", folder=folder).returncode == 0
+    assert call("run", "tiny.yaml", *UNET, "--workers", 2)[0] == 0
     assert {path.name for path in figures.iterdir()} == drawn
     assert (figures.parent / "table.md").read_text(encoding="utf-8").startswith("## ")
 
