@@ -26,15 +26,20 @@ def registry(tmp_path: Path) -> Registry:
     return found
 
 
+MADE: dict[tuple[str, str, str], list[Record]] = {}
+
+
 def records_of(folder: Path, registry: Registry, model: str = "zero", old: str = "", new: str = "") -> list[Record]:
-    """Run the suite, with one piece of its text replaced."""
+    """Run the suite, with one piece of its text replaced; the same only once, since records cannot be changed."""
     folder.mkdir(exist_ok=True)
     path = toy_suite(folder)
     text = path.read_text(encoding="utf-8")
     assert old in text
     path.write_text(text.replace(old, new), encoding="utf-8")
-    plan = make_plan(load_suite(path, registry), "tiny", model_spec(registry, model), registry)
-    return run_in(folder / "runs", plan).records
+    if (model, old, new) not in MADE:
+        plan = make_plan(load_suite(path, registry), "tiny", model_spec(registry, model), registry)
+        MADE[model, old, new] = run_in(folder / "runs", plan).records
+    return MADE[model, old, new]
 
 
 def found(records: list[Record], registry: Registry) -> set[str]:
