@@ -36,7 +36,7 @@ released: $(STAMP)
 	done
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # A task of `make smoke` on a Slurm of one node on this machine, with the same records, and tests on Slurm (root, Debian).
 slurm: smoke
