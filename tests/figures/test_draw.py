@@ -43,7 +43,7 @@ def test_the_order_of_the_records_does_not_matter(tmp_path):
 
 def test_other_sets_of_models_have_other_names(tmp_path):
     names = [
-        {path.name for path in draw([*make_suite("a"), *make_suite(other)], tmp_path, ["errors"])}
+        {path.name for path in draw([make_record("a"), make_record(other)], tmp_path, ["errors"])}
         for other in ("b", "c")
     ]
     assert not names[0] & names[1]
@@ -100,19 +100,19 @@ def test_file_names_are_safe_and_can_be_read():
 
 def test_only_names_that_really_collide_get_a_hash(tmp_path):
     models = ["x y", "x→y", "x—y", "größer"]
-    written = [draw(make_suite(model), tmp_path, ["errors"])[0].name for model in models]
+    written = [draw([make_record(model)], tmp_path, ["errors"])[0].name for model in models]
     assert re.fullmatch(r"smoke-v1-smoke-errors-x-y-[0-9a-f]{8}\.png", written[2])
     del written[2]
     assert written == [f"smoke-v1-smoke-errors-{name}.png" for name in ("x+y", "x-y", "gr-er")]
     for model in models:  # again, into the same files
-        draw(make_suite(model), tmp_path, ["errors"])
+        draw([make_record(model)], tmp_path, ["errors"])
     assert len(list(tmp_path.iterdir())) == 2 * len(models)
 
 
 def test_sets_of_many_models_that_begin_alike_do_not_overwrite_each_other(tmp_path):
-    common = [record for n in range(4) for record in make_suite(f"a-rather-long-name-{n}")]
+    common = [make_record(f"a-rather-long-name-{n}") for n in range(4)]
     for last in "bc":
-        draw([*common, *make_suite(f"a-rather-long-name-{last}")], tmp_path, ["errors"])
+        draw([*common, make_record(f"a-rather-long-name-{last}")], tmp_path, ["errors"])
     assert len(list(tmp_path.glob("smoke-v1-smoke-errors-a-rather-long-name-0-and-4-more*.png"))) == 2
 
 
