@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from pdefm_fno.model import FNO
+from pdefm_fno.reference import ReferenceNetwork, spectral_convolution
 from pdefm_libraries import of_neuralop
 from pdefm_libraries.library import LibraryModel
 from pdefm_libraries.of_deeponet import DeepONet
@@ -17,6 +18,7 @@ from pdefm_libraries.of_monai import UNet
 from pdefm_libraries.of_neuralop import TFNO, UNO
 from pdefm_libraries.of_transformers import ViT
 from torch import nn
+from torch.nn.functional import gelu
 
 from pdebench_fm.errors import SettingError
 from pdebench_fm.interfaces import OperatorModel
@@ -92,6 +94,39 @@ def test_neuraloperators_fno_has_our_size_and_scores_like_ours(tmp_path: Path) -
     spread = max(max(each) / min(each) for each in errors.values())
     between = abs(float(np.log(np.median(errors["ours"]) / np.median(errors["theirs"]))))
     assert between < max(np.log(spread), np.log(1.25)), errors
+
+
+@needs("neuralop")
+def test_neuraloperators_fno_is_ours_with_its_activation_applied_twice() -> None:
+    train = Synthetic(4, 16, seed=1, low=0.05, high=0.2)
+    ours, theirs = FNO(8, 4, 2), of_neuralop.FNO(8, 4, 2)
+    for model in (ours, theirs):
+        model.initialise(train.problem, train, 0)
+    state, weights = ours.network.state_dict(), dict(theirs.network.named_parameters())
+    with torch.no_grad():
+        for i in range(2):
+            block, layer = "network.fno_blocks", f"layers.{i}"
+            spectral = 30 * torch.view_as_complex(
+                state[f"{layer}.spectral.weight"].contiguous()
+            )  # large enough to count
+            state[f"{layer}.spectral.weight"].mul_(30)
+            weights[f"{block}.convs.{i}.weight.tensor"].copy_(spectral.roll(4, 2))  # theirs begin with k_y = -m
+            weights[f"{block}.convs.{i}.bias"].copy_(state[f"{layer}.pointwise.bias"][:, None, None])
+            weights[f"{block}.fno_skips.{i}.conv.weight"].copy_(state[f"{layer}.pointwise.weight"][..., None])
+        for own, other in (("lift", "lifting.fcs.0"), ("expand", "projection.fcs.0"), ("project", "projection.fcs.1")):
+            weights[f"network.{other}.weight"].copy_(state[f"{own}.weight"][..., None])
+            weights[f"network.{other}.bias"].copy_(state[f"{own}.bias"])
+    ours.network.load_state_dict(state)
+    plain = ReferenceNetwork.of(ours.network)  # type: ignore[arg-type]
+    fields, constants = torch.randn(2, 1, 16, 16), torch.randn(2, len(train.problem.constants))
+    with torch.no_grad():
+        expected = theirs.network(fields, constants)
+        assert (plain(fields, constants) - expected).norm() > 1e-3 * expected.norm()
+        h = plain.lift(torch.cat([fields, constants[:, :, None, None].expand(-1, -1, 16, 16)], dim=1))
+        h = spectral_convolution(h, plain.spectral[0]) + plain.pointwise[0](h)
+        h = gelu(gelu(h))
+        h = spectral_convolution(h, plain.spectral[1]) + plain.pointwise[1](h)
+        torch.testing.assert_close(plain.project(gelu(plain.expand(h))), expected, rtol=1e-4, atol=1e-5)
 
 
 @needs("transformers")
