@@ -22,6 +22,7 @@ from pdebench_fm._util.files import replacing
 from pdebench_fm._util.processes import is_running
 from pdebench_fm.plan.job import Trial
 from pdebench_fm.plan.plan import Plan
+from pdebench_fm.plan.store import UNSUPPORTED
 from pdebench_fm.run.progress import JobProgress, read_progress
 from pdebench_fm.run.queue import Place, folder_of, queued, submitted
 
@@ -164,7 +165,8 @@ def _status(store: Path, job: Mapping[str, Any], queue: _Queue) -> JobStatus:
         return status("interrupted", progress)
     failure = folder / "failure.log"
     with suppress(OSError), failure.open(encoding="utf-8", errors="replace") as lines:
-        return status("failed", reason=lines.readline().rstrip("\n"), log=str(failure))
+        reason = lines.readline().rstrip("\n")
+        return status("done" if reason.startswith(UNSUPPORTED) else "failed", reason=reason, log=str(failure))
     return status("waiting")
 
 

@@ -17,6 +17,7 @@ from pdebench_fm.problem import Problem
 from pdebench_fm.registry import Registry, registry
 from pdebench_fm.run.reporting import RunProgress
 from pdebench_fm.run.runner import RunResult, run_plan
+from pdebench_fm.run.status import read_runs
 from tests.support.toy import Toy, ToyNetwork, plan_of
 
 
@@ -92,3 +93,5 @@ def test_what_starts_from_a_pretraining_that_a_model_cannot_do_is_unsupported(tm
     asked = [record for record in result.records if (record.protocol, record.examples) != ("scratch", 0)]
     assert {(record.status, record.reason) for record in asked} == {("unsupported", "wants a mask")}
     assert result.complete
+    (found,) = read_runs(tmp_path)
+    assert found.count("done") == len(found.jobs)
