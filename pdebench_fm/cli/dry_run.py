@@ -15,18 +15,22 @@ from pdebench_fm.cli.results import terminal_width
 
 if TYPE_CHECKING:
     from pdebench_fm.plan.estimate import Estimate, Part
+    from pdebench_fm.plan.gpus import Gpu
     from pdebench_fm.plan.plan import Plan
 
 _PATIENCE = 60 * 86400  # seconds
+SIDE_BY_SIDE = (1, 8, 64)
+"""Numbers of GPUs for which the time is told."""
 
 
-def show(plans: Sequence[Plan], workers: int, as_json: bool) -> None:
+def show(plans: Sequence[Plan], workers: int, as_json: bool, gpu: Gpu | None = None) -> None:
     """Print what is left of the plan of a model, or of each member of a family; compute and write nothing.
 
     Args:
         plans: one entry per model.
         workers: jobs that would be done side by side; times are divided by it.
         as_json: print one object for a program instead of a table.
+        gpu: where jobs would run, if not here.
     """
     import torch
 
@@ -36,20 +40,59 @@ def show(plans: Sequence[Plan], workers: int, as_json: bool) -> None:
 
     torch.set_num_threads(threads_of_a_job())
     left = [pending(plan) for plan in plans]
-    costs = [estimate(plan, todo) for plan, todo in zip(plans, left, strict=True)]
+    costs = [estimate(plan, todo, gpu) for plan, todo in zip(plans, left, strict=True)]
     if as_json:
-        click.echo(json.dumps(_about(plans, left, costs, workers), indent=1))
+        about = _about(plans, left, costs, workers)
+        if gpu is not None:
+            about["device"] = vars(gpu)
+            about["left"] |= on_gpus(plans, costs)
+        click.echo(json.dumps(about, indent=1))
         return
     if is_verbose():
         _list_jobs(plans, left)
     _list_unsupported(plans)
-    _print_table(plans, costs, workers)
-    if any(left):
+    _print_table(plans, costs, workers, "time" if gpu is None else f"{gpu.name} time")
+    if any(left) and gpu is not None:
+        _print_walls(plans, costs, gpu)
+    elif any(left):
         size = megabytes(sum(cost.bytes for cost in costs))
         side = f"{workers} jobs side by side" if workers > 1 else "one job at a time"
         click.echo(f"Weights take about {size}. Times are rough: on {plans[0].device}, {side}. -v lists the jobs.")
         if extend := plans[0].profile.extend:
             click.echo(f"Not counted: searches that stay open try up to {_count(extend, 'learning rate')} more.")
+
+
+def on_gpus(plans: Sequence[Plan], costs: Sequence[Estimate]) -> dict[str, Any]:
+    """Return the time on several GPUs, one model after the other, and the chain of jobs that bounds it."""
+    from pdebench_fm.plan.order import longest_chain, wall_seconds
+
+    walls = dict.fromkeys(map(str, SIDE_BY_SIDE), 0.0)
+    chain: list[dict[str, Any]] = []
+    for plan, cost in zip(plans, costs, strict=True):
+        left = [job for job in plan.jobs.values() if job.id in cost.of_jobs]
+        for number in SIDE_BY_SIDE:
+            walls[str(number)] += wall_seconds(left, cost.of_jobs, number)
+        chain += [
+            {"label": f"{_title(plan, plans)}{job.label}", "seconds": cost.of_jobs[job.id]}
+            for job in longest_chain(left, cost.of_jobs)
+        ]
+    return {"files": sum(cost.files for cost in costs), "wall_seconds": walls, "longest_chain": chain}
+
+
+def _print_walls(plans: Sequence[Plan], costs: Sequence[Estimate], gpu: Gpu) -> None:
+    from pdebench_fm.plan.gpus import LAUNCH, SHARE
+
+    about = on_gpus(plans, costs)
+    for number, seconds in about["wall_seconds"].items():
+        click.echo(f"on {number:>2} {gpu.name}: {duration(seconds)}")
+    chain = about["longest_chain"]
+    click.echo(f"longest chain of jobs: {duration(sum(job['seconds'] for job in chain))}")
+    for job in chain:
+        click.echo(printable(f"  {duration(job['seconds'])}: {job['label']}", 1000))
+    size = megabytes(sum(cost.bytes for cost in costs))
+    click.echo(f"They write about {size} in {about['files']:,} files and folders.")
+    rates = f"{gpu.flops / 1e12:g} TFLOP/s in float32, {gpu.bytes / 1e12:g} TB/s; {gpu.source}"
+    click.echo(f"Assumed: {SHARE:.0%} of the data sheet ({rates}), {LAUNCH * 1e6:g} µs an operation. See docs/cost.md.")
 
 
 def _list_jobs(plans: Sequence[Plan], left: Sequence[Collection[str]]) -> None:
@@ -69,11 +112,11 @@ def _list_unsupported(plans: Sequence[Plan]) -> None:
             click.echo(printable(f"unsupported  {_title(plan, plans)}{_count(rows, 'row')}: {reason}", 1000))
 
 
-def _print_table(plans: Sequence[Plan], costs: Sequence[Estimate], workers: int) -> None:
+def _print_table(plans: Sequence[Plan], costs: Sequence[Estimate], workers: int, time: str) -> None:
     from pdebench_fm.tables.summary import Grid
 
     head = f"{plans[0].suite.name} · {plans[0].profile_name}"
-    lines: list[tuple[str, ...]] = [(head, "jobs", "done", "to do", "training examples", "time")]
+    lines: list[tuple[str, ...]] = [(head, "jobs", "done", "to do", "training examples", time)]
     for plan, cost in zip(plans, costs, strict=True):
         for name, part in cost.parts.items():
             lines.append((f"{_title(plan, plans)}{name}", *_cells([part], workers)))
@@ -81,7 +124,7 @@ def _print_table(plans: Sequence[Plan], costs: Sequence[Estimate], workers: int)
     seconds = sum(part.seconds for part in every) / workers
     lines.append(("in all", *_cells(every, workers)))
     click.echo(Grid(lines[0], lines[1:], labels=1).text(terminal_width()))
-    if seconds > _PATIENCE:
+    if seconds > _PATIENCE and time == "time":
         click.echo(f"{duration(seconds)}: not on this machine")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from pdebench_fm.cli.paths import FilePath
 from pdebench_fm.errors import UsageError
 
 if TYPE_CHECKING:
+    from pdebench_fm.plan.gpus import Gpu
     from pdebench_fm.plan.plan import Plan
     from pdebench_fm.run.runner import RunResult
 
@@ -57,7 +59,12 @@ _MOST_SEEDS = 1000  # MOST_SEEDS of pdebench_fm.suite.reading, which takes long 
     help="Seeds to average over, each with its own few-shot sets and initialisation; by default the profile's.",
 )
 @click.option("--pretrained", metavar="PATH", type=FilePath(), help="Your own weights instead of pre-training.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    help="auto, cpu, cuda or cuda:N. With --dry-run also a GPU by its name, e.g. h200, that is not here.",
+)
 @click.option(
     "--executor",
     metavar="NAME",
@@ -150,6 +157,9 @@ def run(
     from pdebench_fm.run.prepare import prepare
 
     elsewhere = registry.get("executors", executor).elsewhere
+    gpu = _gpu(device, dry_run)
+    if gpu is not None:
+        device, elsewhere = "cuda", True
     if elsewhere and together:
         raise UsageError(f"--executor {executor} starts processes itself: see its settings, not --nproc or torchrun")
     if elsewhere and device == "auto":
@@ -177,7 +187,7 @@ def run(
         if distributed.is_main_process():
             from pdebench_fm.cli import dry_run as dry
 
-            dry.show(plans, _times_faster(plans[0].device, count), as_json)
+            dry.show(plans, 1 if gpu else _times_faster(plans[0].device, count), as_json, gpu)
         return 0
     if nproc > 1:
         distributed.device_of_rank(plans[0].device, nproc - 1)  # fails if there are too few GPUs
@@ -190,6 +200,22 @@ def run(
         if any(submitted):
             return 0
     return _run(plans, executor, settings_of_executor, count, as_json)
+
+
+def _gpu(device: str, dry_run: bool) -> Gpu | None:
+    """Return the GPU that a dry run names; None if the device is one of torch's.
+
+    Raises:
+        UnknownNameError: there is no such name.
+        UsageError: it names a kind of GPU for a run.
+    """
+    from pdebench_fm.plan.gpus import GPUS, find_gpu
+
+    if re.fullmatch(r"auto|cpu|cuda(:.*)?", device) or (not dry_run and device not in GPUS):
+        return None
+    if not dry_run:
+        raise UsageError(f"--device {device} names a kind of GPU for --dry-run; a run takes auto, cpu, cuda or cuda:N")
+    return find_gpu(device)
 
 
 def _submitted(plan: Plan, executor: str, settings: dict[str, Any]) -> bool:

@@ -14,9 +14,10 @@ import torch
 from pdebench_fm._util.text import named
 from pdebench_fm._util.timing import now
 from pdebench_fm.data.open import problem_of
-from pdebench_fm.errors import PLUGIN_ERRORS, RunError
+from pdebench_fm.errors import PLUGIN_ERRORS, RunError, UsageError
 from pdebench_fm.interfaces import Budget, Examples, FitContext, Ids, OperatorModel, TrialSettings
 from pdebench_fm.plan.arithmetic import count_step, measure_machine
+from pdebench_fm.plan.gpus import LAUNCH, SHARE, Gpu
 from pdebench_fm.plan.job import Job, Point, Trial, count
 from pdebench_fm.plan.plan import Plan
 from pdebench_fm.problem import Fields, Problem
@@ -32,6 +33,12 @@ _FEW = 4
 """Examples of the step that is timed."""
 _FLOAT = 4
 """Bytes of a weight."""
+_ADAM = 7
+"""How often a step of Adam reads or writes as much as the weights: these, gradients and two moments."""
+_OF_A_TRIAL, _OF_A_POINT, _OF_WEIGHTS = 5, 6, 3
+"""Files of a job with its folder, and of the weights that one trial of a point keeps, if it is a network."""
+_TEXTS, _RECORD, _EPOCH, _SAMPLES = 4000, 5000, 85, 9
+"""Bytes of job.json with result.json, of a record, of an epoch's line in history.jsonl; fields in samples.npz."""
 _SLOW = 0.5
 """Seconds: a model whose first step takes longer is judged by it."""
 
@@ -63,11 +70,15 @@ class Estimate:
 
     Args:
         parts: by protocol, in the order of the plan; pre-training first.
-        bytes: rough disk space of the weights that are kept, resume state included.
+        bytes: rough disk space of what is written: mostly weights that are kept, resume state included.
+        files: number of files in the folders of jobs, and of these folders.
+        of_jobs: rough seconds of each job, by id.
     """
 
     parts: dict[str, Part] = field(default_factory=dict)
     bytes: int = 0
+    files: int = 0
+    of_jobs: dict[str, float] = field(default_factory=dict)
 
     @property
     def examples(self) -> int:
@@ -89,12 +100,29 @@ class _Rates:
         predict: to predict one example.
         bytes: size of the weights.
         direct: whether a fit is one pass, however long the budget.
+        step: to train on no example: weights are read, and the optimiser writes them.
+        least: that a step takes, however few its examples.
     """
 
     example: float
     predict: float
     bytes: int
     direct: bool = False
+    step: float = 0.0
+    least: float = 0.0
+
+    def trial(self, trial: Trial) -> float:
+        """Return the seconds of a fit."""
+        passes, epochs = self.passes(trial), 1.0
+        batch = max(1, min(trial.budget.batch_size, trial.examples))
+        if not self.direct:
+            epochs = -(-passes // max(trial.examples, 1))
+        steps = passes / batch * max(self.example * batch + self.step, self.least)
+        return steps + self.predict * count(trial.validation) * epochs
+
+    def passes(self, trial: Trial) -> int:
+        """Return the examples that pass through the model in a fit."""
+        return trial.examples if self.direct else trial.passes
 
 
 class _Noise(Examples):
@@ -122,7 +150,7 @@ class _Noise(Examples):
 
 
 @to_standard_error()
-def estimate(plan: Plan, left: Collection[str]) -> Estimate:
+def estimate(plan: Plan, left: Collection[str], gpu: Gpu | None = None) -> Estimate:
     """Estimate what is left of a plan, without training: in about a second, whatever the size of a network.
 
     The operations of a network are counted; any other model is timed on a few examples. Making the examples is not
@@ -131,9 +159,11 @@ def estimate(plan: Plan, left: Collection[str]) -> Estimate:
     Args:
         plan: its jobs are sorted into parts.
         left: ids of the jobs that still have to be done.
+        gpu: where they would run, by its data sheet; by default the device of the plan, which is measured.
 
     Raises:
         RunError: the model cannot be tried.
+        UsageError: a GPU is given, and the operations of the model cannot be counted.
     """
     rates: dict[str, _Rates] = {}
     cost = Estimate()
@@ -146,26 +176,26 @@ def estimate(plan: Plan, left: Collection[str]) -> Estimate:
         problem = problem_of_job(plan, job)
         key = str(problem.describe())
         if key not in rates:
-            rates[key] = _rates(plan, problem)
+            rates[key] = _rates(plan, problem) if gpu is None else _on_paper(plan, problem, gpu)
+        rate = rates[key]
         if isinstance(job, Trial):
-            _add_trial(job, part, rates[key])
-            continue
-        assert isinstance(job, Point)
-        part.points += 1
-        part.seconds += rates[key].predict * count(job.test)
-        cost.bytes += rates[key].bytes if job.trials else 0
+            seconds = rate.trial(job)
+            part.trials += 1
+            part.examples += rate.passes(job)
+            cost.files += _OF_A_TRIAL
+            cost.bytes += _TEXTS + _EPOCH * (job.budget.epochs or 0)
+        else:
+            assert isinstance(job, Point)
+            seconds = rate.predict * count(job.test)
+            part.points += 1
+            cost.files += _OF_A_POINT + (_OF_WEIGHTS if job.trials else 0)
+            cost.bytes += _TEXTS + _RECORD + _FLOAT * (count(job.test) + _SAMPLES * problem.grid.size**2)
+            cost.bytes += rate.bytes if job.trials else 0
+        part.seconds += seconds
+        cost.of_jobs[job.id] = seconds
     if rates:
         cost.bytes += 4 * max(rate.bytes for rate in rates.values())  # weights, best weights, Adam's two moments
     return cost
-
-
-def _add_trial(trial: Trial, part: Part, rates: _Rates) -> None:
-    """Add the cost of one fit to its part."""
-    passes = trial.examples if rates.direct else trial.passes
-    epochs = 1 if rates.direct else -(-passes // max(trial.examples, 1))
-    part.trials += 1
-    part.examples += passes
-    part.seconds += rates.example * passes + rates.predict * count(trial.validation) * epochs
 
 
 def problem_of_job(plan: Plan, job: Job) -> Problem:
@@ -196,6 +226,23 @@ def _counted(model: NetworkModel, problem: Problem, device: str) -> _Rates:
     step, size = count_step(model.build, problem, _BATCH)
     seconds = step.seconds(measure_machine(device)) / _BATCH
     return _Rates(seconds, seconds / _STEP, size)
+
+
+def _on_paper(plan: Plan, problem: Problem, gpu: Gpu) -> _Rates:
+    """Return the time of the slower of memory and arithmetic, at a share of the rates of a data sheet."""
+    model = plan.model.make(plan.registry)
+    try:
+        if not isinstance(model, NetworkModel):
+            raise TypeError("it is no network")
+        count_step(model.build, problem, _BATCH)  # what a network makes once and keeps is no part of a step
+        (less, size), (more, _) = (count_step(model.build, problem, batch) for batch in (_BATCH, 2 * _BATCH))
+    except PLUGIN_ERRORS as error:
+        what = f"--device {gpu.name}: the operations of {plan.model.name} cannot be counted"
+        raise UsageError(f"{what}: {named(error)}") from error
+    bytes, flops = (more.bytes - less.bytes) / _BATCH, (more.flops - less.flops) / _BATCH
+    example = max(bytes / gpu.bytes, flops / gpu.flops) / SHARE
+    weights = max(0, 2 * less.bytes - more.bytes) + _ADAM * size
+    return _Rates(example, example / _STEP, size, step=weights / gpu.bytes / SHARE, least=less.calls * LAUNCH)
 
 
 def _timed(model: OperatorModel, problem: Problem, device: str) -> _Rates:

@@ -111,6 +111,7 @@ class RecordLog:
             self._size, self._lines, self._known, self._newest = 0, 0, {}, {}
         if size == self._size:
             return
+        first = not self._size
         with self._path.open("rb") as file:
             file.seek(self._size)
             for line in file:
@@ -118,7 +119,7 @@ class RecordLog:
                     break
                 self._size += len(line)
                 self._lines += 1
-                if line.strip() or self._lines == 1:  # the end of a line that lacked it is empty
+                if first or line != b"\n":  # the end of a line that lacked it
                     self._note(record_file.parse(line, f"{self._path}:{self._lines}"))
 
     def _note(self, record: Record) -> None:

@@ -7,8 +7,6 @@ nothing left to do trains and writes nothing.
 from __future__ import annotations
 
 import errno
-import heapq
-import itertools
 import logging
 import os
 import threading
@@ -23,7 +21,8 @@ from uuid import uuid4
 
 from pdebench_fm.errors import RunError, Terminated, UsageError
 from pdebench_fm.interfaces import Progress
-from pdebench_fm.plan.job import Job, Point, Trial
+from pdebench_fm.plan.job import Job, Point
+from pdebench_fm.plan.order import Order
 from pdebench_fm.plan.plan import Plan
 from pdebench_fm.records.frame import to_frame
 from pdebench_fm.records.record import Cell, Record
@@ -153,48 +152,6 @@ def _setting(plan: Plan, world: World | None = None) -> Setting:
     return Setting(uuid4().hex, plan.registry, plan.store, plan.device, plan.weights, world or World())
 
 
-class _Order:
-    """Which jobs may run next: those whose parents are done, long pre-trainings first, then as planned."""
-
-    def __init__(self, jobs: Sequence[Job]) -> None:
-        self._ready: list[tuple[int, int, Job]] = []
-        self._pushed = itertools.count()
-        self._position = {job.id: number for number, job in enumerate(sorted(jobs, key=_priority))}
-        self._waits = {job.id: {parent for parent in job.parents if parent in self._position} for job in jobs}
-        self._children: dict[str, list[Job]] = {}
-        for job in jobs:
-            for parent in self._waits[job.id]:
-                self._children.setdefault(parent, []).append(job)
-            if not self._waits[job.id]:
-                self._push(job)
-
-    def pop(self) -> Job | None:
-        """Return the next job that may run."""
-        return heapq.heappop(self._ready)[-1] if self._ready else None
-
-    def done(self, job: Job) -> None:
-        """Let the jobs that waited for this one run, unless they wait for others."""
-        for child in self._children.pop(job.id, ()):
-            self._waits[child.id].discard(job.id)
-            if not self._waits[child.id]:
-                self._push(child)
-
-    def put_back(self, job: Job, until: Sequence[Job]) -> None:
-        """Let a job that was popped wait for other jobs, which are new and may run at once."""
-        for other in until:
-            self._position[other.id] = self._position[job.id]
-            self._children[other.id] = [job]
-            self._push(other)
-        self._waits[job.id] = {other.id for other in until}
-
-    def _push(self, job: Job) -> None:
-        heapq.heappush(self._ready, (self._position[job.id], next(self._pushed), job))
-
-
-def _priority(job: Job) -> int:
-    return -job.passes if isinstance(job, Trial) and job.protocol is None else 0
-
-
 def _jobs_as_they_finish(
     plan: Plan, setting: Setting, executor: Executor, running: Running
 ) -> Iterator[tuple[Job, Outcome]]:
@@ -209,7 +166,7 @@ def _jobs_as_they_finish(
     if isinstance(executor, Schedules):
         yield from all_at_once(plan, setting, executor, running)
         return
-    order = _Order(list(plan.jobs.values()))
+    order = Order(list(plan.jobs.values()))
     futures: dict[Future[Outcome], Job] = {}
     ended: SimpleQueue[Future[Outcome]] = SimpleQueue()
     try:

@@ -120,3 +120,24 @@ def test_the_scale_of_the_paper_fits_a_screen_in_seconds(tmp_path: Path, call: C
     assert time.process_time() - start < 10  # seconds of a core; 3 s on an idle machine
     assert len(out.splitlines()) < 24
     assert re.search(r"\d+ years: not on this machine", out)
+
+
+def test_a_gpu_that_is_not_here_is_named(tmp_path: Path, call: Call) -> None:
+    arguments = ("run", write_suite(tmp_path), *UNET, "--output", tmp_path / "runs", "--device", "h200")
+    code, out, err = call(*arguments, "--dry-run")
+    assert (code, err) == (0, "")
+    assert "h200 time" in out
+    assert re.search(r"on 64 h200: .*\nlongest chain of jobs: ", out)
+    code, out, _ = call(*arguments, "--dry-run", "--json")
+    left = json.loads(out)["left"]
+    assert list(left["wall_seconds"]) == ["1", "8", "64"]
+    assert left["wall_seconds"]["1"] == pytest.approx(left["seconds"])
+    assert left["wall_seconds"]["64"] >= sum(job["seconds"] for job in left["longest_chain"]) > 0
+    code, _, err = call(*arguments)
+    assert (code, err) == (
+        2,
+        "pdefm: --device h200 names a kind of GPU for --dry-run; a run takes auto, cpu, cuda or cuda:N\n",
+    )
+    code, _, err = call(*arguments[:-1], "h20", "--dry-run")
+    assert (code, err) == (2, "pdefm: unknown device 'h20'; did you mean 'h200'?\n")
+    assert not (tmp_path / "runs").exists()
