@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Literal
 
 import numpy as np
@@ -15,5 +15,20 @@ RESAMPLES = 1000
 @cache
 def resamples(count: int, over: Literal["test examples", "seeds"]) -> np.ndarray:
     """Return the indices in each resample of ``count`` observations, (RESAMPLES, count)."""
-    stream = {"bootstrap": count} if over == "test examples" else {"bootstrap": "seeds", "count": count}
+    return _indices({"bootstrap": count} if over == "test examples" else {"bootstrap": "seeds", "count": count}, count)
+
+
+@lru_cache(maxsize=16)  # 8 MB each for 1,024 test examples
+def weights(count: int, of: str) -> np.ndarray:
+    """Return the share of each observation in each resample, (RESAMPLES, count).
+
+    Args:
+        count: number of observations.
+        of: what they are: the hash of a test set, or ``tasks``. Other observations are drawn independently.
+    """
+    flat = _indices({"bootstrap": of, "count": count}, count) + count * np.arange(RESAMPLES)[:, None]
+    return np.bincount(flat.ravel(), minlength=RESAMPLES * count).reshape(RESAMPLES, count) / count
+
+
+def _indices(stream: dict[str, object], count: int) -> np.ndarray:
     return (Stream(stream, count).uniform(range(RESAMPLES)) * count).astype(np.int64)

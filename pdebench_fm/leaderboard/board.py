@@ -11,6 +11,8 @@ from pdebench_fm.leaderboard.badges import Badge, read_badges
 from pdebench_fm.leaderboard.cards import FOLDER as CARDS
 from pdebench_fm.leaderboard.cards import Cards, read_cards
 from pdebench_fm.leaderboard.confirmations import Confirmations, load_confirmations, wrong_confirmations
+from pdebench_fm.leaderboard.evidence import errors_of
+from pdebench_fm.leaderboard.intervals import Errors
 from pdebench_fm.leaderboard.solvers import load_solvers
 from pdebench_fm.leaderboard.store import load, located
 from pdebench_fm.records.record import Record
@@ -22,6 +24,7 @@ class Board:
     """Everything that people put into a leaderboard.
 
     Args:
+        directory: of the leaderboard.
         stored: all records with their places, from `pdebench_fm.leaderboard.store.load`.
         badges: what was verified.
         confirmations: second measurements.
@@ -29,6 +32,7 @@ class Board:
         solvers: numerical solvers to compare with, and their places.
     """
 
+    directory: Path
     stored: Sequence[tuple[Path, int, Record]]
     badges: Sequence[Badge]
     confirmations: Confirmations
@@ -46,9 +50,20 @@ class Board:
         confirmed = (one for _, one in load_confirmations(directory))
         records = [record for *_, record in stored]
         cards = read_cards(directory / CARDS, records)
-        return cls(stored, read_badges(directory), Confirmations.of(confirmed, records), cards, load_solvers(directory))
+        confirmations = Confirmations.of(confirmed, records)
+        return cls(directory, stored, read_badges(directory), confirmations, cards, load_solvers(directory))
 
-    def wrong(self, directory: Path, verify: Verify | None) -> list[str]:
+    def errors(self) -> Errors:
+        """Read the errors of the test examples, as far as they are kept.
+
+        Raises:
+            RecordError: they have changed, or cannot be read.
+        """
+        places = {where: record.job_id for where, record in located(self.directory, self.stored)}
+        return {places[where]: errors for where, errors in errors_of(located(self.directory, self.stored)).items()}
+
+    def wrong(self, verify: Verify | None) -> list[str]:
         """Return everything that is wrong with it, one line each."""
         records = [record for *_, record in self.stored]
-        return [*refusals(located(directory, self.stored), verify), *wrong_confirmations(directory, records)]
+        stored = located(self.directory, self.stored)
+        return [*refusals(stored, verify), *wrong_confirmations(self.directory, records)]

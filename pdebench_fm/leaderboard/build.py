@@ -63,7 +63,8 @@ def render(board: Board, planned: Planned | None = None) -> dict[str, str]:
     parts: list[str] = [_INTRODUCTION]
     rows: list[dict[str, object]] = []
     groups = group(records, planned)
-    results = [(found, standings(found, verified, board.confirmations)) for found in groups]
+    errors = board.errors()
+    results = [(found, standings(found, verified, board.confirmations, errors)) for found in groups]
     for found, ranking in results:
         newest = max(
             other.suite_version for other in groups if (other.suite, other.profile) == (found.suite, found.profile)
@@ -99,7 +100,7 @@ def build(
         RecordError: a stored record is malformed or rejected (`RefusedError`); nothing is written.
     """
     board = Board.load(directory)
-    if wrong := [*board.wrong(directory, verify), *(check_solvers(board.solvers) if check_solvers else ())]:
+    if wrong := [*board.wrong(verify), *(check_solvers(board.solvers) if check_solvers else ())]:
         raise RefusedError("nothing built", wrong)
     texts = {directory / name: text for name, text in render(board, planned).items()}
     write_files({path: text.encode("utf-8") for path, text in texts.items()})
@@ -115,7 +116,7 @@ def check(
     """Check all records and rebuild in memory. Returns what is wrong, one line each."""
     try:
         board = Board.load(directory)
-        wrong = [*_misplaced(directory, board.stored), *board.wrong(directory, verify)]
+        wrong = [*_misplaced(directory, board.stored), *board.wrong(verify)]
     except RecordError as error:
         return [str(error)]
     wrong += check_solvers(board.solvers) if check_solvers else ()
@@ -179,11 +180,12 @@ def _section(found: SuiteResults, ranking: Sequence[Standing], newest: int, card
     predicted = any(standing.prediction for standing in ranking)
     ranked = [
         {
-            "rank": "–" if standing.rank is None else str(standing.rank),
+            "rank": sure.ranks,
             "model": _linked_model(found, standing),
             "verified": verified_text(standing.badge),
             "confirmed by": _confirmed(standing),
-            "score": number(standing.score),
+            "score": f"{number(standing.score)} ({'–'.join(map(number, sure.score))})",
+            "groups": sure.groups or "–",
             **_gains(standing),
             "data saving": _saving(standing.saving),
             "coefficients": _rise(standing.coefficients),
@@ -193,7 +195,7 @@ def _section(found: SuiteResults, ranking: Sequence[Standing], newest: int, card
             "openness": _openness(cards, standing.model),
         }
         for standing in ranking
-        if standing.score is not None
+        if standing.score is not None and (sure := standing.uncertainty) is not None
     ]
     others = [
         {
@@ -205,7 +207,7 @@ def _section(found: SuiteResults, ranking: Sequence[Standing], newest: int, card
         if standing.score is None
     ]
     if ranked:
-        parts.append(markdown(DataFrame(ranked), left=2) + "\n")
+        parts += [_what_was_resampled(ranking), markdown(DataFrame(ranked), left=2) + "\n"]
     parts += [text for standing in ranking if (text := _hurt_cells(standing))]
     parts += [
         escape_markdown(f"{standing.model} saw in its own pre-training: {', '.join(seen)}.") + "\n"
@@ -251,6 +253,13 @@ def _openness(cards: Cards, model: str) -> str:
 
 def _confirmed(standing: Standing) -> str:
     return f"**{standing.confirmed}**" if standing.confirmed.apart else str(standing.confirmed)
+
+
+def _what_was_resampled(ranking: Sequence[Standing]) -> str:
+    levels = [(sure.over, standing.model) for standing in ranking if (sure := standing.uncertainty) is not None]
+    texts = {over: ", ".join(model for other, model in levels if other == over) for over, _ in levels}
+    said = [over if len(texts) == 1 else f"{over} for {models}" for over, models in texts.items()]
+    return escape_markdown(f"95% intervals over {'; '.join(said)}.") + "\n"
 
 
 def _rise(use: CoefficientUse | None) -> str:
@@ -323,17 +332,28 @@ def _csv_row(found: SuiteResults, standing: Standing, cards: Cards) -> dict[str,
     """Return a row of the CSV. Six digits hide the last bit of a machine's logarithm."""
     saving, use, against, cost = standing.saving, standing.coefficients, standing.against, standing.prediction
     card = card_of(cards, standing.model)
+    sure = standing.uncertainty
+    low, high = (None, None) if sure is None else sure.score
+    best, worst = ("", "") if sure is None or sure.rank is None else sure.rank
     return {
         "suite": found.suite,
         "suite_version": found.suite_version,
         "profile": found.profile,
         "rank": standing.rank or "",
+        "rank_low": best,
+        "rank_high": worst,
         "model": standing.model,
         "verified": "" if standing.badge is None else standing.badge.tier,
         "verified_cells": "" if standing.badge is None else standing.badge.cells,
         "confirmed_by": standing.confirmed.by,
         "confirmations_apart": standing.confirmed.apart,
         "score": _six_digits(standing.score),
+        "score_low": _six_digits(low),
+        "score_high": _six_digits(high),
+        "groups": "" if sure is None else sure.groups,
+        "seeds": "" if sure is None else sure.seeds,
+        "preview": "" if sure is None else "yes" if sure.preview else "no",
+        "interval_over": "" if sure is None else sure.over,
         "gain_over_scratch": _six_digits(standing.gain),
         "gain_over_best_scratch": "" if against is None else _six_digits(against.best_scratch),
         "gain_over_baseline": "" if against is None else _six_digits(against.baseline),

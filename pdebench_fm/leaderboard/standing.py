@@ -13,6 +13,7 @@ from statistics import median
 
 from pdebench_fm.leaderboard.badges import Badge
 from pdebench_fm.leaderboard.confirmations import NONE, Confirmations, Confirmed
+from pdebench_fm.leaderboard.intervals import Errors, Uncertainty, uncertainties
 from pdebench_fm.leaderboard.references import Comparison, References
 from pdebench_fm.records.coefficient_use import CoefficientUse, coefficient_use
 from pdebench_fm.records.curves import FINE_TUNE, SCORED, SCRATCH, make_curves
@@ -78,6 +79,7 @@ class Standing:
         badge: what was verified of the results; None if they are as claimed.
         prediction: what a prediction costs; None if no record says.
         confirmed: what second measurements say of the results.
+        uncertainty: of score and rank; None without a score.
     """
 
     model: str
@@ -98,6 +100,7 @@ class Standing:
     badge: Badge | None = None
     prediction: Prediction | None = None
     confirmed: Confirmed = field(default_factory=Confirmed)
+    uncertainty: Uncertainty | None = None
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,10 @@ def group(records: Iterable[Record], planned: Planned | None = None) -> list[Sui
 
 
 def standings(
-    group: SuiteResults, verified: Verified | None = None, confirmations: Confirmations = NONE
+    group: SuiteResults,
+    verified: Verified | None = None,
+    confirmations: Confirmations = NONE,
+    errors: Errors | None = None,
 ) -> list[Standing]:
     """Rank the models: complete ones by score, then incomplete ones, then those that diverged.
 
@@ -156,6 +162,7 @@ def standings(
         group: the records.
         verified: the badges that hold.
         confirmations: second measurements.
+        errors: of the test examples, by job id, as far as they are kept.
     """
     found = [
         replace(
@@ -174,11 +181,18 @@ def standings(
             tie = bool(ranked) and ranked[-1].score == standing.score
             rank = ranked[-1].rank if tie else len(ranked) + 1
         ranked.append(replace(standing, rank=rank))
-    references = References(_planned(group), {standing.model for standing in ranked if standing.rank is not None})
+    planned, with_rank = _planned(group), {standing.model for standing in ranked if standing.rank is not None}
+    references = References(planned, with_rank)
+    scored = {standing.model for standing in ranked if standing.score is not None}
+    sure = uncertainties((r for r in planned if r.model in scored), with_rank, errors or {})
     return [
-        replace(standing, against=references.compare([r for r in _planned(group) if r.model == standing.model]))
-        if standing.rank is not None
-        else standing
+        replace(
+            standing,
+            against=references.compare([r for r in planned if r.model == standing.model])
+            if standing.model in with_rank
+            else None,
+            uncertainty=sure.get(standing.model),
+        )
         for standing in ranked
     ]
 

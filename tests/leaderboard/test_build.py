@@ -136,7 +136,7 @@ def test_the_ranking_shows_cost_beside_the_score(board):
     columns = [cell.strip() for cell in header.strip("|").split("|")]
     gains = ["gain over own scratch", "over best scratch", "over baseline", "hurts"]
     use = ["data saving", "coefficients", "open searches"]
-    first = ["rank", "model", "verified", "confirmed by", "score"]
+    first = ["rank", "model", "verified", "confirmed by", "score", "groups"]
     assert columns == [*first, *gains, *use, "cost (s)", "device", "parameters", "openness"]
     shown = dict(zip(columns, (cell.strip() for cell in row.strip("|").split("|")), strict=True))
     assert (shown["cost (s)"], shown["device"], shown["parameters"]) == ("38", "cpu", "67,281")

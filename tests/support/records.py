@@ -111,7 +111,9 @@ def describe(values: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
         "seed": values["seed"],
         "precision": values["precision"],
         "trials": ids if ids or values["status"] == "ok" else [job_id({**base, "trial": n}) for n in (1, 2, 3)],
-        "test": {"sets": [{"count": values["test_examples"], "data_seed": values["data_seed"]}]},
+        "test": {
+            "sets": [{"count": values["test_examples"], "data_seed": values["data_seed"], "task": values["task"]}]
+        },
     }
 
 

@@ -63,7 +63,13 @@ _PREDICTION = (
 )
 
 RANKING = (
-    Column("rank", "Rank", "By score, among models with a score in every cell that the suite plans.", "count"),
+    Column(
+        "rank",
+        "Rank",
+        "By score, among models with a score in every cell that the suite plans, with the ranks that models which "
+        "cannot be told apart leave open. A preview has one seed.",
+        "count",
+    ),
     Column(
         "verified",
         "Verified",
@@ -87,9 +93,15 @@ RANKING = (
         "score",
         "Score",
         "Geometric mean of the relative L2 error over all tasks, sizes N and the arms zero-shot and fine-tune. A cell "
-        "is the median over seeds. Smaller is better.",
+        "is the median over seeds. Smaller is better. The 95% interval is a bootstrap over tasks, seeds and test "
+        "examples.",
         "number",
         "low",
+    ),
+    Column(
+        "groups",
+        "Groups",
+        "Ranked models that share a letter cannot be told apart: the 95% interval of the ratio of their scores has 1.",
     ),
     Column(
         "selected",
@@ -149,6 +161,8 @@ RANKING = (
         "share",
         "low",
     ),
+    Column("seeds", "Seeds", "Of each fine-tuned cell. One says nothing of how much another would differ.", "count"),
+    Column("interval_over", "Intervals over", "What was resampled for score, rank and groups.", shown=False),
     Column("parameters", "Parameters", "Fitted real numbers; the most of any task.", "count"),
     Column(
         "train_seconds",

@@ -51,16 +51,27 @@ def ranking_row(found: SuiteResults, standing: Standing, cards: Cards) -> Row:
     card = card_of(cards, standing.model)
     mine = [record for record in found.records if record.model == standing.model]
     saving, use, against = standing.saving, standing.coefficients, standing.against
+    sure = standing.uncertainty
+    low, high = (None, None) if sure is None else sure.score
+    best, worst = (None, None) if sure is None or sure.rank is None else sure.rank
     bounds = [] if saving is None else [f"{n} {sign}" for n, sign in ((saving.more, ">"), (saving.at_most, "≤")) if n]
     return {
         "study": study_name(found),
         "model": standing.model,
         "kind": model_kind(mine),
         "rank": standing.rank,
+        "rank_low": best,
+        "rank_high": worst,
+        "preview": None if sure is None else sure.preview,
+        "groups": "" if sure is None else sure.groups,
+        "seeds": None if sure is None else sure.seeds,
+        "interval_over": "" if sure is None else sure.over,
         "verified": verified_text(standing.badge),
         "confirmed": str(standing.confirmed),
         "apart": standing.confirmed.apart,
         "score": six(standing.score),
+        "score_low": six(low),
+        "score_high": six(high),
         "gain": six(standing.gain),
         "gain_best_scratch": None if against is None else six(against.best_scratch),
         "gain_baseline": None if against is None else six(against.baseline),
@@ -81,6 +92,7 @@ def ranking_row(found: SuiteResults, standing: Standing, cards: Cards) -> Row:
         "openness": "no card" if card is None else card.openness,
         "seen": ", ".join(seen_tasks(cards, standing.model, found)),
         "reason": standing.reason,
+        "wins": [] if sure is None else [{"against": name, "probability": p} for name, p in sure.wins.items()],
     }
 
 

@@ -144,39 +144,32 @@ function scorePlot(x, label, form) {
   };
 }
 
-// How probably an error is below another: their logarithms are taken as normal, with the width of the 95% intervals.
-function probabilityBelow(one, other) {
-  const width = (row) => (row.error_low > 0 && row.error_high > 0 ? Math.log(row.error_high / row.error_low) / 3.92 : 0);
-  const spread = Math.hypot(width(one), width(other));
-  const apart = Math.log(other.error / one.error);
-  if (!spread) return apart > 0 ? 1 : apart < 0 ? 0 : 0.5;
-  const z = apart / spread;
-  const t = 1 / (1 + 0.2316419 * Math.abs(z)); // Abramowitz and Stegun, 26.2.17
-  const tail = 0.3989423 * Math.exp((-z * z) / 2) * t * (0.31938153 + t * (-0.356563782 + t * (1.781477937 + t * (-1.821255978 + t * 1.330274429))));
-  return z > 0 ? 1 - tail : tail;
-}
-
-function wins(rows) {
+// How probably the score of a model is below another's, from the draws of the bootstrap. It is for all cells of a study,
+// so that it is left out if the filters choose some of them.
+function wins(rows, state) {
   const scored = rows.filter((row) => row.error > 0 && SCORED.includes(row.arm));
+  const whole = !CELL_FILTERS.some((key) => chosen(state, key).length);
   const groups = d3.group(scored, (row) => row.model);
   const models = [...groups.keys()].sort(natural);
   return models.flatMap((model) => models.filter((other) => other !== model).map((other) => {
     const pairs = groups.get(model).map((row) => [row, cellOf(row, { model: other })]).filter(([, theirs]) => theirs && theirs.error > 0);
     const won = pairs.filter(([ours, theirs]) => ours.error < theirs.error).length;
-    return { model, other, won, of: pairs.length, probability: d3.mean(pairs, (pair) => probabilityBelow(...pair)) };
+    const against = whole && pairs.length && STANDING.get(`${pairs[0][0].study}/${model}`).wins.find((each) => each.against === other);
+    return { model, other, won, of: pairs.length, probability: against ? against.probability : null };
   })).filter((pair) => pair.of);
 }
 
-function winsPlot(rows, width) {
-  const pairs = wins(rows);
+function winsPlot(rows, width, state) {
+  const pairs = wins(rows, state);
   const models = unique(pairs.map(({ model }) => model));
   const side = Math.min(width, 150 + 130 * models.length);
-  const text = (pair) => `${Math.round(100 * pair.probability)}%\n${pair.won} of ${pair.of}`;
+  const text = (pair) => `${pair.probability == null ? "" : `${Math.round(100 * pair.probability)}%\n`}${pair.won} of ${pair.of}`;
+  const share = (pair) => pair.probability ?? pair.won / pair.of;
   return { models: [], strokes: [], svg: Plot.plot({ ...BASE, width: side, height: 70 + 62 * models.length, marginLeft: 130, marginTop: 44, padding: 0.04,
     x: { domain: models, axis: "top", label: "against", tickSize: 0 }, y: { domain: models, label: "model", tickSize: 0 },
     color: { type: "identity" }, opacity: { type: "identity" },
-    marks: [Plot.cell(pairs, { x: "other", y: "model", rx: 4, fill: ({ probability }) => (probability < 0.5 ? "#e8890c" : "#4269d0"),
-      fillOpacity: ({ probability }) => 0.06 + Math.abs(probability - 0.5) }),
+    marks: [Plot.cell(pairs, { x: "other", y: "model", rx: 4, fill: (pair) => (share(pair) < 0.5 ? "#e8890c" : "#4269d0"),
+      fillOpacity: (pair) => 0.06 + Math.abs(share(pair) - 0.5) }),
       Plot.text(pairs, { x: "other", y: "model", text, fontSize: 12.5, lineHeight: 1.35, fill: "currentColor" })] }) };
 }
 
@@ -189,7 +182,7 @@ const PLOTS = {
     about: "Score against the training time behind it (pre-training and the scored arms, all trials and seeds), or against what the prediction of one example costs. Diamonds are numerical solvers, with their mean error; they use the equation and are not ranked." },
   size: { label: "Error against size", draw: scorePlot("parameters", "Parameters", short), about: "Score against fitted parameters." },
   wins: { label: "Pairwise wins", draw: winsPlot, oneStudy: true, table: wins,
-    about: "Probability that the model of the row has the lower error in a cell of zero-shot or fine-tune, as far as the 95% intervals tell, and the number of cells won." },
+    about: "Probability that the model of the row has the lower score, by the bootstrap of the intervals, and the number of cells of zero-shot and fine-tune won. A filter of cells leaves the numbers only." },
 };
 
 function styled(svg) {

@@ -49,7 +49,7 @@ function PlotsView({ state, change }) {
   const studies = unique(seen.map((row) => row.study));
   const study = studies.includes(state.study) ? state.study : studies.find((each) => byName[each].profile !== "smoke") || studies[0];
   const rows = oneStudy ? seen.filter((row) => row.study === study) : seen;
-  const csvRows = table ? table(rows) : rows;
+  const csvRows = table ? table(rows, state) : rows;
   const csvColumns = table ? Object.keys(csvRows[0] || {}).map((key) => ({ key, form: "text" })) : DATA.columns.cells;
   return html`<div class="bar"><div class="tabs" role="group" aria-label="Plot">${Object.entries(PLOTS).map(([key, plot]) =>
       html`<button type="button" key=${key} aria-pressed=${key === name} onClick=${() => change({ plot: key })}>${plot.label}</button>`)}</div>

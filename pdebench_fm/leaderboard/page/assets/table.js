@@ -22,7 +22,7 @@ function Content({ column, row, state }) {
   if (column.key === "model") return html`<a href=${modelLink(state, row.model)}>${text}</a>`;
   const ends = interval(row, column.key, FORMS[column.form]);
   if (column.key === "rank" && row.rank != null) {
-    return html`<span class=${`rank rank-${row.rank}`}>${text}</span>${ends && html` <small>${ends}</small>`}`;
+    return html`<span class=${`rank rank-${row.rank}`}>${text}</span>${ends && html` <small>${ends}</small>`}${row.preview && html` <small class="warn">preview</small>`}`;
   }
   if (column.key === "error" && row.id) {
     const shown = row.error == null ? row.status : text;
