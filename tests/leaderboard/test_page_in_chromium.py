@@ -26,6 +26,17 @@ CELL = "#view=cell&id=smoke/v1/smoke/best/SYS-1(5,10)/fine-tune/16"
 PLOTS = [f"#view=plots&plot={name}" for name in ("errors", "shift", "cost", "size", "wins")]
 MODELS = ["#view=model&id=best", "#view=model&id=none", "#view=cell&id=none"]
 PLOTS += [f"#view=plots&plot=cost&by={cost}" for cost in ("flops", "inference_seconds")]
+CARD = """
+model: best
+authors: [Ada Lovelace, <b>Emmy</b>]
+code: {licence: MIT}
+weights: {licence: CC-BY-4.0, url: "https://example.org/weights"}
+paper: {doi: 10.1000/182}
+parameters: 67281
+training_data: [{name: Poisson data, tasks: ["SYS-1(5,10)"]}]
+hardware: {device: 1 GPU, hours: 2.5}
+load: pdefm run SUITE --model best
+"""
 HOSTILE = "<img src=x onerror=console.log(1)>"
 VIEWS = ["#view=ranking", "#view=cells", "#view=solvers", "#view=about", *MODELS, *PLOTS, CELL]
 
@@ -44,7 +55,14 @@ def board(tmp_path_factory):
     records.append(make_record("plain", HOSTILE, "scratch", suite="hostile"))
     records.append(make_record(suite="searched", trials=(make_trial(1e-3, 0.1), make_trial(1e-2, 0.2))))
     append(folder / "run" / "records.jsonl", records)
-    add(folder / "board", [folder / "run"])
+    again = [
+        *make_suite("best", 0.51, seeds=2, threads=9)[1:],
+        make_record("best", "SYS-1(5,10)", error=0.9, threads=10, pretrain_job_id=records[0].job_id),
+    ]
+    append(folder / "again" / "records.jsonl", again[:-1])
+    append(folder / "far" / "records.jsonl", again[-1:])
+    (folder / "best.yaml").write_text(CARD, encoding="utf-8")
+    add(folder / "board", [folder / "run", folder / "again", folder / "far"], cards=[folder / "best.yaml"])
     solvers = [("fd", 0.05), ("spectral-2", 1e-3), ("spectral", 0.0)]
     tasks = {record.task for record in records if record.suite == "smoke" and record.kind == "point"}
     write_solvers(folder / "board", [make_solver(name, error, task) for name, error in solvers for task in tasks])
@@ -67,7 +85,7 @@ def visit(board, browser):
 
     def open_page(address="", width=1600, scheme="light"):
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(90_000)
         contexts.append(context)
         page = context.new_page()
         file = (board / "index.html").as_uri()
@@ -304,6 +322,29 @@ def test_cost_can_be_training_flops_or_the_time_of_a_prediction_with_solvers_bes
     text = page.locator("figure svg").last.text_content()
     assert text.endswith("spectral-2fd")  # the exact one has no place on a logarithmic axis
     assert "250 µs" in page.evaluate("duration(2.5e-4)")
+
+
+def test_a_model_shows_its_card_and_what_it_has_seen(visit):
+    page = visit("#view=model&id=best")
+    card = page.get_by_role("region", name="Model card")
+    text = card.inner_text()
+    assert all(part in text for part in ("Ada Lovelace, <b>Emmy</b>", "MIT", "10.1000/182", "1 GPU, 2.5 h"))
+    assert "with SYS-1(5,10)" in card.locator(".warn").inner_text()
+    assert card.get_by_role("link", name="CC-BY-4.0").get_attribute("href") == "https://example.org/weights"
+    turn(page, "#suite=smoke&model=best")
+    assert column(page, "Seen before") == ["SYS-1(5,10)"]
+
+
+def test_a_cell_shows_its_second_measurements_and_flags_those_too_far_away(visit):
+    page = visit(CELL)
+    table = page.get_by_role("region", name="Second measurements of seed 0")
+    rows = table.locator("tbody tr").all_inner_texts()
+    assert [("beyond the spread" in row) for row in rows] == [False, True]
+    assert "2.00 %" in rows[0]
+    turn(page, "#suite=smoke&model=best")
+    (text,) = column(page, "Confirmed by")
+    assert text == "20 of 21 results, 1 apart"
+    assert page.locator("td.col-confirmed .warn").count() == 1
 
 
 def test_solvers_have_a_table_of_their_own(visit):
