@@ -76,7 +76,10 @@ class Disturbed:
         return sum(path.read_text().count("queued again") for path in self.output.glob("slurm/*_log.out"))
 
     def finish(self) -> None:
-        """Run the command until nothing is left."""
+        """Run the command until nothing is left, with time enough."""
+        self.limit = 30
+        for task in queued() or ():
+            subprocess.run(["scontrol", "update", f"jobid={task}", f"timelimit={self.limit}"], check=False)
         for _ in range(5):
             _, err = self.driver.communicate(timeout=PATIENCE)
             if self.driver.returncode == 0:
