@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from pdebench_fm.errors import UnsupportedError
@@ -197,7 +198,7 @@ def solvers_of(found: SuiteResults, solvers: Iterable[SolverRecord]) -> list[Sol
         errors = [record.error for record in records]
         mean = 0.0 if min(errors) == 0 else geometric_mean(errors)
         complete = {record.task for record in records} == tests.keys()
-        seconds = sorted(record.inference_seconds for record in records)[len(records) // 2]
+        seconds = median(record.inference_seconds for record in records)
         standings.append(SolverStanding(solver, mean if complete else None, seconds, tuple(records)))
     return sorted(standings, key=lambda one: (one.error is None, one.error or 0.0, natural(one.solver)))
 

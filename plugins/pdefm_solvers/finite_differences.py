@@ -36,6 +36,8 @@ class FiniteDifferences:
         self._coarsen = coarsen
         self._size = system.problem.grid.size
         self._names = system.constants
+        # Minimum degree is best for symmetric matrices. With a velocity, pivoting undoes it: 12 times slower at 64².
+        self._ordering = "COLAMD" if "v1" in self._names else "MMD_AT_PLUS_A"
         self._singular = "omega" not in self._names
         self._pattern, self._terms = _terms(grid, self._names, self._singular)
 
@@ -51,7 +53,7 @@ class FiniteDifferences:
         """Return u, (n, n)."""
         pattern = self._pattern
         matrix = sparse.csc_matrix((coefficients @ self._terms, pattern.indices, pattern.indptr), pattern.shape)
-        factors = splu(matrix, permc_spec="MMD_AT_PLUS_A")
+        factors = splu(matrix, permc_spec=self._ordering)
         if not self._singular:
             solved: np.ndarray = factors.solve(source.ravel())
             return solved.reshape(source.shape)
