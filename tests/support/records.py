@@ -131,7 +131,7 @@ def make_solver(solver: str = "fd", error: float = 0.05, task: str = "SYS-1(5,10
         "solver": solver,
         "version": "1",
         "arguments": {},
-        "test": ({"count": 256, "data_seed": 0},),
+        "test": ({"count": 256, "data_seed": 0, "task": task},),
         "test_examples": 256,
         "error": error,
         "interval": (0.9 * error, 1.1 * error),
