@@ -299,6 +299,7 @@ class Worker:
         rise, not_taken = probe(model, sets, self._metrics.made[SCORE], measured.errors, self._store.folder(point.id))
         where = f"{device_name(self._device)}, threads: {torch.get_num_threads()}"
         cost, not_measured = measure_cost(model, sets[0], self._device, where)
+        left_out = {**self._metrics.left_out, **measured.left_out, **not_taken, **not_measured}
         own = {"pretrained weights": point.start.sha256} if point.start.sha256 is not None else {}
 
         result = {
@@ -313,14 +314,7 @@ class Worker:
             "test_examples": sum(len(opened.examples) for opened in sets),
             "parameters": model.parameters,
             **asdict(cost),
-            "notes": {
-                **_notes(model),
-                **own,
-                **self._metrics.left_out,
-                **measured.left_out,
-                **not_taken,
-                **not_measured,
-            },
+            "notes": {**_notes(model), **own, **left_out},
             "scored_with": self._metrics.scored_with(),
         }
         for loser in trials.keys() - {chosen}:  # their scores are kept; their weights are not needed again

@@ -25,14 +25,8 @@ from pdefm_released.windows import (
 )
 
 FAMILY = "Poseidon"
-FILES = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-    "*.safetensors",
-    "*.bin",
-)
+_NAMES = ("model.safetensors", "pytorch_model.bin")
+FILES = (*(f"{name}{end}" for name in _NAMES for end in ("", ".index.json")), "*.safetensors", "*.bin")
 EPS = 1e-5
 
 
