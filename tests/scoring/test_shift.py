@@ -13,7 +13,7 @@ from pdebench_fm.plan.sets import sampled_pairs, specify
 from pdebench_fm.records.record import Record
 from pdebench_fm.registry.discovery import registry
 from pdebench_fm.scoring.shift import Distributions, RealisedShift, Shift, overlap
-from pdebench_fm.suite.reading import find_suite
+from pdebench_fm.suite.reading import find_suite, load_suite
 from pdebench_fm.suite.schema import Distribution
 from tests.figures.support import with_job
 from tests.support.records import make_pretraining, make_record
@@ -127,7 +127,8 @@ def test_numbers_too_close_for_bins_are_an_error_and_no_empty_histogram(value: f
 def committed(suite: str) -> tuple[list[Record], dict[str, Pair]]:
     """Records of the leaderboard, and what their suite says of its tasks."""
     found = records.read(LEADERBOARD / suite / "lite" / "fno-64k.jsonl")
-    installed = find_suite(suite, found[0].suite_version, registry())
+    older = [load_suite(file) for file in sorted((LEADERBOARD.parent / "suites").glob("*.yaml"))]
+    installed = find_suite(suite, found[0].suite_version, registry(), older)
     assert installed is not None
     return found, sampled_pairs(installed, "lite", registry())
 

@@ -58,7 +58,7 @@ def test_an_override_without_a_value_removes_a_key(folder: Path, toys: Registry)
 def test_shipped_profiles_are_found_by_name_from_any_folder(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
     shipped = load_suite("ood_sys1")
-    text = shipped.source.read_text().replace("extend: 2", "extend: 2, seeds: 2")
+    text = shipped.source.read_text().replace("lite: lite", "lite: {use: lite, seeds: 2}")
     path.write_text(text)
     suite = load_suite(path)
     assert suite.profile("paper") == shipped.profile("paper")
