@@ -58,7 +58,7 @@ docs: $(STAMP)
 	$(BIN)/zensical build --strict --clean > $(VENV)/docs.log 2>&1 || { cat $(VENV)/docs.log; exit 1; }
 	! grep '^griffe:' $(VENV)/docs.log
 
-# Prints the tables of docs/performance.md; raw figures go to benchmarks/results/. Without neuraloperator its rows are left out.
+# Prints most tables of docs/performance.md; raw figures go to benchmarks/results/. Without neuraloperator its rows are left out.
 bench: $(STAMP)
 	-$(BIN)/python -m pip install --quiet --editable '.[peers]' --constraint constraints.txt
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/data.py --json

@@ -25,8 +25,8 @@ MODELS = ("fno-64k", "fno-1m", "fno-16m", "fno-256m")
 PAGE = """\
 # What the study costs
 
-Every suite at the paper's scale (`--profile paper`) for the paper's four sizes, on the {device}. Nothing here was run
-on a GPU: it is arithmetic. One command prints it for any suite, network and GPU ({names}):
+The seven suites of the paper at its scale (`--profile paper`) for its four model sizes, on the {device}. These are
+calculated figures; nothing was run on a GPU. One command prints it for any suite, network and GPU ({names}):
 
     pdefm run ood_sys1 --model fno-1m --profile paper --dry-run --device {device}
 
@@ -45,13 +45,13 @@ done once if they share a folder, so the rows add up to more than the whole stud
 {devices}
 
 - A training step reaches {share:.0%} of these rates. We count the operations of the network, forward and backward, and
-  take the slower of arithmetic and memory. The operations are not fused, so memory moves about twice what it must.
+  take the slower of arithmetic and memory. We assume that they are not fused, which doubles the memory traffic.
 - A step reads and writes weights, gradients and Adam's moments, and takes at least {launch:g} µs for each operation.
 - A prediction takes a third of a step per example. Every epoch predicts all validation examples, which is most of the
   time at small N.
 - Not counted: making examples, start-up, searches that go on (`extend`), and any gain of `--precision`.
 
-Time is inversely proportional to the share: if your GPU reaches a quarter of its data sheet, double it.
+Times scale inversely with this share: double them if your GPU reaches a quarter of its data sheet.
 [Performance](performance.md) has what was measured on CPUs.
 """
 

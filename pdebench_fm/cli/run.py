@@ -110,7 +110,7 @@ _MOST_SEEDS = 1000  # MOST_SEEDS of pdebench_fm.suite.reading, which takes long 
     help="Folder of results; what it holds already is not computed again.",
 )
 @click.option(
-    "--detach", is_flag=True, help="Submit and leave; the same command later collects. For executors such as slurm."
+    "--detach", is_flag=True, help="Submit and leave; without it, the command collects. For executors such as slurm."
 )
 @click.option("--dry-run", is_flag=True, help="Show the jobs, what is reused, and what each part will cost.")
 @click.option("--json", "as_json", is_flag=True, help="Print records (or the dry run) as JSON.")
