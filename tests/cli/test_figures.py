@@ -11,14 +11,16 @@ from pdebench_fm.cli.figures import known_distributions
 from pdebench_fm.cli.own_suites import load_suites
 from pdebench_fm.records.file import read
 from pdebench_fm.scoring.shift import Shifts
+from pdebench_fm.suite.reading import load_suite
 
 SUITES = Path(__file__).parents[2] / "suites"
 COMMITTED = read(Path(__file__).parents[2] / "leaderboard" / "records" / "ood_sys3" / "lite" / "fno-64k.jsonl")
 
 
 def known(*own: Path, **changes: Any) -> Shifts:
-    """The distributions that are known of the committed records, with parts of these replaced."""
-    return known_distributions(load_suites(own))([record.model_copy(update=changes) for record in COMMITTED])
+    """The distributions that are known of records of the registered suite, with parts of these replaced."""
+    update = {"suite_version": load_suite("ood_sys3").version, **changes}
+    return known_distributions(load_suites(own))([record.model_copy(update=update) for record in COMMITTED])
 
 
 def test_they_are_of_the_registered_suite() -> None:
