@@ -32,8 +32,8 @@ def main(*arguments: str) -> int:
     outputs = [argument for argument in arguments if argument != "--part"]
     first, *others = (read(Path(output)) for output in outputs)
     if "--part" in arguments:
-        job_ids = {record["job_id"] for found in others for record in found}
-        first = [record for record in first if record["job_id"] in job_ids]
+        wanted = {(record["task"], record["job_id"]) for found in others for record in found}
+        first = [record for record in first if (record["task"], record["job_id"]) in wanted]
     if not first:
         print(f"{outputs[0]}: no records", file=sys.stderr)
         return 1
