@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 
 STUDIES := ood_sys1 ood_sys2 ood_sys2_exact ood_sys3 mixed scaling seeds
 
-.PHONY: install smoke studies released test slurm check docs bench leaderboard clean
+.PHONY: install smoke studies released test slurm test-slurm check docs bench leaderboard clean
 
 install: $(STAMP)
 
@@ -38,13 +38,18 @@ released: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-# A task of `make smoke` on a Slurm of one node on this machine, with the same records, and tests on Slurm (root, Debian).
+# A task of `make smoke` on a Slurm of one node on this machine, with the same records (root, Debian).
+NO_SLURM := echo "SKIPPED: no Slurm, which needs root and packages of Debian"; exit 0
 slurm: smoke
-	@tests/support/slurm.sh install || { echo "SKIPPED: no Slurm, which needs root and packages of Debian"; exit 0; }; \
+	@tests/support/slurm.sh install || { $(NO_SLURM); }; \
 	set -ex; runs=$$(mktemp -d); trap 'rm -rf "$$runs"' EXIT; \
 	tests/support/slurm.sh run $(BIN)/pdefm run suites/smoke.yaml --model fno-64k --task "SYS-1(5,10)" --output "$$runs" \
 		--executor slurm --executor-set tasks=2 --executor-set poll=1; \
-	$(BIN)/python -m tests.support.same_records --part runs "$$runs"; \
+	$(BIN)/python -m tests.support.same_records --part runs "$$runs"
+
+# The tests of executors and fits on a Slurm of two nodes on this machine: about five minutes.
+test-slurm: $(STAMP)
+	@tests/support/slurm.sh install || { $(NO_SLURM); }; \
 	$(BIN)/python -m pytest -m slurm tests/run/test_executors.py tests/run/test_slurm.py
 
 check: $(STAMP)
