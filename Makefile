@@ -45,7 +45,7 @@ slurm: smoke
 	set -ex; runs=$$(mktemp -d); trap 'rm -rf "$$runs"' EXIT; \
 	tests/support/slurm.sh run $(BIN)/pdefm run suites/smoke.yaml --model fno-64k --task "SYS-1(5,10)" --output "$$runs" \
 		--executor slurm --executor-set tasks=2 --executor-set poll=1; \
-	$(BIN)/python -m tests.support.same_records --part runs "$$runs"
+	$(BIN)/python -m tests.support.same_records --part runs/smoke "$$runs"
 
 # The tests of executors and fits on a Slurm of two nodes on this machine: about five minutes.
 test-slurm: $(STAMP)
