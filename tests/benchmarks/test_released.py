@@ -23,7 +23,7 @@ def test_a_line_for_each_family(released: ModuleType, capsys: pytest.CaptureFixt
     assert all("failed" not in line for line in lines)
 
 
-# Millions of parameters, from memory of the papers. DPOT's agree with its file sizes. MORPH's Ti is left out: 7, ours 9.9.
+# Millions of parameters, from memory of the papers. DPOT's agree with its files. Left out: MORPH's Ti (7, ours 9.9).
 @pytest.mark.parametrize(
     ("family", "size", "millions"),
     [
