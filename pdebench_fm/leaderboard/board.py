@@ -59,8 +59,9 @@ class Board:
         Raises:
             RecordError: they have changed, or cannot be read.
         """
-        places = {where: record.job_id for where, record in located(self.directory, self.stored)}
-        return {places[where]: errors for where, errors in errors_of(located(self.directory, self.stored)).items()}
+        stored = located(self.directory, self.stored)
+        places = {where: record.job_id for where, record in stored}
+        return {places[where]: errors for where, errors in errors_of(stored).items()}
 
     def wrong(self, verify: Verify | None) -> list[str]:
         """Return everything that is wrong with it, one line each."""

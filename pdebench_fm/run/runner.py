@@ -19,7 +19,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
-from pdebench_fm.errors import RunError, Terminated, UsageError
+from pdebench_fm.errors import RunError, UsageError
 from pdebench_fm.interfaces import Progress
 from pdebench_fm.plan.job import Job, Point
 from pdebench_fm.plan.order import Order
@@ -30,7 +30,7 @@ from pdebench_fm.run.distributed import World
 from pdebench_fm.run.executors import DebugExecutor, Schedules
 from pdebench_fm.run.progress import read_progress
 from pdebench_fm.run.recording import RecordLog, RecordMaker
-from pdebench_fm.run.scheduling import Left, Running, all_at_once, more_trials, outcome_of, pending, task, work
+from pdebench_fm.run.scheduling import Left, Running, all_at_once, more_trials, next_outcome, pending, task, work
 from pdebench_fm.run.status import write_plan
 from pdebench_fm.run.worker import Outcome, Setting, carry_out
 from pdebench_fm.scoring.point import load_metrics
@@ -183,13 +183,7 @@ def _jobs_as_they_finish(
                 future.add_done_callback(ended.put)
             # Wait only if there is nothing to submit; an executor may also have done the job at once.
             if job is None or not ended.empty():
-                future = ended.get()
-                if Terminated.arrived:
-                    raise Terminated
-                finished = futures.pop(future)
-                outcome = outcome_of(future, finished, plan)
-                _LOG.info("%s: %s %s", outcome.status, finished.label, outcome.reason)
-                running.pop(finished.id, None)
+                finished, outcome = next_outcome(ended, futures, plan, running)
                 order.done(finished)
                 yield finished, outcome
     except BrokenExecutor as error:

@@ -75,6 +75,27 @@ def outcome_of(future: Future[Outcome], job: Job, plan: Plan) -> Outcome:
         raise RunError(f"{job.label}: cannot be handed to another process: {named(error)}; {hint}") from error
 
 
+def next_outcome(
+    ended: SimpleQueue[Future[Outcome]], futures: dict[Future[Outcome], Job], plan: Plan, running: Running
+) -> tuple[Job, Outcome]:
+    """Wait for the next future that ends, and return its job with its outcome; errors as for `outcome_of`.
+
+    Args:
+        ended: gets each future when it ends.
+        futures: those that are waited for, with their jobs; loses the one that ended.
+        plan: the jobs.
+        running: loses the job.
+    """
+    future = ended.get()
+    if Terminated.arrived:
+        raise Terminated
+    job = futures.pop(future)
+    outcome = outcome_of(future, job, plan)
+    _LOG.info("%s: %s %s", outcome.status, job.label, outcome.reason)
+    running.pop(job.id, None)
+    return job, outcome
+
+
 class Left:
     """The jobs of a plan that are neither done nor submitted.
 
@@ -139,13 +160,7 @@ def all_at_once(plan: Plan, setting: Setting, executor: Schedules, running: Runn
             yield from done
             if not futures:
                 return
-            future = ended.get()
-            if Terminated.arrived:
-                raise Terminated
-            job = futures.pop(future)
-            outcome = outcome_of(future, job, plan)
-            _LOG.info("%s: %s %s", outcome.status, job.label, outcome.reason)
-            running.pop(job.id, None)
+            job, outcome = next_outcome(ended, futures, plan, running)
             left.ended(job)
             yield job, outcome
     except BaseException:

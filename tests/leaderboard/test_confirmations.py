@@ -9,28 +9,11 @@ import pytest
 from pdebench_fm.errors import RecordError
 from pdebench_fm.leaderboard import RefusedError, add, build, check
 from pdebench_fm.leaderboard.confirmations import load_confirmations
-from pdebench_fm.records.file import append, read
+from pdebench_fm.records.file import read
 from tests.support.records import make_pretraining, make_record, make_suite
 
 ELSEWHERE = {"device": "cuda (Some GPU)", "threads": 4}
 FILE = "confirmations/smoke/smoke/conv-small.jsonl"
-
-
-@pytest.fixture
-def board(tmp_path):
-    return tmp_path / "board"
-
-
-@pytest.fixture
-def run(tmp_path):
-    count = iter(range(1000))
-
-    def write(*records):
-        path = tmp_path / f"run{next(count)}" / "records.jsonl"
-        append(path, records)
-        return path
-
-    return write
 
 
 def again(records, factor=1.0, **changes):

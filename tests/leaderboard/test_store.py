@@ -9,26 +9,8 @@ import pytest
 from pdebench_fm._util.identity import job_id
 from pdebench_fm.errors import RecordError
 from pdebench_fm.leaderboard import RefusedError, add, build, check, store
-from pdebench_fm.records.file import append, read
+from pdebench_fm.records.file import read
 from tests.support.records import make_pretraining, make_record, make_suite, make_trial
-
-
-@pytest.fixture
-def board(tmp_path):
-    return tmp_path / "board"
-
-
-@pytest.fixture
-def run(tmp_path):
-    """Write records to a file of a run of their own."""
-    count = iter(range(1000))
-
-    def write(*records):
-        path = tmp_path / f"run{next(count)}" / "records.jsonl"
-        append(path, records)
-        return path
-
-    return write
 
 
 def files(board):
