@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,7 @@ class Board:
         confirmations: second measurements.
         cards: of the models.
         solvers: numerical solvers to compare with, and their places.
+        suites: files of superseded suites, by name and version.
     """
 
     directory: Path
@@ -38,6 +40,7 @@ class Board:
     confirmations: Confirmations
     cards: Cards
     solvers: Sequence[tuple[str, SolverRecord]]
+    suites: Mapping[tuple[str, int], str]
 
     @classmethod
     def load(cls, directory: Path) -> Board:
@@ -51,7 +54,8 @@ class Board:
         records = [record for *_, record in stored]
         cards = read_cards(directory / CARDS, records)
         confirmations = Confirmations.of(confirmed, records)
-        return cls(directory, stored, read_badges(directory), confirmations, cards, load_solvers(directory))
+        badges, solvers = read_badges(directory), load_solvers(directory)
+        return cls(directory, stored, badges, confirmations, cards, solvers, _kept_suites(directory))
 
     def errors(self) -> Errors:
         """Read the errors of the test examples, as far as they are kept.
@@ -68,3 +72,9 @@ class Board:
         records = [record for *_, record in self.stored]
         stored = located(self.directory, self.stored)
         return [*refusals(stored, verify), *wrong_confirmations(self.directory, records)]
+
+
+def _kept_suites(directory: Path) -> dict[tuple[str, int], str]:
+    """Return the files ``suites/NAME-vVERSION.yaml``, as they are named in the repository."""
+    named = ((re.fullmatch(r"(.+)-v(\d+)", file.stem), file) for file in sorted((directory / "suites").glob("*.yaml")))
+    return {(name[1], int(name[2])): f"leaderboard/suites/{file.name}" for name, file in named if name}

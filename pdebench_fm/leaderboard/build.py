@@ -73,7 +73,9 @@ def render(board: Board, planned: Planned | None = None) -> dict[str, str]:
         rows.extend(_csv_row(found, standing, board.cards) for standing in ranking)
     if not records:
         parts.append("There are no records yet.\n")
-    shown = make_rows(results, lambda record: places[record.key], board.confirmations, board.cards, solvers)
+    shown = make_rows(
+        results, lambda record: places[record.key], board.confirmations, board.cards, solvers, board.suites
+    )
     return {
         "README.md": "\n".join(filter(None, parts)),
         "index.html": render_page(shown),

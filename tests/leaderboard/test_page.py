@@ -17,6 +17,7 @@ import pytest
 from pdebench_fm.cli import main
 from pdebench_fm.cli.run import run
 from pdebench_fm.leaderboard import add, build, check
+from pdebench_fm.leaderboard.board import Board
 from pdebench_fm.leaderboard.page import make_rows, pack, render_page
 from pdebench_fm.leaderboard.page.cells import command
 from pdebench_fm.leaderboard.page.columns import CELLS, FILTERS, RANKING
@@ -180,7 +181,7 @@ def test_the_libraries_are_those_published_and_their_licences_are_in_the_page():
     ],
 )
 def test_the_command_of_a_record_is_one_that_pdefm_takes(record, wanted):
-    program, name, *arguments = shlex.split(command(record))
+    program, name, *arguments = shlex.split(command(record, record.suite))
     assert (program, name) == ("pdefm", "run")
     context = run.make_context("run", arguments)
     assert context.params["suite"] == "smoke"
@@ -192,14 +193,25 @@ def test_the_command_of_a_record_is_one_that_pdefm_takes(record, wanted):
         assert [*context.params["settings"]] == ["width=8", "modes=[4,4]"]
 
 
-def test_the_command_plans_the_job_of_the_record(capsys):
-    path = ROOT / "leaderboard" / "records" / "smoke" / "smoke" / "mode-regression.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines()
-    record = parse(lines[20], path.name)
+@pytest.mark.parametrize(
+    ("study", "suite"), [("smoke/smoke", "smoke"), ("ood_sys1/lite", "leaderboard/suites/ood_sys1-v2.yaml")]
+)
+def test_the_command_plans_the_job_of_the_record(study, suite, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    path = ROOT / "leaderboard" / "records" / study / "mode-regression.jsonl"
+    record = parse(path.read_text(encoding="utf-8").splitlines()[20], path.name)
     with pytest.raises(SystemExit):
-        main([*shlex.split(command(record))[1:], "--dry-run", "--json", "-v"])
+        main([*shlex.split(command(record, suite))[1:], "--dry-run", "--json", "-v"])
     planned = {job["job_id"] for job in json.loads(capsys.readouterr().out)["jobs"]}
     assert {record.job_id, *(trial.job_id for trial in record.trials)} <= planned
+
+
+def test_the_command_of_a_superseded_record_names_the_file_of_its_suite():
+    suites = Board.load(ROOT / "leaderboard").suites
+    assert suites["ood_sys1", 2] == "leaderboard/suites/ood_sys1-v2.yaml"
+    (found,) = group([make_record(suite="ood_sys1", suite_version=2)])
+    rows = make_rows([(found, standings(found))], lambda record: ("records/file.jsonl", 1), suites=suites)
+    assert rows["cells"][0]["records"][0]["command"].startswith("pdefm run leaderboard/suites/ood_sys1-v2.yaml ")
 
 
 def test_a_wheel_has_the_page(tmp_path):

@@ -35,6 +35,7 @@ def make_rows(
     confirmations: Confirmations = NONE,
     cards: Cards = MappingProxyType({}),
     solvers: Sequence[SolverRecord] = (),
+    suites: Mapping[tuple[str, int], str] = MappingProxyType({}),
 ) -> dict[str, list[Row]]:
     """Return all rows: studies, rankings, cells with their records, cards of models, and solvers.
 
@@ -44,6 +45,7 @@ def make_rows(
         confirmations: second measurements.
         cards: of the models.
         solvers: numerical solvers to compare with.
+        suites: files of superseded suites, by name and version.
     """
     newest: dict[tuple[str, str], int] = {}
     for found, _ in results:
@@ -53,7 +55,9 @@ def make_rows(
         "studies": [study_row(found, newest[found.suite, found.profile]) for found, _ in results],
         "ranking": [ranking_row(found, standing, cards) for found, ranking in results for standing in ranking],
         "cells": [
-            row for found, ranking in results for row in Cells(found, ranking, place, confirmations, cards).rows()
+            row
+            for found, ranking in results
+            for row in Cells(found, ranking, place, confirmations, cards, suites).rows()
         ],
         "cards": card_rows(cards),
         "solvers": [row for found, _ in results for row in solver_rows(found, solvers)],

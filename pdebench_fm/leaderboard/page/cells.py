@@ -46,6 +46,7 @@ class Cells:
         place: gives the file and line of a record.
         confirmations: second measurements.
         cards: of the models.
+        suites: files of superseded suites, by name and version.
     """
 
     def __init__(
@@ -55,9 +56,11 @@ class Cells:
         place: Place,
         confirmations: Confirmations,
         cards: Cards,
+        suites: Mapping[tuple[str, int], str],
     ) -> None:
         self._seen = {(s.model, task) for s in ranking for task in seen_tasks(cards, s.model, found)}
         self._study, self._place, self._confirmations = study_name(found), place, confirmations
+        self._suite = suites.get((found.suite, found.suite_version), found.suite)
         self._planned = Counter(cell[:3] for cell in found.planned)
         self._records = _by_key(found.records)
         self._kinds = {s.model: model_kind([r for r in found.records if r.model == s.model]) for s in ranking}
@@ -103,7 +106,11 @@ class Cells:
             "status": ", ".join(sorted({record.status for record in records})),
             **self._confirmed(records),
             "records": [
-                {**_record_row(record, *self._place(record)), "confirmations": self._second_rows(record)}
+                {
+                    **_record_row(record, *self._place(record)),
+                    "command": command(record, self._suite),
+                    "confirmations": self._second_rows(record),
+                }
                 for record in records
             ],
         }
@@ -198,7 +205,6 @@ def _record_row(record: Record, path: str, line: int) -> Row:
         "threads": record.threads,
         "software": _software(record.versions),
         "commit": record.commit,
-        "command": command(record),
         "metrics": [
             {"name": name, "value": digits(record.metrics[name], 4)} for name in sorted({*record.metrics} - {SCORE})
         ],
@@ -225,11 +231,16 @@ def _software(versions: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {versions[name]}" for name in _SOFTWARE if name in versions)
 
 
-def command(record: Record) -> str:
-    """Return the command that computes a record again, with the same job id."""
+def command(record: Record, suite: str) -> str:
+    """Return the command that computes a record again, with the same job id.
+
+    Args:
+        record: of a run.
+        suite: its name, or its file.
+    """
     entry, *_ = record.model.split(",")
     changed = [name for name in re.findall(r",(\w+)=", record.model) if name in record.model_args]
-    words = ["pdefm", "run", record.suite, "--profile", record.profile, "--model", entry]
+    words = ["pdefm", "run", suite, "--profile", record.profile, "--model", entry]
     for name in changed:
         value = record.model_args[name]
         words += ["--set", f"{name}={value if isinstance(value, str) else json.dumps(value, separators=(',', ':'))}"]
