@@ -50,7 +50,7 @@ slurm: smoke
 # The tests of executors and fits on a Slurm of two nodes on this machine: about five minutes.
 test-slurm: $(STAMP)
 	@tests/support/slurm.sh install || { $(NO_SLURM); }; \
-	$(BIN)/python -m pytest -m slurm tests/run/test_executors.py tests/run/test_slurm.py
+	$(BIN)/python -m pytest -m slurm tests/run/test_executors.py tests/plugins/slurm/test_slurm.py
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

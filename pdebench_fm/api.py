@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pdebench_fm._util.files import replacing
 from pdebench_fm._util.text import printable
 from pdebench_fm.errors import UsageError
-from pdebench_fm.interfaces import Examples, Split
+from pdebench_fm.interfaces import Examples, Schedules, Split
 from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.sets import open_distribution
 from pdebench_fm.records.failures import failure_lines
@@ -24,7 +24,6 @@ from pdebench_fm.registry.arguments import bind, call, parameters_of
 from pdebench_fm.registry.loading import to_standard_error
 from pdebench_fm.run.devices import check_precision
 from pdebench_fm.run.distributed import World
-from pdebench_fm.run.executors import Schedules
 from pdebench_fm.run.prepare import Model, prepare
 from pdebench_fm.run.reporting import RunProgress
 from pdebench_fm.run.runner import Reporter, RunResult, run_plan, submit_plan
@@ -180,7 +179,7 @@ def submit(plan: Plan, executor: str, executor_settings: Mapping[str, Any] | Non
     made = _executor(plan, executor, executor_settings, 1)
     try:
         if not isinstance(made, Schedules):
-            raise UsageError(f"--detach: jobs of executor {executor} end with this command; take slurm")
+            raise UsageError(f"--detach: jobs of executor {executor} end with this command; take one of a cluster")
         return submit_plan(plan, made)
     finally:
         made.shutdown(wait=False)

@@ -38,11 +38,12 @@ class Entry:
     factory: str | Callable[..., Any]
     summary: str
 
-    def load(self) -> Callable[..., Any]:
-        """Import the factory. Whatever the import raises passes through."""
-        loaded = pkgutil.resolve_name(self.factory) if isinstance(self.factory, str) else self.factory
+    def load(self, field: str = "factory") -> Callable[..., Any]:
+        """Import the factory, or what another field names. Whatever the import raises passes through."""
+        where: str | Callable[..., Any] = getattr(self, field)
+        loaded = pkgutil.resolve_name(where) if isinstance(where, str) else where
         if not callable(loaded):
-            raise TypeError(f"the factory of {self.name!r} must be callable, got {loaded!r}")
+            raise TypeError(f"the {field} of {self.name!r} must be callable, got {loaded!r}")
         return loaded
 
 
@@ -119,13 +120,19 @@ class ExecutorEntry(Entry):
     results), which the run command fills in; users give all other parameters by ``--executor-set``. Jobs are submitted
     once everything they need is done, as a function and arguments that can be pickled. If the process of a job dies,
     its future should raise `pdebench_fm.errors.WorkerDiedError`: the job has then failed, and the run goes on. If a run
-    is broken off, ``shutdown(wait=False, cancel_futures=True)`` is called.
+    is broken off, ``shutdown(wait=False, cancel_futures=True)`` is called. An executor of a cluster is best also a
+    `pdebench_fm.interfaces.Schedules`.
 
     Args:
-        elsewhere: whether jobs run on other machines, so that the device is not looked for on this one.
+        elsewhere: whether jobs run on other machines, so that the device is not looked for on this one. With ``--device
+            auto`` they then run on GPUs if the user gives a setting ``gpus``.
+        queue: ``"module:attribute"`` of a `pdebench_fm.interfaces.Queue`, or the function itself: it tells ``pdefm
+            status`` which jobs of a folder of results were submitted, and what became of them. Empty if jobs end with
+            the run.
     """
 
     elsewhere: bool = False
+    queue: str | Callable[..., Any] = ""
 
 
 @dataclass(frozen=True)

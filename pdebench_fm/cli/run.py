@@ -110,7 +110,7 @@ _MOST_SEEDS = 1000  # MOST_SEEDS of pdebench_fm.suite.reading, which takes long 
     help="Folder of results; what it holds already is not computed again.",
 )
 @click.option(
-    "--detach", is_flag=True, help="Submit and leave; without it, the command collects. For executors such as slurm."
+    "--detach", is_flag=True, help="Submit and leave; without it, the command collects. For executors of a cluster."
 )
 @click.option("--dry-run", is_flag=True, help="Show the jobs, what is reused, and what each part will cost.")
 @click.option("--json", "as_json", is_flag=True, help="Print records (or the dry run) as JSON.")
@@ -191,7 +191,9 @@ def run(
         return 0
     if nproc > 1:
         distributed.device_of_rank(plans[0].device, nproc - 1)  # fails if there are too few GPUs
-        return distributed.launch(nproc, ["-P", "-m", "pdebench_fm.cli", *_without_nproc(sys.argv[1:])])
+        from pdebench_fm.training import launch
+
+        return launch(nproc, ["-P", "-m", "pdebench_fm.cli", *_without_nproc(sys.argv[1:])])
     if profile is None and len(plans[0].suite.profiles) > 1 and distributed.is_main_process():
         _name_profile(plans[0])
     settings_of_executor = parse_settings(executor_settings, "--executor-set")

@@ -12,6 +12,7 @@ from typing import Any, get_args
 import click
 
 from pdebench_fm._util.text import duration, printable
+from pdebench_fm.cli.context import current_registry
 from pdebench_fm.cli.paths import FilePath
 from pdebench_fm.errors import UsageError
 from pdebench_fm.run.progress import JobProgress
@@ -37,7 +38,7 @@ def status(output: Path, as_json: bool, watch: bool) -> int:
 
 
 def _show(output: Path, as_json: bool) -> None:
-    runs = read_runs(output)
+    runs = read_runs(output, current_registry())
     if as_json:
         click.echo(json.dumps([_about(run) for run in runs], indent=1))
         return

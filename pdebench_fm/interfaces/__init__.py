@@ -1,6 +1,15 @@
-"""The interfaces that systems, samplers, models, protocols and metrics implement, one small file each."""
+"""The interfaces that systems, samplers, models, protocols, metrics and executors implement, one small file each."""
 
 from pdebench_fm.interfaces.examples import Examples, Ids
+from pdebench_fm.interfaces.executor import (
+    Queue,
+    QueuedJob,
+    Schedules,
+    Task,
+    environment_of_workers,
+    is_saved,
+    save_soon,
+)
 from pdebench_fm.interfaces.metric import Metric
 from pdebench_fm.interfaces.objective import Objective
 from pdebench_fm.interfaces.operator_model import Budget, FitContext, FitReport, OperatorModel, Progress, TrialSettings
@@ -21,8 +30,15 @@ __all__ = [
     "PDESystem",
     "Parameters",
     "Progress",
+    "Queue",
+    "QueuedJob",
     "Sampler",
+    "Schedules",
     "Split",
+    "Task",
     "TransferProtocol",
     "TrialSettings",
+    "environment_of_workers",
+    "is_saved",
+    "save_soon",
 ]

@@ -130,18 +130,18 @@ class Registry:
             raise self._unknown(kind, name)
         return self._entries[kind][name]
 
-    def load(self, kind: Kind, name: str) -> Callable[..., Any]:
-        """Import and return the factory of one entry.
+    def load(self, kind: Kind, name: str, field: str = "factory") -> Callable[..., Any]:
+        """Import and return the factory of one entry, or what another field of it names.
 
         Raises:
             PluginError: the import failed.
         """
         entry: Entry = self.get(kind, name)
         try:
-            if _is_imported(entry):
-                return entry.load()
+            if _is_imported(getattr(entry, field)):
+                return entry.load(field)
             with loading(f"{singular(kind)} {name!r} of plugin", self.owner(kind, name)):
-                return entry.load()
+                return entry.load(field)
         except PLUGIN_ERRORS as error:
             raise PluginError(
                 f"{singular(kind)} {name!r} of plugin {self.owner(kind, name)}: {located(error)}"
@@ -238,8 +238,8 @@ def _selected(points: list[importlib.metadata.EntryPoint], selection: str) -> li
     return [point for point in points if point.name not in without and (not only or point.name in only)]
 
 
-def _is_imported(entry: Entry) -> bool:
-    return not isinstance(entry.factory, str) or entry.factory.partition(":")[0] in sys.modules
+def _is_imported(where: str | Callable[..., Any]) -> bool:
+    return not isinstance(where, str) or where.partition(":")[0] in sys.modules
 
 
 def singular(kind: Kind) -> str:

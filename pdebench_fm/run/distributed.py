@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
@@ -94,40 +93,3 @@ def device_of_rank(device: str, local_rank: int) -> str:
     if local_rank >= torch.cuda.device_count():
         raise UsageError(f"process {local_rank} has no GPU: this machine has {torch.cuda.device_count()}")
     return f"cuda:{local_rank}"
-
-
-def launch(processes: int, arguments: Sequence[str], nodes: int = 1, meeting: str = "127.0.0.1:0") -> int:
-    """Run ``python ARGUMENTS`` in several processes under torchrun's own agent; return the exit code.
-
-    Args:
-        processes: how many to start on this machine.
-        arguments: of the Python interpreter, e.g. ``["-m", "pdebench_fm.cli", "run", …]``.
-        nodes: machines on which this is called.
-        meeting: host and port at which their agents meet; one of the machines.
-    """
-    import logging
-    import sys
-
-    from torch.distributed.elastic.multiprocessing import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # ranks say what went wrong
-    configuration = LaunchConfig(
-        min_nodes=nodes,
-        max_nodes=nodes,
-        nproc_per_node=processes,
-        rdzv_backend="c10d",
-        rdzv_endpoint=meeting,
-        run_id="pdefm",
-        max_restarts=0,
-        monitor_interval=0.1,
-    )
-    try:
-        elastic_launch(configuration, sys.executable)(*arguments)
-    except ChildFailedError as error:
-        _, failure = error.get_first_failure()
-        return int(failure.exitcode) if failure.exitcode > 0 else 1
-    except SignalException as error:
-        return 128 + int(error.sigval)
-    return 0

@@ -10,11 +10,10 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-from pdebench_fm._util import logs
+from pdebench_fm._util.environment import environment_of_workers
 from pdebench_fm.errors import RunError, WorkerDiedError
 from pdebench_fm.hookspecs import ExecutorEntry, hookimpl
 
@@ -28,36 +27,7 @@ def pdefm_executors() -> list[ExecutorEntry]:
     return [
         ExecutorEntry("local", "1", f"{here}:local", "a pool of processes on this machine"),
         ExecutorEntry("debug", "1", f"{here}:DebugExecutor", "in this process, one job after the other"),
-        ExecutorEntry("slurm", "1", "pdebench_fm.run.slurm:slurm", "job arrays of a Slurm cluster", elsewhere=True),
     ]
-
-
-@dataclass(frozen=True)
-class Task:
-    """A call that may have to wait for others.
-
-    Args:
-        key: tells it from others; the same in every run.
-        call: takes no arguments, can be pickled.
-        after: keys of the tasks it waits for.
-        cost: how long it takes, in any unit.
-    """
-
-    key: str
-    call: Callable[[], Any]
-    after: Sequence[str] = ()
-    cost: float = 1.0
-
-
-@runtime_checkable
-class Schedules(Protocol):
-    """An executor that takes a whole plan at once, and goes on with it if this process ends."""
-
-    def schedule(self, tasks: Sequence[Task]) -> list[Future[Any]]:
-        """Submit tasks, each after those it waits for; a task that still waits or runs is not submitted again."""
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """As every executor; without ``wait`` and ``cancel_futures``, tasks go on."""
 
 
 def local(workers: int = 1, device: str = "cpu") -> Executor:
@@ -170,13 +140,6 @@ def cpu_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def environment_of_workers(threads: int) -> dict[str, str]:
-    """Return what processes that do jobs have in their environment."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    # Without the last, a signal.py or socket.py in the current folder would take the place of Python's own.
-    return {**dict.fromkeys(names, str(threads)), "PYTHONSAFEPATH": "1"}
-
-
 def threads_of_a_job() -> int:
     """Return OMP_NUM_THREADS, or else 1.
 
@@ -202,7 +165,6 @@ def _begin_worker(ending: Connection, gpu: str) -> None:
     """Prepare a worker: it ignores Ctrl-C, which its parent decides about, and ends when the parent says so or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    logs.set_up()
     if gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     threading.Thread(target=_end_with_parent, args=(ending,), daemon=True).start()

@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
 from pdebench_fm.errors import RunError, UsageError
-from pdebench_fm.interfaces import Progress
+from pdebench_fm.interfaces import Progress, Schedules
 from pdebench_fm.plan.job import Job, Point
 from pdebench_fm.plan.order import Order
 from pdebench_fm.plan.plan import Plan
 from pdebench_fm.records.frame import to_frame
 from pdebench_fm.records.record import Cell, Record
 from pdebench_fm.run.distributed import World
-from pdebench_fm.run.executors import DebugExecutor, Schedules
+from pdebench_fm.run.executors import DebugExecutor
 from pdebench_fm.run.progress import read_progress
 from pdebench_fm.run.recording import RecordLog, RecordMaker
 from pdebench_fm.run.scheduling import Left, Running, all_at_once, more_trials, next_outcome, pending, task, work

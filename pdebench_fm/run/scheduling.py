@@ -10,11 +10,11 @@ from queue import SimpleQueue
 
 from pdebench_fm._util.text import named
 from pdebench_fm.errors import PdefmError, RunError, Terminated, WorkerDiedError
+from pdebench_fm.interfaces import Schedules, Task
 from pdebench_fm.plan.job import Job, Point, Trial, count
 from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.search import next_trials
 from pdebench_fm.run.distributed import World
-from pdebench_fm.run.executors import Schedules, Task
 from pdebench_fm.run.progress import ProgressFile
 from pdebench_fm.run.worker import Outcome, Setting, Work, carry_out
 from pdebench_fm.scoring.point import load_metrics

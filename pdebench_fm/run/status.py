@@ -1,12 +1,14 @@
 """What a folder of runs holds: what is done, what runs, what failed.
 
 Reads only files, so it works while a run goes on, after it died, and from another machine that sees the folder.
+Executors of clusters add what their queue says.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import json
+import logging
 import os
 import socket
 import time
@@ -20,16 +22,19 @@ from pydantic.dataclasses import dataclass
 
 from pdebench_fm._util.files import replacing
 from pdebench_fm._util.processes import is_running
+from pdebench_fm.errors import PLUGIN_ERRORS
+from pdebench_fm.interfaces import QueuedJob
 from pdebench_fm.plan.job import Trial
 from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.store import UNSUPPORTED
+from pdebench_fm.registry import Registry
+from pdebench_fm.registry.calling import located
 from pdebench_fm.run.progress import JobProgress, read_progress
-from pdebench_fm.run.queue import Place, folder_of, queued, submitted
 
+_LOG = logging.getLogger("pdebench_fm.run")
 FILES = "plan*.json"
 """One for each profile that was run."""
 _STALE = 60.0  # seconds without a sign of life
-_PATIENCE = 0.5  # seconds that Slurm may take to answer
 
 State = Literal["done", "running", "queued", "interrupted", "failed", "waiting"]
 
@@ -113,16 +118,21 @@ def write_plan(plan: Plan) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def read_runs(output: Path) -> list[RunStatus]:
-    """Return the runs under a folder of results, the newest last."""
+def read_runs(output: Path, registry: Registry) -> list[RunStatus]:
+    """Return the runs under a folder of results, the newest last.
+
+    Args:
+        output: the folder.
+        registry: has the executors that may have submitted jobs.
+    """
     found = []
-    queues: dict[Path, _Queue] = {}
+    queues: dict[Path, dict[str, QueuedJob]] = {}
     for path in sorted(_plans(output), key=lambda path: path.stat().st_mtime):
         try:
             about = json.loads(path.read_text(encoding="utf-8"))
             above = path.parents[2]
             if above not in queues:
-                queues[above] = _queue(above)
+                queues[above] = _submitted(above, registry)
             jobs = tuple(_status(above / "jobs", job, queues[above]) for job in about["jobs"])
             found.append(RunStatus(about["suite"], about["model"], about["profile"], path.parent, jobs))
         except (OSError, ValueError, LookupError, TypeError):  # another program's file of this name
@@ -138,22 +148,23 @@ def _plans(output: Path) -> Iterator[Path]:
         yield from (Path(folder) / name for name in fnmatch.filter(files, FILES))
 
 
-_Queue = dict[str, tuple[Place, str]]
-"""Where jobs were submitted, and what Slurm says of their tasks; empty if they are not in the queue any more."""
+def _submitted(output: Path, registry: Registry) -> dict[str, QueuedJob]:
+    """Return the jobs that executors have submitted from a folder of results, by id."""
+    found: dict[str, QueuedJob] = {}
+    for entry in registry.entries("executors"):
+        if entry.queue:
+            try:
+                found |= registry.load("executors", entry.name, "queue")(output)
+            except PLUGIN_ERRORS as error:  # the files say more
+                _LOG.warning("executor %s does not say what is queued: %s", entry.name, located(error))
+    return found
 
 
-def _queue(output: Path) -> _Queue:
-    places = submitted(folder_of(output))
-    states = (queued(_PATIENCE) or {}) if places else {}
-    told = {task: f"{state} ({reason})" if reason else state for task, (state, reason) in states.items()}
-    return {key: (place, told.get(place.task, "")) for key, place in places.items()}
-
-
-def _status(store: Path, job: Mapping[str, Any], queue: _Queue) -> JobStatus:
+def _status(store: Path, job: Mapping[str, Any], submitted: Mapping[str, QueuedJob]) -> JobStatus:
     folder = store / job["id"]
-    place, told = queue.get(job["id"], (None, ""))
-    task, log = (place.task, str(place.log)) if place else ("", "")
-    status = partial(JobStatus, job["id"], job["label"], job["passes"], log=log, task=task)
+    queued = submitted.get(job["id"], QueuedJob(""))
+    told, log = queued.state, str(queued.log or "")
+    status = partial(JobStatus, job["id"], job["label"], job["passes"], log=log, task=queued.task)
     if (folder / "result.json").exists():
         return status("done")
     progress = read_progress(folder)

@@ -15,6 +15,7 @@ from uuid import uuid4
 import numpy as np
 import torch
 
+from pdebench_fm._util import logs
 from pdebench_fm._util.memory import keep_freed_memory
 from pdebench_fm._util.text import one_line, printable, quoted, reason_of
 from pdebench_fm.data.combine import NoExamples, Subset
@@ -117,6 +118,7 @@ class Worker:
 
     def __init__(self, setting: Setting) -> None:
         if setting.process != _PROCESS:
+            logs.set_up()
             check_code(setting.registry)
         self._setting = setting
         self._registry = setting.registry

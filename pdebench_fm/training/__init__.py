@@ -8,5 +8,6 @@ from pdebench_fm.training.loop import ParameterGroup, fit_network
 from pdebench_fm.training.network_model import NetworkModel, planes
 from pdebench_fm.training.normalisation import InputNormalisation
 from pdebench_fm.training.recipe import Recipe
+from pdebench_fm.training.torchrun import launch
 
-__all__ = ["InputNormalisation", "NetworkModel", "ParameterGroup", "Recipe", "fit_network", "planes"]
+__all__ = ["InputNormalisation", "NetworkModel", "ParameterGroup", "Recipe", "fit_network", "launch", "planes"]

@@ -12,12 +12,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from pdefm_slurm.queue import write_submission
 
 from pdebench_fm._util.processes import is_running, mark
+from pdebench_fm.cli.status import status
+from pdebench_fm.hookspecs import ExecutorEntry
+from pdebench_fm.interfaces import QueuedJob
 from pdebench_fm.plan.store import JobStore
+from pdebench_fm.registry import Registry, registry
 from pdebench_fm.run.cleaning import deletable
 from pdebench_fm.run.progress import ProgressFile, read_progress
-from pdebench_fm.run.queue import folder_of, write_submission
 from pdebench_fm.run.runner import Silent
 from pdebench_fm.run.status import is_alive, read_runs, write_plan
 from tests.support.installed import with_toy
@@ -37,7 +42,7 @@ def test_status_counts_what_is_done_and_what_is_left(tmp_path: Path, call: Call)
 
     with pytest.raises(KeyboardInterrupt):
         run_in(tmp_path / "runs", plan_of(tmp_path, with_toy()), reporter=Stops())
-    (run,) = read_runs(tmp_path / "runs")
+    (run,) = read_runs(tmp_path / "runs", registry())
     assert (run.count("done"), run.count("waiting")) == (5, len(run.jobs) - 5)
     code, out, _ = call("status", tmp_path / "runs")
     assert code == 0
@@ -59,7 +64,7 @@ def test_a_job_whose_process_is_gone_is_interrupted_and_a_failed_one_says_why(tm
         assert read_progress(folder) is not None
     (plan.store.folder(third.id) / "result.json").unlink()
     plan.store.log_failure(third, ValueError("no room"))
-    (run,) = read_runs(tmp_path / "runs")
+    (run,) = read_runs(tmp_path / "runs", registry())
     assert [job.state for job in run.jobs[:3]] == ["running", "interrupted", "failed"]
     _, out, _ = call("status", tmp_path / "runs")
     assert "ValueError: no room" in out
@@ -151,7 +156,7 @@ def test_clean_keeps_chosen_weights_and_interrupted_fits_unless_told(tmp_path: P
 def test_status_looks_into_folders_of_many_runs(tmp_path: Path, call: Call) -> None:
     for name in ("first", "second"):
         run_in(tmp_path / "all" / name, plan_of(tmp_path, with_toy()))
-    assert len(read_runs(tmp_path / "all")) == 2
+    assert len(read_runs(tmp_path / "all", registry())) == 2
     code, out, _ = call("status", tmp_path / "all")
     assert (code, len(out.splitlines())) == (0, 2)
     code, out, err = call("status", tmp_path / "all" / "first" / "jobs")
@@ -159,30 +164,52 @@ def test_status_looks_into_folders_of_many_runs(tmp_path: Path, call: Call) -> N
     assert "no runs" in err
 
 
-def test_on_a_cluster_every_job_has_its_task_and_log_and_a_heartbeat_counts_as_life(tmp_path: Path, call: Call) -> None:
+def queue_of(output: Path) -> dict[str, QueuedJob]:
+    """What a cluster says of the jobs in a file of the folder."""
+    jobs = (output / "submitted").read_text().split()
+    return {id: QueuedJob(f"7_{number % 100}", "PENDING", output / "log") for number, id in enumerate(jobs)}
+
+
+def with_cluster(queue: str | Callable[[Path], dict[str, QueuedJob]] = queue_of) -> Registry:
+    return with_toy().with_entry(
+        "executors", ExecutorEntry("cluster", "1", "nowhere:Cluster", "elsewhere", queue=queue)
+    )
+
+
+def test_what_executors_have_submitted_is_shown_with_task_state_and_log(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, with_toy())
     plan.store = JobStore(tmp_path / "runs")
     plan.folder.mkdir(parents=True)
     write_plan(plan)
     first, second, third, *_ = plan.jobs.values()
-    queue = folder_of(tmp_path / "runs")
-    queue.mkdir()
-    write_submission(queue, ["7_0", "7_1"], [[first.id, second.id], [third.id]])
-    for job, age in ((first, 30), (second, 300)):
-        folder = plan.store.folder(job.id)
-        folder.mkdir(parents=True)
-        about = {"done": 1, "total": 4, "unit": "epoch", "best": 0.5, "started": 1000.0, "updated": 1010.0}
-        (folder / "progress.json").write_text(json.dumps({**about, "host": "another-node", "pid": 1}))
-        os.utime(folder / "progress.json", (time.time() - age,) * 2)
-    code, out, _ = call("status", tmp_path / "runs", "--json")
-    jobs = {job["id"]: job for job in json.loads(out)[0]["jobs"]}
-    assert code == 0
-    assert [jobs[job.id]["state"] for job in (first, second, third)] == ["running", "interrupted", "waiting"]
-    assert [jobs[job.id]["task"] for job in (first, second, third)] == ["7_0", "7_0", "7_1"]
-    assert jobs[first.id]["log"] == str(queue / "7_0_0_log.out")
-    assert jobs[first.id]["progress"]["host"] == "another-node"
-    assert jobs[first.id]["seconds_left"] == pytest.approx(30.0)
-    assert "running: " in call("status", tmp_path / "runs")[1]
+    (tmp_path / "runs" / "submitted").write_text(f"{first.id} {second.id}")
+    plan.store.folder(first.id).mkdir(parents=True)
+    (plan.store.folder(first.id) / "result.json").write_text("{}")
+    (run,) = read_runs(tmp_path / "runs", with_cluster())
+    found = {job.id: job for job in run.jobs}
+    assert [found[job.id].state for job in (first, second, third)] == ["done", "queued", "waiting"]
+    assert [found[job.id].task for job in (first, second, third)] == ["7_0", "7_1", ""]
+    assert (found[second.id].queue, found[second.id].log) == ("PENDING", str(tmp_path / "runs" / "log"))
+    shown = CliRunner().invoke(status, [str(tmp_path / "runs")], obj=with_cluster())
+    assert "queued: 1 PENDING" in shown.stdout
+
+
+@pytest.mark.parametrize("queue", ["nowhere:queue", "os:sep", queue_of])
+def test_an_executor_that_cannot_say_what_is_queued_is_one_line_and_the_files_are_read(
+    tmp_path: Path, queue: str | Callable[[Path], dict[str, QueuedJob]], caplog: pytest.LogCaptureFixture
+) -> None:
+    run_in(tmp_path / "runs", plan_of(tmp_path, with_toy()))  # there is no file "submitted"
+    (run,) = read_runs(tmp_path / "runs", with_cluster(queue))
+    assert run.count("done") == len(run.jobs)
+    (line,) = caplog.messages
+    assert line.startswith("executor cluster does not say what is queued: ")
+    assert "\n" not in line
+
+
+def test_a_folder_is_read_without_the_plugin_that_submitted_its_jobs(tmp_path: Path) -> None:
+    run_in(tmp_path / "runs", plan_of(tmp_path, with_toy()))
+    (run,) = read_runs(tmp_path / "runs", Registry([]))
+    assert run.count("done") == len(run.jobs)
 
 
 def test_thousands_of_jobs_are_read_in_a_second(tmp_path: Path) -> None:
@@ -195,10 +222,10 @@ def test_thousands_of_jobs_are_read_in_a_second(tmp_path: Path) -> None:
     plan.parent.mkdir(parents=True)
     jobs = [{"id": id, "label": id, "passes": 1} for id in ids]
     plan.write_text(json.dumps({"suite": "suite", "model": "model", "profile": "paper", "jobs": jobs}))
-    queue = folder_of(tmp_path)
-    queue.mkdir()
-    write_submission(queue, [f"8_{number}" for number in range(100)], [ids[number::100] for number in range(100)])
+    (tmp_path / "submitted").write_text(" ".join(ids[:1000]))
+    (tmp_path / "slurm").mkdir()
+    write_submission(tmp_path / "slurm", [f"8_{n}" for n in range(100)], [ids[1000 + n :: 100] for n in range(100)])
     start = time.process_time()
-    (run,) = read_runs(tmp_path)
-    assert (run.count("done"), run.count("failed")) == (1500, 1500)
+    (run,) = read_runs(tmp_path, with_cluster())
     assert time.process_time() - start < 1
+    assert (run.count("done"), run.count("queued"), run.count("failed")) == (1500, 500, 1000)

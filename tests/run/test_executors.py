@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from pdefm_slurm.queue import queued
 
 from pdebench_fm.api import make_executor
 from pdebench_fm.errors import RunError, SettingError, UnknownNameError, WorkerDiedError
-from pdebench_fm.interfaces import OperatorModel
+from pdebench_fm.interfaces import OperatorModel, Schedules, Task
 from pdebench_fm.plan.job import Job
 from pdebench_fm.registry import registry
-from pdebench_fm.run.executors import LocalPool, Schedules, Task
-from pdebench_fm.run.queue import queued
+from pdebench_fm.run.executors import LocalPool
 from pdebench_fm.run.runner import Silent
 from pdebench_fm.run.worker import Outcome
 from tests.support import same_records

@@ -11,14 +11,19 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from click.testing import CliRunner
 
 from pdebench_fm.api import make_executor
+from pdebench_fm.cli.status import status
 from pdebench_fm.errors import SettingError
+from pdebench_fm.interfaces import Schedules
+from pdebench_fm.plan.job import Job
 from pdebench_fm.plan.model import model_spec
 from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.registry import Registry
-from pdebench_fm.run.runner import run_plan
+from pdebench_fm.run.runner import Silent, run_plan
+from pdebench_fm.run.worker import Outcome
 from pdebench_fm.suite import load_suite
 from pdebench_fm.testing.claims import claims
 from pdebench_fm.testing.metrics import METRIC_CHECKS
@@ -49,6 +54,24 @@ def test_an_executor_of_threads_runs_a_plan(tmp_path: Path, registry: Registry) 
         assert run_plan(plan_with(tmp_path, registry, "[zero-shot, fine-tune]"), executor=executor).complete
     with pytest.raises(SettingError, match="did you mean 'name'"):
         make_executor(registry, "threads", {"nmae": "pde"})
+
+
+def test_an_executor_that_takes_a_whole_plan_tells_status_what_is_queued(tmp_path: Path, registry: Registry) -> None:
+    plan = plan_with(tmp_path, registry, "[zero-shot, fine-tune]")
+
+    class CtrlC(Silent):
+        def finished(self, job: Job, outcome: Outcome) -> None:
+            raise KeyboardInterrupt
+
+    with make_executor(registry, "batch", {}, output=plan.store.output) as executor:
+        assert isinstance(executor, Schedules)
+        with pytest.raises(KeyboardInterrupt):
+            run_plan(plan, executor=executor, reporter=CtrlC())
+    shown = CliRunner().invoke(status, [str(plan.store.output)], obj=registry, standalone_mode=False).stdout
+    left = len(plan.jobs) - len(list(plan.store.output.glob("jobs/*/result.json")))
+    assert f"  queued: {left} PENDING (Priority)\n" in shown
+    with make_executor(registry, "batch", {}, output=plan.store.output) as executor:
+        assert run_plan(plan, executor=executor).complete
 
 
 def test_the_executor_of_the_page_takes_what_its_command_gives(monkeypatch: pytest.MonkeyPatch) -> None:

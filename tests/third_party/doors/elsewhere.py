@@ -1,11 +1,13 @@
-"""An executor of threads, a metric that is better when higher, and a model released as a file of weights."""
+"""Executors of threads and of whole plans, a metric better when higher, and a model released as a file of weights."""
 
 from __future__ import annotations
 
 import hashlib
-from concurrent.futures import Executor, ThreadPoolExecutor
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from safetensors.torch import load_model, save_model
@@ -20,6 +22,8 @@ from pdebench_fm.interfaces import (
     Metric,
     OperatorModel,
     PDESystem,
+    QueuedJob,
+    Task,
     TrialSettings,
 )
 from pdebench_fm.problem import Channel, Fields, Problem
@@ -31,7 +35,12 @@ _HERE = "tests.third_party.doors.elsewhere"
 
 @hookimpl
 def pdefm_executors() -> list[ExecutorEntry]:
-    return [ExecutorEntry("threads", "1", f"{_HERE}:threads", "a pool of threads")]
+    return [
+        ExecutorEntry("threads", "1", f"{_HERE}:threads", "a pool of threads"),
+        ExecutorEntry(
+            "batch", "1", f"{_HERE}:Batch", "a plan at once, one job after the other", queue=f"{_HERE}:queue"
+        ),
+    ]
 
 
 @hookimpl
@@ -49,6 +58,29 @@ def pdefm_models() -> list[ModelEntry]:
 
 def threads(workers: int = 1, name: str = "jobs") -> Executor:
     return ThreadPoolExecutor(workers, thread_name_prefix=name)
+
+
+class Batch(Executor):
+    """Takes a whole plan and remembers it in the folder of results."""
+
+    def __init__(self, output: Path) -> None:
+        self._submitted = output / "batch.json"
+        self._pool = ThreadPoolExecutor(1)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        return self._pool.submit(fn, *args, **kwargs)
+
+    def schedule(self, tasks: Sequence[Task]) -> list[Future[Any]]:
+        self._submitted.write_text(json.dumps([task.key for task in tasks]))
+        return [self._pool.submit(task.call) for task in tasks]  # those that others wait for come first
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self._pool.shutdown(wait, cancel_futures=cancel_futures)
+
+
+def queue(output: Path) -> dict[str, QueuedJob]:
+    jobs = json.loads((output / "batch.json").read_text()) if (output / "batch.json").exists() else []
+    return {id: QueuedJob(f"job-{number}", "PENDING (Priority)") for number, id in enumerate(jobs)}
 
 
 class Correlation(Metric):

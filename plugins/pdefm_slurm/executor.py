@@ -1,4 +1,4 @@
-"""The executor ``slurm``: jobs as job arrays of a cluster, by submitit.
+"""Submits jobs to Slurm and watches them.
 
 A whole plan is submitted at once, one array for each level of the plan, each waiting until the one before has ended.
 Short jobs are bundled into tasks. Whether a job is done never depends on Slurm's accounting: tasks leave files, and a
@@ -11,8 +11,6 @@ import logging
 import os
 import pickle
 import re
-import shlex
-import sys
 import threading
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -24,22 +22,21 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from pdebench_fm._util.text import named
-from pdebench_fm.errors import RunError, SettingError, UsageError, WorkerDiedError
-from pdebench_fm.run.executors import Task, environment_of_workers
-from pdebench_fm.run.queue import (
-    NAME,
+from pdebench_fm.errors import RunError, WorkerDiedError
+from pdebench_fm.interfaces import Task
+from pdefm_slurm.bundling import bundles, levels
+from pdefm_slurm.queue import (
     Place,
     cancel,
-    folder_of,
     log_of,
+    outcome_file,
     places_of,
     queued,
     submission,
     submitted,
     write_submission,
 )
-from pdebench_fm.run.slurm_task import Bundle, outcome_file
+from pdefm_slurm.task import Bundle
 
 _LOG = logging.getLogger("pdebench_fm.run")
 _LOOK = 0.5  # seconds between two looks for files that tasks left
@@ -48,107 +45,8 @@ _SETTLED = 60.0  # seconds after which a file of a task not in the queue is not 
 _LARGEST = 1000  # tasks of an array; Slurm's own default limit
 
 
-def slurm(
-    output: Path,
-    device: str = "cpu",
-    *,
-    partition: str = "",
-    account: str = "",
-    qos: str = "",
-    constraint: str = "",
-    time: int | str = "",
-    mem: str = "",
-    cpus: int = 1,
-    gpus: int | None = None,
-    nodes: int = 1,
-    tasks_per_node: int = 1,
-    tasks: int = 100,
-    array_parallelism: int = 256,
-    notice: int = 90,
-    setup: str | list[str] = "",
-    sbatch: dict[str, str] | None = None,
-    poll: float = 10.0,
-) -> Executor:
-    """Return an executor that submits to Slurm.
-
-    Args:
-        output: folder of results; every node must see it under the same path.
-        device: torch device of the run.
-        partition: as ``sbatch`` has it; so are the next six.
-        account: who pays.
-        qos: quality of service.
-        constraint: features of nodes.
-        time: limit of a task, minutes or ``days-hours:minutes:seconds``; a fit may take longer.
-        mem: memory of a node, e.g. ``32G``.
-        cpus: cores, and threads, of each process.
-        gpus: GPUs of each node; by default one for each process on a CUDA device.
-        nodes: machines that fit each job together.
-        tasks_per_node: processes on each of them.
-        tasks: how many tasks each level of the plan is cut into at most.
-        array_parallelism: tasks of an array that run at once.
-        notice: seconds before the limit at which fits write their state.
-        setup: shell commands before a task, e.g. ``module load cuda``.
-        sbatch: more options of ``sbatch``, e.g. ``{"reservation": "pde"}``.
-        poll: seconds between two calls of ``squeue``.
-
-    Raises:
-        UsageError: submitit or Slurm is missing.
-        SettingError: a number is too small.
-    """
-    try:
-        import submitit
-    except ImportError as error:
-        raise UsageError("--executor slurm needs submitit: pip install 'pdebench_fm[slurm]'") from error
-    counts = {"cpus": cpus, "nodes": nodes, "tasks_per_node": tasks_per_node, "tasks": tasks}
-    counts |= {"array_parallelism": array_parallelism, "notice": notice}
-    for name, value in counts.items():
-        if value < 1:
-            raise SettingError(name, f"must be at least 1, got {value}")
-    if queued() is None:
-        raise UsageError("--executor slurm: squeue is missing on this machine or does not answer")
-
-    gpus = (tasks_per_node if device.startswith("cuda") else 0) if gpus is None else gpus
-    lines = [setup] if isinstance(setup, str) else setup
-    options: dict[str, Any] = {"requeue": True, "time": time, "mem": mem, "gpus-per-node": gpus, **(sbatch or {})}
-    folder = folder_of(output)
-    # Signals wait until Python handles them; it takes over what its parent ignores.
-    python = """sh -c 'trap "" TERM USR2; exec "$0" "$@"' """ + shlex.quote(sys.executable)
-    made = submitit.SlurmExecutor(folder, python=python)
-    made.update_parameters(
-        job_name=NAME,
-        partition=partition or None,
-        account=account or None,
-        qos=qos or None,
-        constraint=constraint or None,
-        time=None,
-        wckey=None,
-        nodes=nodes,
-        ntasks_per_node=1,  # torchrun starts the processes of a node
-        cpus_per_task=cpus * tasks_per_node,
-        array_parallelism=array_parallelism,
-        signal_delay_s=notice,
-        stderr_to_stdout=True,
-        setup=[
-            *(f"export {name}={value}" for name, value in environment_of_workers(cpus).items()),
-            *filter(None, lines),
-            *([_looks_for(folder)] if nodes > 1 else []),
-        ],
-        srun_args=[f"--cpus-per-task={cpus * tasks_per_node}", "--kill-on-bad-exit"],
-    )
-    kept = {name: value for name, value in options.items() if value not in ("", 0)}
-    path = [os.path.abspath(entry) for entry in sys.path]
-    bundle = partial(Bundle, folder, path=path, nodes=nodes, processes=tasks_per_node, notice=notice)
-    return SlurmExecutor(folder, made, kept, tasks, bundle, poll)
-
-
-def _looks_for(folder: Path) -> str:
-    """Return a shell command that ends the script of a task if one of its nodes does not see a folder."""
-    says = shlex.quote(f"error: *** a node does not see {folder} ***")
-    return f"srun --ntasks-per-node=1 test -d {shlex.quote(str(folder))} || {{ echo {says}; exit 1; }}"
-
-
 class SlurmExecutor(Executor):
-    """Submits jobs to Slurm and watches them. Jobs that an earlier run has submitted are watched, not submitted again.
+    """Jobs in Slurm's queue. Those that an earlier run has submitted are watched, not submitted again.
 
     Args:
         folder: for submissions, logs and outcomes.
@@ -196,9 +94,10 @@ class SlurmExecutor(Executor):
             places = self._still_queued(tasks)
             earlier = set(places)
             try:
-                for level in _levels([task for task in tasks if task.key not in places]):
-                    for start in range(0, len(bundles := _bundles(level, self._tasks)), _LARGEST):
-                        places |= self._submitted(bundles[start : start + _LARGEST], places)
+                for level in levels([task for task in tasks if task.key not in places]):
+                    array = bundles(level, self._tasks)
+                    for start in range(0, len(array), _LARGEST):
+                        places |= self._submitted(array[start : start + _LARGEST], places)
             except BaseException:
                 self._withdraw({place.task for key, place in places.items() if key not in earlier})
                 raise
@@ -245,24 +144,24 @@ class SlurmExecutor(Executor):
             if not outcome_file(self._folder, place.task, place.number).exists()  # it has failed
         }
 
-    def _submitted(self, bundles: Sequence[Sequence[Task]], places: Mapping[str, Place]) -> dict[str, Place]:
+    def _submitted(self, array: Sequence[Sequence[Task]], places: Mapping[str, Place]) -> dict[str, Place]:
         """Submit one array, which waits until those that its jobs need have ended, well or not."""
         import cloudpickle
 
-        parents = {places[key].array for bundle in bundles for task in bundle for key in task.after if key in places}
+        parents = {places[key].array for bundle in array for task in bundle for key in task.after if key in places}
         waits = {"dependency": "afterany:" + ":".join(sorted(parents))} if parents else {}
         self._cluster.update_parameters(additional_parameters={**self._options, **waits})
         try:
-            made = [self._bundle(cloudpickle.dumps([task.call for task in one]), len(one)) for one in bundles]
+            made = [self._bundle(cloudpickle.dumps([task.call for task in one]), len(one)) for one in array]
             jobs = self._cluster.submit_array([bundle.run for bundle in made])
         except (pickle.PicklingError, TypeError, AttributeError) as error:
             raise RunError(
-                f"the jobs cannot be handed to other processes: {named(error)}; try --executor debug"
+                f"the jobs cannot be handed to other processes: {_named(error)}; try --executor debug"
             ) from error
         except Exception as error:
-            raise RunError(f"Slurm does not take the jobs: {named(error)}") from error
+            raise RunError(f"Slurm does not take the jobs: {_named(error)}") from error
         ids = [job.job_id for job in jobs]
-        keys = [[task.key for task in bundle] for bundle in bundles]
+        keys = [[task.key for task in bundle] for bundle in array]
         write_submission(self._folder, ids, keys)
         _LOG.info("submitted %d tasks as Slurm job %s", len(ids), ids[0].partition("_")[0])
         return dict(places_of(self._folder, ids, keys))
@@ -322,7 +221,7 @@ class SlurmExecutor(Executor):
                 try:
                     value, error = pickle.loads(path.read_bytes())
                 except Exception as raised:
-                    value, error = None, RuntimeError(f"{path}: cannot be read: {named(raised)}")
+                    value, error = None, RuntimeError(f"{path}: cannot be read: {_named(raised)}")
                 self._resolve(task, int(number), value, error)
 
     def _new_outcomes(self) -> Iterator[Path]:
@@ -343,34 +242,6 @@ class SlurmExecutor(Executor):
             future.set_exception(WorkerDiedError(str(error)) if isinstance(error, RunError) else error)
 
 
-def _levels(tasks: Sequence[Task]) -> list[list[Task]]:
-    """Sort tasks by how many others they wait for in a row; parents come first in ``tasks``."""
-    depth: dict[str, int] = {}
-    levels: list[list[Task]] = []
-    for task in tasks:
-        depth[task.key] = number = 1 + max((depth[key] for key in task.after if key in depth), default=-1)
-        if number == len(levels):
-            levels.append([])
-        levels[number].append(task)
-    return levels
-
-
-def _bundles(tasks: Sequence[Task], most: int) -> list[list[Task]]:
-    """Share out tasks: long ones apart, short ones together, into ``most`` bundles of about equal cost."""
-    fair = sum(task.cost for task in tasks) / most
-    bundles = [[task] for task in tasks if task.cost >= fair]
-    short = [task for task in tasks if task.cost < fair]
-    fair = sum(task.cost for task in short) / max(most - len(bundles), 1)
-    cost = fair
-    for task in short:
-        if cost >= fair:
-            bundles.append([])
-            cost = 0.0
-        bundles[-1].append(task)
-        cost += task.cost
-    return bundles
-
-
 def _last_words(log: Path) -> str:
     """Return why a task has ended, as far as its log says, and where the log is."""
     try:
@@ -379,3 +250,8 @@ def _last_words(log: Path) -> str:
         return f"it left no log; does its node see {log.parent}?"
     slurm_says = [line.partition("error: ")[2].strip("* ") for line in lines if "error: *** " in line]
     return f"{slurm_says[-1] if slurm_says else 'killed?'}; log: {log}"
+
+
+def _named(error: BaseException) -> str:
+    """Return an error as one line, with its type."""
+    return " ".join(f"{type(error).__name__}: {error}".split())

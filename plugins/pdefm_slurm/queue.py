@@ -7,6 +7,7 @@ whether a job is done says its ``result.json``, whether its task still waits or 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -14,10 +15,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pdebench_fm._util.files import replacing
+from pdebench_fm.interfaces import QueuedJob
 
 NAME = "pdefm"
 """Of all our jobs in Slurm."""
+_PATIENCE = 0.5  # seconds that Slurm may take to answer ``pdefm status``
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,8 @@ def folder_of(output: Path) -> Path:
 
 def write_submission(folder: Path, tasks: Sequence[str], keys: Sequence[Sequence[str]]) -> None:
     """Remember which jobs each task of a submission does, by their ids."""
-    with replacing(submission(folder, tasks[0])) as temporary:
-        temporary.write_text(json.dumps({"submitted": time.time(), "tasks": tasks, "jobs": keys}), encoding="utf-8")
+    about = {"submitted": time.time(), "tasks": tasks, "jobs": keys}
+    write(submission(folder, tasks[0]), json.dumps(about).encode())
 
 
 def submission(folder: Path, task: str) -> Path:
@@ -76,9 +78,29 @@ def places_of(folder: Path, tasks: Sequence[str], keys: Sequence[Sequence[str]])
             yield key, Place(task, number, log)
 
 
+def jobs_of(output: Path) -> dict[str, QueuedJob]:
+    """Return what was submitted from a folder of results, for ``pdefm status``; ``queue`` of the executor's entry."""
+    places = submitted(folder_of(output))
+    states = (queued(_PATIENCE) or {}) if places else {}
+    told = {task: f"{state} ({reason})" if reason else state for task, (state, reason) in states.items()}
+    return {key: QueuedJob(place.task, told.get(place.task, ""), place.log) for key, place in places.items()}
+
+
 def log_of(folder: Path, task: str) -> Path:
     """Return the file that takes what a task prints."""
     return folder / f"{task}_0_log.out"
+
+
+def outcome_file(folder: Path, task: str, number: int | str) -> Path:
+    """Return the file in which a job of a bundle leaves what it returned."""
+    return folder / "outcomes" / f"{task}-{number}"
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file whose readers see all of it or none."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary.write_bytes(content)
+    temporary.replace(path)
 
 
 def queued(patience: float = 30.0) -> dict[str, tuple[str, str]] | None:

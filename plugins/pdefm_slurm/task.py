@@ -7,7 +7,6 @@ anything heavy is imported, so this module and what it imports need no torch.
 
 from __future__ import annotations
 
-import logging
 import os
 import pickle
 import signal
@@ -15,19 +14,16 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from pdebench_fm._util import logs, saving
-from pdebench_fm._util.files import replacing
 from pdebench_fm.errors import WorkerDiedError
-from pdebench_fm.run import distributed
-from pdebench_fm.run.queue import submission
-
-_LOG = logging.getLogger("pdebench_fm.run")
+from pdebench_fm.interfaces import is_saved, save_soon
+from pdefm_slurm.queue import outcome_file, submission, write
 
 
 @dataclass(frozen=True)
@@ -54,17 +50,18 @@ class Bundle:
 
     def run(self) -> None:
         """Do the jobs that have no outcome yet; called by submitit on every node."""
-        logs.set_up()
         _obey(self, requeues=True)
         if self.nodes * self.processes == 1:
             self.work()
             return
         from submitit import JobEnvironment
 
+        from pdebench_fm.training import launch
+
         environment = JobEnvironment()
-        code = distributed.launch(
+        code = launch(
             self.processes,
-            ["-m", "pdebench_fm.run.slurm_task", str(environment.paths.submitted_pickle)],
+            ["-m", "pdefm_slurm.task", str(environment.paths.submitted_pickle)],
             nodes=self.nodes,
             meeting=f"{environment.hostnames[0]}:{_port(environment.job_id)}",
         )
@@ -87,17 +84,12 @@ class Bundle:
                 calls = calls or pickle.loads(self.calls)
                 outcome: Any = (calls[number](), None)
             except Exception as error:
-                _LOG.debug("job %d of the bundle failed", number, exc_info=True)
+                traceback.print_exc()  # into the log of the task
                 outcome = (None, error)
             if speaks:
                 _write(path, outcome)
             if outcome[1] is not None and not speaks:
                 raise outcome[1]
-
-
-def outcome_file(folder: Path, task: str, number: int | str) -> Path:
-    """Return the file in which a job of a bundle leaves what it returned."""
-    return folder / "outcomes" / f"{task}-{number}"
 
 
 def _write(path: Path, outcome: tuple[Any, BaseException | None]) -> None:
@@ -108,8 +100,7 @@ def _write(path: Path, outcome: tuple[Any, BaseException | None]) -> None:
     except Exception as error:
         content = pickle.dumps((None, RuntimeError(f"what the job returned cannot be pickled: {error}")))
     path.parent.mkdir(exist_ok=True)
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
+    write(path, content)
 
 
 def _this_task() -> str:
@@ -129,11 +120,11 @@ def _obey(bundle: Bundle, requeues: bool) -> None:
     def requeue() -> None:
         """Queue the task again once its state is written, if it got on since it began."""
         end = time.monotonic() + max(1.0, min(0.5 * bundle.notice, 30.0))
-        while not saving.is_saved() and time.monotonic() < end:
+        while not is_saved() and time.monotonic() < end:
             time.sleep(0.05)
         together = bundle.nodes * bundle.processes > 1  # other processes save
         stuck = outcome_file(bundle.folder, task, "stuck")
-        if together or saving.is_saved() or _has_outcome(bundle, task, began):
+        if together or is_saved() or _has_outcome(bundle, task, began):
             stuck.unlink(missing_ok=True)
         elif stuck.exists():
             print("twice nothing was done that could be saved: not queued again", file=sys.stderr, flush=True)
@@ -145,12 +136,12 @@ def _obey(bundle: Bundle, requeues: bool) -> None:
         subprocess.run(["scontrol", "requeue", task], check=False)
 
     def before_the_limit(number: int, frame: FrameType | None) -> None:
-        saving.save_soon()
+        save_soon()
         if requeues and os.environ.get("SLURM_PROCID", "0") == "0":
             threading.Thread(target=requeue, daemon=True).start()
 
     def terminate(number: int, frame: FrameType | None) -> None:
-        saving.save_soon()
+        save_soon()
         if not submission(bundle.folder, task).exists():  # the run was broken off
             os._exit(143)
 
@@ -170,9 +161,8 @@ def main(submitted: str) -> None:
 
     call: Any = DelayedSubmission.load(submitted)
     bundle: Bundle = call.function.__self__
-    logs.set_up()
     _obey(bundle, requeues=False)
-    bundle.work(speaks=distributed.is_main_process())
+    bundle.work(speaks=os.environ["RANK"] == "0")
 
 
 if __name__ == "__main__":

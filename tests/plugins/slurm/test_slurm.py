@@ -15,6 +15,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from pdefm_slurm.queue import queued
 
 from pdebench_fm.api import make_executor
 from pdebench_fm.errors import WorkerDiedError
@@ -25,7 +26,6 @@ from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.plan.store import JobStore
 from pdebench_fm.registry import registry
 from pdebench_fm.registry.discovery import Registry
-from pdebench_fm.run.queue import queued
 from pdebench_fm.run.scheduling import task
 from pdebench_fm.run.worker import Setting
 from pdebench_fm.suite.reading import load_suite

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pdefm_slurm.queue import queued
 
 from pdebench_fm._util.processes import is_running
 from pdebench_fm.run.progress import JobProgress, read_progress
-from pdebench_fm.run.queue import queued
 from tests.support import same_records
 from tests.support.command import PATIENCE, end, environment, long_suite, wait_until
 from tests.support.slurm import SCRIPT
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("slurm")]
 STEPS = 600  # twenty minutes while they are slow
 
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 
 
 def undisturbed(folder: Path) -> float:
