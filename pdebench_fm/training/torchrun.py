@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -32,10 +34,23 @@ def launch(processes: int, arguments: Sequence[str], nodes: int = 1, meeting: st
         monitor_interval=0.1,
     )
     try:
-        elastic_launch(configuration, sys.executable)(*arguments)
+        with _handlers_restored():
+            elastic_launch(configuration, sys.executable)(*arguments)
     except ChildFailedError as error:
         _, failure = error.get_first_failure()
         return int(failure.exitcode) if failure.exitcode > 0 else 1
     except SignalException as error:
         return 128 + int(error.sigval)
     return 0
+
+
+@contextmanager
+def _handlers_restored() -> Iterator[None]:
+    """Put the handlers of signals back, because torchrun's agent leaves its own."""
+    before = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None and signal.getsignal(number) is not handler:  # None: not set from Python
+                signal.signal(number, handler)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pdebench_fm.errors import UsageError
-from pdebench_fm.run.distributed import World, device_of_rank, launch
+from pdebench_fm.run.distributed import World, device_of_rank
 from pdebench_fm.testing import SmoothExamples
+from pdebench_fm.training import launch
 from tests.support.ranks import PROBLEM, main
 
 
@@ -48,8 +50,10 @@ def test_idle_parameters_are_left_alone_and_buffers_agree(found: tuple[Any, Any,
     assert 0 < int((constants > 1.3).sum()) < 6  # some batches have none that needs it
 
 
-def test_a_rank_that_fails_gives_its_exit_code() -> None:
+def test_a_rank_that_fails_gives_its_exit_code_and_signals_are_handled_as_before() -> None:
+    before = {number: signal.getsignal(number) for number in signal.valid_signals()}
     assert launch(2, ["-c", "import os, sys; sys.exit(3 if os.environ['RANK'] == '1' else 0)"]) == 3
+    assert {number: signal.getsignal(number) for number in signal.valid_signals()} == before
 
 
 def test_one_gpu_is_not_enough_for_several_processes() -> None:
