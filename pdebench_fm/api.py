@@ -17,7 +17,6 @@ from pdebench_fm.interfaces import Examples, Schedules, Split
 from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.sets import open_distribution
 from pdebench_fm.records.failures import failure_lines
-from pdebench_fm.records.file import read
 from pdebench_fm.records.frame import load_records as load_records
 from pdebench_fm.registry import Registry
 from pdebench_fm.registry.arguments import bind, call, parameters_of
@@ -224,9 +223,7 @@ def _write_table_and_figures(plan: Plan, result: RunResult) -> None:
     from pdebench_fm.tables import build_table, to_markdown
 
     # The folder may hold other profiles: their tables stay, and the names of figures have the profile.
-    stored = plan.folder / "records.jsonl"
-    others = [r for r in read(stored) if r.profile != plan.profile_name] if stored.exists() else []
-    table = to_markdown([*build_table(result.records, plan.cells), *build_table(others)])
+    table = to_markdown([*build_table(result.records, plan.cells), *build_table(result.others)])
     shown, figures = result.folder / "table.md", result.folder / "figures"
     if shown.exists() and figures.is_dir() and shown.read_bytes() == table.encode():
         return

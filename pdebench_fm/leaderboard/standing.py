@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from statistics import median
 
 from pdebench_fm.leaderboard.badges import Badge
@@ -123,7 +124,7 @@ class SuiteResults:
         """Return what names the results of a model: suite, version, profile and model."""
         return (self.suite, self.suite_version, self.profile, model)
 
-    @property
+    @cached_property
     def points(self) -> list[Record]:
         """The points. The later of two at one cell counts."""
         return list({record.place: record for record in self.records if record.kind == "point"}.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -128,7 +129,8 @@ def add(
         RecordError: a line of a file, or a card, is malformed.
     """
     user = os.getuid() if hasattr(os, "getuid") else ""  # not by name: a container may know none
-    with FileLock(Path(tempfile.gettempdir()) / f"pdefm-leaderboard-{user}.lock"):
+    board = hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:16]
+    with FileLock(Path(tempfile.gettempdir()) / f"pdefm-leaderboard-{user}-{board}.lock"):
         return _add(directory, runs, verify, replace, [*cards, *(card for run in runs for card in cards_in(run))])
 
 

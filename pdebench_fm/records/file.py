@@ -8,7 +8,6 @@ import json
 import os
 import re
 from collections.abc import Iterable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -162,16 +161,14 @@ def collect(runs: Iterable[Path]) -> list[tuple[str, Record]]:
 
 def _files(folder: Path) -> list[Path]:
     """List the record files in a folder, leaving out what jobs keep for themselves."""
-    every = sorted(path for path in folder.rglob("*.jsonl") if not _of_a_job(path))
-    return [path for path in every if path.name == "records.jsonl"] or every
-
-
-def _of_a_job(path: Path) -> bool:
-    """Whether a file is in a run's ``jobs/<id>/``: a fit's history, or a file that a model has written."""
-    parts = path.absolute().parts
-    if (path.name, parts[-3:-2]) == ("history.jsonl", ("jobs",)):
-        return True
-    return any(folder == "jobs" and re.fullmatch("[0-9a-f]{64}", name) for folder, name in pairwise(parts))
+    every: list[Path] = []
+    for parent, below, names in os.walk(folder):
+        here = Path(parent).absolute()
+        if here.name == "jobs":  # not entered, because there may be very many
+            below[:] = [name for name in below if not re.fullmatch("[0-9a-f]{64}", name)]
+        own = {"history.jsonl"} if here.parent.name == "jobs" else set()  # of a fit
+        every += [Path(parent, name) for name in names if name.endswith(".jsonl") and name not in own]
+    return sorted(path for path in every if path.name == "records.jsonl") or sorted(every)
 
 
 def _explain(error: ValidationError) -> str:

@@ -35,6 +35,7 @@ SCHEMA: Literal[1] = 1
 LONGEST_FILE_NAME = 200
 """Most bytes of UTF-8 in a name that becomes a file name. File systems take 255, and an ending is added."""
 
+_NOT_PLAIN = "must be plain data with finite numbers"
 _UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls, formatting, surrogates, separators
 
 
@@ -56,12 +57,13 @@ def _plain(value: dict[str, Any]) -> dict[str, Any]:
     try:
         canonical_json(value)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"must be plain data with finite numbers: {error}") from error
+        raise ValueError(f"{_NOT_PLAIN}: {error}") from error
     return value
 
 
 Text = Annotated[str, AfterValidator(_one_line)]
-Name = Annotated[Text, StringConstraints(min_length=1, max_length=200)]
+# Constraints first: pydantic checks those in front of a function without Python, and records have many names.
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_one_line)]
 FileName = Annotated[Name, AfterValidator(_file_name)]
 JobId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 MOST = 2**53
@@ -166,7 +168,7 @@ class Record(_Strict):
     schema_version: Literal[1] = Field(alias="schema")
     kind: Literal["point", "pretraining"]
     job_id: JobId
-    job: PlainData
+    job: dict[str, Any]
     suite: FileName
     suite_version: PositiveInt
     profile: FileName
@@ -236,7 +238,10 @@ class Record(_Strict):
                 raise ValueError(f"interval.{name}: must name one of the metrics{suggestion(name, self.metrics)}")
             if low > high:
                 raise ValueError(f"interval.{name}: must be [low, high] with low <= high, got [{low}, {high}]")
-        expected = job_id(self.job)
+        try:
+            expected = job_id(self.job)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"job: {_NOT_PLAIN}: {error}") from error
         if self.job_id != expected:
             raise ValueError(f"job_id must be the SHA-256 of job, {expected[:12]}…, got {self.job_id[:12]}…")
         return self

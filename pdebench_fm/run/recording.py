@@ -67,6 +67,12 @@ class RecordLog:
         """One per row, in the order of the plan, once every job has been entered."""
         return [self._by_row[number] for number in range(len(self._plan.rows))]
 
+    @property
+    def others(self) -> list[Record]:
+        """The newest records of other profiles in the file."""
+        self._read()
+        return [record for record in self._newest.values() if record.profile != self._plan.profile_name]
+
     def enter(self, job: Job, outcome: Outcome) -> None:
         """Write the record of every row that a job fills: none for a trial, several where cells share a point."""
         for number in self._rows_of.get(job.id, ()):

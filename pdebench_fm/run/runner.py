@@ -72,12 +72,14 @@ class RunResult:
         folder: where they were written.
         changed: whether this run wrote any record.
         planned: every cell of the plan.
+        others: records of other profiles in the same file.
     """
 
     records: list[Record]
     folder: Path
     changed: bool
     planned: Sequence[Cell] = ()
+    others: Sequence[Record] = ()
 
     def to_frame(self) -> DataFrame:
         """Return one row for each record; see `pdebench_fm.records.frame.to_frame`."""
@@ -129,7 +131,7 @@ def run_plan(
         for job, outcome in _jobs_as_they_finish(plan, setting, executor, running):
             reporter.finished(job, outcome)
             log.enter(job, outcome)
-    return RunResult(log.made, plan.folder, log.changed, plan.cells)
+    return RunResult(log.made, plan.folder, log.changed, plan.cells, log.others)
 
 
 def submit_plan(plan: Plan, executor: Schedules) -> int:

@@ -10,6 +10,7 @@ from pdebench_fm._util.identity import job_id
 from pdebench_fm.errors import RecordError
 from pdebench_fm.leaderboard import RefusedError, add, build, check, store
 from pdebench_fm.records.file import read
+from tests.support.command import PATIENCE
 from tests.support.records import make_pretraining, make_record, make_suite, make_trial
 
 
@@ -40,6 +41,17 @@ def test_who_adds_while_another_does_sees_what_the_other_wrote(board, run, monke
     with ThreadPoolExecutor(2) as both:
         assert [report.added for report in both.map(lambda path: add(board, [path]), runs)] == [1, 1]
     assert len(load(board)) == 2
+
+
+def test_who_adds_to_another_board_does_not_wait(tmp_path, run):
+    def meanwhile(_located):
+        other = threading.Thread(target=add, args=(tmp_path / "other", [run(make_record("two"))]), daemon=True)
+        other.start()
+        other.join(timeout=PATIENCE)
+        return []
+
+    add(tmp_path / "board", [run(make_record("one"))], meanwhile)
+    assert set(files(tmp_path / "other")) == {"records/smoke/smoke/two.jsonl"}
 
 
 def test_the_order_of_adding_leaves_no_trace(tmp_path, run):

@@ -23,6 +23,7 @@ from pdebench_fm.run.worker import Outcome
 from pdebench_fm.suite.reading import load_suite
 from tests.support.command import PATIENCE
 from tests.support.installed import with_toy
+from tests.support.records import make_record
 from tests.support.toy import Toy, plan_of, run_in, toy_suite
 
 
@@ -101,6 +102,16 @@ def test_the_same_run_again_does_and_writes_nothing(tmp_path: Path, registry: Re
     assert not second.changed
     assert second.records == first.records
     assert (first.folder / "records.jsonl").read_text() == text
+
+
+def test_records_of_other_profiles_are_returned_beside_those_of_the_plan(tmp_path: Path, registry: Registry) -> None:
+    output = tmp_path / "runs"
+    first = run_in(output, plan_of(tmp_path, registry))
+    other = make_record("toy", profile="lite", suite="toy")
+    records.append(first.folder / "records.jsonl", [make_record("toy", profile="lite", suite="toy", error=0.2), other])
+    second = run_in(output, plan_of(tmp_path, registry))
+    assert (list(first.others), list(second.others)) == ([], [other])
+    assert second.records == first.records
 
 
 def test_a_corrected_label_is_written_and_what_was_measured_stays(tmp_path: Path, registry: Registry) -> None:
