@@ -1,12 +1,12 @@
-"""In which order jobs run: those whose parents are done, long pre-trainings first, then as planned."""
+"""In which order jobs run: parents first, long pre-trainings before others, then as planned."""
 
 from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from pdebench_fm.plan.job import Job, Trial
+from pdebench_fm.plan.job import Job, Point, Trial
 
 
 class Order:
@@ -28,12 +28,22 @@ class Order:
         """Return the next job that may run."""
         return heapq.heappop(self._ready)[-1] if self._ready else None
 
-    def done(self, job: Job) -> None:
+    def ended(self, job: Job) -> None:
         """Let the jobs that waited for this one run, unless they wait for others."""
-        for child in self._children.pop(job.id, ()):
-            self._waits[child.id].discard(job.id)
-            if not self._waits[child.id]:
-                self._push(child)
+        self._release(job, self._children.pop(job.id, ()))
+
+    def submitted(self, job: Job) -> None:
+        """Let them run already if an executor keeps the order; points that may add trials wait for the results."""
+        children = self._children.get(job.id, ())
+        self._release(job, [child for child in children if not (isinstance(child, Point) and child.extend)])
+
+    def _release(self, job: Job, children: Iterable[Job]) -> None:
+        for child in children:
+            waits = self._waits[child.id]
+            if job.id in waits:
+                waits.remove(job.id)
+                if not waits:
+                    self._push(child)
 
     def put_back(self, job: Job, until: Sequence[Job]) -> None:
         """Let a job that was popped wait for other jobs, which are new and may run at once."""
@@ -67,7 +77,7 @@ def wall_seconds(jobs: Sequence[Job], seconds: Mapping[str, float], workers: int
         if not busy:
             return now
         now, _, job = heapq.heappop(busy)
-        order.done(job)
+        order.ended(job)
 
 
 def longest_chain(jobs: Sequence[Job], seconds: Mapping[str, float]) -> list[Job]:

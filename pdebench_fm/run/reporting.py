@@ -19,12 +19,13 @@ from pdebench_fm.interfaces import Progress as FitProgress
 from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.plan.job import Job, Point, Trial
 from pdebench_fm.plan.plan import Plan
+from pdebench_fm.run.runner import Reporter
 from pdebench_fm.run.worker import Outcome
 
 _PLAIN_INTERVAL = 10.0
 
 
-class RunProgress:
+class RunProgress(Reporter):
     """Shows jobs as they run, and estimates the time left.
 
     Args:

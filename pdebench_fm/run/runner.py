@@ -16,12 +16,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from pdebench_fm.errors import RunError, UsageError
 from pdebench_fm.interfaces import Progress, Schedules
-from pdebench_fm.plan.job import Job, Point
+from pdebench_fm.plan.job import Job
 from pdebench_fm.plan.order import Order
 from pdebench_fm.plan.plan import Plan
 from pdebench_fm.records.frame import to_frame
@@ -30,7 +30,7 @@ from pdebench_fm.run.distributed import World
 from pdebench_fm.run.executors import DebugExecutor
 from pdebench_fm.run.progress import read_progress
 from pdebench_fm.run.recording import RecordLog, RecordMaker
-from pdebench_fm.run.scheduling import Left, Running, all_at_once, more_trials, next_outcome, pending, task, work
+from pdebench_fm.run.scheduling import Running, next_outcome, pending, runnable, take, task, work
 from pdebench_fm.run.status import write_plan
 from pdebench_fm.run.worker import Outcome, Setting, carry_out
 from pdebench_fm.scoring.point import load_metrics
@@ -43,24 +43,14 @@ _POLL = 0.5  # seconds
 _MANY = 100  # jobs; progress of more than these is read less often
 
 
-class Reporter(Protocol):
-    """Hears how a run goes; shows it or ignores it. `progressed` is called from a thread of its own."""
+class Reporter:
+    """Hears how a run goes, and ignores it. `progressed` is called from a thread of its own."""
 
     def progressed(self, job: Job, progress: Progress) -> None:
-        """Show that a job runs, and how far it has got; ``progress.total`` is 0 before its first report."""
+        """Hear that a job runs, and how far it has got; ``progress.total`` is 0 before its first report."""
 
     def finished(self, job: Job, outcome: Outcome) -> None:
-        """Show that a job has ended, or had been done before."""
-
-
-class Silent:
-    """A reporter that ignores everything."""
-
-    def progressed(self, job: Job, progress: Progress) -> None:
-        """Ignore it."""
-
-    def finished(self, job: Job, outcome: Outcome) -> None:
-        """Ignore it."""
+        """Hear that a job has ended, or had been done before."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +100,7 @@ def run_plan(
         UsageError: the output folder cannot be written, and something is left to do.
         RunError: all workers died, or a job cannot be handed to one.
     """
-    reporter, executor, world = reporter or Silent(), executor or DebugExecutor(), world or World()
+    reporter, executor, world = reporter or Reporter(), executor or DebugExecutor(), world or World()
     load_metrics(plan.registry)  # fails before any work if the main score cannot be loaded
     setting = _setting(plan, world)
     if not world.is_main:
@@ -145,7 +135,7 @@ def submit_plan(plan: Plan, executor: Schedules) -> int:
     """
     _check_writable(plan.store.output, plan.store.output / "jobs", plan.folder)
     write_plan(plan)
-    _, ready = Left(plan).take()
+    _, ready = take(Order(list(plan.jobs.values())), plan)
     executor.schedule([task(job, plan, _setting(plan)) for job in ready])
     return len(ready)
 
@@ -165,29 +155,35 @@ def _jobs_as_they_finish(
         executor: takes them.
         running: is kept up to date with the submitted jobs.
     """
-    if isinstance(executor, Schedules):
-        yield from all_at_once(plan, setting, executor, running)
-        return
     order = Order(list(plan.jobs.values()))
     futures: dict[Future[Outcome], Job] = {}
     ended: SimpleQueue[Future[Outcome]] = SimpleQueue()
+
+    def watch(job: Job, future: Future[Outcome]) -> None:
+        running[job.id] = future
+        futures[future] = job
+        future.add_done_callback(ended.put)
+
     try:
-        while (job := order.pop()) is not None or futures:
-            if isinstance(job, Point) and (more := more_trials(plan, job, setting.world)):
-                plan.widen(job, more)
-                order.put_back(job, more)
-            elif job is not None:
-                _LOG.info("submit %s (%s)", job.label, job.id[:12])
-                running[job.id] = None
-                future = executor.submit(carry_out, setting, work(job, plan))
-                running[job.id] = future
-                futures[future] = job
-                future.add_done_callback(ended.put)
-            # Wait only if there is nothing to submit; an executor may also have done the job at once.
-            if job is None or not ended.empty():
-                finished, outcome = next_outcome(ended, futures, plan, running)
-                order.done(finished)
-                yield finished, outcome
+        while True:
+            if isinstance(executor, Schedules):
+                done, ready = take(order, plan)
+                tasks = [task(job, plan, setting) for job in ready]
+                for job, future in zip(ready, executor.schedule(tasks), strict=True):
+                    watch(job, future)
+                yield from done
+            else:
+                for job in runnable(order, plan, setting.world):
+                    _LOG.info("submit %s (%s)", job.label, job.id[:12])
+                    running[job.id] = None
+                    watch(job, executor.submit(carry_out, setting, work(job, plan)))
+                    if not ended.empty():  # an executor may do the job at once
+                        break
+            if not futures:
+                return
+            job, outcome = next_outcome(ended, futures, plan, running)
+            order.ended(job)
+            yield job, outcome
     except BrokenExecutor as error:
         raise RunError("all workers died; the same command continues the run") from error
     except BaseException:

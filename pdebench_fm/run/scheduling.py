@@ -1,4 +1,4 @@
-"""What the runner does with a job before and after an executor has it, and executors that take many jobs at once."""
+"""What the runner does with a job before and after an executor has it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from queue import SimpleQueue
 
 from pdebench_fm._util.text import named
 from pdebench_fm.errors import PdefmError, RunError, Terminated, WorkerDiedError
-from pdebench_fm.interfaces import Schedules, Task
+from pdebench_fm.interfaces import Task
 from pdebench_fm.plan.job import Job, Point, Trial, count
+from pdebench_fm.plan.order import Order
 from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.search import next_trials
 from pdebench_fm.run.distributed import World
@@ -96,73 +97,27 @@ def next_outcome(
     return job, outcome
 
 
-class Left:
-    """The jobs of a plan that are neither done nor submitted.
-
-    A job may be submitted if its parents are, but a point that may add trials only once all its trials are done.
-    """
-
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._scored_with = load_metrics(plan.registry).scored_with()
-        self._left = dict(plan.jobs)
-        self._going: set[str] = set()
-
-    def __bool__(self) -> bool:
-        return bool(self._left)
-
-    def ended(self, job: Job) -> None:
-        """Note that a submitted job has ended."""
-        self._going.discard(job.id)
-
-    def take(self) -> tuple[list[tuple[Job, Outcome]], list[Job]]:
-        """Return the jobs found done, with their outcomes, and those to be submitted now, parents first."""
-        done: list[tuple[Job, Outcome]] = []
-        ready: list[Job] = []
-        changed = True
-        while changed:
-            changed = False
-            for job in list(self._left.values()):
-                if isinstance(job, Point) and job.extend:
-                    tried = {trial.id for trial in self._plan.trials(job)}
-                    if tried & (self._left.keys() | self._going):
-                        continue
-                    if more := more_trials(self._plan, job, World()):
-                        self._plan.widen(job, more)
-                        self._left |= {trial.id: trial for trial in more}
-                        changed = True
-                        continue
-                elif any(parent in self._left for parent in job.parents):
-                    continue
-                del self._left[job.id]
-                changed = True
-                found = self._plan.store.finished(job, self._scored_with)
-                if found is not None:
-                    done.append((job, Outcome(found["status"], found, found["reason"], reused=True)))
-                else:
-                    self._going.add(job.id)
-                    ready.append(job)
-        return done, ready
+def runnable(order: Order, plan: Plan, world: World) -> Iterator[Job]:
+    """Yield the jobs that may be submitted. A point that adds trials comes after them."""
+    while (job := order.pop()) is not None:
+        if isinstance(job, Point) and (more := more_trials(plan, job, world)):
+            plan.widen(job, more)
+            order.put_back(job, more)
+        else:
+            yield job
 
 
-def all_at_once(plan: Plan, setting: Setting, executor: Schedules, running: Running) -> Iterator[tuple[Job, Outcome]]:
-    """Submit whatever may be submitted in one go; yield what was done before, then what ends."""
-    left = Left(plan)
-    futures: dict[Future[Outcome], Job] = {}
-    ended: SimpleQueue[Future[Outcome]] = SimpleQueue()
-    try:
-        while True:
-            done, ready = left.take()
-            for job, future in zip(ready, executor.schedule([task(job, plan, setting) for job in ready]), strict=True):
-                running[job.id] = future
-                futures[future] = job
-                future.add_done_callback(ended.put)
-            yield from done
-            if not futures:
-                return
-            job, outcome = next_outcome(ended, futures, plan, running)
-            left.ended(job)
-            yield job, outcome
-    except BaseException:
-        executor.shutdown(wait=False, cancel_futures=True)
-        raise
+def take(order: Order, plan: Plan) -> tuple[list[tuple[Job, Outcome]], list[Job]]:
+    """Return the jobs found done, with their outcomes, and those that may be submitted in one go, parents first."""
+    scored_with = load_metrics(plan.registry).scored_with()
+    done: list[tuple[Job, Outcome]] = []
+    ready: list[Job] = []
+    for job in runnable(order, plan, World()):
+        found = plan.store.finished(job, scored_with)
+        if found is not None:
+            done.append((job, Outcome(found["status"], found, found["reason"], reused=True)))
+            order.ended(job)
+        else:
+            ready.append(job)
+            order.submitted(job)
+    return done, ready

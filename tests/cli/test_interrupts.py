@@ -19,7 +19,7 @@ from pdebench_fm.api import score
 from pdebench_fm.interfaces import Progress
 from pdebench_fm.plan.job import Job
 from pdebench_fm.run.prepare import prepare
-from pdebench_fm.run.runner import Silent
+from pdebench_fm.run.runner import Reporter
 from tests.support.command import (
     PATIENCE,
     PDEFM,
@@ -97,7 +97,7 @@ def test_a_signal_ends_the_run_at_once_and_leaves_nobody_behind(
     assert not list((tmp_path / "runs").glob("jobs/*/failure.log"))
 
 
-class HearsOnce(Silent):
+class HearsOnce(Reporter):
     """Remembers the first progress of a fit, and breaks the run off."""
 
     def __init__(self) -> None:

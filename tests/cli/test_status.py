@@ -23,7 +23,7 @@ from pdebench_fm.plan.store import JobStore
 from pdebench_fm.registry import Registry, registry
 from pdebench_fm.run.cleaning import deletable
 from pdebench_fm.run.progress import ProgressFile, read_progress
-from pdebench_fm.run.runner import Silent
+from pdebench_fm.run.runner import Reporter
 from pdebench_fm.run.status import is_alive, read_runs, write_plan
 from tests.support.installed import with_toy
 from tests.support.toy import plan_of, run_in
@@ -32,7 +32,7 @@ Call = Callable[..., tuple[int, str, str]]
 
 
 def test_status_counts_what_is_done_and_what_is_left(tmp_path: Path, call: Call) -> None:
-    class Stops(Silent):
+    class Stops(Reporter):
         done = 0
 
         def finished(self, job: object, outcome: object) -> None:

@@ -17,7 +17,7 @@ from pdebench_fm.plan.job import Job
 from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.store import check_weights
 from pdebench_fm.run.prepare import prepare
-from pdebench_fm.run.runner import RunResult, Silent
+from pdebench_fm.run.runner import Reporter, RunResult
 from pdebench_fm.run.worker import Outcome
 from tests.support.installed import with_toy
 from tests.support.toy import TOY, plan_of, run_in, toy_suite
@@ -150,7 +150,7 @@ def test_a_file_in_the_place_of_a_workspace_stops_no_job(plan: Plan, finished: t
 
 
 def test_two_runs_on_one_folder_write_every_record_once(tmp_path: Path) -> None:
-    class Another(Silent):
+    class Another(Reporter):
         """Lets another run do everything, once this one has begun."""
 
         begun = False

@@ -23,7 +23,7 @@ from pdebench_fm.interfaces import OperatorModel, Schedules, Task
 from pdebench_fm.plan.job import Job
 from pdebench_fm.registry import registry
 from pdebench_fm.run.executors import LocalPool
-from pdebench_fm.run.runner import Silent
+from pdebench_fm.run.runner import Reporter
 from pdebench_fm.run.worker import Outcome
 from tests.support import same_records
 from tests.support.command import PATIENCE, wait_until
@@ -56,7 +56,7 @@ def test_each_gives_the_same_records_and_respects_parents(tmp_path: Path, make: 
     plan = plan_of(tmp_path, with_toy())
     finished: list[str] = []
 
-    class Order(Silent):
+    class Order(Reporter):
         def finished(self, job: Job, outcome: Outcome) -> None:
             assert all(parent in finished for parent in job.parents)
             finished.append(job.id)
@@ -117,7 +117,7 @@ def test_in_each_a_job_whose_process_dies_has_failed_and_the_next_run_does_it(
 
 
 def test_in_each_a_run_that_is_broken_off_leaves_nothing_behind(tmp_path: Path, make: Make) -> None:
-    class CtrlC(Silent):
+    class CtrlC(Reporter):
         def finished(self, job: Job, outcome: Outcome) -> None:
             raise KeyboardInterrupt
 

@@ -13,7 +13,7 @@ from pdebench_fm.plan.job import Job, Trial
 from pdebench_fm.problem import Problem
 from pdebench_fm.run.prepare import prepare
 from pdebench_fm.run.reporting import Remaining, RunProgress
-from pdebench_fm.run.runner import Silent, run_plan
+from pdebench_fm.run.runner import Reporter, run_plan
 from pdebench_fm.run.worker import Outcome
 from tests.support.command import write_suite
 from tests.support.installed import with_toy
@@ -79,7 +79,7 @@ class SlowToy(Toy):
 def test_progress_is_told_by_step_with_a_total_within_the_first_epoch(tmp_path: Path) -> None:
     told: list[FitProgress] = []
 
-    class Listens(Silent):
+    class Listens(Reporter):
         def progressed(self, job: Job, progress: FitProgress) -> None:
             told.append(progress)
 

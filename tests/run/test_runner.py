@@ -18,7 +18,7 @@ from pdebench_fm.plan.model import model_spec
 from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.registry.discovery import Plugin, Registry
-from pdebench_fm.run.runner import RunResult, Silent
+from pdebench_fm.run.runner import Reporter, RunResult
 from pdebench_fm.run.worker import Outcome
 from pdebench_fm.suite.reading import load_suite
 from tests.support.command import PATIENCE
@@ -32,7 +32,7 @@ def registry() -> Registry:
     return with_toy()
 
 
-class Counting(Silent):
+class Counting(Reporter):
     """Counts the jobs that were really done."""
 
     def __init__(self) -> None:
@@ -156,7 +156,7 @@ def test_a_run_that_was_stopped_continues(tmp_path: Path, registry: Registry) ->
 def test_progress_reaches_the_reporter(tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     heard = threading.Event()
 
-    class Hears(Silent):
+    class Hears(Reporter):
         def progressed(self, job: Job, progress: Progress) -> None:
             heard.set()
 

@@ -22,7 +22,7 @@ from pdebench_fm.plan.model import model_spec
 from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.registry import Registry
-from pdebench_fm.run.runner import Silent, run_plan
+from pdebench_fm.run.runner import Reporter, run_plan
 from pdebench_fm.run.worker import Outcome
 from pdebench_fm.suite import load_suite
 from pdebench_fm.testing.claims import claims
@@ -59,7 +59,7 @@ def test_an_executor_of_threads_runs_a_plan(tmp_path: Path, registry: Registry) 
 def test_an_executor_that_takes_a_whole_plan_tells_status_what_is_queued(tmp_path: Path, registry: Registry) -> None:
     plan = plan_with(tmp_path, registry, "[zero-shot, fine-tune]")
 
-    class CtrlC(Silent):
+    class CtrlC(Reporter):
         def finished(self, job: Job, outcome: Outcome) -> None:
             raise KeyboardInterrupt
 
