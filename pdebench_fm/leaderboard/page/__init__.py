@@ -18,7 +18,7 @@ from pdebench_fm.leaderboard.confirmations import NONE, Confirmations
 from pdebench_fm.leaderboard.page.cells import Cells, Place
 from pdebench_fm.leaderboard.page.columns import CELLS, FILTERS, RANKING, SOLVERS
 from pdebench_fm.leaderboard.page.rows import Row, ranking_row, solver_rows, study_row
-from pdebench_fm.leaderboard.standing import Standing, SuiteResults
+from pdebench_fm.leaderboard.standing import Standing, SuiteResults, newest_versions
 from pdebench_fm.records.solver import SolverRecord
 
 FORMAT = 1
@@ -47,10 +47,7 @@ def make_rows(
         solvers: numerical solvers to compare with.
         suites: files of superseded suites, by name and version.
     """
-    newest: dict[tuple[str, str], int] = {}
-    for found, _ in results:
-        key = (found.suite, found.profile)
-        newest[key] = max(newest.get(key, 0), found.suite_version)
+    newest = newest_versions(found for found, _ in results)
     return {
         "studies": [study_row(found, newest[found.suite, found.profile]) for found, _ in results],
         "ranking": [ranking_row(found, standing, cards) for found, ranking in results for standing in ranking],

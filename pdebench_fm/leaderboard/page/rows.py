@@ -52,8 +52,8 @@ def ranking_row(found: SuiteResults, standing: Standing, cards: Cards) -> Row:
     mine = [record for record in found.records if record.model == standing.model]
     saving, use, against = standing.saving, standing.coefficients, standing.against
     sure = standing.uncertainty
-    low, high = (None, None) if sure is None else sure.score
-    best, worst = (None, None) if sure is None or sure.rank is None else sure.rank
+    low, high = (sure and sure.score) or (None, None)
+    best, worst = (sure and sure.rank) or (None, None)
     bounds = [] if saving is None else [f"{n} {sign}" for n, sign in ((saving.more, ">"), (saving.at_most, "≤")) if n]
     return {
         "study": study_name(found),
@@ -62,9 +62,9 @@ def ranking_row(found: SuiteResults, standing: Standing, cards: Cards) -> Row:
         "rank": standing.rank,
         "rank_low": best,
         "rank_high": worst,
-        "preview": None if sure is None else sure.preview,
+        "preview": sure and sure.preview,
         "groups": "" if sure is None else sure.groups,
-        "seeds": None if sure is None else sure.seeds,
+        "seeds": sure and sure.seeds,
         "interval_over": "" if sure is None else sure.over,
         "verified": verified_text(standing.badge),
         "confirmed": str(standing.confirmed),
@@ -73,13 +73,13 @@ def ranking_row(found: SuiteResults, standing: Standing, cards: Cards) -> Row:
         "score_low": six(low),
         "score_high": six(high),
         "gain": six(standing.gain),
-        "gain_best_scratch": None if against is None else six(against.best_scratch),
-        "gain_baseline": None if against is None else six(against.baseline),
-        "hurts": None if against is None else len(against.hurt),
-        "hurts_of": None if against is None else against.compared,
-        "saving": None if saving is None else six(saving.value),
+        "gain_best_scratch": against and six(against.best_scratch),
+        "gain_baseline": against and six(against.baseline),
+        "hurts": against and len(against.hurt),
+        "hurts_of": against and against.compared,
+        "saving": saving and six(saving.value),
         "saving_bounds": ", ".join(bounds) + f" of {saving.count}" if saving and bounds else "",
-        "coefficients": None if use is None else six(use.rise),
+        "coefficients": use and six(use.rise),
         "unused_on": "" if use is None else ", ".join(use.ignored_on),
         "open": sum(number for _, number, _ in standing.open_searches) if standing.open_searches else None,
         "open_of": sum(of for *_, of in standing.open_searches) if standing.open_searches else None,
@@ -99,10 +99,10 @@ def ranking_row(found: SuiteResults, standing: Standing, cards: Cards) -> Row:
 def prediction_row(cost: Prediction | None) -> Row:
     """Return what a prediction costs, as rankings and cells show it."""
     return {
-        "flops": None if cost is None else cost.flops,
-        "inference_seconds": None if cost is None else six(cost.seconds),
+        "flops": cost and cost.flops,
+        "inference_seconds": cost and six(cost.seconds),
         "inference_on": "" if cost is None else cost.where,
-        "memory": None if cost is None else cost.memory,
+        "memory": cost and cost.memory,
     }
 
 
