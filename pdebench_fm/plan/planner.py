@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
-
-from pdebench_fm._util.text import show
 from pdebench_fm.data.open import SetSpec, problem_of
 from pdebench_fm.errors import PluginError, UnknownNameError, UnsupportedError, UsageError
 from pdebench_fm.interfaces import Budget, OperatorModel, TransferProtocol
@@ -17,7 +14,7 @@ from pdebench_fm.plan.arms import Arm
 from pdebench_fm.plan.job import PRETRAINING, FewShot, Point, Start, Trial
 from pdebench_fm.plan.model import ModelSpec, Weights
 from pdebench_fm.plan.plan import Plan, PlannedRow
-from pdebench_fm.plan.search import in_words
+from pdebench_fm.plan.search import check_space, in_words
 from pdebench_fm.plan.sets import ProfileSets, arms_of
 from pdebench_fm.plan.store import JobStore
 from pdebench_fm.problem import Problem
@@ -25,10 +22,6 @@ from pdebench_fm.registry import Registry
 from pdebench_fm.registry.calling import call_plugin, refusal_reason
 from pdebench_fm.suite.schema import Suite, Task
 from pdebench_fm.training import NetworkModel
-
-_SEARCH_SPACE: TypeAdapter[list[dict[str, int | float]]] = TypeAdapter(
-    Annotated[list[dict[Annotated[str, Field(min_length=1, max_length=200)], int | FiniteFloat]], Field(min_length=1)]
-)
 
 
 def make_plan(
@@ -246,13 +239,7 @@ class _Planner:
             PluginError: it is empty, holds something else than names with finite numbers, or a name that the training
                 loop does not take, which alone would read it.
         """
-        found = call_plugin(f"{who}: search_space", lambda: [dict(tried) for tried in search()])
-        try:
-            space = _SEARCH_SPACE.validate_python(found, strict=True)
-        except ValidationError:
-            raise PluginError(
-                f"{who}: search_space must return at least one mapping, of names to finite numbers, got {show(found)}"
-            ) from None
+        space = check_space(who, call_plugin(f"{who}: search_space", lambda: list(search())))
         if _only_the_loop_reads(self.model, protocol):
             for tried in space:
                 for name in tried.keys() ^ {"learning_rate"}:

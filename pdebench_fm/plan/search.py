@@ -4,10 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
+
+from pdebench_fm._util.text import show
+from pdebench_fm.errors import PluginError
 from pdebench_fm.plan.job import Point, Trial
 from pdebench_fm.records.search import Tried, next_value
+
+_SPACE: TypeAdapter[list[dict[str, int | float]]] = TypeAdapter(
+    Annotated[list[dict[Annotated[str, Field(min_length=1, max_length=200)], int | FiniteFloat]], Field(min_length=1)]
+)
+
+
+def check_space(who: str, space: Sequence[Mapping[str, float]]) -> list[dict[str, int | float]]:
+    """Return a search space if it is one; ``who`` made it.
+
+    Raises:
+        PluginError: it is empty, or holds something else than names with finite numbers.
+    """
+    try:
+        plain = [dict(tried) if isinstance(tried, Mapping) else tried for tried in space]
+        return _SPACE.validate_python(plain, strict=True)
+    except ValidationError:
+        raise PluginError(
+            f"{who}: search_space must return at least one mapping, of names to finite numbers, got {show(space)}"
+        ) from None
 
 
 def next_trials(point: Point, trials: Sequence[Trial], results: Mapping[str, Mapping[str, Any]]) -> list[Trial]:

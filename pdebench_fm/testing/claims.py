@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from typing import Any, TypeVar
 
-from pdebench_fm._util.text import named
 from pdebench_fm.errors import PLUGIN_ERRORS, PdefmError, UnknownNameError
 from pdebench_fm.problem import Fields
 
@@ -96,20 +94,6 @@ def in_pytest(check: Check) -> None:
         pytest.skip(str(skipped))
 
 
-def guarded(complaint: str, make: Callable[[], Subject]) -> Subject:
-    """Return what a plugin's ``make`` returns.
-
-    Raises:
-        ConformanceError: it raised; ``complaint`` and the reason, on one line.
-    """
-    try:
-        return make()
-    except PdefmError:
-        raise
-    except PLUGIN_ERRORS as error:
-        raise ConformanceError(f"{complaint}: {named(error)}") from error
-
-
 def expect(holds: bool, text: str) -> None:
     """Fail with ``text`` unless ``holds``."""
     if not holds:
@@ -122,13 +106,3 @@ def expect_close(first: Fields, second: Fields, text: str, tolerance: float = TO
         scale = max(float(value.detach().abs().max()), 1e-30)
         gap = float((value - second[name]).detach().abs().max()) / scale
         expect(gap <= tolerance, f"{text}: {name} differs by {gap:.1e} of its largest value")
-
-
-def expect_search_space(space: Sequence[Mapping[str, float]]) -> None:
-    """Fail unless there is at least one trial, and each maps names to finite numbers."""
-    expect(len(space) > 0, "search_space must return at least one trial")
-    for trial in space:
-        finite = isinstance(trial, Mapping) and all(
-            isinstance(k, str) and isinstance(v, int | float) and math.isfinite(v) for k, v in trial.items()
-        )
-        expect(finite, f"a trial must map names to finite numbers, got {trial!r}")

@@ -11,7 +11,8 @@ from pdebench_fm.interfaces import Metric, PDESystem
 from pdebench_fm.interfaces.metric import DIRECTIONS
 from pdebench_fm.problem import Fields, Problem
 from pdebench_fm.registry import registry
-from pdebench_fm.testing.claims import Check, claims, expect, guarded, parametrised
+from pdebench_fm.registry.calling import call_plugin
+from pdebench_fm.testing.claims import Check, claims, expect, parametrised
 from pdebench_fm.testing.examples import plain_examples
 
 WITH_A_PDE = "smoke:SYS-1(1,5)"
@@ -33,13 +34,13 @@ def checks_of_metric(name: str) -> Iterator[tuple[str, Check]]:
 
     Raises:
         UnknownNameError: it is not registered.
-        ConformanceError: it cannot be made.
+        PluginError: it cannot be made.
     """
     return claims(METRIC_CHECKS, _metric(name))
 
 
 def _metric(name: str) -> Metric:
-    metric: Metric = guarded(f"metric {name!r} cannot be made", registry().load("metrics", name))
+    metric: Metric = call_plugin(f"metric {name!r} cannot be made", registry().load("metrics", name))
     return metric
 
 

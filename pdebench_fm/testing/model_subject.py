@@ -19,7 +19,8 @@ from pdebench_fm.plan.model import ModelSpec, model_spec
 from pdebench_fm.plan.sets import specify
 from pdebench_fm.problem import Channel, Fields, Grid, Problem
 from pdebench_fm.registry import Registry, registry
-from pdebench_fm.testing.claims import TOLERANCE, Skipped, expect, guarded
+from pdebench_fm.registry.calling import call_plugin
+from pdebench_fm.testing.claims import TOLERANCE, Skipped, expect
 from pdebench_fm.testing.examples import SmoothExamples
 
 _SOURCE, _SOLUTION = Channel("source"), Channel("solution")
@@ -57,7 +58,7 @@ def model_subject(
     found = found or registry()
     tried = _USUAL if problem is None else _sizes(_problem_of(problem) if isinstance(problem, str) else problem)
     spec = model_spec(found, name, arguments)
-    supported, reason = guarded(f"model {name!r}: supports fails", lambda: _first(spec.make(found), tried))
+    supported, reason = call_plugin(f"model {name!r}: supports fails", lambda: _first(spec.make(found), tried))
     if supported is None:
         advice = "give --distribution SUITE:NAME, one whose channels it takes (in Python: problem=)"
         what = "none of the problems tried" if problem is None else "not this problem"

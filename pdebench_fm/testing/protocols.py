@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import cached_property, partial
 from itertools import product
 from numbers import Integral
@@ -14,7 +13,6 @@ from typing import Any
 from pdebench_fm.errors import PLUGIN_ERRORS, PluginError
 from pdebench_fm.interfaces import (
     Budget,
-    Examples,
     FitContext,
     FitReport,
     OperatorModel,
@@ -22,18 +20,16 @@ from pdebench_fm.interfaces import (
     TrialSettings,
 )
 from pdebench_fm.plan.protocol import protocol_spec
-from pdebench_fm.problem import Channel, Fields, Grid, Problem
+from pdebench_fm.plan.search import check_space
+from pdebench_fm.problem import Channel, Grid, Problem
 from pdebench_fm.registry import registry
-from pdebench_fm.registry.calling import refusal_reason
+from pdebench_fm.registry.calling import call_plugin, refusal_reason
 from pdebench_fm.testing.claims import (
     Check,
-    ConformanceError,
     Skipped,
     claims,
     expect,
     expect_close,
-    expect_search_space,
-    guarded,
     parametrised,
 )
 from pdebench_fm.testing.examples import SmoothExamples
@@ -70,7 +66,7 @@ def checks_of_protocol(
     Raises:
         UnknownNameError: it, or the model, is not registered.
         SettingError: an argument of the model is unknown or wrong.
-        ConformanceError: it cannot be made.
+        PluginError: it cannot be made.
     """
     return claims(PROTOCOL_CHECKS, protocol_subject(name, model, arguments))
 
@@ -81,7 +77,7 @@ def protocol_subject(
     """Make a protocol and settle what it adapts; errors as for `checks_of_protocol`."""
     found = registry()
     spec = protocol_spec(found, name, {})
-    protocol = guarded(f"protocol {name!r} cannot be made", lambda: spec.make(found))
+    protocol = call_plugin(f"protocol {name!r} cannot be made", lambda: spec.make(found))
     if model is None:
         return ProtocolSubject(protocol)
     subject = model_subject(model, arguments or {}, found)
@@ -163,8 +159,8 @@ class ProtocolSubject:
         if not self.adapts:
             raise Skipped("it is scored without examples only")
         try:
-            expect_search_space(self.space)
-        except ConformanceError:
+            check_space("the protocol", self.space)
+        except PluginError:
             raise Skipped("nothing to try: see search space is plain numbers") from None
         model = self.protocol.wrap(self.started())
         if not isinstance(model, OperatorModel):
@@ -209,15 +205,16 @@ def check_refuses_says_why(subject: ProtocolSubject) -> None:
     """Asked whether it can use a model, whatever that declares, it answers None or gives a reason."""
     for learns, warm, scratch in product((True, False), repeat=3):
         declared = {"learns_from_pretraining": learns, "warm_starts": warm, "from_scratch": scratch}
-        model = type("Unfitted", (_Unfitted,), declared)()
-        with _as_in_a_run():
-            refusal_reason("the protocol: refuses", partial(subject.protocol.refuses, model))
+        # A protocol decides by what a model declares: one that fits or predicts with it here has not asked but begun.
+        nothing = dict.fromkeys(OperatorModel.__abstractmethods__)
+        model = type("Unfitted", (OperatorModel,), {**nothing, **declared, "parameters": 0})()
+        refusal_reason("the protocol: refuses", partial(subject.protocol.refuses, model))
 
 
 def check_search_space_is_plain_numbers(subject: ProtocolSubject) -> None:
     """For a model without weights there is at least one trial, and each maps names to finite numbers."""
     subject.accepts_the_model()
-    expect_search_space(subject.space)
+    check_space("the protocol", subject.space)
 
 
 def check_wraps_a_model(subject: ProtocolSubject) -> None:
@@ -266,40 +263,6 @@ def _expect_outputs(subject: ProtocolSubject, model: OperatorModel) -> None:
         found = outputs[name]
         expect(found.shape == value.shape, f"{name} must be {tuple(value.shape)}, got {tuple(found.shape)}")
         expect(bool(found.isfinite().all()), f"{name} must be finite")
-
-
-class _Unfitted(OperatorModel):
-    """A model to ask about: a protocol decides by what a model declares, before anything is fitted.
-
-    ``refuses`` is all that it is handed to, so that a protocol which fits or predicts with it there has not asked but
-    begun, and breaks the check.
-    """
-
-    parameters = 0
-
-    def initialise(self, problem: Problem, train: Examples, seed: int) -> None:
-        raise NotImplementedError
-
-    def fit(self, *_: object) -> FitReport:
-        raise NotImplementedError
-
-    def predict(self, problem: Problem, inputs: Fields) -> Fields:
-        raise NotImplementedError
-
-    def save(self, path: Path) -> None:
-        raise NotImplementedError
-
-    def load(self, path: Path, device: str = "cpu") -> None:
-        raise NotImplementedError
-
-
-@contextmanager
-def _as_in_a_run() -> Iterator[None]:
-    """What a run would refuse fails the check."""
-    try:
-        yield
-    except PluginError as error:
-        raise ConformanceError(str(error)) from error
 
 
 PROTOCOL_CHECKS: tuple[Callable[[ProtocolSubject], None], ...] = (
