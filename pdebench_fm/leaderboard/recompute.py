@@ -6,8 +6,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict
 
-import torch
-
 from pdebench_fm.data.open import problem_of
 from pdebench_fm.errors import PLUGIN_ERRORS
 from pdebench_fm.leaderboard.audit import short
@@ -21,6 +19,7 @@ from pdebench_fm.records.record import Record
 from pdebench_fm.scoring.cost import count_network
 from pdebench_fm.scoring.shift import RealisedShift
 from pdebench_fm.training import NetworkModel
+from pdebench_fm.training.calling import count_parameters, without_memory
 
 _WHOLE = (PRETRAINING, ZERO_SHOT, FINE_TUNE, SCRATCH)
 """Arms that fit all weights of a network. Others may wrap it, and have as many parameters as they like."""
@@ -99,9 +98,7 @@ class Recomputed:
             model = self.plan.model.make(self.plan.registry)
             if not isinstance(model, NetworkModel):
                 return None
-            with torch.random.fork_rng(devices=[]), torch.device("meta"):
-                weights = list(model.build(problem).parameters())
-            return sum(weight.numel() * (2 if weight.is_complex() else 1) for weight in weights)
+            return count_parameters(without_memory(model.build, problem))
         except PLUGIN_ERRORS:  # a network that wants real tensors
             return None
 

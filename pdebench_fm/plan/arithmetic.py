@@ -18,6 +18,7 @@ from torch.utils.flop_counter import flop_registry
 
 from pdebench_fm._util.timing import now
 from pdebench_fm.problem import Problem
+from pdebench_fm.training.calling import empty_inputs, without_memory
 
 _SLACK = 1.5
 """Networks reach two thirds of the speeds that `measure_machine` finds, on a CPU."""
@@ -81,13 +82,9 @@ def count_step(build: Callable[[Problem], nn.Module], problem: Problem, batch: i
     Raises:
         Exception: the network needs data.
     """
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        network = build(problem)
-    size = problem.grid.size
-    fields = torch.empty(batch, len(problem.input_fields), size, size, device="meta")
-    constants = torch.empty(batch, len(problem.constants), device="meta")
+    network = without_memory(build, problem)
     with Operations() as counted:
-        network(fields, constants).square().sum().backward()
+        network(*empty_inputs(problem, batch)).square().sum().backward()
     return counted, sum(weight.numel() * weight.itemsize for weight in network.parameters())
 
 

@@ -126,9 +126,8 @@ def _members(found: Registry, family: str, suite: Suite, profile: str) -> list[s
 
     Networks are built without memory to count their weights for the first task; other models come first, by name.
     """
-    import torch
-
     from pdebench_fm.training import NetworkModel
+    from pdebench_fm.training.calling import count_parameters, without_memory
 
     models = found.entries("models") if family else ()
     names = [entry.name for entry in models if entry.family == family and entry.name != family]
@@ -143,8 +142,7 @@ def _members(found: Registry, family: str, suite: Suite, profile: str) -> list[s
         if not isinstance(made, NetworkModel):
             return 0
         try:
-            with torch.random.fork_rng(devices=[]), torch.device("meta"):
-                return sum(parameter.numel() for parameter in made.build(problem).parameters())
+            return count_parameters(without_memory(made.build, problem))
         except PLUGIN_ERRORS:  # a network that cannot be built here or in this way
             return 0
 

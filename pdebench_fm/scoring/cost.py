@@ -28,7 +28,7 @@ from pdebench_fm.interfaces.examples import CHUNK
 from pdebench_fm.problem import Problem
 from pdebench_fm.scoring.point import predict
 from pdebench_fm.training import NetworkModel
-from pdebench_fm.training.calling import call_network
+from pdebench_fm.training.calling import call_network, empty_inputs, without_memory
 
 _REPEATS = 3
 _LONG = 0.25
@@ -117,12 +117,9 @@ def count_network(model: NetworkModel, built_for: Problem, asked: Problem) -> in
     Raises:
         Exception: the network needs data.
     """
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        network = model.build(built_for).eval()
-    size = asked.grid.size
-    fields = torch.empty(1, len(built_for.input_fields), size, size, device="meta")
-    constants = torch.empty(1, len(built_for.constants), device="meta")
-    return count_flops(lambda: call_network(network, fields, constants, len(built_for.outputs)))
+    network = without_memory(model.build, built_for).eval()
+    inputs = empty_inputs(built_for.on(asked.grid), 1)
+    return count_flops(lambda: call_network(network, *inputs, len(built_for.outputs)))
 
 
 def count_flops(work: Callable[[], Any]) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pdebench_fm.errors import RunError
+from pdebench_fm.problem import Problem
 
 
 def call_network(module: nn.Module, fields: Tensor, constants: Tensor, outputs: int) -> Tensor:
@@ -43,6 +45,28 @@ def call_network(module: nn.Module, fields: Tensor, constants: Tensor, outputs: 
     if not prediction.is_floating_point():
         raise RunError(f"the network must return real numbers, got {prediction.dtype}")
     return prediction
+
+
+def without_memory(build: Callable[[Problem], nn.Module], problem: Problem) -> nn.Module:
+    """Build a network on torch's meta device, which has shapes and no data: any size takes a moment.
+
+    Raises:
+        Exception: the network needs data.
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return build(problem)
+
+
+def empty_inputs(problem: Problem, batch: int) -> tuple[Tensor, Tensor]:
+    """Return what a network `without_memory` takes: fields (batch, F, n, n) and constants (batch, K)."""
+    size = problem.grid.size
+    fields = torch.empty(batch, len(problem.input_fields), size, size, device="meta")
+    return fields, torch.empty(batch, len(problem.constants), device="meta")
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Return the number of weights; a complex weight counts as two."""
+    return sum(weight.numel() * (2 if weight.is_complex() else 1) for weight in module.parameters())
 
 
 def real_dtype(module: nn.Module) -> torch.dtype:

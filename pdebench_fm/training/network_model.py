@@ -23,7 +23,7 @@ from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, Oper
 from pdebench_fm.problem import Fields, Problem
 from pdebench_fm.registry.arguments import bind, call, plain
 from pdebench_fm.registry.calling import located
-from pdebench_fm.training.calling import call_network, real_dtype
+from pdebench_fm.training.calling import call_network, count_parameters, real_dtype
 from pdebench_fm.training.loop import ParameterGroup, fit_network
 from pdebench_fm.training.normalisation import InputNormalisation
 from pdebench_fm.training.parts import find_parts
@@ -95,7 +95,7 @@ class NetworkModel(OperatorModel):
     @final
     def parameters(self) -> int:
         """Number of weights; a complex weight counts as two."""
-        return sum(p.numel() * (2 if p.is_complex() else 1) for p in self._ready().module.parameters())
+        return count_parameters(self._ready().module)
 
     @final
     def initialise(self, problem: Problem, train: Examples, seed: int) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from pdebench_fm.problem import Channel, Problem
+from pdebench_fm.training.calling import without_memory
 
 
 def find_parts(build: Callable[[Problem], nn.Module], problem: Problem, network: nn.Module) -> dict[str, list[str]]:
@@ -38,9 +39,7 @@ def find_parts(build: Callable[[Problem], nn.Module], problem: Problem, network:
 def _changed(build: Callable[[Problem], nn.Module], problem: Problem, shapes: Mapping[str, torch.Size]) -> set[str]:
     """Return the modules that have weights of other shapes when built for another problem."""
     try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            other = build(problem)
-        weights = dict(other.named_parameters())
+        weights = dict(without_memory(build, problem).named_parameters())
         return {_owner(name) for name in shapes.keys() & weights.keys() if weights[name].shape != shapes[name]}
     except Exception:  # some networks take only some problems, or need data
         return set()
