@@ -21,7 +21,8 @@ from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.plan.store import JobStore
 from pdebench_fm.registry.discovery import registry
-from pdebench_fm.run.worker import Setting, Work, Worker
+from pdebench_fm.run.work import Setting, Work
+from pdebench_fm.run.worker import Worker
 from pdebench_fm.suite.reading import load_suite
 
 JOBS = Path(__file__).parent / "golden" / "jobs.json"

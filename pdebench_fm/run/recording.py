@@ -16,7 +16,7 @@ from pdebench_fm.records import file as record_file
 from pdebench_fm.records.record import COST, Cell, Record, TrialRecord
 from pdebench_fm.records.search import Tried, search_state
 from pdebench_fm.run.provenance import provenance
-from pdebench_fm.run.worker import Outcome
+from pdebench_fm.run.work import Outcome
 from pdebench_fm.scoring.shift import RealisedShift
 
 

@@ -20,7 +20,7 @@ from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.plan.job import Job, Point, Trial
 from pdebench_fm.plan.plan import Plan
 from pdebench_fm.run.runner import Reporter
-from pdebench_fm.run.worker import Outcome
+from pdebench_fm.run.work import Outcome
 
 _PLAIN_INTERVAL = 10.0
 

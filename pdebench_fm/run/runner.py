@@ -32,7 +32,8 @@ from pdebench_fm.run.progress import read_progress
 from pdebench_fm.run.recording import RecordLog, RecordMaker
 from pdebench_fm.run.scheduling import Running, next_outcome, pending, runnable, take, task, work
 from pdebench_fm.run.status import write_plan
-from pdebench_fm.run.worker import Outcome, Setting, carry_out
+from pdebench_fm.run.work import Outcome, Setting
+from pdebench_fm.run.worker import carry_out
 from pdebench_fm.scoring.point import load_metrics
 
 if TYPE_CHECKING:

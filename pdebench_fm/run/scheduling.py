@@ -17,7 +17,8 @@ from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.search import next_trials
 from pdebench_fm.run.distributed import World
 from pdebench_fm.run.progress import ProgressFile
-from pdebench_fm.run.worker import Outcome, Setting, Work, carry_out
+from pdebench_fm.run.work import Outcome, Setting, Work
+from pdebench_fm.run.worker import carry_out
 from pdebench_fm.scoring.point import load_metrics
 
 _LOG = logging.getLogger("pdebench_fm.run")

@@ -3,99 +3,37 @@
 from __future__ import annotations
 
 import logging
-import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import cache
-from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import torch
 
 from pdebench_fm._util import logs
 from pdebench_fm._util.memory import keep_freed_memory
-from pdebench_fm._util.text import one_line, printable, quoted, reason_of
-from pdebench_fm.data.combine import NoExamples, Subset
-from pdebench_fm.data.hashing import hash_of
-from pdebench_fm.data.open import SetCache, few_shot_ids
-from pdebench_fm.errors import PLUGIN_ERRORS, DataFileError, DivergedError, PdefmError, RunError, UnsupportedError
+from pdebench_fm._util.text import one_line, printable, quoted
+from pdebench_fm.data.open import SetCache
+from pdebench_fm.errors import PLUGIN_ERRORS, DivergedError, RunError, UnsupportedError
 from pdebench_fm.interfaces import Examples, FitContext, FitReport, OperatorModel, Progress, TrialSettings
 from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.plan.job import Job, Point, Trial
-from pdebench_fm.plan.model import Weights, check_code
-from pdebench_fm.plan.store import UNSUPPORTED, JobStore, check_weights
-from pdebench_fm.registry import Registry
+from pdebench_fm.plan.model import check_code
+from pdebench_fm.plan.store import UNSUPPORTED
 from pdebench_fm.registry.calling import located
 from pdebench_fm.registry.loading import to_standard_error
 from pdebench_fm.run.distributed import World, device_of_rank, join_world, started_by_torchrun
+from pdebench_fm.run.models import Models, Related, failed_before
 from pdebench_fm.run.progress import ProgressFile
 from pdebench_fm.run.provenance import device_name, provenance, source_commit
+from pdebench_fm.run.work import THIS_PROCESS, Outcome, Setting, Work
 from pdebench_fm.scoring.cost import measure_cost
 from pdebench_fm.scoring.point import choose, load_metrics, measure, validation_error
 from pdebench_fm.scoring.probes import probe
 
 _LOG = logging.getLogger("pdebench_fm.run")
-_DAMAGED = (OSError, RuntimeError, ValueError, LookupError, EOFError, pickle.UnpicklingError)
-"""What reading a damaged file of weights may raise."""
-_PROCESS = uuid4().hex
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a job ended.
-
-    Args:
-        status: ``ok``, ``diverged``, ``failed`` or ``unsupported``; the first two are final, others are tried again.
-        result: what ``result.json`` holds; empty if the job failed.
-        reason: one line if the status is not ``ok``.
-        reused: whether the work had been done before.
-    """
-
-    status: str
-    result: Mapping[str, Any] = field(default_factory=dict)
-    reason: str = ""
-    reused: bool = False
-
-
-@dataclass(frozen=True)
-class Work:
-    """A job and all it takes to do it in any process.
-
-    Args:
-        job: what to do.
-        related: the jobs it reads the results of, by id, and theirs.
-        trials: ids of the trials a point chooses among: its own, and those that the run added.
-    """
-
-    job: Job
-    related: Mapping[str, Job]
-    trials: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What all jobs of a run share.
-
-    Args:
-        key: tells this run from others in the same process.
-        registry: provides models, protocols, systems, samplers and metrics.
-        store: the folders of jobs.
-        device: torch device.
-        weights: the user's own weights in place of a pre-training.
-        world: the processes that fit each trial together.
-        process: which process made the run.
-    """
-
-    key: str
-    registry: Registry
-    store: JobStore
-    device: str
-    weights: Weights | None = None
-    world: World = field(default_factory=World)
-    process: str = field(default_factory=lambda: _PROCESS)
 
 
 @to_standard_error()
@@ -117,7 +55,7 @@ class Worker:
     """Carries out the jobs of one run in this process."""
 
     def __init__(self, setting: Setting) -> None:
-        if setting.process != _PROCESS:
+        if setting.process != THIS_PROCESS:
             logs.set_up()
             check_code(setting.registry)
         self._setting = setting
@@ -126,6 +64,7 @@ class Worker:
         self._device = setting.device
         self._world = setting.world
         self._sets = SetCache(setting.registry, setting.device)
+        self._models = Models(setting, self._sets, self._fit_again)
         self._metrics = load_metrics(setting.registry)
         _prepare_process()
 
@@ -191,10 +130,10 @@ class Worker:
 
     # Fit a trial -----------------------------------------------------------------------------------------------------
 
-    def _fit(self, trial: Trial, related: Mapping[str, Job], progress: Callable[[Progress], None]) -> Outcome:
+    def _fit(self, trial: Trial, related: Related, progress: Callable[[Progress], None]) -> Outcome:
         """Start from what the trial starts from, fit, judge by the validation examples, keep the weights."""
-        train, validation = self._training_set(trial), self._sets.joined(trial.validation)
-        model = self._wrapped(trial, self._started(trial, train, related))
+        train, validation = self._models.training_set(trial), self._sets.joined(trial.validation)
+        model = self._models.start(trial, train, related)
 
         report = self._fitted(trial, model, train, validation, progress)
         result = {**_summary(report), "validation": None, "parameters": model.parameters, "notes": _notes(model)}
@@ -243,45 +182,10 @@ class Worker:
             raise RunError(settings.ignored)
         return report
 
-    def _started(self, job: Job, train: Examples, related: Mapping[str, Job]) -> OperatorModel:
-        """Return the model as the job finds it: initialised, released, the user's, or pre-trained."""
-        start = job.start
-        if start.source in ("initialised", "released"):
-            assert start.problem is not None
-            model = job.model.make(self._registry)
-            ready = model.release if start.source == "released" else model.initialise
-            ready(start.problem, train, job.seed)
-            return model
-        if start.source == "weights":
-            assert self._setting.weights is not None
-            path = Path(self._setting.weights.path)
-            if hash_of(path) != start.sha256:
-                raise DataFileError(f"{path}: the weights have changed since the run was planned")
-            model = job.model.make(self._registry)
-            model.load(path, self._device)
-            return model
-        assert start.job is not None
-        pretraining = self._store.result(start.job)
-        if pretraining is None:
-            raise self._failed_before("its pre-training failed", start.job, related)
-        if pretraining["status"] != "ok":
-            raise DivergedError(f"its pre-training diverged: {pretraining['reason']}")
-        return self._chosen_model(pretraining["chosen"], related)
-
-    def _wrapped(self, job: Job, model: OperatorModel) -> OperatorModel:
-        """Put around a model what the protocol of the job puts around it."""
-        return model if job.protocol is None else job.protocol.make(self._registry).wrap(model)
-
-    def _training_set(self, job: Job) -> Examples:
-        """Return the examples the job's model is initialised on and fitted to."""
-        few_shot = job.few_shot
-        if few_shot is None:
-            return self._sets.joined(job.train)
-        (pool,) = map(self._sets.open, job.train)
-        if few_shot.examples == 0:
-            return NoExamples(job.start.problem or pool.examples.problem)
-        ids = few_shot_ids(len(pool.examples), few_shot.examples, few_shot.seed, pool.period)
-        return Subset(pool.examples, ids)
+    def _fit_again(self, trial: Trial, related: Related) -> None:
+        """Fit a trial whose weights are gone; of several processes, this one alone."""
+        alone = self if self._world.size == 1 else Worker(replace(self._setting, key="", world=World()))
+        alone._fit(trial, related, lambda progress: None)
 
     # Score a point ---------------------------------------------------------------------------------------------------
 
@@ -292,9 +196,9 @@ class Worker:
             return trials
         chosen = choose(trials)
         if chosen is None:  # nothing was fitted: zero-shot, or an untrained network
-            model = self._wrapped(point, self._started(point, self._training_set(point), work.related))
+            model = self._models.start(point, self._models.training_set(point), work.related)
         else:
-            model = self._chosen_model(chosen, work.related)
+            model = self._models.fitted(chosen, work.related)
 
         sets = [self._sets.open(spec) for spec in point.test]
         measured = measure(model, sets, self._metrics)
@@ -334,47 +238,8 @@ class Worker:
         if missing:
             first = min(missing, key=lambda id: self._store.failure(id).startswith(UNSUPPORTED))
             what = f"{len(missing)} of {len(found)} trials failed: {work.related[first].label}"
-            return self._failure(work.job, self._failed_before(what, first, work.related))
+            return self._failure(work.job, failed_before(what, first, work.related, self._store))
         return {id: result for id, result in found.items() if result is not None}
-
-    def _failed_before(self, what: str, job_id: str, related: Mapping[str, Job]) -> PdefmError:
-        """Return the error of a job that needs one which failed: with its reason, and the log of the first to fail."""
-        reason = self._store.failure(job_id)
-        error: PdefmError = RunError(f"{what}: {reason}")
-        if reason.startswith(UNSUPPORTED):
-            error = UnsupportedError(reason.removeprefix(UNSUPPORTED))
-        while lost := [parent for parent in related[job_id].parents if self._store.result(parent) is None]:
-            job_id = lost[0]
-        error.add_note(f"The first to fail was {related[job_id].label}: see {self._store.log(job_id)}")
-        return error
-
-    def _chosen_model(self, trial_id: str, related: Mapping[str, Job]) -> OperatorModel:
-        """Load the weights of a trial; fit it again if they were deleted or are damaged."""
-        trial = related[trial_id]
-        assert isinstance(trial, Trial)
-        try:
-            return self._loaded(trial)
-        except (DataFileError, *_DAMAGED) as error:
-            if self._store.model(trial.id).exists():
-                _LOG.warning("%s: %s; fitted again", trial.label, reason_of(error))
-            if not self._world.is_main:
-                raise RunError(
-                    f"{trial.label}: cannot read its weights; every node must see the same --output"
-                ) from None
-        alone = self if self._world.size == 1 else Worker(replace(self._setting, key="", world=World()))
-        with self._store.lock(trial.id):
-            alone._fit(trial, related, lambda progress: None)
-            self._store.clear_workspace(trial.id)
-            return self._loaded(trial)
-
-    def _loaded(self, trial: Trial) -> OperatorModel:
-        folder = self._store.model(trial.id)
-        if not folder.exists():
-            raise DataFileError(f"{folder}: no weights")
-        check_weights(folder)
-        model = self._wrapped(trial, trial.model.make(self._registry))
-        model.load(folder, self._device)
-        return model
 
 
 @cache

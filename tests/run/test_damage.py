@@ -18,7 +18,7 @@ from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.store import check_weights
 from pdebench_fm.run.prepare import prepare
 from pdebench_fm.run.runner import Reporter, RunResult
-from pdebench_fm.run.worker import Outcome
+from pdebench_fm.run.work import Outcome
 from tests.support.installed import with_toy
 from tests.support.toy import TOY, plan_of, run_in, toy_suite
 

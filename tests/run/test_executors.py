@@ -24,7 +24,7 @@ from pdebench_fm.plan.job import Job
 from pdebench_fm.registry import registry
 from pdebench_fm.run.executors import LocalPool
 from pdebench_fm.run.runner import Reporter
-from pdebench_fm.run.worker import Outcome
+from pdebench_fm.run.work import Outcome
 from tests.support import same_records
 from tests.support.command import PATIENCE, wait_until
 from tests.support.installed import with_toy

@@ -15,7 +15,8 @@ from pdebench_fm.plan.job import Trial
 from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.store import JobStore
 from pdebench_fm.registry import Registry
-from pdebench_fm.run.worker import Outcome, Setting, Work, Worker
+from pdebench_fm.run.work import Outcome, Setting, Work
+from pdebench_fm.run.worker import Worker
 from tests.support.installed import with_toy
 from tests.support.toy import Toy, plan_of
 

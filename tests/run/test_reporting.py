@@ -14,7 +14,7 @@ from pdebench_fm.problem import Problem
 from pdebench_fm.run.prepare import prepare
 from pdebench_fm.run.reporting import Remaining, RunProgress
 from pdebench_fm.run.runner import Reporter, run_plan
-from pdebench_fm.run.worker import Outcome
+from pdebench_fm.run.work import Outcome
 from tests.support.command import write_suite
 from tests.support.installed import with_toy
 from tests.support.toy import Toy, ToyNetwork, plan_of

@@ -19,7 +19,7 @@ from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.registry.discovery import Plugin, Registry
 from pdebench_fm.run.runner import Reporter, RunResult
-from pdebench_fm.run.worker import Outcome
+from pdebench_fm.run.work import Outcome
 from pdebench_fm.suite.reading import load_suite
 from tests.support.command import PATIENCE
 from tests.support.installed import with_toy

@@ -13,7 +13,8 @@ from pdebench_fm.plan.model import entry_of
 from pdebench_fm.plan.store import JobStore
 from pdebench_fm.registry import registry
 from pdebench_fm.run.distributed import World
-from pdebench_fm.run.worker import Setting, Work, Worker
+from pdebench_fm.run.work import Setting, Work
+from pdebench_fm.run.worker import Worker
 from tests.support.installed import with_toy
 from tests.support.toy import Toy, plan_of
 

@@ -27,7 +27,7 @@ from pdebench_fm.plan.store import JobStore
 from pdebench_fm.registry import registry
 from pdebench_fm.registry.discovery import Registry
 from pdebench_fm.run.scheduling import task
-from pdebench_fm.run.worker import Setting
+from pdebench_fm.run.work import Setting
 from pdebench_fm.suite.reading import load_suite
 from tests.support import same_records
 from tests.support.command import PATIENCE, UNET, pdefm, wait_until, write_suite
