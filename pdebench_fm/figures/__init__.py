@@ -13,6 +13,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from pdebench_fm._util.grouping import grouped
 from pdebench_fm.errors import RunError, UnknownNameError
 from pdebench_fm.figures import errors, mixtures, savings, seeds, sizes
 from pdebench_fm.figures.panels import Made
@@ -91,9 +92,8 @@ def draw_kinds(
 
 def _groups(records: Iterable[Record]) -> list[tuple[str, int, str, list[Record]]]:
     """Return suite, version, profile and records of each; the later of two at one place counts."""
-    groups: dict[tuple[str, int, str], list[Record]] = {}
-    for record in {record.place: record for record in records}.values():
-        groups.setdefault((record.suite, record.suite_version, record.profile), []).append(record)
+    different = {record.place: record for record in records}.values()
+    groups = grouped(different, lambda record: (record.suite, record.suite_version, record.profile))
     return [(*key, group) for key, group in sorted(groups.items())]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from pdebench_fm._util.grouping import grouped
 from pdebench_fm.figures import panels
 from pdebench_fm.figures.style import line_style, ordered_colours
 from pdebench_fm.interfaces.metric import SCORE
@@ -55,9 +56,7 @@ def make_parameters(records: Sequence[Record], shifts: Shifts = UNKNOWN) -> pane
 
 def families(records: Sequence[Record]) -> Iterator[Family]:
     """Yield every family with at least two different sizes among its scores."""
-    members: dict[str, list[Record]] = {}
-    for record in records:
-        members.setdefault(family(record), []).append(record)
+    members = grouped(records, family)
     for name in sorted(members, key=natural):
         counts = {r.model: r.parameters for r in members[name] if SCORE in r.metrics and r.parameters is not None}
         if len(set(counts.values())) < 2:

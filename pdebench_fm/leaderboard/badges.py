@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from pdebench_fm import __version__
 from pdebench_fm._util.files import replacing
+from pdebench_fm._util.grouping import grouped
 from pdebench_fm._util.identity import canonical_json
 from pdebench_fm.errors import RecordError
 from pdebench_fm.records.record import Record
@@ -116,9 +117,7 @@ def add_badges(directory: Path, badges: Iterable[Badge]) -> None:
 
 def badges_that_hold(badges: Iterable[Badge], records: Iterable[Record]) -> Mapping[tuple[str, int, str, str], Badge]:
     """Return the badges whose records have not changed since, by suite, version, profile and model."""
-    groups: dict[tuple[str, int, str, str], list[Record]] = {}
-    for record in records:
-        groups.setdefault((record.suite, record.suite_version, record.profile, record.model), []).append(record)
+    groups = grouped(records, lambda r: (r.suite, r.suite_version, r.profile, r.model))
     return {
         badge.group: badge
         for badge in badges

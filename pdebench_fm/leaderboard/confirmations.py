@@ -24,6 +24,7 @@ from pydantic import (
     ValidationError,
 )
 
+from pdebench_fm._util.grouping import grouped
 from pdebench_fm._util.text import one_line
 from pdebench_fm.errors import RecordError
 from pdebench_fm.interfaces.metric import SCORE
@@ -149,10 +150,7 @@ class Confirmations:
     @classmethod
     def of(cls, found: Iterable[Confirmation], records: Iterable[Record]) -> Confirmations:
         """Group them. The records say which pre-trainings took gradient steps."""
-        by_key: dict[Key, list[Confirmation]] = {}
-        for one in found:
-            by_key.setdefault(one.key, []).append(one)
-        return cls(by_key, frozenset(record.job_id for record in records if record.steps))
+        return cls(grouped(found, lambda one: one.key), frozenset(record.job_id for record in records if record.steps))
 
     def of_record(self, record: Record) -> list[tuple[Confirmation, bool]]:
         """Return the confirmations of a record, each with whether it is beyond the spread."""
@@ -204,9 +202,7 @@ def load_confirmations(directory: Path) -> list[tuple[str, Confirmation]]:
 
 def contents(directory: Path, found: Iterable[Confirmation]) -> dict[Path, bytes]:
     """Return the files of confirmations, in order: path → content."""
-    files: dict[Path, list[Confirmation]] = {}
-    for one in found:
-        files.setdefault(directory / relative_path(one), []).append(one)
+    files = grouped(found, lambda one: directory / relative_path(one))
     return {
         path: "".join(line + "\n" for line in sorted(one.line() for one in ones)).encode("utf-8")
         for path, ones in sorted(files.items())

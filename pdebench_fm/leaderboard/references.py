@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from pdebench_fm._util.grouping import grouped
 from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.records.curves import FINE_TUNE, SCRATCH, has_logarithm, point_of
 from pdebench_fm.records.record import Cell, Record
@@ -76,10 +77,7 @@ _Places = Mapping[tuple[str, int], Sequence[Record]]
 
 def _by_place(records: Iterable[Record]) -> dict[tuple[str, int], list[Record]]:
     """Return records by task and N, in order of their seeds."""
-    found: dict[tuple[str, int], list[Record]] = {}
-    for record in sorted(records, key=lambda record: record.seed):
-        found.setdefault((record.task, record.examples), []).append(record)
-    return found
+    return grouped(sorted(records, key=lambda record: record.seed), lambda record: (record.task, record.examples))
 
 
 def _best_by_place(records: Iterable[Record]) -> dict[tuple[str, int], list[Record]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from pdebench_fm._util.grouping import grouped
 from pdebench_fm.errors import UnsupportedError
 from pdebench_fm.leaderboard.audit import LARGEST, LONGEST, SHORTEST
 from pdebench_fm.leaderboard.standing import SuiteResults
@@ -46,9 +47,7 @@ def write_solvers(directory: Path, records: Iterable[SolverRecord]) -> list[Path
     """Add records to a leaderboard; each replaces an earlier one of the same task and solver."""
     known = {record.place: record for _, record in load_solvers(directory)}
     new = {record.place: record for record in records}
-    files: dict[Path, list[SolverRecord]] = {}
-    for record in (known | new).values():
-        files.setdefault(directory / _path(record), []).append(record)
+    files = grouped((known | new).values(), lambda record: directory / _path(record))
     written = sorted({directory / _path(record) for record in new.values()})
     contents = {path: "".join(r.line() + "\n" for r in sorted(files[path], key=_order)) for path in written}
     write_files({path: text.encode("ascii") for path, text in contents.items()})
@@ -189,12 +188,10 @@ class SolverStanding:
 def solvers_of(found: SuiteResults, solvers: Iterable[SolverRecord]) -> list[SolverStanding]:
     """Return the solvers that were measured on the test examples of a study, the most accurate first."""
     tests = {record.task: _test_of(record) for record in found.points}
-    groups: dict[str, list[SolverRecord]] = {}
-    for record in solvers:
-        if (record.suite, record.profile) == (found.suite, found.profile) and tests.get(record.task) == [*record.test]:
-            groups.setdefault(record.solver, []).append(record)
+    mine = [record for record in solvers if (record.suite, record.profile) == (found.suite, found.profile)]
+    same = (record for record in mine if tests.get(record.task) == [*record.test])
     standings = []
-    for solver, records in groups.items():
+    for solver, records in grouped(same, lambda record: record.solver).items():
         errors = [record.error for record in records]
         mean = 0.0 if min(errors) == 0 else geometric_mean(errors)
         complete = {record.task for record in records} == tests.keys()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import median
 
+from pdebench_fm._util.grouping import grouped
 from pdebench_fm.leaderboard.badges import Badge
 from pdebench_fm.leaderboard.confirmations import NONE, Confirmations, Confirmed
 from pdebench_fm.leaderboard.intervals import Errors, Uncertainty, uncertainties
@@ -135,9 +136,7 @@ def group(records: Iterable[Record], planned: Planned | None = None) -> list[Sui
 
     If a plan is unknown, the cells of all models together count as planned.
     """
-    found: dict[tuple[str, str, int], list[Record]] = {}
-    for record in records:
-        found.setdefault((record.suite, record.profile, -record.suite_version), []).append(record)
+    found = grouped(records, lambda record: (record.suite, record.profile, -record.suite_version))
     groups = []
     for (suite, profile, version), members in sorted(found.items()):
         cells = planned(suite, -version, profile) if planned is not None else None

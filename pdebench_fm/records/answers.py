@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from pdebench_fm._util.grouping import grouped
 from pdebench_fm.records.curves import (
     FINE_TUNE,
     SCORED,
@@ -91,9 +92,7 @@ def sentences(found: Sequence[Answer], seeds: int) -> list[str]:
         found: from `answers`.
         seeds: number of seeds behind every point.
     """
-    groups: dict[tuple[str, str], list[Answer]] = {}
-    for answer in found:
-        groups.setdefault((answer.model, answer.arm), []).append(answer)
+    groups = grouped(found, lambda answer: (answer.model, answer.arm))
     several_models = len({model for model, _ in groups}) > 1
     several_arms = len({arm for _, arm in groups}) > 1
     texts = []

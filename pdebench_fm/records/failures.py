@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from pdebench_fm._util.grouping import grouped
 from pdebench_fm.records.record import Record
 
 
@@ -15,10 +16,7 @@ def failure_lines(records: Iterable[Record]) -> list[str]:
     """
     bad = [record for record in records if record.status in ("failed", "diverged")]
     several = len({record.model for record in bad}) > 1
-    groups: dict[tuple[str, ...], list[Record]] = {}
-    for record in bad:
-        groups.setdefault(_cause(record, bad), []).append(record)
-    return [_line(group, several) for group in groups.values()]
+    return [_line(group, several) for group in grouped(bad, lambda record: _cause(record, bad)).values()]
 
 
 def _cause(record: Record, bad: Sequence[Record]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from pdebench_fm._util.grouping import grouped
 from pdebench_fm._util.identity import canonical_json
 from pdebench_fm.data.open import SetSpec, make_sampler
 from pdebench_fm.errors import PLUGIN_ERRORS
@@ -148,10 +149,7 @@ class RealisedShift:
             the distributions by task. A task is left out where records have other downstream examples than the pair or
             another overlap, or none (their pre-training is then not the suite's), and where a sampler fails.
         """
-        points: dict[str, list[Record]] = {}
-        for record in records:
-            if record.kind == "point":
-                points.setdefault(record.task, []).append(record)
+        points = grouped((record for record in records if record.kind == "point"), lambda record: record.task)
         found: dict[str, Distributions] = {}
         for task, pair in pairs.items():
             with suppress(*PLUGIN_ERRORS):  # of a sampler, or a job that does not describe its examples

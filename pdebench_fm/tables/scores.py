@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
+from pdebench_fm._util.grouping import grouped
 from pdebench_fm.records.curves import SCRATCH, Curve, family, make_curves, on_shared_seeds, transfer_curves
 from pdebench_fm.records.record import Record
 from pdebench_fm.records.savings import (
     Amount,
-    Gains,
     PowerLaw,
     Saving,
     fit_curve,
@@ -18,7 +18,7 @@ from pdebench_fm.records.savings import (
     savings,
     transfer_gains,
 )
-from pdebench_fm.tables.wording import arm_order, escape_markdown, markdown, natural, number
+from pdebench_fm.tables.wording import arm_order, escape_markdown, markdown, mean_gain, natural, number
 
 TARGETS = (0.1, 0.01)
 """Errors for which the examples needed are stated. The paper names the second (its Fig. 3)."""
@@ -51,9 +51,7 @@ def scores_of_curves(points: Sequence[Record]) -> list[str]:
     Args:
         points: of any number of suites.
     """
-    groups: dict[tuple[str, int, str], list[Record]] = {}
-    for record in points:
-        groups.setdefault((record.suite, record.suite_version, record.profile), []).append(record)
+    groups = grouped(points, lambda record: (record.suite, record.suite_version, record.profile))
     parts: list[str] = []
     for (suite, version, profile), records in groups.items():
         place = f", {escape_markdown(suite)} v{version}, profile {escape_markdown(profile)}" if len(groups) > 1 else ""
@@ -115,7 +113,7 @@ def _gain_rows(arms: _Arms, sizes: Sequence[int]) -> Iterator[_Row]:
         gains = transfer_gains(curve, scratch)
         cells = {f"N = {size}": f"{number(gains.at[size])} ×" if size in gains.at else "–" for size in sizes}
         if any(size in gains.at for size in sizes):
-            yield names | cells | {"mean": _mean(gains)}
+            yield names | cells | {"mean": mean_gain(gains)}
         elif curve.trained and _share_no_seed(curve, scratch):
             yield names | cells | {f"N = {sizes[0]}": "no seed in common", "mean": "–"}
 
@@ -182,11 +180,6 @@ def _saving(saving: Saving | None) -> str:
 
 def _amount(amount: Amount | None) -> str:
     return "–" if amount is None else escape_markdown(str(amount))
-
-
-def _mean(gains: Gains) -> str:
-    mean = "–" if gains.mean is None else f"{number(gains.mean)} ×"
-    return mean + (f" ({number(gains.interval[0])}–{number(gains.interval[1])})" if gains.interval else "")
 
 
 def _error(value: float | None) -> str:

@@ -11,14 +11,15 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from pdebench_fm._util.grouping import grouped
 from pdebench_fm._util.text import printable
 from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.records.answers import Answer, answers, sentences
 from pdebench_fm.records.curves import FINE_TUNE, ZERO_SHOT
 from pdebench_fm.records.record import Cell, Record
-from pdebench_fm.records.savings import Gains, MeanFactor
+from pdebench_fm.records.savings import MeanFactor
 from pdebench_fm.tables.table import Table, build_table, cell_text
-from pdebench_fm.tables.wording import arm_order, describe_overlap, number
+from pdebench_fm.tables.wording import arm_order, describe_overlap, mean_gain, number
 
 UNLIMITED = 10_000
 """Columns of a text that is cut nowhere."""
@@ -223,9 +224,7 @@ def _task_rows(tables: Sequence[Table], found: Sequence[Answer]) -> Iterator[dic
     for table in tables:
         arms = {r.protocol for r in table.records} | {arm for arm, _ in table.expected}
         merged = {ZERO_SHOT, FINE_TUNE} <= arms
-        cells: dict[tuple[str, str, int], list[Record]] = {}
-        for record in table.records:
-            cells.setdefault((record.model, record.protocol, record.examples), []).append(record)
+        cells = grouped(table.records, lambda record: (record.model, record.protocol, record.examples))
         for model in table.models:
             for arm in sorted(arms - ({ZERO_SHOT} if merged else set()), key=arm_order):
                 row = {"task": table.task, "shift": describe_overlap(table.records), "model": model, "arm": arm}
@@ -242,12 +241,7 @@ def _answer_row(answer: Answer) -> dict[str, str]:
 
 def _shown(answer: Answer) -> dict[str, str]:
     score = "–" if answer.score is None else number(answer.score)
-    return {"gain": _gain(answer.gains), "data saving": _saving(answer.saving), "score": score}
-
-
-def _gain(gains: Gains) -> str:
-    mean = "–" if gains.mean is None else f"{number(gains.mean)} ×"
-    return mean + (f" ({number(gains.interval[0])}–{number(gains.interval[1])})" if gains.interval else "")
+    return {"gain": mean_gain(answer.gains), "data saving": _saving(answer.saving), "score": score}
 
 
 def _saving(mean: MeanFactor | None) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pdebench_fm._util.grouping import grouped
 from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.records.curves import point_of
 from pdebench_fm.records.frame import to_frame
@@ -113,10 +114,10 @@ def build_table(records: Iterable[Record], planned: Collection[Cell] | None = No
         planned: every cell of the suite's plan. By default, an arm should have the same seeds at every N that any model
             has.
     """
-    groups: dict[tuple[object, ...], list[Record]] = {}
-    for record in {record.place: record for record in records}.values():
-        key = (record.suite, -record.suite_version, record.profile, record.kind == "point", natural(record.task))
-        groups.setdefault(key, []).append(record)
+    groups = grouped(
+        {record.place: record for record in records}.values(),
+        lambda r: (r.suite, -r.suite_version, r.profile, r.kind == "point", natural(r.task)),
+    )
     return [
         Table(sorted(groups[key], key=lambda record: record.seed), _expected(groups[key], planned))
         for key in sorted(groups)

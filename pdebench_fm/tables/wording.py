@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pdebench_fm.records.record import Record
+from pdebench_fm.records.savings import Gains
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -19,6 +20,12 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|~$#])")
 def number(value: float) -> str:
     """Return three significant digits: 0.0123, 1.20, 1.23e-05."""
     return format(value, "#.3g").removesuffix(".")
+
+
+def mean_gain(gains: Gains) -> str:
+    """Return e.g. ``2.10 × (1.90–2.30)``."""
+    mean = "–" if gains.mean is None else f"{number(gains.mean)} ×"
+    return mean + (f" ({number(gains.interval[0])}–{number(gains.interval[1])})" if gains.interval else "")
 
 
 def describe_parameters(counts: Sequence[int]) -> str:

@@ -9,6 +9,7 @@ import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
+from pdebench_fm._util.grouping import grouped
 from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.leaderboard.cards import Cards
 from pdebench_fm.leaderboard.confirmations import Confirmations
@@ -151,10 +152,8 @@ class Cells:
 
 def _by_key(records: Sequence[Record]) -> dict[_Key, list[Record]]:
     """Return records by cell, in order of their seeds. The later of two at one place counts."""
-    found: dict[_Key, list[Record]] = {}
-    for record in sorted({record.place: record for record in records}.values(), key=lambda record: record.seed):
-        found.setdefault((record.model, record.task, record.protocol, record.examples), []).append(record)
-    return found
+    by_seed = sorted({record.place: record for record in records}.values(), key=lambda record: record.seed)
+    return grouped(by_seed, lambda record: (record.model, record.task, record.protocol, record.examples))
 
 
 def _error(records: Sequence[Record]) -> Row:
