@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pdebench_fm._util.text import EXPECTED, printable, show
+from pdebench_fm._util.text import EXPECTED, one_line, printable, show
 from pdebench_fm.errors import UsageError
 
 
@@ -15,6 +15,14 @@ class Strict(BaseModel):
     """Base of models for what is read: nothing is converted, unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def first_problem(error: ValidationError, whole: str = "") -> str:
+    """Return the first of pydantic's findings as ``key: what was expected``; ``whole`` is the key of the whole."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(map(str, first["loc"])) or whole
+    message = first["msg"].removeprefix("Value error, ").replace("Input should", "must", 1)
+    return one_line(f"{key}: {message}" if key else message)
 
 
 Read = TypeVar("Read", bound=Strict)

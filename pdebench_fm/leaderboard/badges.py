@@ -12,12 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from pdebench_fm import __version__
 from pdebench_fm._util.files import replacing
 from pdebench_fm._util.grouping import grouped
 from pdebench_fm._util.identity import canonical_json
+from pdebench_fm._util.plain import Strict, first_problem
 from pdebench_fm.errors import RecordError
 from pdebench_fm.records.record import Record
 
@@ -26,7 +27,7 @@ FILE = "verified.json"
 Tier = Literal["scored again", "retrained"]
 
 
-class Badge(BaseModel):
+class Badge(Strict):
     """What was verified of one model on one suite and profile.
 
     Args:
@@ -39,8 +40,6 @@ class Badge(BaseModel):
         date: when, in UTC.
         version: of this package.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     suite: str
     suite_version: int
@@ -101,9 +100,7 @@ def read_badges(directory: Path) -> list[Badge]:
     try:
         return _BADGES.validate_json(path.read_bytes())
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise RecordError(f"{path}: {where or 'content'}: {first['msg']}") from None
+        raise RecordError(f"{path}: {first_problem(error, 'content')}") from None
 
 
 def add_badges(directory: Path, badges: Iterable[Badge]) -> None:

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     FiniteFloat,
     NonNegativeFloat,
     NonNegativeInt,
@@ -25,7 +23,7 @@ from pydantic import (
 )
 
 from pdebench_fm._util.grouping import grouped
-from pdebench_fm._util.text import one_line
+from pdebench_fm._util.plain import Strict, first_problem
 from pdebench_fm.errors import RecordError
 from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.records.record import Cell, FileName, JobId, Name, Record, Text, Whole
@@ -41,7 +39,7 @@ Key = tuple[Any, ...]
 """`Record.key`: the place of a result and its job."""
 
 
-class Confirmation(BaseModel):
+class Confirmation(Strict):
     """Another measurement of a job that the board has.
 
     Args:
@@ -51,8 +49,6 @@ class Confirmation(BaseModel):
         difference: of the main score from the one that ranks, relative; None if one of the two diverged.
         device: what it ran on, with ``threads``, ``versions`` and ``commit``.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     suite: FileName
     suite_version: PositiveInt
@@ -194,9 +190,7 @@ def load_confirmations(directory: Path) -> list[tuple[str, Confirmation]]:
             try:
                 found.append((f"{path}:{number}", Confirmation.model_validate_json(line)))
             except ValidationError as error:
-                first = error.errors(include_url=False)[0]
-                key = ".".join(map(str, first["loc"]))
-                raise RecordError(f"{path}:{number}: {key or 'line'}: {one_line(first['msg'])}") from None
+                raise RecordError(f"{path}:{number}: {first_problem(error, 'line')}") from None
     return found
 
 

@@ -6,11 +6,11 @@ A solver uses the equation, so it is shown beside the models and never ranked wi
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError, model_validator
 
-from pdebench_fm._util.plain import Strict
+from pdebench_fm._util.plain import Strict, first_problem
 from pdebench_fm.errors import RecordError
 from pdebench_fm.records.record import FileName, Name, PlainData
 
@@ -77,7 +77,4 @@ def parse_solver(text: str | bytes, where: str) -> SolverRecord:
     try:
         return SolverRecord.model_validate_json(text)
     except ValidationError as error:
-        first: Any = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        message = first["msg"].removeprefix("Value error, ").replace("Input should", "must", 1)
-        raise RecordError(f"{where}: {key}: {message}" if key else f"{where}: {message}") from None
+        raise RecordError(f"{where}: {first_problem(error)}") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import cache
 from typing import Any
@@ -70,52 +70,48 @@ class Worker:
 
     def do(self, work: Work) -> Outcome:
         """Do the job, or find it done. What goes wrong inside is part of the outcome, with a log beside it."""
-        job = work.job
-        found = self._finished(job)  # a finished run may be on a folder that cannot be written
+        found = self._found_done(work.job)  # a finished run may be on a folder that cannot be written
         if found is not None:
-            return Outcome(found["status"], found, found["reason"], reused=True)
-        with self._lock(job.id):
+            return found
+        with self._store.lock(work.job.id) if self._world.is_main else nullcontext():
             if self._world.is_main:
-                self._store.set_aside_damaged(job.id)
-            found = self._finished(job)  # another run may have done it meanwhile
-            if found is not None:
-                return Outcome(found["status"], found, found["reason"], reused=True)
-            progress = ProgressFile(self._store.folder(job.id))
-            try:
-                self._begin(job, progress)
-                outcome = self._outcome(work, progress)
-                if outcome.result and self._world.is_main:
-                    outcome = replace(outcome, result={**outcome.result, **provenance(self._device, self._registry)})
-                    self._store.end(job, outcome.result)
-                return outcome
-            except PLUGIN_ERRORS as error:  # the other jobs go on
-                _LOG.debug("%s failed", job.label, exc_info=True)
-                failed = self._failure(job, error)
-                if self._world.size > 1:  # the other ranks wait for this one, in the middle of a step
-                    raise RunError(quoted(f"{job.label}: process {self._world.rank}: {failed.reason}")) from error
-                return failed
-            finally:
-                if self._world.is_main:
-                    progress.end()
+                self._store.set_aside_damaged(work.job.id)
+            # Another run may have done it while this one waited for the lock.
+            return self._found_done(work.job) or self._done_now(work)
+
+    def _found_done(self, job: Job) -> Outcome | None:
+        """Return the outcome of a job that was done before; all ranks do what rank 0 finds."""
+        found = self._store.finished(job, self._metrics.scored_with()) if self._world.is_main else None
+        found = self._world.from_main(found)
+        return None if found is None else Outcome(found["status"], found, found["reason"], reused=True)
+
+    def _done_now(self, work: Work) -> Outcome:
+        """Do the job; rank 0 keeps what came of it."""
+        job, progress = work.job, ProgressFile(self._store.folder(work.job.id))
+        try:
+            if self._world.is_main:
+                self._store.begin(job)
+                progress.begin()
+            outcome = self._outcome(work, progress)
+            if outcome.result and self._world.is_main:
+                outcome = replace(outcome, result={**outcome.result, **provenance(self._device, self._registry)})
+                self._store.end(job, outcome.result)
+            return outcome
+        except PLUGIN_ERRORS as error:  # the other jobs go on
+            _LOG.debug("%s failed", job.label, exc_info=True)
+            failed = self._failure(job, error)
+            if self._world.size > 1:  # the other ranks wait for this one, in the middle of a step
+                raise RunError(quoted(f"{job.label}: process {self._world.rank}: {failed.reason}")) from error
+            return failed
+        finally:
+            if self._world.is_main:
+                progress.end()
 
     def _failure(self, job: Job, error: BaseException) -> Outcome:
         """Keep what went wrong, and return the outcome that says so."""
         self._store.log_failure(job, error, self._world.rank)
         status = "unsupported" if isinstance(error, UnsupportedError) else "failed"
         return Outcome(status, reason=quoted(located(error)))
-
-    def _lock(self, job_id: str) -> AbstractContextManager[Any]:
-        return self._store.lock(job_id) if self._world.is_main else nullcontext()
-
-    def _finished(self, job: Job) -> dict[str, Any] | None:
-        """Return the result of a job that is done; all ranks do what rank 0 finds."""
-        found = self._store.finished(job, self._metrics.scored_with()) if self._world.is_main else None
-        return self._world.from_main(found)
-
-    def _begin(self, job: Job, progress: ProgressFile) -> None:
-        if self._world.is_main:
-            self._store.begin(job)
-            progress.begin()
 
     def _outcome(self, work: Work, progress: ProgressFile) -> Outcome:
         try:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from pdebench_fm._util.plain import Strict
 from pdebench_fm.suite.positions import LocatedError
 
 MOST_SEEDS = 1000
@@ -20,10 +21,9 @@ Points = Annotated[int, Field(ge=8, le=8192)]
 Rate = Annotated[float, Field(gt=0)]
 
 
-class Model(BaseModel):
+class Model(Strict):
     """Base of all models: nothing is converted, unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
     also: ClassVar[tuple[str, ...]] = ()
     """Keys that are handled before validation."""
 
