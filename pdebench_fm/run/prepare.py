@@ -58,17 +58,7 @@ def prepare(
         UnsupportedError: no model can take any of the tasks.
         UsageError: anything wrong with the arguments, the suite, or a model for it.
     """
-    found = registry() if installed is None else installed
-    names: list[str] = []
-    given: Sequence[Any] = model if isinstance(model, list | tuple) else [model]
-    for one in given:
-        if not isinstance(one, str):
-            entry = one if isinstance(one, ModelEntry) else entry_of(one)
-            found = found.with_model(entry)
-        name = one if isinstance(one, str) else entry.name
-        if name in names:
-            raise UsageError(f"model {name} is named twice")
-        names.append(name)
+    names, found = _named(model, registry() if installed is None else installed)
     for setting, path in (("output", output), ("pretrained", pretrained)):
         if path == "":
             raise UsageError(f"{setting} must not be empty; '.' is the current folder")
@@ -113,6 +103,21 @@ def prepare(
     if all(plan.refusal for plan in plans):
         raise UnsupportedError(plans[0].refusal)
     return plans
+
+
+def _named(model: Model | Sequence[Model], found: Registry) -> tuple[list[str], Registry]:
+    """Return the names of models, and a registry that has those that are not registered."""
+    names: list[str] = []
+    given: Sequence[Any] = model if isinstance(model, list | tuple) else [model]
+    for one in given:
+        if not isinstance(one, str):
+            entry = one if isinstance(one, ModelEntry) else entry_of(one)
+            found = found.with_model(entry)
+        name = one if isinstance(one, str) else entry.name
+        if name in names:
+            raise UsageError(f"model {name} is named twice")
+        names.append(name)
+    return names, found
 
 
 def _run_settings(precision: str, weights: Weights | None) -> dict[str, str]:
