@@ -136,7 +136,7 @@ def submit_plan(plan: Plan, executor: Schedules) -> int:
     """
     _check_writable(plan.store.output, plan.store.output / "jobs", plan.folder)
     write_plan(plan)
-    _, ready = take(Order(list(plan.jobs.values())), plan)
+    _, ready = take(Order(list(plan.jobs.values())), plan, load_metrics(plan.registry).scored_with())
     executor.schedule([task(job, plan, _setting(plan)) for job in ready])
     return len(ready)
 
@@ -156,7 +156,7 @@ def _jobs_as_they_finish(
         executor: takes them.
         running: is kept up to date with the submitted jobs.
     """
-    order = Order(list(plan.jobs.values()))
+    order, scored_with = Order(list(plan.jobs.values())), load_metrics(plan.registry).scored_with()
     futures: dict[Future[Outcome], Job] = {}
     ended: SimpleQueue[Future[Outcome]] = SimpleQueue()
 
@@ -168,7 +168,7 @@ def _jobs_as_they_finish(
     try:
         while True:
             if isinstance(executor, Schedules):
-                done, ready = take(order, plan)
+                done, ready = take(order, plan, scored_with)
                 tasks = [task(job, plan, setting) for job in ready]
                 for job, future in zip(ready, executor.schedule(tasks), strict=True):
                     watch(job, future)

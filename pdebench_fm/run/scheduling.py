@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import BrokenExecutor, Future
 from functools import partial
 from queue import SimpleQueue
+from typing import Any
 
 from pdebench_fm._util.text import named
 from pdebench_fm.errors import PdefmError, RunError, Terminated, WorkerDiedError
@@ -108,9 +109,14 @@ def runnable(order: Order, plan: Plan, world: World) -> Iterator[Job]:
             yield job
 
 
-def take(order: Order, plan: Plan) -> tuple[list[tuple[Job, Outcome]], list[Job]]:
-    """Return the jobs found done, with their outcomes, and those that may be submitted in one go, parents first."""
-    scored_with = load_metrics(plan.registry).scored_with()
+def take(order: Order, plan: Plan, scored_with: Mapping[str, Any]) -> tuple[list[tuple[Job, Outcome]], list[Job]]:
+    """Return the jobs found done, with their outcomes, and those that may be submitted in one go, parents first.
+
+    Args:
+        order: of the jobs that are neither done nor submitted.
+        plan: the jobs.
+        scored_with: what points are scored with now.
+    """
     done: list[tuple[Job, Outcome]] = []
     ready: list[Job] = []
     for job in runnable(order, plan, World()):
