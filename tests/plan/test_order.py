@@ -1,8 +1,9 @@
-"""How long jobs take side by side, and the chain that no number of workers makes shorter."""
+"""In which order jobs may run, how long they take side by side, and the chain that bounds it."""
 
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,9 @@ import pytest
 from pdebench_fm.errors import UnknownNameError, UsageError
 from pdebench_fm.plan.estimate import estimate
 from pdebench_fm.plan.gpus import GPUS, find_gpu
-from pdebench_fm.plan.job import Trial
+from pdebench_fm.plan.job import Job, Point, Trial
 from pdebench_fm.plan.model import model_spec
-from pdebench_fm.plan.order import longest_chain, wall_seconds
+from pdebench_fm.plan.order import Order, longest_chain, wall_seconds
 from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.registry import registry
 from pdebench_fm.suite.reading import load_suite
@@ -39,6 +40,39 @@ def test_of_the_longest_chain_only_what_is_left_counts(tmp_path: Path) -> None:
     assert len(longest_chain(left, seconds)) == 2  # the pre-training's score, then that of zero-shot
     assert longest_chain([], {}) == []
     assert wall_seconds([], {}, 8) == 0
+
+
+def everything(order: Order) -> list[Job]:
+    """Submit all that may be submitted."""
+    found = []
+    while (job := order.pop()) is not None:
+        found.append(job)
+        order.submitted(job)
+    return found
+
+
+def test_a_plan_is_submitted_at_once_parents_first(tmp_path: Path) -> None:
+    jobs = list(plan_of(tmp_path, with_toy()).jobs.values())
+    order = Order(jobs)
+    submitted = everything(order)
+    assert {job.id for job in submitted} == {job.id for job in jobs}
+    places = {job.id: place for place, job in enumerate(submitted)}
+    assert all(places[parent] < places[job.id] for job in jobs for parent in job.parents)
+    for job in submitted:
+        order.ended(job)
+    assert order.pop() is None  # nothing is submitted twice
+
+
+def test_a_point_that_may_add_trials_waits_for_the_end_of_its_own(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, with_toy())
+    point = next(job for job in plan.jobs.values() if isinstance(job, Point) and len(job.trials) > 1)
+    trials = [plan.jobs[id] for id in point.trials]
+    order = Order([*trials, replace(point, extend=1)])
+    assert [job.id for job in everything(order)] == list(point.trials)
+    for trial in trials:
+        assert order.pop() is None
+        order.ended(trial)
+    assert isinstance(order.pop(), Point)
 
 
 def test_a_faster_gpu_takes_less_time(tmp_path: Path) -> None:
