@@ -163,3 +163,8 @@ def test_without_any_badge_all_are_ranked_as_they_claim():
 def test_a_badge_of_other_scores_does_not_count():
     changed = make_suite("mine", 0.9, seeds=2)
     assert badges_that_hold([badge_of(MINE)], changed) == {}
+
+
+def test_points_are_gathered_once_for_all_models():
+    found = group([*OTHERS, *MINE])[0]
+    assert found.points is found.points
