@@ -38,14 +38,14 @@ released: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-# A task of `make smoke` on a Slurm of one node on this machine, with the same records (root, Debian).
+# `make smoke` on a Slurm of one node on this machine, with the same records (root, Debian).
 NO_SLURM := echo "SKIPPED: no Slurm, which needs root and packages of Debian"; exit 0
 slurm: smoke
 	@tests/support/slurm.sh install || { $(NO_SLURM); }; \
 	set -ex; runs=$$(mktemp -d); trap 'rm -rf "$$runs"' EXIT; \
-	tests/support/slurm.sh run $(BIN)/pdefm run suites/smoke.yaml --model fno-64k --task "SYS-1(5,10)" --output "$$runs" \
+	tests/support/slurm.sh run $(BIN)/pdefm run suites/smoke.yaml --model fno-64k --output "$$runs" \
 		--executor slurm --executor-set tasks=2 --executor-set poll=1; \
-	$(BIN)/python -m tests.support.same_records --part runs/smoke "$$runs"
+	$(BIN)/python -m tests.support.same_records runs/smoke "$$runs"
 
 # The tests of executors and fits on a Slurm of two nodes on this machine: about five minutes.
 test-slurm: $(STAMP)

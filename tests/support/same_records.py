@@ -1,7 +1,4 @@
-"""Compare records to the digit: python -m tests.support.same_records [--part] RUNS RUNS. Times and commits may differ.
-
-With ``--part``, the first folder may hold more than the others.
-"""
+"""Compare records to the digit: python -m tests.support.same_records RUNS RUNS. Times and commits may differ."""
 
 from __future__ import annotations
 
@@ -29,20 +26,16 @@ def _fixed(value: Any) -> Any:
 
 
 def main(*arguments: str) -> int:
-    outputs = [argument for argument in arguments if argument != "--part"]
-    first, *others = (read(Path(output)) for output in outputs)
-    if "--part" in arguments:
-        wanted = {(record["task"], record["job_id"]) for found in others for record in found}
-        first = [record for record in first if (record["task"], record["job_id"]) in wanted]
+    first, *others = (read(Path(output)) for output in arguments)
     if not first:
-        print(f"{outputs[0]}: no records", file=sys.stderr)
+        print(f"{arguments[0]}: no records", file=sys.stderr)
         return 1
-    for output, found in zip(outputs[1:], others, strict=True):
+    for output, found in zip(arguments[1:], others, strict=True):
         different = [one for one, other in zip(first, found, strict=False) if one != other]
         if different or len(first) != len(found):
             print(f"{output}: {len(different)} of {len(first)} records differ, {len(found)} found", file=sys.stderr)
             return 1
-    print(f"{len(first)} equal records in {' and '.join(outputs)}")
+    print(f"{len(first)} equal records in {' and '.join(arguments)}")
     return 0
 
 
