@@ -12,6 +12,7 @@ from typing import Any
 
 from pdebench_fm._util.identity import canonical_json
 from pdebench_fm.interfaces.metric import SCORE
+from pdebench_fm.plan.protocol import ProtocolSpec
 from pdebench_fm.records.curves import FINE_TUNE, SCRATCH
 from pdebench_fm.records.record import Record, start_of
 from pdebench_fm.records.search import Tried, next_value
@@ -172,7 +173,7 @@ def _described(record: Record, job: Mapping[str, Any]) -> Iterator[tuple[str, An
     """Yield what a record and the description of its job say of the same thing: its name, both values."""
     train, test, few_shot = job["train"]["sets"], job["test"]["sets"], job["train"].get("few_shot")
     yield "model_args", record.model_args, job["model"]["arguments"]
-    yield "protocol", record.protocol, job["protocol"]["name"]
+    yield "protocol", record.protocol, _arm(job["protocol"], record.protocol)
     yield "examples", record.examples, few_shot["examples"] if few_shot else sum(part["count"] for part in train)
     yield "seed", record.seed, job["seed"]
     yield "precision", record.precision, job["precision"]
@@ -187,6 +188,14 @@ def _described(record: Record, job: Mapping[str, Any]) -> Iterator[tuple[str, An
         yield "test_examples", record.test_examples, sum(part["count"] for part in test)
     for part in (*train, *test):
         yield "data_seed", record.data_seed, part.get("data_seed", record.data_seed)
+
+
+def _arm(protocol: Mapping[str, Any], stated: str) -> str:
+    """Return the arm's name, with those of its arguments that a suite has given by what the record states."""
+    places = {name: stated.find(f"{name}=") for name in protocol.get("arguments", {})}
+    given = sorted((name for name, place in places.items() if place > 0), key=places.__getitem__)
+    arguments = {name: protocol["arguments"][name] for name in given}
+    return ProtocolSpec(protocol["name"], protocol["version"], given=arguments).label
 
 
 def _table(record: Record) -> tuple[str, int, str]:

@@ -297,6 +297,17 @@ def test_a_record_that_misstates_its_job_is_refused(board, run, change, message)
         add(board, [run(true.model_copy(update=change))])
 
 
+@pytest.mark.parametrize("stated", ["lora", "lora(rank=4)", "lora(scale=0.5,rank=4)"])
+def test_an_arm_is_named_after_its_protocol_and_what_the_suite_gave(board, run, stated):
+    true = make_record(protocol="lora")
+    job = {**true.job, "protocol": {"name": "lora", "version": "1", "arguments": {"rank": 4, "scale": 0.5}}}
+    true = true.model_copy(update={"job": job, "job_id": job_id(job), "protocol": stated})
+    add(board, [run(true)])
+    for wrong in ("lora(rank=8)", "lora(width=4)", "head-only(rank=4)"):
+        with pytest.raises(RefusedError, match=r"protocol is .*, its job says 'lora"):
+            add(board, [run(true.model_copy(update={"protocol": wrong}))])
+
+
 def test_data_seeds_of_different_kinds_are_refused_like_others(board, run):
     true = make_record()
     job = copy.deepcopy(true.job)
