@@ -93,5 +93,5 @@ def test_what_starts_from_a_pretraining_that_a_model_cannot_do_is_unsupported(tm
     asked = [record for record in result.records if (record.protocol, record.examples) != ("scratch", 0)]
     assert {(record.status, record.reason) for record in asked} == {("unsupported", "wants a mask")}
     assert result.complete
-    (found,) = read_runs(tmp_path)
+    (found,) = read_runs(tmp_path, registry())
     assert found.count("done") == len(found.jobs)
