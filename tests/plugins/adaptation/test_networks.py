@@ -9,7 +9,7 @@ import pytest
 import torch
 from pdefm_adaptation.frozen import FrozenBody, HeadOnly
 from pdefm_adaptation.lora import LoRA
-from pdefm_adaptation.ridge import LastLayerRidge
+from pdefm_adaptation.ridge import DIRECT, LastLayerRidge, Regressed
 from pdefm_fno.model import FNO
 from pdefm_unet.model import UNet
 from torch import nn
@@ -115,6 +115,61 @@ def test_ridge_regression_finds_the_last_layer(name: str, tmp_path: Path) -> Non
     assert all(torch.allclose(before[key], value, atol=1e-6) for key, value in state(untouched).items())
 
 
+class _Large(NetworkModel):
+    """Its last layer has more weights than can be solved for one by one, some without effect."""
+
+    def __init__(self, complex_weights: bool = False) -> None:
+        self.complex_weights = complex_weights
+
+    def build(self, problem):
+        return _LargeNetwork(problem.grid.size, self.complex_weights)
+
+    def parts(self):
+        return {"head": ["last"]}
+
+
+class _LargeNetwork(nn.Module):
+    def __init__(self, size: int, complex_weights: bool) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(1, 9, 1), nn.Linear(9, size * size)
+        if complex_weights:
+            self.last = nn.Linear(9, size * size, dtype=torch.complex64)
+
+    def forward(self, fields, constants):
+        means = torch.tanh(self.first(fields))[:, :, ::2, ::2].mean((2, 3))
+        return self.last(means.to(self.last.weight)).real.unflatten(1, fields.shape[2:])[:, None]
+
+
+@pytest.mark.parametrize("complex_weights", [False, True])
+def test_ridge_regression_finds_a_large_layer(complex_weights: bool, tmp_path: Path) -> None:
+    model, teacher = _Large(complex_weights), _Large(complex_weights)
+    for seed, each in enumerate((model, teacher)):
+        each.initialise(TRAIN.problem, TRAIN, seed)
+    assert sum(weight.numel() for weight in teacher.network.last.parameters()) > DIRECT
+    with torch.no_grad():
+        teacher.network.first.load_state_dict(model.network.first.state_dict())
+    train = Synthetic(8, 16, seed=1, low=0.05, high=0.2)
+    train.outputs = {"solution": teacher.predict(train.problem, train.inputs)["solution"]}
+    before, wanted = state(model), train.outputs["solution"]
+    untrained = model.predict(train.problem, train.inputs)["solution"]
+    assert fitted(LastLayerRidge().wrap(model), tmp_path, train, ridge=1e-8).status == "ok"
+    assert changed(before, state(model)) == {"last.weight", "last.bias"}
+    prediction = model.predict(train.problem, train.inputs)["solution"]
+    assert (prediction - wanted).norm() < 1e-2 * (untrained - wanted).norm()
+    assert all(weight.requires_grad for weight in model.network.parameters())
+
+
+def test_both_ways_of_ridge_regression_agree(tmp_path: Path) -> None:
+    predictions = []
+    for direct in (0, DIRECT):
+        model = made("unet")
+        assert fitted(Regressed(model, direct), tmp_path, TRAIN, ridge=1e-5).status == "ok"
+        predictions.append(model.predict(TRAIN.problem, TRAIN.inputs)["solution"])
+    untrained = made("unet").predict(TRAIN.problem, TRAIN.inputs)["solution"]
+    by_gradients, directly = predictions
+    assert (by_gradients - directly).norm() < 1e-2 * (untrained - directly).norm()
+
+
 class _Bent(NetworkModel):
     """Its last layer is followed by a nonlinearity, or is large."""
 
@@ -134,10 +189,18 @@ class _BentNetwork(nn.Module):
         return torch.tanh(5 * self.last(self.first(fields)))
 
 
+class _Rescaled(_Large):
+    """Predicts something else than what its network returns."""
+
+    def predict(self, problem, inputs):
+        return {name: 2 * value for name, value in super().predict(problem, inputs).items()}
+
+
 def test_ridge_regression_refuses_what_it_cannot_solve(tmp_path: Path) -> None:
     for model, message in (
         (_Bent(), "not affine in the weights of the last layer last"),
-        (_Bent(3000), "3,001 weights"),
+        (_Bent(3000), "not affine in the weights of the last layer last"),
+        (_Rescaled(), "2,560 weights; for more than 2,048, last-layer-ridge takes a model that predicts what"),
     ):
         model.initialise(TRAIN.problem, TRAIN, 0)
         with pytest.raises(UnsupportedError, match=message):

@@ -176,20 +176,17 @@ def test_the_resampling_can_be_chosen(resampling):
     assert model.notes()["resampling"] == f"{resampling}, 24² to 32² and back"
 
 
-@pytest.mark.parametrize(("name", "ridge"), [("dpot", "ok"), ("morph", "unsupported")])
-def test_the_suite_ends_in_a_table_with_every_arm(name, ridge, tmp_path):
-    """Scores of random weights say nothing; the run shows that each arm works, or says why it cannot."""
+@pytest.mark.parametrize("name", ["dpot", "morph"])
+def test_the_suite_ends_in_a_table_with_every_arm(name, tmp_path):
+    """Scores of random weights say nothing; the run shows that each arm works."""
     result = evaluate(
         name, "released", "smoke", arguments=MODELS[name], tasks=["SYS-3(1,5)"], output=tmp_path, progress=False
     )
     statuses = {record.protocol: record.status for record in result.records}
-    assert statuses.pop("last-layer-ridge") == ridge
     assert set(statuses.values()) == {"ok"}
-    assert set(statuses) == {"fine-tune", "fine-tune-native", *OTHERS, "scratch"}
+    assert set(statuses) == {"fine-tune", "fine-tune-native", *OTHERS, "last-layer-ridge", "scratch"}
     notes = {record.protocol: record.notes for record in result.records if record.status == "ok"}
     assert "recipe" in notes["fine-tune-native"]
     assert "recipe" not in notes["fine-tune"]
     assert all("pre-training data" in each for each in notes.values())
     assert all(record.under_trained for record in result.records)
-    reasons = [record.reason for record in result.records if record.status == "unsupported"]
-    assert all("2,048 at most" in reason for reason in reasons)
