@@ -32,14 +32,14 @@ def job_id(description: Mapping[str, Any]) -> str:
 
 
 def _check_keys(value: Any) -> None:
-    items = value
-    if isinstance(value, dict):  # json takes no other mapping
-        for key in value:
-            if not isinstance(key, str):
-                raise TypeError(f"a key of plain data must be a string, got {key!r}")
-        items = value.values()
-    elif not isinstance(value, (list, tuple)):
-        return
-    for item in items:
-        if isinstance(item, (dict, list, tuple)):  # not a call for each number and text: jobs have thousands
-            _check_keys(item)
+    waiting = [value]
+    while waiting:  # no call for each value: suites have 100,000 jobs
+        items = waiting.pop()
+        if isinstance(items, dict):  # json takes no other mapping
+            for key in items:
+                if not isinstance(key, str):
+                    raise TypeError(f"a key of plain data must be a string, got {key!r}")
+            items = items.values()
+        elif not isinstance(items, (list, tuple)):
+            continue
+        waiting += [item for item in items if isinstance(item, (dict, list, tuple))]

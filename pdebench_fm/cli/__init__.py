@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import gc
 import os
 import signal
 import sys
@@ -98,6 +99,7 @@ def main(arguments: list[str] | None = None, registry: Registry | None = None) -
         arguments: by default those of the process.
         registry: what commands know; by default everything installed. See `pdebench_fm.cli.context`.
     """
+    gc.set_threshold(50_000)  # of very many records, whose collections free nothing
     Terminated.arrived = False
     signal.signal(signal.SIGTERM, _terminate)
     if arguments is None:
