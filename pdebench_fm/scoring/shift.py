@@ -6,9 +6,11 @@ its values (the wavenumbers of SYS-3).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -16,9 +18,11 @@ import numpy as np
 
 from pdebench_fm._util.grouping import grouped
 from pdebench_fm._util.identity import canonical_json
-from pdebench_fm.data.open import SetSpec, make_sampler
+from pdebench_fm.data.open import SetSpec
 from pdebench_fm.errors import PLUGIN_ERRORS
+from pdebench_fm.interfaces import Sampler, Split
 from pdebench_fm.registry import Registry
+from pdebench_fm.registry.arguments import call
 
 if TYPE_CHECKING:
     from pdebench_fm.data.open import Pair
@@ -99,7 +103,7 @@ class Shift:
 
 
 class RealisedShift:
-    """Measures pairs of distributions; what a sampler drew is kept for the next pair.
+    """Measures pairs of distributions.
 
     Args:
         registry: where samplers come from.
@@ -107,7 +111,6 @@ class RealisedShift:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._drawn: dict[str, tuple[tuple[str, str], np.ndarray]] = {}
 
     def overlap(self, source: Sequence[SetSpec], target: Sequence[SetSpec]) -> float | None:
         """Return the overlap of what `between` returns, between 0 and 1; None if that is None."""
@@ -171,12 +174,24 @@ class RealisedShift:
 
     def _physics(self, spec: SetSpec) -> tuple[tuple[str, str], np.ndarray]:
         """((system, parameter), what was drawn of it)."""
-        key = canonical_json(dict(spec.description))
-        if key not in self._drawn:
-            sampler = make_sampler(spec.description, self._registry)
-            values = np.asarray(sampler.draw(range(DRAWS))[sampler.physics], dtype=np.float64)
-            self._drawn[key] = (spec.description["system"]["name"], sampler.physics), values
-        return self._drawn[key]
+        description = spec.description
+        factory = self._registry.load("samplers", description["sampler"]["name"])
+        settings = canonical_json(description["settings"])
+        parameter, values = _drawn(factory, settings, description["data_seed"], description["split"])
+        return (description["system"]["name"], parameter), values
+
+
+@lru_cache(maxsize=256)
+def _drawn(factory: Callable[..., Sampler], settings: str, data_seed: int, split: Split) -> tuple[str, np.ndarray]:
+    """Draw the physics parameter of examples, once a process: other models and tasks have the same distributions.
+
+    Returns:
+        its name and its values, (`DRAWS`,), not to be written to.
+    """
+    sampler: Sampler = call(factory, json.loads(settings), data_seed=data_seed, split=split)
+    values = np.array(sampler.draw(range(DRAWS))[sampler.physics], dtype=np.float64)
+    values.flags.writeable = False
+    return sampler.physics, values
 
 
 def overlap(first: np.ndarray, second: np.ndarray) -> float:

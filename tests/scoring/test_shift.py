@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ from pdefm_spectral.poisson import PoissonSampler
 
 from pdebench_fm import records
 from pdebench_fm.data.open import Pair, SetSpec
+from pdebench_fm.hookspecs import SamplerEntry, hookimpl
+from pdebench_fm.interfaces import Parameters, Split
 from pdebench_fm.plan.sets import sampled_pairs, specify
 from pdebench_fm.records.record import Record
-from pdebench_fm.registry.discovery import registry
+from pdebench_fm.registry.discovery import Registry, registry
 from pdebench_fm.scoring.shift import Distributions, RealisedShift, Shift, overlap
 from pdebench_fm.suite.reading import find_suite, load_suite
 from pdebench_fm.suite.schema import Distribution
@@ -196,22 +199,41 @@ def test_where_records_were_measured_on_something_else_nothing_is_drawn(made: Ca
     assert shifts.redrawn(made(), {"t": PAIR}) == {}
 
 
-@pytest.mark.parametrize(
-    "drawn",
-    [
-        lambda *_: 1 / 0,
-        lambda *_: (_ for _ in ()).throw(SystemExit(1)),
-        lambda *_: {},
-        lambda *_: {"eigenvalue": [np.nan] * 8},
-        lambda *_: {"eigenvalue": []},
-        lambda *_: {"eigenvalue": "five"},
-    ],
-    ids=["raises", "exits", "lacks it", "not finite", "none", "no number"],
-)
-def test_a_sampler_that_fails_leaves_its_task_out(drawn: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = measured()
-    monkeypatch.setattr(PoissonSampler, "draw", drawn)
-    assert RealisedShift(registry()).redrawn([made], {"t": PAIR}) == {}
+DRAWN: dict[str, Callable[[Parameters], Parameters]] = {
+    "sound": lambda drawn: drawn,
+    "raises": lambda _: 1 / 0,  # type: ignore[dict-item,return-value]
+    "exits": lambda _: (_ for _ in ()).throw(SystemExit(1)),
+    "lacks it": lambda _: {},
+    "not finite": lambda _: {"eigenvalue": np.full(8, np.nan)},
+    "none": lambda _: {"eigenvalue": np.zeros(0)},
+    "no number": lambda _: {"eigenvalue": np.array("five")},
+}
+
+
+class Drawing(PoissonSampler):
+    """Draws what one of `DRAWN` makes of sound parameters."""
+
+    def __init__(self, what: str, eigenvalue: tuple[float, float], *, data_seed: int, split: Split) -> None:
+        super().__init__(eigenvalue, data_seed=data_seed, split=split)
+        self._what = what
+
+    def draw(self, ids: Sequence[int]) -> Parameters:
+        return DRAWN[self._what](super().draw(ids))
+
+
+@hookimpl
+def pdefm_samplers() -> list[SamplerEntry]:
+    return [SamplerEntry("drawing", "1", Drawing, "poisson, drawn otherwise")]
+
+
+@pytest.mark.parametrize("what", DRAWN)
+def test_a_sampler_that_fails_leaves_its_task_out(what: str) -> None:
+    found = Registry([*entry_points(group="pdebench_fm"), EntryPoint("drawing", __name__, "pdebench_fm")])
+    (target,) = PAIR.target
+    settings = {**target.description["settings"], "what": what}
+    drawn = SetSpec({**target.description, "sampler": {"name": "drawing", "version": "1"}, "settings": settings})
+    shifts = RealisedShift(found).redrawn([measured(drawn)], {"t": Pair(PAIR.source, (drawn,))})
+    assert shifts.keys() == ({"t"} if what == "sound" else set())
 
 
 def test_what_is_not_one_number_an_example_has_no_overlap() -> None:
