@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from pdebench_fm.errors import DivergedError, RunError
 from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, Progress, TrialSettings
 from pdebench_fm.streams import Stream
-from pdebench_fm.training.calling import call_network, real_dtype
+from pdebench_fm.training.calling import call_network, real_dtype, seed_random
 from pdebench_fm.training.feed import Batch, Encode, Feed, errors
 from pdebench_fm.training.micro_batches import micro_batch_size
 from pdebench_fm.training.precision import Cast, matmul_precision, training_precision
@@ -205,7 +205,7 @@ class _Fit:
         batch = self.train.batch(ids[start:stop]) if stop > start else None
         state.data_seconds += time.perf_counter() - clock
         # Dropout and the like depend on seed, rank and step, not on what was drawn before.
-        torch.manual_seed(mixed_seed(self.seed, self.ranks.rank, state.step))
+        seed_random(mixed_seed(self.seed, self.ranks.rank, state.step), self.context.device)
         # A batch that does not fit in memory is accumulated in parts.
         self.module.zero_grad()
         loss = torch.zeros((), dtype=real_dtype(self.module), device=self.context.device)

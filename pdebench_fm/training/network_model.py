@@ -23,7 +23,7 @@ from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, Oper
 from pdebench_fm.problem import Fields, Problem
 from pdebench_fm.registry.arguments import bind, call, plain
 from pdebench_fm.registry.calling import located
-from pdebench_fm.training.calling import call_network, count_parameters, real_dtype
+from pdebench_fm.training.calling import call_network, count_parameters, real_dtype, seed_random
 from pdebench_fm.training.loop import ParameterGroup, fit_network
 from pdebench_fm.training.normalisation import InputNormalisation
 from pdebench_fm.training.parts import find_parts
@@ -141,7 +141,7 @@ class NetworkModel(OperatorModel):
         ones = torch.ones(1, len(problem.input_fields), size, size), torch.ones(1, len(problem.constants))
         fields, constants = sample or ones
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(seed)
+            seed_random(seed, "cpu")
             module = self.build(problem)
             module.eval()
             dtype = real_dtype(module)
