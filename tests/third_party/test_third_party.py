@@ -7,7 +7,7 @@ import os
 import subprocess
 import sysconfig
 import venv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
@@ -18,6 +18,8 @@ import pytest
 from tests.third_party import pages
 
 PACKAGES = ("ridge_operator", "measured_data")
+
+Scored = dict[str, list[dict[str, Any]]]
 
 SUITE = """\
 name: tiny
@@ -38,6 +40,17 @@ profiles:
     examples: {pretraining: 16, validation: 8, test: 8, downstream: [4]}
     training: {epochs: 1, batch_size: 8, learning_rates: [1e-3, 1e-2]}
     fine_tuning: {epochs: 1, learning_rates: [1e-6, 1e-5]}
+"""
+
+
+EACH = """
+import json, sys
+from pdebench_fm.cli import main
+for command in json.loads(sys.argv[1]):
+    try:
+        main(command)
+    except SystemExit as ended:
+        print(end=f"\\0{ended.code}\\0", flush=True)
 """
 
 
@@ -66,11 +79,16 @@ class Environment:
         """Run ``pdefm``."""
         return self.call("-m", "pdebench_fm.cli", *arguments, code=code)
 
-    def scored(self, *arguments: object) -> list[dict[str, Any]]:
-        """Run a suite on one core and return its records."""
-        common = ("--device", "cpu", "--workers", 1, "--output", self.home / "runs", "--json")
-        records: list[dict[str, Any]] = json.loads(self.pdefm("run", *arguments, *common))
-        return records
+    def pdefm_each(self, commands: Mapping[str, Sequence[object]]) -> dict[str, str]:
+        """Run ``pdefm`` with each of these arguments, all in one process, and return what each printed.
+
+        A command that fails is left out.
+        """
+        done = self.run("-c", EACH, json.dumps([[*map(str, command)] for command in commands.values()]))
+        *said, rest = done.stdout.split("\0")
+        assert (len(said), rest) == (2 * len(commands), ""), done.stderr
+        ended = zip(commands, said[::2], said[1::2], strict=True)
+        return {name: text for name, text, code in ended if code == "0"}
 
 
 @pytest.fixture(scope="module")
@@ -89,13 +107,6 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     made.call("-m", "pip", "install", *offline, *folders)
     made.call("-m", "measured_data")
     return made
-
-
-@pytest.fixture(scope="module")
-def suite(environment: Environment) -> Path:
-    path = environment.home / "tiny.yaml"
-    path.write_text(SUITE, encoding="utf-8")
-    return path
 
 
 def arms(records: Sequence[dict[str, Any]]) -> list[tuple[str, int, str]]:
@@ -122,23 +133,32 @@ def test_all_are_found_without_failure(environment: Environment) -> None:
 
 MODELS = ("ridge-operator", "released-poisson", "convolutions")
 PARTS = (("distribution", "fisher:slow"), ("metric", "mass_error"), ("protocol", "bias-only"))
-CHECK = """
-import json, sys
-from pdebench_fm.cli import main
-for part in json.loads(sys.argv[1]):
-    try:
-        main(["check", *part, "--json"])
-    except SystemExit:
-        print(end="\\0", flush=True)
-"""
 
 
 @pytest.fixture(scope="module")
 def checked(environment: Environment) -> dict[str, Any]:
-    """What ``pdefm check`` says of each part, by its name: all in one process."""
+    """What ``pdefm check`` says of each part, by its name."""
     parts = [*(("model", name) for name in MODELS), *PARTS]
-    said = environment.call("-c", CHECK, json.dumps(parts)).split("\0")
-    return {name: json.loads(text) for (_, name), text in zip(parts, said, strict=False)}
+    said = environment.pdefm_each({name: ("check", kind, name, "--json") for kind, name in parts})
+    return {name: json.loads(text) for name, text in said.items()}
+
+
+RUNS = {
+    "ridge-operator": ("tiny.yaml", "--model", "ridge-operator", "--set", "modes=4"),
+    "released-poisson": ("tiny.yaml", "--model", "released-poisson"),
+    "measured by unet": ("measured", "--model", "unet", "--set", "width=4"),
+    "measured by ridge-operator": ("measured", "--model", "ridge-operator"),
+    "fisher": ("fisher", "--model", "fno-64k", "--set", "width=4", "--set", "layers=2"),
+}
+
+
+@pytest.fixture(scope="module")
+def scored(environment: Environment) -> Scored:
+    """The records of each run, on one core."""
+    (environment.home / "tiny.yaml").write_text(SUITE, encoding="utf-8")
+    common = ("--device", "cpu", "--workers", 1, "--output", environment.home / "runs", "--json")
+    said = environment.pdefm_each({name: ("run", *arguments, *common) for name, arguments in RUNS.items()})
+    return {name: json.loads(text) for name, text in said.items()}
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -147,23 +167,27 @@ def test_the_models_keep_the_interface(checked: dict[str, Any], model: str) -> N
     assert [said for said in found.values() if isinstance(said, str)] == []  # what failed; what is skipped says why
 
 
-def test_records_of_a_numpy_model_enter_a_leaderboard(environment: Environment, suite: Path) -> None:
-    records = environment.scored(suite, "--model", "ridge-operator", "--set", "modes=4")
+STEPS = ("build", "check")
+
+
+def test_records_of_a_numpy_model_enter_a_leaderboard(environment: Environment, scored: Scored) -> None:
+    records = scored["ridge-operator"]
     assert [(protocol, status) for protocol, _, status in arms(records)] == ALL_ARMS
     assert records[0]["metrics"]["relative_l2"] < 1
     assert all(record["learning_rate"] is None for record in records)
     assert {t["hyperparameters"]["ridge"] for t in records[0]["trials"]} == {1e-6, 1e-1}
     board = ("--directory", environment.home / "board")
     (folder,) = (environment.home / "runs" / "tiny").glob("ridge-operator*")  # named after its arguments too
-    added = environment.pdefm("leaderboard", "add", folder, *board)
-    assert added == "5 added, 0 replaced, 0 already there\n"
-    environment.pdefm("leaderboard", "build", *board)
-    environment.pdefm("leaderboard", "check", *board)
+    done = environment.pdefm_each(
+        {"add": ("leaderboard", "add", folder, *board), **{step: ("leaderboard", step, *board) for step in STEPS}}
+    )
+    assert done.keys() == {"add", *STEPS}
+    assert done["add"] == "5 added, 0 replaced, 0 already there\n"
     assert "ridge-operator" in (environment.home / "board" / "README.md").read_text(encoding="utf-8")
 
 
-def test_a_released_model_needs_no_pretraining_and_has_no_scratch_arm(environment: Environment, suite: Path) -> None:
-    records = environment.scored(suite, "--model", "released-poisson")
+def test_a_released_model_needs_no_pretraining_and_has_no_scratch_arm(scored: Scored) -> None:
+    records = scored["released-poisson"]
     assert arms(records) == [
         ("zero-shot", 0, "ok"),
         ("fine-tune", 4, "ok"),
@@ -180,9 +204,9 @@ def test_a_released_model_needs_no_pretraining_and_has_no_scratch_arm(environmen
     assert all(record["pretrain_job_id"] is None for record in records)
 
 
-@pytest.mark.parametrize("model", [("unet", "--set", "width=4"), ("ridge-operator",)], ids=["unet", "ridge-operator"])
-def test_examples_from_files_need_no_solver(environment: Environment, model: tuple[str, ...]) -> None:
-    records = environment.scored("measured", "--model", *model)
+@pytest.mark.parametrize("model", ["unet", "ridge-operator"])
+def test_examples_from_files_need_no_solver(scored: Scored, model: str) -> None:
+    records = scored[f"measured by {model}"]
     assert [(protocol, status) for protocol, _, status in arms(records)] == ALL_ARMS
     for record in records:
         assert "relative_l2" in record["metrics"]
@@ -207,8 +231,8 @@ def test_what_the_page_on_plugins_has_keeps_the_interfaces(checked: dict[str, An
     assert "failed" not in str(found)
 
 
-def test_what_the_page_on_plugins_has_can_be_run(environment: Environment) -> None:
-    records = environment.scored("fisher", "--model", "fno-64k", "--set", "width=4", "--set", "layers=2")
+def test_what_the_page_on_plugins_has_can_be_run(scored: Scored) -> None:
+    records = scored["fisher"]
     assert {record["status"] for record in records} == {"ok"}
     errors = {(r["protocol"], r["examples"]): r["metrics"] for r in records if r["kind"] == "point"}
     assert errors.keys() == {
