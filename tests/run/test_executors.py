@@ -7,8 +7,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,11 +28,19 @@ from pdebench_fm.run.runner import Reporter
 from pdebench_fm.run.work import Outcome
 from tests.support import same_records
 from tests.support.command import PATIENCE, wait_until
+from tests.support.environment import environment_after
 from tests.support.installed import with_toy
 from tests.support.slurm import FAST
 from tests.support.toy import TOY, Toy, plan_of, run_in
 
-Make = Callable[..., Executor]
+Make = Callable[..., AbstractContextManager[Executor]]
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Executor]:
+    """Two processes, which take seconds to start, for all tests that leave them working."""
+    with make_executor(registry(), "local", {}, workers=2) as pool:
+        yield pool
 
 
 @pytest.fixture(
@@ -45,8 +54,10 @@ def make(request: pytest.FixtureRequest) -> Make:
         request.getfixturevalue("slurm")
     settings = FAST if request.param == "slurm" else {}
 
-    def make(output: Path, **more: object) -> Executor:
-        """More settings are for Slurm."""
+    def make(output: Path, own: bool = False, **more: object) -> AbstractContextManager[Executor]:
+        """The pool of processes is the shared one unless a test wants its own; more settings are for Slurm."""
+        if request.param == "local" and not own:
+            return nullcontext(request.getfixturevalue("pool"))
         return make_executor(registry(), request.param, settings and {**settings, **more}, workers=2, output=output)
 
     return make
@@ -121,9 +132,10 @@ def test_in_each_a_run_that_is_broken_off_leaves_nothing_behind(tmp_path: Path, 
         def finished(self, job: Job, outcome: Outcome) -> None:
             raise KeyboardInterrupt
 
-    with make(tmp_path / "runs") as executor, pytest.raises(KeyboardInterrupt):
+    before = {*multiprocessing.active_children()}  # the shared pool's
+    with make(tmp_path / "runs", own=True) as executor, pytest.raises(KeyboardInterrupt):
         run_in(tmp_path / "runs", plan_of(tmp_path, with_toy()), executor=executor, reporter=CtrlC())
-    wait_until(lambda: not multiprocessing.active_children(), "the workers' end")
+    wait_until(lambda: {*multiprocessing.active_children()} <= before, "the workers' end")
     wait_until(lambda: not queued(), "an empty queue")
     assert not list((tmp_path / "runs").glob("slurm/*.json"))
 
@@ -142,7 +154,7 @@ def test_in_each_a_plugin_that_cannot_be_pickled_gets_a_line_or_works(
     tmp_path: Path, make: Make, request: pytest.FixtureRequest
 ) -> None:
     plan = plan_of(tmp_path, registry().with_model(replace(TOY, factory=Locked())))
-    with make(tmp_path / "runs") as executor:
+    with make(tmp_path / "runs", own=True) as executor:
         if "debug" in request.node.name:
             assert run_in(tmp_path / "runs", plan, executor=executor).complete
             return
@@ -170,9 +182,8 @@ def test_unknown_names_and_settings_get_the_nearest() -> None:
 def test_workers_have_the_threads_and_gpus_they_are_given() -> None:
     before = {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")}
     with LocalPool(2, threads=3, gpus=["4", "GPU-f00"]) as pool:
-        found = {future.result() for future in [pool.submit(_seen, 1.0) for _ in range(2)]}
-    assert {gpu for _, gpu, _ in found} == {"4", "GPU-f00"}
-    assert {threads for _, _, threads in found} == {"3"}
+        found = {future.result() for future in [pool.submit(environment_after, 1.0, *before) for _ in range(2)]}
+    assert found == {("4", "3"), ("GPU-f00", "3")}
     assert {name: os.environ.get(name) for name in before} == before
 
 
@@ -196,15 +207,10 @@ def test_workers_have_the_threads_that_the_user_says(monkeypatch: pytest.MonkeyP
         assert pool.submit(os.getenv, "OMP_NUM_THREADS").result() == "3"
 
 
-def _seen(seconds: float) -> tuple[int, str | None, str | None]:
-    time.sleep(seconds)
-    return os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("OMP_NUM_THREADS")
-
-
 def test_a_pool_that_is_broken_off_kills_what_runs() -> None:
     pool = LocalPool(1)
-    assert pool.submit(_seen, 0.0).result()  # it has started
-    running: Future[object] = pool.submit(_seen, 2 * PATIENCE)
+    assert pool.submit(os.getpid).result()  # it has started
+    running: Future[object] = pool.submit(time.sleep, 2 * PATIENCE)
     while not running.running():
         time.sleep(0.05)
     pool.shutdown(wait=False, cancel_futures=True)
