@@ -191,9 +191,11 @@ def run(
         return 0
     if nproc > 1:
         distributed.device_of_rank(plans[0].device, nproc - 1)  # fails if there are too few GPUs
+        from pdebench_fm.run.scheduling import pending
         from pdebench_fm.training import launch
 
-        return launch(nproc, ["-P", "-m", "pdebench_fm.cli", *_without_nproc(sys.argv[1:])])
+        if any(pending(plan) for plan in plans):  # otherwise this process can say all there is
+            return launch(nproc, ["-P", "-m", "pdebench_fm.cli", *_without_nproc(sys.argv[1:])])
     if profile is None and len(plans[0].suite.profiles) > 1 and distributed.is_main_process():
         _name_profile(plans[0])
     settings_of_executor = parse_settings(executor_settings, "--executor-set")

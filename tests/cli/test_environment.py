@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import PATIENCE, PDEFM, UNET, environment, pdefm, write_suite
+from pdebench_fm import evaluate
+from tests.support.command import PATIENCE, PDEFM, UNET, environment, write_suite
 
 NO_HOME = """
 import pwd
@@ -48,8 +49,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a suite and a finished run."""
     folder = tmp_path_factory.mktemp("environment")
     small(folder)
-    done = pdefm("run", "tiny.yaml", *UNET, "--workers", "1", folder=folder)
-    assert done.returncode == 0, done.stderr
+    arguments = {"width": 4, "levels": 1}
+    assert evaluate("unet", folder / "tiny.yaml", arguments=arguments, device="cpu", output=folder / "runs").complete
     return folder
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pdebench_fm import evaluate
 from tests.support.command import PATIENCE, environment, pdefm, write_suite
 
 # The first 50 losses are one a step: every epoch is one batch, of an odd number of examples.
@@ -27,16 +28,16 @@ CHANGES = (
     ("poisson: [A]", "mixed: [A, C]"),
     ("pretraining: poisson, downstream", "pretraining: mixed, downstream"),
 )
-FNO = ("--model", "fno-64k", "--set", "width=4", "--set", "modes=2", "--set", "layers=2")
+SIZES = {"width": 4, "modes": 2, "layers": 2}
+FNO = ("--model", "fno-64k", *(part for name, size in SIZES.items() for part in ("--set", f"{name}={size}")))
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small FNO, pre-trained on a mixture, in one process."""
     folder = tmp_path_factory.mktemp("processes")
-    write_suite(folder, *CHANGES)
-    alone = pdefm("run", "tiny.yaml", *FNO, "--workers", "1", "--output", "alone", folder=folder)
-    assert alone.returncode == 0, alone.stderr
+    suite = write_suite(folder, *CHANGES)
+    assert evaluate("fno-64k", suite, arguments=SIZES, device="cpu", output=folder / "alone").complete
     return folder
 
 
