@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 
 STUDIES := ood_sys1 ood_sys2 ood_sys2_exact ood_sys3 mixed scaling seeds
 
-.PHONY: install smoke studies released test slurm test-slurm check docs bench leaderboard clean
+.PHONY: install smoke studies released test slurm test-slurm check docs bench leaderboard check-leaderboard clean
 
 install: $(STAMP)
 
@@ -59,7 +59,7 @@ check: $(STAMP)
 
 # The documentation site, in site/. Warnings are errors, those about docstrings included.
 docs: $(STAMP)
-	$(BIN)/python -m pip install --quiet --editable '.[docs]' --constraint constraints.txt
+	test -x $(BIN)/zensical || $(BIN)/python -m pip install --quiet --editable '.[docs]' --constraint constraints.txt
 	$(BIN)/zensical build --strict --clean > $(VENV)/docs.log 2>&1 || { cat $(VENV)/docs.log; exit 1; }
 	! grep '^griffe:' $(VENV)/docs.log
 
@@ -75,6 +75,9 @@ bench: $(STAMP)
 
 leaderboard: $(STAMP)
 	$(BIN)/pdefm leaderboard build
+	$(BIN)/pdefm leaderboard check
+
+check-leaderboard: $(STAMP)
 	$(BIN)/pdefm leaderboard check
 
 clean:
