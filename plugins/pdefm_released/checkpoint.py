@@ -12,6 +12,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,6 +38,9 @@ SIGNATURES = {
 
 _SHARD = re.compile(r"-\d+-of-\d+\.")
 _WEIGHTS = ("model", "model_state", "model_state_dict", "state_dict")
+_ANY = ("*.safetensors", "*.safetensors.index.json", "*.pth", "*.pt", "*.bin", "*.ckpt", "*.tar")
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_INTEGERS = (torch.int32, torch.int64)
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
     settings: Mapping[str, Any] = field(default_factory=dict)
     settings_file: Path | None = None
+    _sources: list[str] = field(default_factory=list, init=False)
 
     def shape(self, name: str, dimensions: int) -> tuple[int, ...]:
         """Return the shape of a tensor.
@@ -63,6 +68,7 @@ class Checkpoint:
         """
         if name not in self.tensors:
             raise DataFileError(f"{self.file}: tensor {name!r} is missing")
+        self._sources.append(name)
         shape = tuple(self.tensors[name].shape)
         if len(shape) != dimensions or 0 in shape:
             raise DataFileError(f"{self.file}: tensor {name!r} must have {dimensions} dimensions, got {list(shape)}")
@@ -73,19 +79,32 @@ class Checkpoint:
         found = {int(match[1]) for name in self.tensors if (match := re.match(re.escape(pattern) + r"(\d+)\.", name))}
         return max(found, default=-1) + 1
 
-    def setting(self, name: str, kind: type | tuple[type, ...]) -> Any:
-        """Return a setting.
+    def setting(self, name: str, kind: type | tuple[type, ...], default: Any = ...) -> Any:
+        """Return a setting; ``default`` if it is absent or null.
 
         Raises:
-            DataFileError: it is missing or of another type.
+            DataFileError: it is of another type, or is missing and has no default.
         """
         where = self.settings_file or self.file
+        if self.settings.get(name) is None and default is not ...:
+            return default
         if name not in self.settings:
             raise DataFileError(f"{where}: {name!r} is missing{suggestion(name, self.settings)}")
         value = self.settings[name]
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
             wanted = kind.__name__ if isinstance(kind, type) else " or ".join(each.__name__ for each in kind)
             raise DataFileError(f"{where}: {name!r} must be {wanted}, got {value!r}")
+        return value
+
+    def whole(self, name: str, default: Any = ...) -> int:
+        """Return a setting that is a positive whole number; ``default`` if it is absent or null.
+
+        Raises:
+            DataFileError: it is something else, or is missing and has no default.
+        """
+        value: int = self.setting(name, int, default)
+        if value < 1:
+            raise DataFileError(f"{self.settings_file or self.file}: {name!r} must be at least 1, got {value}")
         return value
 
     def demand(self, **values: Any) -> None:
@@ -95,24 +114,56 @@ class Checkpoint:
                 where, got = self.settings_file or self.file, self.settings[name]
                 raise DataFileError(f"{where}: {name} = {got!r} is not supported, only {value!r}")
 
-    def fill(self, family: str, build: Callable[[], Network]) -> Network:
+    def fill(self, family: str, build: Callable[[], Network], **told: Any) -> Network:
         """Build a network and give it the tensors.
 
+        Args:
+            family: for messages.
+            build: makes the network.
+            told: sizes of the network that the settings may state too.
+
         Raises:
-            DataFileError: a tensor is missing, surplus, of another shape, or not finite.
+            DataFileError: a tensor is missing, surplus, of another shape or type, or not finite; or the settings belong
+                to other tensors.
         """
         try:
             with torch.random.fork_rng(devices=[]):  # the random weights are overwritten at once
                 network = build()
         except (ValueError, ZeroDivisionError, RuntimeError, AssertionError) as error:
-            raise DataFileError(f"{self.file}: its sizes do not make a {family} network: {error}") from None
+            where = ", ".join(dict.fromkeys(map(repr, self._sources)))
+            raise DataFileError(
+                f"{self.file}: its sizes do not make a {family} network: {error}; they are those of {where}"
+            ) from None
         expected = network.state_dict()
         self._compare(family, expected)
-        for name, tensor in self.tensors.items():
-            if not bool(torch.isfinite(tensor).all()):
-                raise DataFileError(f"{self.file}: tensor {name!r} has values that are not finite")
+        self._agree(told)
+        parameters = {name for name, _ in network.named_parameters()}
+        for name, tensor in expected.items():
+            self._check(name, tensor, table=name not in parameters)
         network.load_state_dict(dict(self.tensors))
         return network.eval()
+
+    def _agree(self, sizes: Mapping[str, Any]) -> None:
+        for name, size in sizes.items():
+            told = self.settings.get(name, size)
+            if told != size:
+                where = self.settings_file or self.file
+                raise DataFileError(f"{where}: {name} is {told!r}, but the tensors of {self.file.name} have {size!r}")
+
+    def _check(self, name: str, expected: Tensor, *, table: bool) -> None:
+        """Refuse values that loading would change, or that are no numbers; a table must be the one that is built."""
+        tensor, fault = self.tensors[name], ""
+        plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+        fits = tensor.dtype in (_FLOATS if expected.is_floating_point() else _INTEGERS)
+        if not plain or not fits:
+            what = "" if plain else "quantized " if tensor.is_quantized else f"{tensor.layout} on {tensor.device} "
+            fault = f"must be dense numbers such as {expected.dtype}, got {what}{tensor.dtype}"
+        elif not bool(torch.isfinite(tensor.to(expected.dtype)).all()):
+            fault = "has values that are not finite"
+        elif table and not torch.allclose(tensor.double(), expected.double(), atol=1e-2):
+            fault = "is not the table of positions that belongs to the window size"
+        if fault:
+            raise DataFileError(f"{self.file}: tensor {name!r} {fault}")
 
     def _compare(self, family: str, expected: Mapping[str, Tensor]) -> None:
         for what, names in (
@@ -125,7 +176,18 @@ class Checkpoint:
         for name, tensor in expected.items():
             if tensor.shape != self.tensors[name].shape:
                 wanted, got = list(tensor.shape), list(self.tensors[name].shape)
-                raise DataFileError(f"{self.file}: tensor {name!r} must have shape {wanted}, got {got}")
+                fitting = self._fitting(name, {a for a, b in zip(wanted, got, strict=False) if a != b})
+                raise DataFileError(f"{self.file}: tensor {name!r} must have shape {wanted}, got {got}{fitting}")
+
+    def _fitting(self, name: str, sizes: set[int]) -> str:
+        """Name the tensor that the size of another was most likely read from: either may be the wrong one."""
+
+        def likely(source: str) -> tuple[float, bool]:
+            alike = SequenceMatcher(None, source.split("."), name.split(".")).ratio()
+            return alike, bool(sizes & set(self.tensors[source].shape))
+
+        source = max((each for each in self._sources if each != name), key=likely, default="")
+        return f", to fit {source!r}" if source else ""
 
 
 def locate(path: Path | str, *patterns: str) -> Path:
@@ -142,7 +204,7 @@ def locate(path: Path | str, *patterns: str) -> Path:
     if not path.is_dir():
         raise DataFileError(f"{path}: no such file or folder")
     below = sorted(child for child in path.iterdir() if child.is_dir())
-    for pattern, folders in itertools.product(patterns, ([path], below)):
+    for pattern, folders in itertools.product((*patterns, *_ANY), ([path], below)):
         found = sorted(file for folder in folders for file in folder.glob(pattern) if _may_hold_tensors(file))
         if len(found) > 1 and all(_SHARD.search(file.name) for file in found):
             stem = found[0].name.partition("-")[0]
@@ -166,28 +228,47 @@ def read_checkpoint(file: Path, family: str, settings_file: Path | None = None) 
     Raises:
         DataFileError: the file is damaged, holds more than tensors, or is of another family.
     """
-    content = _read(file)
-    nested = next((content[key] for key in _WEIGHTS if isinstance(content.get(key), Mapping)), content)
+    content, signature = _read(file), SIGNATURES[family]
+    nested = _weights(file, content, signature)
+    prefix = next((name[: -len(signature)] for name in nested if f".{name}".endswith(f".{signature}")), "")
     tensors: dict[str, Tensor] = {}
     for name, value in nested.items():
-        if isinstance(name, str) and isinstance(value, Tensor):
-            bare = name.removeprefix("module.").removeprefix("model.")
+        if isinstance(value, Tensor):
+            bare = name.removeprefix(prefix).removeprefix("module.").removeprefix("model.")
             if bare in tensors:
                 raise DataFileError(f"{file}: tensor {bare!r} is there with and without the prefix of {name!r}")
             tensors[bare] = value
     if not tensors:
         raise DataFileError(f"{file}: has no tensors, expected those of {family}")
-    if SIGNATURES[family] not in tensors:
+    if signature not in tensors:
         other = next((each for each, name in SIGNATURES.items() if name in tensors), None)
         if other:
             raise DataFileError(f"{file}: is a checkpoint of {other}, not of {family}")
-        if not any(name.split(".")[0] == SIGNATURES[family].split(".")[0] for name in tensors):
-            raise DataFileError(f"{file}: is no checkpoint of {family}: tensor {SIGNATURES[family]!r} is missing")
+        if not any(name.split(".")[0] == signature.split(".")[0] for name in tensors):
+            raise DataFileError(f"{file}: is no checkpoint of {family}: tensor {signature!r} is missing")
     arguments = content.get("args")
-    settings = vars(arguments) if isinstance(arguments, argparse.Namespace) else {}
+    settings = vars(arguments) if isinstance(arguments, argparse.Namespace) else arguments
+    if not isinstance(settings, Mapping):
+        settings = {}
     if settings_file is not None:
         settings = _read_settings(settings_file)
     return Checkpoint(file, tensors, settings, settings_file)
+
+
+def _weights(file: Path, content: Mapping[str, Any], signature: str) -> Mapping[str, Any]:
+    """Return the tensors by name: those under a key that training codes use, or under the only one that has them."""
+    parts = {key: _named(value) for key, value in content.items() if isinstance(value, Mapping)}
+    known = [key for key in _WEIGHTS if key in parts]
+    fitting = [key for key, part in parts.items() if any(f".{name}".endswith(f".{signature}") for name in part)]
+    if known or not fitting:
+        return parts[known[0]] if known else _named(content)
+    if fitting[1:]:
+        raise DataFileError(f"{file}: has several sets of weights ({', '.join(map(repr, fitting))})")
+    return parts[fitting[0]]
+
+
+def _named(part: Mapping[Any, Any]) -> Mapping[str, Any]:
+    return {name: value for name, value in part.items() if isinstance(name, str)}
 
 
 def sha256(path: Path | str) -> str:
@@ -227,7 +308,7 @@ def _read(file: Path) -> Mapping[str, Any]:
             tensors.update(content)
         return tensors
     try:
-        if file.suffix == ".safetensors":
+        if file.suffix == ".safetensors" or _starts_as_safetensors(file):
             return load_file(file)
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of other pickle protocols: what cannot be read is refused
@@ -255,6 +336,12 @@ def _read(file: Path) -> Mapping[str, Any]:
     return content
 
 
+def _starts_as_safetensors(file: Path) -> bool:
+    with file.open("rb") as opened:
+        start = opened.read(9)
+    return start[8:] == b"{" and int.from_bytes(start[:8], "little") < file.stat().st_size
+
+
 def _shards(index: Path) -> Mapping[str, str]:
     shards = _read_settings(index).get("weight_map")
     if not isinstance(shards, Mapping) or not shards or not all(map(_is_shard, shards.values())):
@@ -270,7 +357,9 @@ def _read_settings(file: Path) -> Mapping[str, Any]:
     try:
         text = file.read_text(encoding="utf-8")
         settings = json.loads(text) if file.suffix == ".json" else YAML(typ="safe", pure=True).load(text)
-    except (OSError, ValueError, YAMLError) as error:
+    except OSError as error:
+        raise DataFileError(f"{file}: cannot be read: {error.strerror or error}") from None
+    except (ValueError, RecursionError, YAMLError) as error:
         raise DataFileError(f"{file}: cannot be read: {str(error).splitlines()[0]}") from None
     if not isinstance(settings, Mapping):
         raise DataFileError(f"{file}: must hold a mapping of settings")

@@ -65,7 +65,7 @@ def _sizes(checkpoint: Checkpoint, modes: int | None, out_timesteps: int | None)
     stem, entering, _, patch = checkpoint.shape("patch_embed.proj.0.weight", 4)
     leaving = checkpoint.shape("out_layer.4.weight", 4)[0]
     channels = entering - 3
-    frames = out_timesteps or checkpoint.settings.get("T_bundle") or max(1, leaving // max(channels, 1))
+    frames = out_timesteps or checkpoint.whole("T_bundle", max(1, leaving // max(channels, 1)))
     if leaving % frames:
         raise DataFileError(f"{checkpoint.file}: {leaving} outputs are not a multiple of {frames} frames")
     return Sizes(
@@ -78,7 +78,7 @@ def _sizes(checkpoint: Checkpoint, modes: int | None, out_timesteps: int | None)
         embed_dim=width,
         depth=checkpoint.count("blocks."),
         n_blocks=checkpoint.shape("blocks.0.filter.w1", 4)[1],
-        modes=modes or checkpoint.settings.get("modes") or 32,
+        modes=modes or checkpoint.whole("modes", 32),
         mlp_hidden=checkpoint.shape("blocks.0.mlp.0.weight", 4)[0],
         stem_width=stem,
         out_layer_dim=checkpoint.shape("out_layer.0.weight", 4)[1],

@@ -80,9 +80,9 @@ def load_network(
 
 def _sizes(checkpoint: Checkpoint, heads: int | None, heads_xa: int | None, model_size: str | None) -> Sizes:
     dim, width = checkpoint.shape("patch_embedding.projection.weight", 2)
-    last = checkpoint.count("patch_embedding.conv_features.conv_stack.") - 1
+    last = max(checkpoint.count("patch_embedding.conv_features.conv_stack.") - 1, 0)
     filters = checkpoint.shape(f"patch_embedding.conv_features.conv_stack.{last}.weight", 5)[0]
-    patch = round((width / filters) ** (1 / 3))
+    patch = max(round((width / filters) ** (1 / 3)), 1)
     components = checkpoint.shape("patch_embedding.conv_features.input_proj.weight", 5)[1]
     _, frames, patches, _ = checkpoint.shape("pos_encoding.pos_embedding", 4)
     rows = checkpoint.shape("decoder.linear.weight", 2)[0]
@@ -91,9 +91,10 @@ def _sizes(checkpoint: Checkpoint, heads: int | None, heads_xa: int | None, mode
     for name, count in chosen.items():
         if count < 1 or dim % count:
             raise DataFileError(
-                f"{checkpoint.file}: {name} is in no file and must divide the width {dim}, got {count}; give {name}"
+                f"{checkpoint.file}: {name} is in no file and must divide the width {dim} of "
+                f"'patch_embedding.projection.weight', got {count}; give {name}"
             )
-    ranks = {name: tensor.shape[0] for name, tensor in checkpoint.tensors.items() if name.endswith(".A")}
+    ranks = {name: checkpoint.shape(name, 2)[0] for name in checkpoint.tensors if name.endswith(".A")}
     return Sizes(
         patch_size=patch,
         dim=dim,
@@ -175,7 +176,7 @@ class _PatchEmbedding(nn.Module):
         self.conv_features.input_proj = nn.Conv3d(sizes.max_components, STEM, 1, bias=False)
         widths = [STEM]
         while widths[-1] < sizes.conv_filter:
-            widths.append(2 * widths[-1])
+            widths.append(min(2 * widths[-1], sizes.conv_filter))
         pairs = [*itertools.pairwise(widths), (widths[-1], sizes.conv_filter)]
         layers = [(nn.Conv3d(a, b, 3, padding=1, bias=False), nn.LeakyReLU(0.2)) for a, b in pairs]
         self.conv_features.conv_stack = nn.Sequential(*itertools.chain(*layers))
@@ -204,7 +205,7 @@ class _Positions(nn.Module):
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
         self.pos_embedding = nn.Parameter(0.02 * torch.randn(1, sizes.max_ar, sizes.max_patches, sizes.dim))
-        self.large = sizes.model_size == "L"
+        self.large = sizes.model_size == "L" and sizes.max_ar > 1
         self.dropout = nn.Dropout(sizes.emb_dropout)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from pdefm_released.model import ReleasedModel, Resampling
 from pdefm_released.windows import (
     cosine_attention,
     from_windows,
+    mlp_width,
     position_bias,
     position_network,
     shift_mask,
@@ -69,7 +70,7 @@ def load_network(path: Path | str) -> PDETransformer:
     file = locate(path, *FILES)
     checkpoint = read_checkpoint(file, FAMILY, file.parent / "config.json")
     sizes = _sizes(checkpoint)
-    return checkpoint.fill(FAMILY, lambda: PDETransformer(sizes))
+    return checkpoint.fill(FAMILY, lambda: PDETransformer(sizes), patch_size=sizes.patch_size)
 
 
 def stage_names(levels: int) -> list[str]:
@@ -86,19 +87,25 @@ def _sizes(checkpoint: Checkpoint) -> Sizes:
         in_channels=channels,
         out_channels=checkpoint.shape("final_layer.out_proj.weight", 4)[0] // patch**2,
         patch_size=patch,
-        window_size=checkpoint.setting("window_size", int),
+        window_size=checkpoint.whole("window_size"),
         periodic=checkpoint.setting("periodic", bool),
         hidden_size=hidden,
         num_heads=checkpoint.shape("latent.blocks.0.attn.logit_scale", 3)[0],
         depth=[checkpoint.count(f"{name}.blocks.") for name in stage_names(levels)],
-        mlp_ratio=checkpoint.shape("encoder_level_0.blocks.0.mlp.fc1.weight", 2)[0] / hidden,
+        mlp_ratio=checkpoint.shape("latent.blocks.0.mlp.fc1.weight", 2)[0] / (hidden * 2**levels),
         num_classes=checkpoint.shape("y_embedder_0.embedding_table.weight", 2)[0] - 1,
     )
 
 
 def levels_of(checkpoint: Checkpoint) -> int:
-    """Return how often the tokens are halved."""
-    return sum(f"reduce_chan_level{i}.weight" in checkpoint.tensors for i in range(10))
+    """Return how often the tokens are halved.
+
+    Raises:
+        DataFileError: they are not.
+    """
+    levels = checkpoint.count("encoder_level_")
+    checkpoint.shape(f"reduce_chan_level{max(levels - 1, 0)}.weight", 4)
+    return levels
 
 
 class PDETransformer(nn.Module):
@@ -286,7 +293,7 @@ class _Block(nn.Module):
         self.shift = sizes.window_size // 2 if shifted else 0
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attn = WindowAttention(width, sizes.num_heads)
-        self.mlp = MLP(width, round(sizes.mlp_ratio * width))
+        self.mlp = MLP(width, mlp_width(sizes.mlp_ratio, width))
         self.adain_2 = Modulation(width, 6)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:

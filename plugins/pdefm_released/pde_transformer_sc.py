@@ -35,6 +35,7 @@ from pdefm_released.pde_transformer import (
 from pdefm_released.windows import (
     cosine_attention,
     from_windows,
+    mlp_width,
     pair_index,
     relative_coordinates,
     shift_mask,
@@ -67,25 +68,26 @@ def load_network(path: Path | str, *, window_size: int | None = None) -> PDETran
     checkpoint = read_checkpoint(file, FAMILY, file.parent / "config.json")
     sizes = _sizes(checkpoint, window_size)
     tables = any(name.endswith(TABLE) for name in checkpoint.tensors)
-    return checkpoint.fill(FAMILY, lambda: PDETransformerSC(sizes, tables=tables))
+    told = {"num_timesteps": sizes.in_channels, "patch_size": sizes.patch_size}
+    return checkpoint.fill(FAMILY, lambda: PDETransformerSC(sizes, tables=tables), **told)
 
 
 def _sizes(checkpoint: Checkpoint, window: int | None) -> Sizes:
     checkpoint.demand(carrier_token_active=False)
     hidden, frames, _, patch = checkpoint.shape("x_embedder.proj.weight", 4)
-    block = "encoder_level_0.blocks.0"
+    block, levels = "encoder_level_0.blocks.0", levels_of(checkpoint)
     if f"{block}.{TABLE}" in checkpoint.tensors:
         window = (checkpoint.shape(f"{block}.{TABLE}", 4)[1] + 1) // 2
     return Sizes(
         in_channels=frames,
         out_channels=checkpoint.shape("final_layer.out_proj.weight", 4)[0] // patch**2,
         patch_size=patch,
-        window_size=window or checkpoint.settings.get("window_size") or WINDOW,
+        window_size=window or checkpoint.whole("window_size", WINDOW),
         periodic=checkpoint.setting("periodic", bool),
         hidden_size=hidden,
         num_heads=checkpoint.shape("latent.blocks.0.attn_spatial.logit_scale", 3)[0],
-        depth=[checkpoint.count(f"{name}.blocks.") for name in stage_names(levels_of(checkpoint))],
-        mlp_ratio=checkpoint.shape(f"{block}.mlp.fc1.weight", 2)[0] / hidden,
+        depth=[checkpoint.count(f"{name}.blocks.") for name in stage_names(levels)],
+        mlp_ratio=checkpoint.shape("latent.blocks.0.mlp.fc1.weight", 2)[0] / (hidden * 2**levels),
         num_classes=checkpoint.shape("task_embedder_0.embedding_table.weight", 2)[0],
     )
 
@@ -190,7 +192,7 @@ class _Block(nn.Module):
         self.norm1, self.norm2, self.norm3 = nn.LayerNorm(width), nn.LayerNorm(width), nn.LayerNorm(width)
         self.attn_spatial = WindowAttention(width, sizes.num_heads)
         self.attn_channel = _ChannelAttention(width, sizes.num_heads)
-        self.mlp = MLP(width, round(sizes.mlp_ratio * width))
+        self.mlp = MLP(width, mlp_width(sizes.mlp_ratio, width))
         self.adain_2 = Modulation(width, 9)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from pdefm_released.model import ReleasedModel, Resampling
 from pdefm_released.windows import (
     cosine_attention,
     from_windows,
+    mlp_width,
     position_bias,
     position_network,
     shift_mask,
@@ -67,32 +68,31 @@ def load_network(path: Path | str) -> ScOT:
     file = locate(path, *FILES)
     checkpoint = read_checkpoint(file, FAMILY, file.parent / "config.json")
     sizes = _sizes(checkpoint)
-    return checkpoint.fill(FAMILY, lambda: ScOT(sizes))
+    told = {name: getattr(sizes, name) for name in ("patch_size", "embed_dim", "depths", "num_heads")}
+    return checkpoint.fill(FAMILY, lambda: ScOT(sizes), **told)
 
 
 def _sizes(checkpoint: Checkpoint) -> Sizes:
     checkpoint.demand(use_absolute_embeddings=False, learn_residual=False, residual_model="convnext", hidden_act="gelu")
     embedding = checkpoint.shape("embeddings.patch_embeddings.projection.weight", 4)
-    recovery = checkpoint.shape("patch_recovery.projection.weight", 4)
-    stages = checkpoint.count("encoder.layers.")
-    block = "encoder.layers.{}.blocks.0.attention.self.logit_scale"
-    groups = checkpoint.settings.get("channel_slice_list_normalized_loss")
+    stage, stages = "encoder.layers", checkpoint.count("encoder.layers.")
+    hidden, _ = checkpoint.shape(f"{stage}.{max(stages - 1, 0)}.blocks.0.intermediate.dense.weight", 2)
     return Sizes(
-        image_size=checkpoint.setting("image_size", int),
+        image_size=checkpoint.whole("image_size"),
         patch_size=embedding[-1],
         num_channels=embedding[1],
-        num_out_channels=recovery[1],
+        num_out_channels=checkpoint.shape("patch_recovery.projection.weight", 4)[1],
         embed_dim=embedding[0],
-        depths=[checkpoint.count(f"encoder.layers.{i}.blocks.") for i in range(stages)],
-        num_heads=[checkpoint.shape(block.format(i), 3)[0] for i in range(stages)],
+        depths=[checkpoint.count(f"{stage}.{i}.blocks.") for i in range(stages)],
+        num_heads=[checkpoint.shape(f"{stage}.{i}.blocks.0.attention.self.logit_scale", 3)[0] for i in range(stages)],
         skip_connections=[checkpoint.count(f"residual_blocks.{i}.") for i in range(stages)],
-        window_size=checkpoint.setting("window_size", int),
-        mlp_ratio=checkpoint.shape("encoder.layers.0.blocks.0.intermediate.dense.weight", 2)[0] / embedding[0],
-        qkv_bias="encoder.layers.0.blocks.0.attention.self.query.bias" in checkpoint.tensors,
-        use_conditioning="embeddings.norm.weight.weight" in checkpoint.tensors,
-        layer_norm_eps=float(checkpoint.settings.get("layer_norm_eps", EPS)),
-        p=int(checkpoint.settings.get("p", 1)),
-        channel_slice_list_normalized_loss=groups,
+        window_size=checkpoint.whole("window_size"),
+        mlp_ratio=hidden / (embedding[0] * 2 ** (stages - 1)),
+        qkv_bias=any(name.endswith("attention.self.query.bias") for name in checkpoint.tensors),
+        use_conditioning=any(name.startswith("embeddings.norm.weight.") for name in checkpoint.tensors),
+        layer_norm_eps=checkpoint.setting("layer_norm_eps", (float, int), EPS),
+        p=checkpoint.whole("p", 1),
+        channel_slice_list_normalized_loss=checkpoint.setting("channel_slice_list_normalized_loss", list, None),
     )
 
 
@@ -133,14 +133,14 @@ class ScOT(nn.Module):
             x, before, below = stage(x, time, grid)
             skips.append((before, grid, blocks))
             grid = below
-        x = None
+        x, side = None, 0
         for stage in self.decoder.layers:
             skip, grid, blocks = skips.pop()
             for block in blocks:
                 skip = block(skip, time, grid)
-            x = skip if x is None else x[:, : grid * grid] + skip
-            x, _, _ = stage(x, time, grid)
-        prediction = resample(self.patch_recovery(x, grid)[..., :own, :own], size)
+            x = skip if x is None else x.unflatten(1, (side, side))[:, :grid, :grid].flatten(1, 2) + skip
+            x, _, side = stage(x, time, grid)
+        prediction = resample(self.patch_recovery(x, grid), size)
         if labels is not None and pixel_mask is not None:
             mask = pixel_mask[:, :, None, None] if pixel_mask.ndim == 2 else pixel_mask
             prediction = torch.where(mask, labels.to(prediction), prediction)
@@ -200,14 +200,14 @@ def _norm(sizes: Sizes, width: int, eps: float = EPS) -> nn.Module:
 class _Embeddings(nn.Module):
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
-        patch, self.grid = sizes.patch_size, -(-sizes.image_size // sizes.patch_size)
+        patch, self.grid = sizes.patch_size, sizes.image_size // sizes.patch_size
+        if sizes.image_size % patch:
+            raise ValueError(f"image_size {sizes.image_size} is no multiple of the patch {patch}")
         self.patch_embeddings = nn.Module()
         self.patch_embeddings.projection = nn.Conv2d(sizes.num_channels, sizes.embed_dim, patch, patch)
         self.norm = _norm(sizes, sizes.embed_dim)
-        self.padding = self.grid * patch - sizes.image_size
 
     def forward(self, fields: Tensor, time: Tensor) -> tuple[Tensor, int]:
-        fields = functional.pad(fields, (0, self.padding, 0, self.padding))
         return self.norm(self.patch_embeddings.projection(fields).flatten(2).transpose(1, 2), time), self.grid
 
 
@@ -229,8 +229,7 @@ class _Stage(nn.Module):
         super().__init__()
         width, depth = sizes.embed_dim * 2**level, sizes.depths[level]
         self.blocks = nn.ModuleList(
-            _Block(sizes, width, sizes.num_heads[level], shifted=(depth - 1 - j if decoder else j) % 2 == 1)
-            for j in range(depth)
+            _Block(sizes, level, shifted=(depth - 1 - j if decoder else j) % 2 == 1) for j in range(depth)
         )
         if decoder and level > 0:
             self.upsample = _Unmerging(sizes, width)
@@ -275,14 +274,18 @@ class _Unmerging(nn.Module):
 
 
 class _Block(nn.Module):
-    def __init__(self, sizes: Sizes, width: int, heads: int, *, shifted: bool) -> None:
+    def __init__(self, sizes: Sizes, level: int, *, shifted: bool) -> None:
         super().__init__()
-        self.window, self.shift = sizes.window_size, sizes.window_size // 2 if shifted else 0
+        # Published windows are no larger than the grid halved rounding down, though an odd grid is halved rounding up.
+        planned = max(sizes.image_size // sizes.patch_size // 2**level, 1)
+        self.window = min(sizes.window_size, planned)
+        self.shift = sizes.window_size // 2 if shifted and planned > sizes.window_size else 0
+        width, heads = sizes.embed_dim * 2**level, sizes.num_heads[level]
         self.attention = nn.Module()
         self.attention.self = _Attention(width, heads, sizes.qkv_bias)
         self.attention.output, self.intermediate, self.output = nn.Module(), nn.Module(), nn.Module()
         self.attention.output.dense = nn.Linear(width, width)
-        hidden = round(sizes.mlp_ratio * width)
+        hidden = mlp_width(sizes.mlp_ratio, width)
         self.intermediate.dense, self.output.dense = nn.Linear(width, hidden), nn.Linear(hidden, width)
         self.layernorm_before = _norm(sizes, width, sizes.layer_norm_eps)
         self.layernorm_after = _norm(sizes, width, sizes.layer_norm_eps)
@@ -293,11 +296,9 @@ class _Block(nn.Module):
         return x + self.layernorm_after(mlp, time)
 
     def _attend(self, x: Tensor, grid: int) -> Tensor:
-        window = min(self.window, grid)
-        shift = self.shift if grid > self.window else 0
-        padding = -grid % window
-        x = functional.pad(x.unflatten(1, (grid, grid)), (0, 0, 0, padding, 0, padding))
-        size = grid + padding
+        window, shift = self.window, self.shift
+        size = grid + -grid % window
+        x = functional.pad(x.unflatten(1, (grid, grid)), (0, 0, 0, size - grid, 0, size - grid))
         x = torch.roll(x, (-shift, -shift), (1, 2))
         mask = shift_mask(size, size, window, shift).to(x) if shift else None
         x = self.attention.output.dense(self.attention.self(to_windows(x, window), window, mask))
@@ -329,7 +330,7 @@ class _ConvNeXt(nn.Module):
     def __init__(self, sizes: Sizes, width: int) -> None:
         super().__init__()
         self.dwconv = nn.Conv2d(width, width, 7, padding=3, groups=width)
-        self.norm = _norm(sizes, width)
+        self.norm = _norm(sizes, width, sizes.layer_norm_eps)
         self.pwconv1, self.pwconv2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
         self.weight = nn.Parameter(torch.full((width,), 1e-6))
 

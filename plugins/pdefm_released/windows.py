@@ -11,6 +11,11 @@ from torch.nn import functional
 MASKED = -200.0  # the published codes add a mask of -100 twice
 
 
+def mlp_width(ratio: float, width: int) -> int:
+    """Return the hidden width of an MLP; a fractional ratio is rounded down, as published."""
+    return int(ratio * width + 1e-6)
+
+
 def position_network(heads: int, hidden: int = 512) -> nn.Sequential:
     """Return the network that turns offsets into a bias for each head."""
     return nn.Sequential(nn.Linear(2, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, heads, bias=False))

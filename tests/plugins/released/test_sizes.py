@@ -88,7 +88,9 @@ def test_morph(tmp_path):
     same(network, loaded, vol)
     sliced = morph.load_network(tmp_path / name, heads=3, heads_xa=2, model_size="Ti")
     assert (sliced(vol)[2] - loaded(vol)[2]).abs().max() > 1e-3
-    with pytest.raises(DataFileError, match="heads is in no file and must divide the width 24, got 0; give heads"):
+    with pytest.raises(
+        DataFileError, match=r"heads is in no file and must divide the width 24 of .*, got 0; give heads"
+    ):
         morph.load_network(tmp_path / name)
 
 
@@ -141,6 +143,25 @@ def test_pde_transformer_with_separate_channels(tables, tmp_path):
         torch.testing.assert_close(loaded(*call).sample, network(*call).sample)
         with pytest.raises(ValueError, match="no multiple of the window"):
             loaded([each[..., :12, :] for each in x], *call[1:])
+
+
+@pytest.mark.parametrize("ratio", [1.3, 2.7, 3.99])
+def test_widths_of_mlps_are_rounded_down_at_every_level(ratio, tmp_path):
+    sizes = poseidon.Sizes(16, 2, 1, 1, 6, (1, 1, 1), (1, 1, 1), (0, 0, 0), 4, ratio)
+    network = poseidon.ScOT(sizes)
+    assert [stage.blocks[0].intermediate.dense.out_features for stage in network.encoder.layers] == [
+        int(ratio * width) for width in (6, 12, 24)
+    ]
+    save_file(network.state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"image_size": 16, "window_size": 4, "mlp_ratio": ratio}))
+    poseidon.load_network(tmp_path)
+    sizes = pde_transformer.Sizes(1, 1, 2, 2, True, 6, 2, (1, 1, 1, 1, 1), ratio, 5)
+    for name, module, build in (
+        ("mc", pde_transformer, pde_transformer.PDETransformer),
+        ("sc", pde_transformer_sc, pde_transformer_sc.PDETransformerSC),
+    ):
+        save_diffusers(build(sizes), tmp_path / name, window_size=2, patch_size=2, periodic=True)
+        module.load_network(tmp_path / name)
 
 
 def on_meta(build):
