@@ -60,6 +60,7 @@ class Disturbed:
 
     def _fits(self) -> Iterator[JobProgress]:
         if self.driver.poll() is not None:
+            self.driver.communicate()  # closes its pipe
             self.begin()
         for folder in {path.parent for path in self.output.glob("jobs/*/progress.json")}:
             found = read_progress(folder)
