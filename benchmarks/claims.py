@@ -1,0 +1,98 @@
+"""Print the tables of docs/reproduction.md that are about zero-shot scores and gains, from the committed records.
+
+    python benchmarks/claims.py [--suite ood_sys1 ood_sys2 ood_sys3] [--profile lite]
+
+Each model is shown with the newest version of the suite in which it was scored on every task. A gain is the error from
+scratch over that after fine-tuning, a geometric mean over N. Where the errors of test examples are kept, its 95%
+interval is a bootstrap of them: all arms and N of a task are scored on the same drawn examples.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from pdebench_fm.records.errors import load_errors
+from pdebench_fm.records.file import read
+from pdebench_fm.records.record import Record
+
+RECORDS = Path(__file__).parents[1] / "leaderboard" / "records"
+RESAMPLES = 1000
+
+
+def newest(path: Path) -> list[Record]:
+    """Return the records of points of the newest version of a suite with the most tasks."""
+    versions: dict[int, list[Record]] = {}
+    for record in read(path):
+        if record.kind == "point" and record.status == "ok":
+            versions.setdefault(record.suite_version, []).append(record)
+    return max(versions.items(), key=lambda item: (len({record.task for record in item[1]}), item[0]))[1]
+
+
+def rows(path: Path) -> Iterator[list[str]]:
+    """Yield a row for each task of a file of records; of several seeds, the first."""
+    records = newest(path)
+    errors = load_errors(path, records)
+    for task in dict.fromkeys(record.task for record in records):
+        by_arm: dict[str, dict[int, Record]] = {}
+        for record in reversed(records):
+            if record.task == task:
+                by_arm.setdefault(record.protocol, {})[record.examples] = record
+        tuned, scratch = by_arm.get("fine-tune", {}), by_arm.get("scratch", {})
+        sizes = sorted(tuned.keys() & scratch.keys() - {0})
+        if not sizes or "zero-shot" not in by_arm:
+            continue
+        pairs = [(scratch[size], tuned[size]) for size in sizes]
+        (zero,) = by_arm["zero-shot"].values()
+        best = min(scratch[size].metrics["relative_l2"] for size in sizes)
+        yield [
+            task,
+            zero.shift,
+            f"{zero.model} v{zero.suite_version}",
+            _error(zero),
+            _error(tuned[sizes[-1]]),
+            f"{best:.3g}",
+            _gain(pairs, errors),
+            *(f"{_ratio(pair):.1f}" for pair in pairs),
+        ]
+
+
+def _error(record: Record) -> str:
+    low, high = record.interval["relative_l2"]
+    return f"{record.metrics['relative_l2']:.3g} ({low:.3g}–{high:.3g})"
+
+
+def _ratio(pair: tuple[Record, Record]) -> float:
+    return pair[0].metrics["relative_l2"] / pair[1].metrics["relative_l2"]
+
+
+def _gain(pairs: list[tuple[Record, Record]], errors: dict[str, np.ndarray]) -> str:
+    gain = np.exp(np.mean(np.log([_ratio(pair) for pair in pairs])))
+    if any(record.job_id not in errors for pair in pairs for record in pair):
+        return f"{gain:.2f}"
+    table = np.array([[errors[record.job_id] for record in pair] for pair in pairs], dtype=float)
+    count = table.shape[-1]
+    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES) / count
+    scores = np.log(table @ drawn.T)  # (N, arms, resamples)
+    low, high = np.exp(np.quantile((scores[:, 0] - scores[:, 1]).mean(axis=0), (0.025, 0.975)))
+    return f"{gain:.2f} ({low:.2f}–{high:.2f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--suite", nargs="+", default=["ood_sys1", "ood_sys2", "ood_sys3"])
+    parser.add_argument("--profile", default="lite")
+    options = parser.parse_args()
+    header = ["task", "shift", "model", "zero-shot", "fine-tuned, largest N", "best scratch", "gain", "by N"]
+    print("| " + " | ".join(header) + " |\n|" + "---|" * len(header))
+    for suite in options.suite:
+        for path in sorted((RECORDS / suite / options.profile).glob("*.jsonl")):
+            for row in rows(path):
+                print("| " + " | ".join([*row[:7], ", ".join(row[7:])]) + " |")
+
+
+if __name__ == "__main__":
+    main()
