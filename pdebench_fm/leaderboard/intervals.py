@@ -166,7 +166,11 @@ def draw_scores(tests: Mapping[str, Mapping[str, Cells]]) -> Draws:
         levels = [f"{len(names)} downstream tasks", *levels, "test examples"]
     else:
         factor = _widening(seeds) if seeds > 1 else 1.0
-        levels = [*levels, f"test examples of {'this task' if len(names) == 1 else 'these two tasks'} only"]
+        these = "this task" if len(names) == 1 else "these two tasks"
+        levels = [
+            *levels,
+            f"test examples of {these} only{'' if seeds > 1 else '; another training often falls outside'}",
+        ]
     scores = observed.sum(axis=0) / counts.sum()
     means = np.einsum("dt,tmd->md", shares, drawn) / (shares @ counts)
     # Models with equal errors must tie, whatever the order of their sums.

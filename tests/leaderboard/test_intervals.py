@@ -41,7 +41,7 @@ def test_over_test_examples_the_interval_is_that_of_their_mean():
     mean = 0.1 * EXAMPLES.mean()
     assert math.exp(draws.scores[0]) == pytest.approx(mean)
     assert interval(draws) == pytest.approx([mean - half, mean + half], rel=0.02)
-    assert draws.over == "test examples of this task only"
+    assert draws.over == "test examples of this task only; another training often falls outside"
 
 
 @pytest.mark.parametrize("logs", [[0.0, 1.0, 2.0, 3.0], np.linspace(-1, 1, 10)])
@@ -129,9 +129,14 @@ def test_records_without_kept_errors_have_the_intervals_that_they_state():
     records = [make_record(error=0.1), make_record(protocol="scratch", error=0.2)]
     (standing,) = ranking(*records).values()
     assert standing.uncertainty.score == pytest.approx((0.09, 0.11), rel=0.03)
-    assert standing.uncertainty.over == "test examples of this task only (by the records' intervals)"
+    assert (
+        standing.uncertainty.over
+        == "test examples of this task only; another training often falls outside (by the records' intervals)"
+    )
     kept = ranking(*records, errors={record.job_id: 0.1 * EXAMPLES / EXAMPLES.mean() for record in records})
-    assert kept["conv-small"].uncertainty.over == "test examples of this task only"
+    assert (
+        kept["conv-small"].uncertainty.over == "test examples of this task only; another training often falls outside"
+    )
 
 
 def test_an_incomplete_model_has_no_interval():
