@@ -28,7 +28,6 @@ from tests.support.command import (
     end,
     environment,
     long_suite,
-    pdefm,
     start,
     wait_until,
     write_suite,
@@ -218,15 +217,21 @@ def test_a_terminal_shows_jobs_epoch_best_loss_and_time_left_and_ctrl_c_ends_it(
     wait_until(lambda: not alive(terminal.process.pid), "the workers' end")
 
 
-def test_no_color_is_honoured_on_a_terminal_and_forced_colour_makes_no_bars_in_a_file(tmp_path: Path) -> None:
+def test_no_color_is_honoured_on_a_terminal(tmp_path: Path) -> None:
     write_suite(tmp_path)
     terminal = Terminal("run", "tiny.yaml", "--model", "zero", "--workers", "1", folder=tmp_path, NO_COLOR="1")
     assert terminal.end() == 0
     assert "relative" in terminal.shown
     assert not re.search(r"\x1b\[(\d+;)*(3[0-8]|4[0-8]|9[0-7])[;m]", terminal.shown)
-    filed = pdefm(
-        "run", "tiny.yaml", "--model", "zero", "--workers", "1", "--output", "b", folder=tmp_path, FORCE_COLOR="1"
-    )
-    assert filed.returncode == 0
-    assert "\x1b[?25l" not in filed.stderr  # no bars, whose cursor movements would fill a log file
-    assert len(filed.stderr.splitlines()) == 6 + 2  # jobs, the note on coefficients, the folder
+
+
+def test_forced_colour_makes_no_bars_in_a_file(
+    tmp_path: Path, call: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    arguments = ("--model", "zero", "--workers", 1, "--output", tmp_path / "runs")
+    code, _, err = call("run", write_suite(tmp_path), *arguments)
+    assert code == 0
+    assert "\x1b[?25l" not in err  # no bars, whose cursor movements would fill a log file
+    assert len(err.splitlines()) == 6 + 2  # jobs, the note on coefficients, the folder
