@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 
 STUDIES := ood_sys1 ood_sys2 ood_sys2_exact ood_sys3 mixed scaling seeds
 
-.PHONY: install smoke studies released test slurm test-slurm check docs bench leaderboard check-leaderboard clean
+.PHONY: install smoke studies $(STUDIES:%=study-%) released test slurm test-slurm check docs bench leaderboard check-leaderboard clean
 
 install: $(STAMP)
 
@@ -23,10 +23,9 @@ smoke: $(STAMP)
 	$(BIN)/pdefm run suites/smoke.yaml --model fno-64k --output runs
 
 # Every study of the paper at low resolution; what they share with each other and with `make smoke` is computed once.
-studies: $(STAMP)
-	set -e; for suite in $(STUDIES); do \
-		$(BIN)/pdefm run $$suite --model fno-64k --profile smoke --output runs; \
-	done
+studies: $(STUDIES:%=study-%)
+$(STUDIES:%=study-%): study-%: $(STAMP)
+	$(BIN)/pdefm run $* --model fno-64k --profile smoke --output runs
 
 # Two released families with every protocol, from the tiny checkpoints of the tests. Their weights are random.
 CHECKPOINTS := tests/plugins/released/fixtures
