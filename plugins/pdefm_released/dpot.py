@@ -253,6 +253,7 @@ class DPOTAdapter(Adapter):
         self.said |= {
             "history": f"the state repeated over {sizes.in_timesteps} frames",
             "unused channels": f"{inputs - len(self.inputs)}, filled with 1",
+            "prediction": f"the last of {sizes.out_timesteps} frames" if sizes.out_timesteps > 1 else "one frame",
             "boundaries": "not an input",
             "modes": f"{sizes.modes} of each axis of the token grid",
         }

@@ -86,7 +86,7 @@ def _sizes(checkpoint: Checkpoint, heads: int | None, heads_xa: int | None, mode
     components = checkpoint.shape("patch_embedding.conv_features.input_proj.weight", 5)[1]
     _, frames, patches, _ = checkpoint.shape("pos_encoding.pos_embedding", 4)
     rows = checkpoint.shape("decoder.linear.weight", 2)[0]
-    named = re.search(r"morph-(\w+)-", checkpoint.file.name)
+    named = re.search(r"morph-(Ti|S|M|L)\b", checkpoint.file.name)
     chosen = {"heads": heads or dim // HEAD_WIDTH, "heads_xa": heads_xa or HEADS_XA}
     for name, count in chosen.items():
         if count < 1 or dim % count:
@@ -330,6 +330,7 @@ class MORPHAdapter(Adapter):
             "normalisation": "mean and deviation of each channel, fitted to the first examples, in place of each "
             "sample's own: that would erase constants",
             "boundaries": "not an input",
+            "positions": "interpolated over frames and patches" if self.network.pos_encoding.large else "of one frame",
             "heads": f"{self.network.sizes.heads}, over fields {self.network.sizes.heads_xa}: not in the file",
         }
 

@@ -54,6 +54,8 @@ class Sizes:
     depth: Sequence[int]
     mlp_ratio: float
     num_classes: int
+    tables: bool = True
+    """Whether positions are stored, as some versions with separate channels do."""
 
     @property
     def levels(self) -> int:

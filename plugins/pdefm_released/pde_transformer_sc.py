@@ -67,9 +67,8 @@ def load_network(path: Path | str, *, window_size: int | None = None) -> PDETran
     file = locate(path, *FILES)
     checkpoint = read_checkpoint(file, FAMILY, file.parent / "config.json")
     sizes = _sizes(checkpoint, window_size)
-    tables = any(name.endswith(TABLE) for name in checkpoint.tensors)
     told = {"num_timesteps": sizes.in_channels, "patch_size": sizes.patch_size}
-    return checkpoint.fill(FAMILY, lambda: PDETransformerSC(sizes, tables=tables), **told)
+    return checkpoint.fill(FAMILY, lambda: PDETransformerSC(sizes), **told)
 
 
 def _sizes(checkpoint: Checkpoint, window: int | None) -> Sizes:
@@ -89,13 +88,14 @@ def _sizes(checkpoint: Checkpoint, window: int | None) -> Sizes:
         depth=[checkpoint.count(f"{name}.blocks.") for name in stage_names(levels)],
         mlp_ratio=checkpoint.shape("latent.blocks.0.mlp.fc1.weight", 2)[0] / (hidden * 2**levels),
         num_classes=checkpoint.shape("task_embedder_0.embedding_table.weight", 2)[0],
+        tables=any(name.endswith(TABLE) for name in checkpoint.tensors),
     )
 
 
 class PDETransformerSC(nn.Module):
     """The network; each argument of a call is a list with an entry for each physical channel."""
 
-    def __init__(self, sizes: Sizes, *, tables: bool = True) -> None:
+    def __init__(self, sizes: Sizes) -> None:
         super().__init__()
         self.sizes = sizes
         hidden, classes = sizes.hidden_size, sizes.num_classes
@@ -111,7 +111,7 @@ class PDETransformerSC(nn.Module):
         add_body(self, sizes, _Block)
         self.output = nn.Conv2d(2 * hidden, 2 * hidden, 3, padding=1)
         self.final_layer = FinalLayer(2 * hidden, sizes.out_channels * sizes.patch_size**2)
-        if tables:
+        if sizes.tables:
             for module in [each for each in self.modules() if isinstance(each, WindowAttention)]:
                 table, index = relative_coordinates(sizes.window_size)[None], pair_index(sizes.window_size)
                 module.pos_emb_funct.register_buffer("relative_coords_table", table)
@@ -258,7 +258,7 @@ class SeparateAdapter(Adapter):
         last = self.network.sizes.num_classes - 1
         self.said |= {
             "history": "one frame, then zeros",
-            "quantities": f"indices {last} downwards, which no published quantity has; outputs are the first channels",
+            "quantities": f"indices {last} downwards, the last of the vocabulary; outputs are the first channels",
             "class of the PDE": f"unknown ({last + 1})",
             "task": "0, auto-regressive prediction",
             "boundaries": f"as in the file, {'periodic' if self.network.sizes.periodic else 'not periodic'}",

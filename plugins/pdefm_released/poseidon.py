@@ -374,9 +374,9 @@ class PoseidonAdapter(Adapter):
             network.patch_recovery = _Recovery(replace(sizes, num_out_channels=outputs))
             self.replaced += [f"patch_recovery.{name}" for name, _ in network.patch_recovery.named_parameters()]
         network.sizes = replace(sizes, num_channels=inputs, num_out_channels=outputs)
-        own = sizes.image_size
         self.said |= {"lead time": "1.0, as for steady problems", "history": "one state", "boundaries": "not an input"}
-        self.said["size"] = f"{own}²; grids of an even difference are resampled inside the network by Fourier series"
+        inside = "; grids of an even difference are resampled inside the network by Fourier series"
+        self.said["size"] = f"{sizes.image_size}²{inside if self.resampling == 'spectral' else ''}"
 
     def call(self, x: Tensor) -> Tensor:
         """Predict at lead time 1."""

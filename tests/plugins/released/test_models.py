@@ -16,7 +16,7 @@ from pdebench_fm.problem import Channel, Grid, Problem
 from pdebench_fm.registry.arguments import call
 from pdebench_fm.registry.discovery import registry
 from pdebench_fm.testing.examples import SmoothExamples
-from tests.plugins.released.families import FIXTURES
+from tests.plugins.released.families import FAMILIES, FIXTURES
 
 MODELS = {
     "poseidon": {"checkpoint": str(FIXTURES / "poseidon")},
@@ -151,6 +151,30 @@ def test_results_are_read_back_only_with_their_checkpoint(name, tmp_path):
     )
     with pytest.raises(DataFileError, match="made from another checkpoint"):
         other.load(tmp_path / "kept")
+
+
+def test_results_are_read_back_if_the_checkpoint_has_no_tables_of_positions(tmp_path):
+    family = FAMILIES["pdetransformer_sc"]
+    path = family.rewritten(tmp_path, {name: t for name, t in family.tensors().items() if ".relative_" not in name})
+    model, again = (made("pde-transformer-sc", checkpoint=str(path), window_size=8) for _ in range(2))
+    data = SmoothExamples(problem(), 2)
+    model.release(problem(), data, 0)
+    model.save(tmp_path)
+    again.load(tmp_path)
+    inputs, _ = data.batch(range(2))
+    assert torch.equal(again.predict(problem(), inputs)["solution"], model.predict(problem(), inputs)["solution"])
+
+
+def test_notes_are_true_of_the_problem_and_the_checkpoint():
+    def notes(name, grid):
+        model, own = made(name), Problem((SOURCE,), (SOLUTION,), grid)
+        model.release(own, SmoothExamples(own, 2), 0)
+        return model.notes()
+
+    assert "Fourier" in notes("poseidon", Grid(16))["size"]
+    assert notes("poseidon", Grid(16, periodic=False))["size"] == "32²"
+    assert notes("dpot", Grid(16))["prediction"] == "one frame"
+    assert notes("morph", Grid(16))["positions"] == "of one frame"
 
 
 def test_a_morph_without_room_refuses():

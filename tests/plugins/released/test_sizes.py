@@ -80,7 +80,7 @@ def test_morph(tmp_path):
         max_patches=10, max_fields=4, model_size="L",
     )  # fmt: skip
     network = scattered(morph.MORPH(sizes))
-    for name in ("morph-L-FM-max_ar4_ep1.pth", "without_a_size.pth"):
+    for name in ("morph-L-FM-max_ar4_ep1.pth", "morph-tuned-L.pth", "without_a_size.pth"):
         torch.save({"epoch": 1, "model_state_dict": network.state_dict()}, tmp_path / name)
         loaded = morph.load_network(tmp_path / name, heads=3, heads_xa=2)
         assert loaded.sizes == sizes
@@ -128,9 +128,9 @@ def test_pde_transformer(tmp_path):
 def test_pde_transformer_with_separate_channels(tables, tmp_path):
     sizes = pde_transformer.Sizes(
         in_channels=3, out_channels=3, patch_size=2, window_size=4, periodic=False, hidden_size=12, num_heads=3,
-        depth=[2, 1, 2], mlp_ratio=2.0, num_classes=5,
+        depth=[2, 1, 2], mlp_ratio=2.0, num_classes=5, tables=tables,
     )  # fmt: skip
-    network = scattered(pde_transformer_sc.PDETransformerSC(sizes, tables=tables))
+    network = scattered(pde_transformer_sc.PDETransformerSC(sizes))
     save_diffusers(network, tmp_path / "sc-b", patch_size=2, num_timesteps=3)
     loaded = pde_transformer_sc.load_network(tmp_path, window_size=None if tables else 4)
     assert loaded.sizes == sizes
