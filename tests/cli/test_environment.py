@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pdebench_fm import evaluate
-from tests.support.command import PATIENCE, PDEFM, UNET, environment, write_suite
+from tests.support.command import PATIENCE, UNET, environment, program_of, said_by_each, write_suite
 
 NO_HOME = """
 import pwd
@@ -59,14 +59,11 @@ def test_neither_a_home_nor_an_entry_in_passwd_is_needed(folder: Path, tmp_path:
     names = ("HOME", "USER", "LOGNAME", "XDG_CACHE_HOME", "PDEFM_CACHE_DIR")
     variables = {name: text for name, text in environment(PYTHONPATH=str(tmp_path)).items() if name not in names}
 
-    def call(*arguments: str) -> str:
-        done = in_folder(folder, [*PDEFM, *arguments], variables)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
     weights = next(folder.glob("runs/jobs/*/model/model.safetensors"))
-    call("run", "tiny.yaml", *UNET, "--pretrained", str(weights), "--dry-run")  # hashes a file
-    call("leaderboard", "add", "runs", "--directory", "board", "--suite", "tiny.yaml")  # takes a lock
+    hashing_a_file = ("run", "tiny.yaml", *UNET, "--pretrained", weights, "--dry-run")
+    taking_a_lock = ("leaderboard", "add", "runs", "--directory", "board", "--suite", "tiny.yaml")
+    done = in_folder(folder, [sys.executable, *program_of(hashing_a_file, taking_a_lock)], variables)
+    assert [code for code, _, _ in said_by_each(done)] == [0, 0], done.stderr
 
 
 @pytest.mark.skipif(not shutil.which("setpriv"), reason="needs setpriv of util-linux")
@@ -79,15 +76,12 @@ def test_a_finished_run_can_be_shown_to_somebody_who_may_only_read_it(folder: Pa
     # Without these capabilities, even root may write only where a mode lets it.
     bound = ["--bounding-set", "-dac_override,-dac_read_search,-fowner"] if os.geteuid() == 0 else []
 
-    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return in_folder(tmp_path, ["setpriv", *bound, *PDEFM, *arguments])
-
-    shown = call("run", "tiny.yaml", *UNET)
-    assert shown.returncode == 0, shown.stderr
-    assert "zero-shot" in shown.stdout
-    more = call("run", "tiny.yaml", "--model", "mean")
-    assert more.returncode == 2
-    assert "results cannot be written there" in more.stderr
+    commands = program_of(("run", "tiny.yaml", *UNET), ("run", "tiny.yaml", "--model", "mean"))
+    shown, more = said_by_each(in_folder(tmp_path, ["setpriv", *bound, sys.executable, *commands]))
+    assert shown[0] == 0, shown
+    assert "zero-shot" in shown[1]
+    assert more[0] == 2
+    assert "results cannot be written there" in more[2]
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*")} == before
     for path in [tmp_path / "runs", *(tmp_path / "runs").rglob("*")]:
         path.chmod(path.stat().st_mode | 0o200)

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 PATIENCE = 600.0
 """Seconds after which a test gives up. Only a failure waits so long, and a busy machine must not look like one."""
 PDEFM = (sys.executable, "-m", "pdebench_fm.cli")
+EACH = """
+import json, sys
+from pdebench_fm.cli import main
+for command in json.loads(sys.argv[1]):
+    try:
+        main(command)
+    except SystemExit as ended:
+        for stream in (sys.stdout, sys.stderr):
+            print(end=f"\\0{ended.code}\\0", file=stream, flush=True)
+"""
+"""A program that runs ``pdefm`` with each of the arguments it is given, see `program_of` and `said_by_each`."""
 UNET = ("--model", "unet", "--set", "width=4", "--set", "levels=1")
 REGRESSION = ("--model", "mode-regression", "--set", "modes=4")
 
@@ -80,6 +92,18 @@ def pdefm(*arguments: object, folder: Path, **more: str) -> subprocess.Completed
         timeout=PATIENCE,
         check=False,
     )
+
+
+def program_of(*commands: Sequence[object]) -> list[str]:
+    """Return arguments of Python that run ``pdefm`` several times, in one process: starting one takes seconds."""
+    return ["-c", EACH, json.dumps([[*map(str, command)] for command in commands])]
+
+
+def said_by_each(done: subprocess.CompletedProcess[str]) -> list[tuple[int, str, str]]:
+    """Return the exit code, standard output and standard error of each command of `program_of`."""
+    (*out, _), (*err, rest) = done.stdout.split("\0"), done.stderr.split("\0")
+    assert (done.returncode, rest) == (0, ""), done.stderr
+    return [(int(code), said, also) for said, code, also in zip(out[::2], out[1::2], err[::2], strict=True)]
 
 
 def start(*arguments: object, folder: Path, **more: str) -> subprocess.Popen[str]:

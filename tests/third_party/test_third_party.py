@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.command import program_of, said_by_each
 from tests.third_party import pages
 
 PACKAGES = ("ridge_operator", "measured_data")
@@ -40,17 +41,6 @@ profiles:
     examples: {pretraining: 16, validation: 8, test: 8, downstream: [4]}
     training: {epochs: 1, batch_size: 8, learning_rates: [1e-3, 1e-2]}
     fine_tuning: {epochs: 1, learning_rates: [1e-6, 1e-5]}
-"""
-
-
-EACH = """
-import json, sys
-from pdebench_fm.cli import main
-for command in json.loads(sys.argv[1]):
-    try:
-        main(command)
-    except SystemExit as ended:
-        print(end=f"\\0{ended.code}\\0", flush=True)
 """
 
 
@@ -84,11 +74,9 @@ class Environment:
 
         A command that fails is left out.
         """
-        done = self.run("-c", EACH, json.dumps([[*map(str, command)] for command in commands.values()]))
-        *said, rest = done.stdout.split("\0")
-        assert (len(said), rest) == (2 * len(commands), ""), done.stderr
-        ended = zip(commands, said[::2], said[1::2], strict=True)
-        return {name: text for name, text, code in ended if code == "0"}
+        done = said_by_each(self.run(*program_of(*commands.values())))
+        assert len(done) == len(commands)
+        return {name: out for name, (code, out, _) in zip(commands, done, strict=True) if code == 0}
 
 
 @pytest.fixture(scope="module")
