@@ -198,7 +198,7 @@ def locate(path: Path | str, *patterns: str) -> Path:
     Raises:
         DataFileError: there is none, or more than one.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.is_file():
         return path
     if not path.is_dir():
@@ -308,6 +308,8 @@ def _read(file: Path) -> Mapping[str, Any]:
             tensors.update(content)
         return tensors
     try:
+        if not file.stat().st_size:
+            raise DataFileError(f"{file}: is empty")
         if file.suffix == ".safetensors" or _starts_as_safetensors(file):
             return load_file(file)
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
@@ -316,7 +318,7 @@ def _read(file: Path) -> Mapping[str, Any]:
     except OSError as error:
         raise DataFileError(f"{file}: cannot be read: {error.strerror or error}") from None
     except pickle.UnpicklingError as error:
-        found = re.search(r"(?:Unsupported global: GLOBAL|Unsupported class) ([\w.]+)", str(error))
+        found = re.search(r"(?:Unsupported global: GLOBAL|unsupported GLOBAL|Unsupported class) ([\w.]+)", str(error))
         what = f"it holds more than tensors ({found[1]})" if found else "it is damaged or no file of torch.save"
         raise DataFileError(f"{file}: refused, {what}; nothing in a checkpoint is executed") from None
     except (
@@ -329,7 +331,7 @@ def _read(file: Path) -> Mapping[str, Any]:
         TypeError,
         IndexError,
     ) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0].partition(". ")[0] if str(error) else type(error).__name__
         raise DataFileError(f"{file}: truncated or damaged: {reason}") from None
     if not isinstance(content, Mapping):
         raise DataFileError(f"{file}: must hold a mapping of tensors, got {type(content).__name__}")

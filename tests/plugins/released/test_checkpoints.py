@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import pickle
 import re
 import shutil
@@ -224,6 +225,32 @@ def test_nothing_in_a_file_is_executed(name, how, tmp_path, monkeypatch):
         torch.save(content, path, _use_new_zipfile_serialization=how == "torch")
     assert "nothing in a checkpoint is executed" in refusal(family, path)
     assert not (tmp_path / "executed").exists()
+
+
+class Command:
+    def __reduce__(self):
+        return os.system, ("touch executed",)
+
+
+@pytest.mark.parametrize("args", [Command(), argparse.Namespace(command=Command())])
+def test_what_a_file_would_execute_is_named(args, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model": FAMILIES["dpot"].tensors(), "args": args}, "model_S.pth")
+    said = refusal(FAMILIES["dpot"], tmp_path)
+    assert f"it holds more than tensors ({os.system.__module__}.system)" in said
+    assert not (tmp_path / "executed").exists()
+
+
+def test_short_reasons_and_paths_of_the_home_folder(tmp_path, monkeypatch):
+    family = FAMILIES["dpot"]
+    whole = family.rewritten(tmp_path, family.tensors())
+    monkeypatch.setenv("HOME", str(tmp_path))
+    family.load(f"~/{whole.name}")
+    whole.write_bytes(whole.read_bytes()[:3000])
+    assert refusal(family, whole).endswith("truncated or damaged: PytorchStreamReader failed reading zip archive: "
+                                           "failed finding central directory")  # fmt: skip
+    whole.write_bytes(b"")
+    assert refusal(family, whole).endswith("is empty")
 
 
 @EACH
