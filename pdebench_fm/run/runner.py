@@ -30,7 +30,7 @@ from pdebench_fm.run.distributed import World
 from pdebench_fm.run.executors import DebugExecutor
 from pdebench_fm.run.progress import read_progress
 from pdebench_fm.run.recording import RecordLog, RecordMaker
-from pdebench_fm.run.scheduling import Running, next_outcome, pending, runnable, take, task, work
+from pdebench_fm.run.scheduling import Running, found_done, next_outcome, pending, runnable, take, task, work
 from pdebench_fm.run.status import write_plan
 from pdebench_fm.run.work import Outcome, Setting
 from pdebench_fm.run.worker import carry_out
@@ -175,6 +175,12 @@ def _jobs_as_they_finish(
                 yield from done
             else:
                 for job in runnable(order, plan, setting.world):
+                    # Ranks of one fit ask together; what rank 0 found, a worker tells them.
+                    done_before = found_done(job, plan, scored_with) if setting.world.size == 1 else None
+                    if done_before is not None:
+                        order.ended(job)
+                        yield job, done_before
+                        continue
                     _LOG.info("submit %s (%s)", job.label, job.id[:12])
                     running[job.id] = None
                     watch(job, executor.submit(carry_out, setting, work(job, plan)))

@@ -109,6 +109,12 @@ def runnable(order: Order, plan: Plan, world: World) -> Iterator[Job]:
             yield job
 
 
+def found_done(job: Job, plan: Plan, scored_with: Mapping[str, Any]) -> Outcome | None:
+    """Return the outcome of a job that was done before; None if it has to be done (again)."""
+    found = plan.store.finished(job, scored_with)
+    return None if found is None else Outcome(found["status"], found, found["reason"], reused=True)
+
+
 def take(order: Order, plan: Plan, scored_with: Mapping[str, Any]) -> tuple[list[tuple[Job, Outcome]], list[Job]]:
     """Return the jobs found done, with their outcomes, and those that may be submitted in one go, parents first.
 
@@ -120,9 +126,9 @@ def take(order: Order, plan: Plan, scored_with: Mapping[str, Any]) -> tuple[list
     done: list[tuple[Job, Outcome]] = []
     ready: list[Job] = []
     for job in runnable(order, plan, World()):
-        found = plan.store.finished(job, scored_with)
-        if found is not None:
-            done.append((job, Outcome(found["status"], found, found["reason"], reused=True)))
+        outcome = found_done(job, plan, scored_with)
+        if outcome is not None:
+            done.append((job, outcome))
             order.ended(job)
         else:
             ready.append(job)
