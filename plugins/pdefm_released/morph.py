@@ -125,11 +125,13 @@ class MORPH(nn.Module):
         self.decoder.norm = nn.LayerNorm(sizes.dim)
         self.decoder.linear = nn.Linear(sizes.dim, sizes.max_fields * sizes.max_components * sizes.patch_size**3)
 
-    def forward(self, vol: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, vol: Tensor, decoded: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Predict the next frame.
 
         Args:
             vol: history, (B, t, F, C, D, H, W); an axis has one point or a multiple of the patch.
+            decoded: how many of the fields to predict, the first ones; by default all. Not in the published code: any
+                number of fields can be read, but no more than `Sizes.max_fields` be predicted.
 
         Returns:
             encoded patches and their last state, (B, t, patches, dim) each, and the frame, (B, F, C, D, H, W).
@@ -137,16 +139,17 @@ class MORPH(nn.Module):
         sizes, axes = self.sizes, vol.shape[-3:]
         if any(n != 1 and n % sizes.patch_size for n in axes):
             raise ValueError(f"each axis needs 1 point or a multiple of {sizes.patch_size}, got {tuple(axes)}")
-        if vol.shape[2] > sizes.max_fields or vol.shape[3] > sizes.max_components:
+        decoded = decoded or vol.shape[2]
+        if decoded > sizes.max_fields or vol.shape[3] > sizes.max_components:
             most = f"{sizes.max_fields} fields and {sizes.max_components} components"
-            raise ValueError(f"this MORPH takes at most {most}, got {vol.shape[2]} and {vol.shape[3]}")
+            raise ValueError(f"this MORPH takes at most {most}, got {decoded} and {vol.shape[3]}")
         patches = [1 if n == 1 else sizes.patch_size for n in axes]
         grid = [n // patch for n, patch in zip(axes, patches, strict=True)]
         encoded = self.pos_encoding(self.patch_embedding(vol, patches))
         h = encoded
         for block in self.transformer_blocks:
             h = block(h.unflatten(2, grid)).flatten(2, 4)
-        return encoded, h, self._decode(h[:, -1], vol.shape[2:4], patches, grid)
+        return encoded, h, self._decode(h[:, -1], (decoded, vol.shape[3]), patches, grid)
 
     def add_lora(self, rank_attention: int, rank_mlp: int) -> None:
         """Add low-rank updates that are zero at first, to attention and MLPs; a rank of 0 adds none."""
@@ -311,12 +314,11 @@ class MORPHAdapter(Adapter):
 
     @classmethod
     def refuses(cls, network: nn.Module, problem: Problem) -> str | None:
-        """Refuse more channels than fields and components make room for."""
-        sizes = network.sizes
-        fields = _fields_needed(problem, sizes.max_components)
-        if fields <= sizes.max_fields:
+        """Refuse more outputs than fields and components make room for."""
+        sizes, outputs = network.sizes, len(problem.outputs)
+        if outputs <= sizes.max_fields * sizes.max_components:
             return None
-        return f"this MORPH has {sizes.max_fields} fields of {sizes.max_components} components, {fields} are needed"
+        return f"this MORPH predicts {sizes.max_fields} fields of {sizes.max_components} components, not {outputs}"
 
     def size(self, n: int) -> int:
         """The next multiple of the patch."""
@@ -340,13 +342,9 @@ class MORPHAdapter(Adapter):
         parts = [x[:, : self.field_count], x[:, self.field_count :]]
         slots = torch.cat([filled(part, multiple(part.shape[1], width, 0), 0.0) for part in parts], dim=1)
         slots = filled(slots, multiple(max(slots.shape[1], len(self.outputs)), width), 0.0)
-        _, _, prediction = self.network(slots.unflatten(1, (-1, width))[:, None, :, :, None])
+        decoded = -(-len(self.outputs) // width)
+        _, _, prediction = self.network(slots.unflatten(1, (-1, width))[:, None, :, :, None], decoded)
         return prediction[:, :, :, 0].flatten(1, 2)
-
-
-def _fields_needed(problem: Problem, width: int) -> int:
-    counts = len(problem.input_fields), len(problem.constants)
-    return max(sum(-(-count // width) for count in counts), -(-len(problem.outputs) // width))
 
 
 class MORPHModel(ReleasedModel):

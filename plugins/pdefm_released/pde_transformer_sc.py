@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pdebench_fm.problem import Problem
 from pdefm_released.adapter import Adapter, filled, multiple
 from pdefm_released.checkpoint import Checkpoint, locate, read_checkpoint
 from pdefm_released.model import ReleasedModel, Resampling
@@ -242,23 +241,25 @@ class SeparateAdapter(Adapter):
         """Load the network."""
         return load_network(checkpoint, **arguments)
 
-    @classmethod
-    def refuses(cls, network: nn.Module, problem: Problem) -> str | None:
-        """Refuse more channels than there are indices of quantities."""
-        count, room = max(len(problem.inputs), len(problem.outputs)), network.sizes.num_classes - 1
-        return None if count <= room else f"the network tells {room} quantities apart, {count} are needed"
-
     def size(self, n: int) -> int:
         """Return the next size that can be halved often enough, and cut into windows if masks ask for it."""
         return multiple(n, grid_unit(self.network.sizes))
 
     def fit_channels(self) -> None:
-        """Nothing is replaced: there may be any number of channels."""
-        self.channels = max(len(self.inputs), len(self.outputs))
-        last = self.network.sizes.num_classes - 1
+        """Give each channel an index; new ones are added only if there are more channels than indices."""
+        self.channels, last = max(len(self.inputs), len(self.outputs)), self.network.sizes.num_classes - 1
+        self.indices = [*range(last, 0, -1), *range(last + 2, last + 2 + self.channels)][: self.channels]
+        added = max(self.channels - last, 0)
+        for i in range(self.network.sizes.levels + 1 if added else 0):
+            embedding = self.network.get_submodule(f"channel_type_embedder_{i}")
+            table = embedding.embedding_table.weight
+            embedding.embedding_table = nn.Embedding(len(table) + added, table.shape[1])
+            with torch.no_grad():
+                embedding.embedding_table.weight[: len(table)] = table
+            self.replaced.append(f"{added} new rows of channel_type_embedder_{i}")
         self.said |= {
             "history": "one frame, then zeros",
-            "quantities": f"indices {last} downwards, the last of the vocabulary; outputs are the first channels",
+            "quantities": f"{', '.join(map(str, self.indices))}; outputs are the first channels",
             "class of the PDE": f"unknown ({last + 1})",
             "task": "0, auto-regressive prediction",
             "boundaries": f"as in the file, {'periodic' if self.network.sizes.periodic else 'not periodic'}",
@@ -274,7 +275,7 @@ class SeparateAdapter(Adapter):
         prediction = self.network(
             x=list(frames.unbind(1)),
             simulation_time=[zero for _ in channels],
-            channel_type=[index + sizes.num_classes - 1 - i for i in channels],
+            channel_type=[index + i for i in self.indices],
             pde_type=[index + sizes.num_classes for _ in channels],
             pde_parameters=[x.new_zeros(batch, 5) for _ in channels],
             pde_parameters_class=[x.new_zeros(batch, 5) for _ in channels],

@@ -178,9 +178,27 @@ def test_notes_are_true_of_the_problem_and_the_checkpoint():
 
 
 def test_a_morph_without_room_refuses():
-    many = Problem((SOURCE, *(Channel(f"c{i}", "constant") for i in range(7))), (SOLUTION,), Grid(16))
-    assert "4 are needed" in made("morph").supports(many)
+    many = Problem((SOURCE,), tuple(Channel(f"u{i}") for i in range(10)), Grid(16))
+    assert made("morph").supports(many) == "this MORPH predicts 3 fields of 3 components, not 10"
     assert made("morph").supports(problem()) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "replaced"), [("morph", "none"), ("pde-transformer-sc", "3 new rows of channel_type")]
+)
+def test_there_may_be_more_inputs_than_the_checkpoint_has_slots(name, replaced):
+    own = Problem((SOURCE, *(Channel(f"c{i}", "constant") for i in range(21))), (SOLUTION,), Grid(16))
+    data = SmoothExamples(own, 2)
+    model, again = made(name), made(name)
+    assert model.supports(own) is None
+    model.release(own, data, 0)
+    again.release(own, data, 0)
+    assert model.notes()["replaced layers"].startswith(replaced)
+    inputs, _ = data.batch(range(2))
+    before = model.predict(own, inputs)["solution"]
+    assert before.equal(again.predict(own, inputs)["solution"])
+    for last in ("source", "c20"):
+        assert not before.equal(model.predict(own, {**inputs, last: inputs[last] * 1.5 + 0.1})["solution"])
 
 
 def test_periodic_fields_keep_their_waves_when_resampled():
