@@ -4,13 +4,22 @@ And no GPU but for the tests that are marked for one (``pytest -m gpu``): the ot
 GPU computes in another order.
 """
 
+from __future__ import annotations
+
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support import slurm as slurm_here
+
+if TYPE_CHECKING:
+    from pdebench_fm.run.runner import RunResult
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Time is no claim of these tests: a busy machine would fail them.
@@ -32,3 +41,19 @@ def slurm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         pytest.skip(reason)
     with slurm_here.two_nodes(tmp_path_factory.mktemp("slurm")):
         yield
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], RunResult]:
+    """Copies a finished run of the toy suite into a new folder; it takes a second, and is made once a process."""
+    from tests.support.installed import with_toy
+    from tests.support.toy import plan_of, run_in
+
+    folder = tmp_path_factory.mktemp("finished")
+    made = run_in(folder / "runs", plan_of(folder, with_toy()))
+
+    def copy(output: Path) -> RunResult:
+        shutil.copytree(folder / "runs", output)
+        return replace(made, folder=output / made.folder.relative_to(folder / "runs"))
+
+    return copy

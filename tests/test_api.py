@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,11 @@ from pdebench_fm.errors import (
 )
 from pdebench_fm.hookspecs import ModelEntry
 from pdebench_fm.interfaces import OperatorModel
-from pdebench_fm.plan.model import entry_of, model_spec
-from pdebench_fm.plan.planner import make_plan
+from pdebench_fm.plan.model import entry_of
 from pdebench_fm.problem import Problem
 from pdebench_fm.run.executors import gpus_of
 from pdebench_fm.run.runner import RunResult
-from pdebench_fm.suite.reading import load_suite
-from tests.support.installed import with_toy
-from tests.support.toy import TOY, Toy, run_in, toy_suite
+from tests.support.toy import TOY, Toy, toy_suite
 
 
 class TinyNet(Toy):
@@ -46,11 +44,9 @@ def scores(result: RunResult) -> list[tuple[str, str, int, int, dict[str, float]
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+def reference(tmp_path_factory: pytest.TempPathFactory, finished_run: Callable[[Path], RunResult]) -> RunResult:
     """The toy suite as the runner runs it."""
-    folder, registry = tmp_path_factory.mktemp("reference"), with_toy()
-    suite = load_suite(toy_suite(folder), registry)
-    return run_in(folder / "runs", make_plan(suite, "tiny", model_spec(registry, "toy"), registry))
+    return finished_run(tmp_path_factory.mktemp("reference") / "runs")
 
 
 @pytest.fixture(scope="module")

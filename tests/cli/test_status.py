@@ -23,12 +23,13 @@ from pdebench_fm.plan.store import JobStore
 from pdebench_fm.registry import Registry, registry
 from pdebench_fm.run.cleaning import deletable
 from pdebench_fm.run.progress import ProgressFile, read_progress
-from pdebench_fm.run.runner import Reporter
+from pdebench_fm.run.runner import Reporter, RunResult
 from pdebench_fm.run.status import is_alive, read_runs, write_plan
 from tests.support.installed import with_toy
 from tests.support.toy import plan_of, run_in
 
 Call = Callable[..., tuple[int, str, str]]
+Finished = Callable[[Path], RunResult]
 
 
 def test_status_counts_what_is_done_and_what_is_left(tmp_path: Path, call: Call) -> None:
@@ -51,9 +52,11 @@ def test_status_counts_what_is_done_and_what_is_left(tmp_path: Path, call: Call)
     assert len(json.loads(out)[0]["jobs"]) == len(run.jobs)
 
 
-def test_a_job_whose_process_is_gone_is_interrupted_and_a_failed_one_says_why(tmp_path: Path, call: Call) -> None:
-    plan = plan_of(tmp_path, with_toy())
-    run_in(tmp_path / "runs", plan)
+def test_a_job_whose_process_is_gone_is_interrupted_and_a_failed_one_says_why(
+    tmp_path: Path, call: Call, finished_run: Finished
+) -> None:
+    finished_run(tmp_path / "runs")
+    plan = plan_of(tmp_path, with_toy(), output=tmp_path / "runs")
     first, second, third, *_ = plan.jobs.values()
     for job, pid in ((first, os.getpid()), (second, 2**22 - 7)):
         folder = plan.store.folder(job.id)
@@ -109,9 +112,8 @@ def test_a_plan_of_another_form_is_left_out(tmp_path: Path, call: Call, text: st
     assert "no runs" in err
 
 
-def test_clean_deletes_only_what_no_later_run_uses(tmp_path: Path, call: Call) -> None:
-    plan = plan_of(tmp_path, with_toy())
-    first = run_in(tmp_path / "runs", plan)
+def test_clean_deletes_only_what_no_later_run_uses(tmp_path: Path, call: Call, finished_run: Finished) -> None:
+    first = finished_run(tmp_path / "runs")
     store = JobStore(tmp_path / "runs")
     kept = {path for path in (tmp_path / "runs").rglob("*") if path.is_file()}
     loser = next(t.job_id for r in first.records for t in r.trials if not store.model(t.job_id).exists())
@@ -134,11 +136,12 @@ def test_clean_deletes_only_what_no_later_run_uses(tmp_path: Path, call: Call) -
     assert not run_in(tmp_path / "runs", plan_of(tmp_path, with_toy())).changed
 
 
-def test_clean_keeps_chosen_weights_and_interrupted_fits_unless_told(tmp_path: Path, call: Call) -> None:
+def test_clean_keeps_chosen_weights_and_interrupted_fits_unless_told(
+    tmp_path: Path, call: Call, finished_run: Finished
+) -> None:
     runs = tmp_path / "runs"
-    plan = plan_of(tmp_path, with_toy())
-    run_in(runs, plan)
-    interrupted = plan.store.workspace("0" * 64)
+    finished_run(runs)
+    interrupted = JobStore(runs).workspace("0" * 64)
     interrupted.mkdir(parents=True)
     (interrupted / "resume.pt").write_bytes(b"x" * 1000)
     weights = {path.parent for path in runs.glob("jobs/*/model")}
@@ -153,9 +156,9 @@ def test_clean_keeps_chosen_weights_and_interrupted_fits_unless_told(tmp_path: P
     assert not run_in(runs, plan_of(tmp_path, with_toy())).changed  # the results are all there
 
 
-def test_status_looks_into_folders_of_many_runs(tmp_path: Path, call: Call) -> None:
+def test_status_looks_into_folders_of_many_runs(tmp_path: Path, call: Call, finished_run: Finished) -> None:
     for name in ("first", "second"):
-        run_in(tmp_path / "all" / name, plan_of(tmp_path, with_toy()))
+        finished_run(tmp_path / "all" / name)
     assert len(read_runs(tmp_path / "all", registry())) == 2
     code, out, _ = call("status", tmp_path / "all")
     assert (code, len(out.splitlines())) == (0, 2)
@@ -196,9 +199,12 @@ def test_what_executors_have_submitted_is_shown_with_task_state_and_log(tmp_path
 
 @pytest.mark.parametrize("queue", ["nowhere:queue", "os:sep", queue_of])
 def test_an_executor_that_cannot_say_what_is_queued_is_one_line_and_the_files_are_read(
-    tmp_path: Path, queue: str | Callable[[Path], dict[str, QueuedJob]], caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    queue: str | Callable[[Path], dict[str, QueuedJob]],
+    caplog: pytest.LogCaptureFixture,
+    finished_run: Finished,
 ) -> None:
-    run_in(tmp_path / "runs", plan_of(tmp_path, with_toy()))  # there is no file "submitted"
+    finished_run(tmp_path / "runs")  # there is no file "submitted"
     (run,) = read_runs(tmp_path / "runs", with_cluster(queue))
     assert run.count("done") == len(run.jobs)
     (line,) = caplog.messages
@@ -206,8 +212,8 @@ def test_an_executor_that_cannot_say_what_is_queued_is_one_line_and_the_files_ar
     assert "\n" not in line
 
 
-def test_a_folder_is_read_without_the_plugin_that_submitted_its_jobs(tmp_path: Path) -> None:
-    run_in(tmp_path / "runs", plan_of(tmp_path, with_toy()))
+def test_a_folder_is_read_without_the_plugin_that_submitted_its_jobs(tmp_path: Path, finished_run: Finished) -> None:
+    finished_run(tmp_path / "runs")
     (run,) = read_runs(tmp_path / "runs", Registry([]))
     assert run.count("done") == len(run.jobs)
 

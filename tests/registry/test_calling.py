@@ -159,8 +159,10 @@ def test_a_protocol_whose_adapt_returns_nothing_fails_its_points(
     assert {record.protocol for record in result.records if record.status != "ok"} == {"fine-tune"}
 
 
-def test_a_model_may_be_registered_by_a_function_that_makes_it(tmp_path: Path, registry: Registry) -> None:
-    expected = run_in(tmp_path / "by_class", plan_of(tmp_path, registry))
+def test_a_model_may_be_registered_by_a_function_that_makes_it(
+    tmp_path: Path, registry: Registry, finished_run: Callable[[Path], RunResult]
+) -> None:
+    expected = finished_run(tmp_path / "by_class")
     found = registry.with_entry("models", replace(registry.get("models", "toy"), factory=_made))
     result = run_in(tmp_path / "by_function", plan_of(tmp_path, found))
     assert result.complete

@@ -24,10 +24,12 @@ from tests.support.toy import TOY, plan_of, run_in, toy_suite
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunResult]:
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, finished_run: Callable[[Path], RunResult]
+) -> tuple[Path, RunResult]:
     """A finished run, to be copied."""
     folder = tmp_path_factory.mktemp("finished")
-    return folder / "runs", run_in(folder / "runs", plan_of(folder, with_toy()))
+    return folder / "runs", finished_run(folder / "runs")
 
 
 @pytest.fixture
@@ -168,9 +170,11 @@ def test_two_runs_on_one_folder_write_every_record_once(tmp_path: Path) -> None:
     }
 
 
-def test_a_run_that_was_killed_while_it_wrote_a_record_goes_on(tmp_path: Path) -> None:
+def test_a_run_that_was_killed_while_it_wrote_a_record_goes_on(
+    tmp_path: Path, finished_run: Callable[[Path], RunResult]
+) -> None:
     plan = plan_of(tmp_path, with_toy())
-    result = run_in(tmp_path / "runs", plan)
+    result = finished_run(tmp_path / "runs")
     path = result.folder / "records.jsonl"
     path.write_bytes(path.read_bytes()[:-300])
     again = run_in(tmp_path / "runs", plan)

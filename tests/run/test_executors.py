@@ -24,7 +24,7 @@ from pdebench_fm.interfaces import OperatorModel, Schedules, Task
 from pdebench_fm.plan.job import Job
 from pdebench_fm.registry import registry
 from pdebench_fm.run.executors import LocalPool
-from pdebench_fm.run.runner import Reporter
+from pdebench_fm.run.runner import Reporter, RunResult
 from pdebench_fm.run.work import Outcome
 from tests.support import same_records
 from tests.support.command import PATIENCE, wait_until
@@ -63,7 +63,9 @@ def make(request: pytest.FixtureRequest) -> Make:
     return make
 
 
-def test_each_gives_the_same_records_and_respects_parents(tmp_path: Path, make: Make) -> None:
+def test_each_gives_the_same_records_and_respects_parents(
+    tmp_path: Path, make: Make, finished_run: Callable[[Path], RunResult]
+) -> None:
     plan = plan_of(tmp_path, with_toy())
     finished: list[str] = []
 
@@ -75,7 +77,7 @@ def test_each_gives_the_same_records_and_respects_parents(tmp_path: Path, make: 
     with make(tmp_path / "runs", tasks=2) as executor:
         assert run_in(tmp_path / "runs", plan, executor=executor, reporter=Order()).complete
     assert len(finished) == len(plan.jobs)
-    run_in(tmp_path / "other", plan_of(tmp_path, with_toy()))
+    finished_run(tmp_path / "other")
     assert same_records.main(str(tmp_path / "other"), str(tmp_path / "runs")) == 0
     jobs, expected = ({path.name for path in (tmp_path / name / "jobs").iterdir()} for name in ("runs", "other"))
     assert jobs == expected

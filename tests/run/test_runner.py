@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from tests.support.command import PATIENCE
 from tests.support.installed import with_toy
 from tests.support.records import make_record
 from tests.support.toy import Toy, plan_of, run_in, toy_suite
+
+Finished = Callable[[Path], RunResult]
 
 
 @pytest.fixture
@@ -85,16 +88,15 @@ def test_records_list_the_plugins_that_were_loaded_for_the_fit_and_for_the_score
     assert not run_in(tmp_path / "runs", plan_of(tmp_path, with_plugin("3.0"))).changed
 
 
-def test_the_chosen_trial_is_the_best_on_validation(tmp_path: Path, registry: Registry) -> None:
-    result = run_in(tmp_path / "runs", plan_of(tmp_path, registry))
-    for record in result.records:
+def test_the_chosen_trial_is_the_best_on_validation(tmp_path: Path, finished_run: Finished) -> None:
+    for record in finished_run(tmp_path / "runs").records:
         if record.trials:
             best = min(record.trials, key=lambda trial: trial.validation or 0)
             assert record.learning_rate == best.hyperparameters["learning_rate"]
 
 
-def test_the_same_run_again_does_and_writes_nothing(tmp_path: Path, registry: Registry) -> None:
-    first = run_in(tmp_path / "runs", plan_of(tmp_path, registry))
+def test_the_same_run_again_does_and_writes_nothing(tmp_path: Path, registry: Registry, finished_run: Finished) -> None:
+    first = finished_run(tmp_path / "runs")
     text = (first.folder / "records.jsonl").read_text()
     counting = Counting()
     second = run_in(tmp_path / "runs", plan_of(tmp_path, registry), reporter=counting)
@@ -104,9 +106,11 @@ def test_the_same_run_again_does_and_writes_nothing(tmp_path: Path, registry: Re
     assert (first.folder / "records.jsonl").read_text() == text
 
 
-def test_records_of_other_profiles_are_returned_beside_those_of_the_plan(tmp_path: Path, registry: Registry) -> None:
+def test_records_of_other_profiles_are_returned_beside_those_of_the_plan(
+    tmp_path: Path, registry: Registry, finished_run: Finished
+) -> None:
     output = tmp_path / "runs"
-    first = run_in(output, plan_of(tmp_path, registry))
+    first = finished_run(output)
     other = make_record("toy", profile="lite", suite="toy")
     records.append(first.folder / "records.jsonl", [make_record("toy", profile="lite", suite="toy", error=0.2), other])
     second = run_in(output, plan_of(tmp_path, registry))
@@ -114,16 +118,17 @@ def test_records_of_other_profiles_are_returned_beside_those_of_the_plan(tmp_pat
     assert second.records == first.records
 
 
-def test_a_corrected_label_is_written_and_what_was_measured_stays(tmp_path: Path, registry: Registry) -> None:
-    plan = plan_of(tmp_path, registry)
-    first = run_in(tmp_path / "runs", plan)
+def test_a_corrected_label_is_written_and_what_was_measured_stays(
+    tmp_path: Path, registry: Registry, finished_run: Finished
+) -> None:
+    first = finished_run(tmp_path / "runs")
     path = toy_suite(tmp_path)
     text = (
         path.read_text().replace("shift: med", "shift: large").replace("grid: 16", "grid: 16\n    under_trained: true")
     )
     path.write_text(text)
     counting = Counting()
-    corrected = make_plan(load_suite(path, registry), "tiny", plan.model, registry)
+    corrected = make_plan(load_suite(path, registry), "tiny", model_spec(registry, "toy"), registry)
     second = run_in(tmp_path / "runs", corrected, reporter=counting)
     assert (counting.done, second.changed) == ([], True)
     kept = {r.place: r for r in records.read(second.folder / "records.jsonl")}
@@ -135,7 +140,7 @@ def test_a_corrected_label_is_written_and_what_was_measured_stays(tmp_path: Path
     assert not run_in(tmp_path / "runs", corrected).changed
 
 
-def test_a_run_that_was_stopped_continues(tmp_path: Path, registry: Registry) -> None:
+def test_a_run_that_was_stopped_continues(tmp_path: Path, registry: Registry, finished_run: Finished) -> None:
     class Stops(Counting):
         def finished(self, job: Job, outcome: Outcome) -> None:
             super().finished(job, outcome)
@@ -149,8 +154,7 @@ def test_a_run_that_was_stopped_continues(tmp_path: Path, registry: Registry) ->
     result = run_in(tmp_path / "runs", plan, reporter=rest)
     assert result.complete
     assert sorted([*stopped.done, *rest.done]) == sorted(plan.jobs)
-    undisturbed = run_in(tmp_path / "other", plan_of(tmp_path, registry))
-    assert scores(result) == scores(undisturbed)
+    assert scores(result) == scores(finished_run(tmp_path / "undisturbed"))
 
 
 def test_progress_reaches_the_reporter(tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,9 +293,9 @@ def test_an_unsupported_row_was_chosen_by_no_validation_example(tmp_path: Path, 
 
 
 def test_a_new_metric_is_computed_without_training(
-    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished_run: Finished
 ) -> None:
-    run_in(tmp_path / "runs", plan_of(tmp_path, registry))
+    finished_run(tmp_path / "runs")
     wider = with_toy()
     entry = wider.get("metrics", "max_error")
     monkeypatch.setitem(wider._entries["metrics"], "another", type(entry)("another", "1", entry.factory, ""))
@@ -303,9 +307,9 @@ def test_a_new_metric_is_computed_without_training(
 
 
 def test_a_score_that_cannot_be_made_anew_says_which_version_of_a_metric_made_it(
-    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished_run: Finished
 ) -> None:
-    run_in(tmp_path / "runs", plan_of(tmp_path, registry))
+    finished_run(tmp_path / "runs")
     for weights in (tmp_path / "runs" / "jobs").glob("*/model"):
         shutil.rmtree(weights)
     newer = with_toy()
@@ -318,9 +322,9 @@ def test_a_score_that_cannot_be_made_anew_says_which_version_of_a_metric_made_it
     assert not list((tmp_path / "runs" / "jobs").glob("*/model"))  # nothing was fitted for it
 
 
-def test_only_the_chosen_trials_keep_their_weights(tmp_path: Path, registry: Registry) -> None:
+def test_only_the_chosen_trials_keep_their_weights(tmp_path: Path, registry: Registry, finished_run: Finished) -> None:
     plan = plan_of(tmp_path, registry)
-    run_in(tmp_path / "runs", plan)
+    finished_run(tmp_path / "runs")
     kept = {path.parent.name for path in (tmp_path / "runs" / "jobs").glob("*/model")}
     chosen = {
         json.loads((tmp_path / "runs" / "jobs" / job.id / "result.json").read_text())["chosen"]
@@ -332,7 +336,7 @@ def test_only_the_chosen_trials_keep_their_weights(tmp_path: Path, registry: Reg
 
 @pytest.mark.parametrize("damaged", ["", "DataFileError", "RuntimeError"])
 def test_weights_that_are_not_there_any_more_are_fitted_again(
-    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch, damaged: str
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch, finished_run: Finished, damaged: str
 ) -> None:
     load = Toy.load
 
@@ -345,7 +349,7 @@ def test_weights_that_are_not_there_any_more_are_fitted_again(
     if damaged == "RuntimeError":
         monkeypatch.setattr(Toy, "load", raises_its_own)
     plan = plan_of(tmp_path, registry)
-    first = run_in(tmp_path / "runs", plan)
+    first = finished_run(tmp_path / "runs")
     jobs = tmp_path / "runs" / "jobs"
     pretraining = next(row.job for row in plan.rows if row.kind == "pretraining")
     chosen = json.loads((jobs / pretraining.id / "result.json").read_text())["chosen"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,10 @@ from pdebench_fm.interfaces import OperatorModel
 from pdebench_fm.leaderboard.audit import problems
 from pdebench_fm.plan.model import model_spec
 from pdebench_fm.registry import registry
+from pdebench_fm.run.runner import RunResult
 from pdebench_fm.scoring.cost import count_flops, count_network, fastest, measure_cost
 from pdebench_fm.training import NetworkModel
 from tests.plugins.baselines.synthetic import Synthetic, screened_poisson
-from tests.support.installed import with_toy
-from tests.support.toy import plan_of, run_in
 
 
 def test_a_product_is_two_operations_an_entry_and_four_times_as_many_if_complex() -> None:
@@ -86,8 +86,8 @@ def test_waiting_for_other_processes_is_not_counted() -> None:
     assert fastest(lambda: time.sleep(0.1), "cpu") < 0.05
 
 
-def test_every_point_that_was_scored_has_its_cost(tmp_path: Path) -> None:
-    records = run_in(tmp_path / "runs", plan_of(tmp_path, with_toy())).records
+def test_every_point_that_was_scored_has_its_cost(tmp_path: Path, finished_run: Callable[[Path], RunResult]) -> None:
+    records = finished_run(tmp_path / "runs").records
     assert {record.status for record in records} == {"ok"}
     for record in records:
         assert record.flops
