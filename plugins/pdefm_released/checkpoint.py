@@ -203,10 +203,18 @@ def locate(path: Path | str, *patterns: str) -> Path:
         return path
     if not path.is_dir():
         raise DataFileError(f"{path}: no such file or folder")
+    snapshots = sorted(path.glob("snapshots/*/"))  # of the hub's cache
+    if len(snapshots) > 1:
+        names = ", ".join(each.name for each in snapshots)
+        raise DataFileError(f"{path}: has several snapshots ({names}); name one of them")
+    path = snapshots[0] if snapshots else path
     below = sorted(child for child in path.iterdir() if child.is_dir())
     for pattern, folders in itertools.product((*patterns, *_ANY), ([path], below)):
         found = sorted(file for folder in folders for file in folder.glob(pattern) if _may_hold_tensors(file))
         if len(found) > 1 and all(_SHARD.search(file.name) for file in found):
+            indices = list(found[0].parent.glob("*.index.json"))
+            if len(indices) == 1:
+                return indices[0]
             stem = found[0].name.partition("-")[0]
             raise DataFileError(f"{found[0].parent}: has shards of weights but not their index, {stem}*.index.json")
         if len(found) > 1:

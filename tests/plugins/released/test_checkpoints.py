@@ -205,6 +205,18 @@ def test_a_folder_is_searched(name, tmp_path):
     assert family.load(tmp_path, **family.arguments)  # its own comes before those of subfolders
 
 
+def test_the_folder_of_a_repository_in_the_cache_of_the_hub(tmp_path):
+    family, one, two = FAMILIES["poseidon"], tmp_path / "snapshots" / "one", tmp_path / "snapshots" / "two"
+    one.mkdir(parents=True)
+    (tmp_path / "blobs").mkdir()
+    for file in (family.file, family.folder / "config.json"):
+        shutil.copy(file, tmp_path / "blobs" / file.name)
+        (one / file.name).symlink_to(f"../../blobs/{file.name}")
+    family.load(tmp_path)
+    two.mkdir()
+    assert refusal(family, tmp_path).endswith("has several snapshots (one, two); name one of them")
+
+
 class Payload:
     def __reduce__(self):
         return eval, ("__import__('pathlib').Path('executed').touch()",)
@@ -253,7 +265,7 @@ def test_short_reasons_and_paths_of_the_home_folder(tmp_path, monkeypatch):
     assert refusal(family, whole).endswith("is empty")
 
 
-@EACH
+@pytest.mark.parametrize("name", ["dpot", "pdetransformer"])
 def test_names_keys_and_endings_of_other_training_codes(name, tmp_path):
     family = FAMILIES[name]
     tensors = {bare(each): tensor for each, tensor in family.tensors().items()}

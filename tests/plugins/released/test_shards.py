@@ -83,6 +83,12 @@ def test_an_index_may_name_only_files_beside_it(places, tmp_path):
     assert "'weight_map' must name files of the same folder" in refusal(tmp_path)
 
 
+def test_the_index_of_shards_may_have_any_name(tmp_path):
+    index = sharded("poseidon", tmp_path)
+    index.rename(tmp_path / "weights.safetensors.index.json")
+    FAMILIES["poseidon"].load(tmp_path)
+
+
 def test_shards_without_their_index_are_no_choice_of_checkpoints(tmp_path):
     sharded("poseidon", tmp_path).unlink()
     assert "has shards of weights but not their index" in refusal(tmp_path)
