@@ -86,7 +86,6 @@ def _sizes(checkpoint: Checkpoint, heads: int | None, heads_xa: int | None, mode
     components = checkpoint.shape("patch_embedding.conv_features.input_proj.weight", 5)[1]
     _, frames, patches, _ = checkpoint.shape("pos_encoding.pos_embedding", 4)
     rows = checkpoint.shape("decoder.linear.weight", 2)[0]
-    named = re.search(r"morph-(Ti|S|M|L)\b", checkpoint.file.name)
     chosen = {"heads": heads or dim // HEAD_WIDTH, "heads_xa": heads_xa or HEADS_XA}
     for name, count in chosen.items():
         if count < 1 or dim % count:
@@ -105,11 +104,16 @@ def _sizes(checkpoint: Checkpoint, heads: int | None, heads_xa: int | None, mode
         max_ar=frames,
         max_patches=patches,
         max_fields=rows // (components * patch**3),
-        model_size=model_size or (named[1] if named else "L" if frames > 1 else "Ti"),
+        model_size=model_size or _named_size(checkpoint.file) or ("L" if frames > 1 else "Ti"),
         rank_attention=next((rank for name, rank in ranks.items() if ".axial_attn." in name), 0),
         rank_mlp=next((rank for name, rank in ranks.items() if ".mlp." in name), 0),
         **chosen,
     )
+
+
+def _named_size(file: Path) -> str | None:
+    named = re.search(r"morph-(Ti|S|M|L)\b", file.name)
+    return named[1] if named else None
 
 
 class MORPH(nn.Module):
@@ -372,3 +376,11 @@ class MORPHModel(ReleasedModel):
         super().__init__()
         self.checkpoint, self.resampling = checkpoint, resampling
         self.heads, self.heads_xa, self.model_size = heads, heads_xa, model_size
+
+    def fingerprint(self) -> str:
+        """Return that of the weights, and the size in the name of the file if it changes how positions are read."""
+        own, file = super().fingerprint(), self._file()
+        size = None if self.model_size else _named_size(file)
+        if size in (None, "L") or read_checkpoint(file, FAMILY).shape("pos_encoding.pos_embedding", 4)[1] == 1:
+            return own
+        return f"{own}+{size}"

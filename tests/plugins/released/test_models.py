@@ -57,6 +57,22 @@ def test_a_checkpoint_is_identified_by_its_content(name, tmp_path):
     assert model_spec(registry(), name, MODELS[name] | {"checkpoint": str(copy)}).describe() != spec.describe()
 
 
+def test_the_name_of_a_file_is_part_of_the_identity_only_if_it_changes_predictions(tmp_path):
+    def fingerprint(file):
+        spec = model_spec(registry(), "morph", MODELS["morph"] | {"checkpoint": str(file)})
+        return spec.make(registry()).fingerprint()
+
+    family = FAMILIES["morph"]
+    tensors = {name.removeprefix("module."): tensor for name, tensor in family.tensors().items()}
+    for frames, same in ((1, True), (2, False)):
+        tensors["pos_encoding.pos_embedding"] = torch.randn(1, frames, 48, 16)
+        files = [tmp_path / f"{frames}" / name for name in ("morph-S-FM.pth", "weights.pth")]
+        files[0].parent.mkdir()
+        torch.save(tensors, files[0])
+        shutil.copy(*files)
+        assert (fingerprint(files[0]) == fingerprint(files[1])) == same
+
+
 def test_the_configuration_is_part_of_the_identity(tmp_path):
     shutil.copytree(FIXTURES / "poseidon", tmp_path / "copy")
     before = model_spec(registry(), "poseidon", {"checkpoint": str(tmp_path / "copy")})
