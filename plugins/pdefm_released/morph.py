@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -167,6 +167,7 @@ class MORPH(nn.Module):
         for module in self.modules():
             if isinstance(module, _Linear):
                 module.merge()
+        self.sizes = replace(self.sizes, rank_attention=0, rank_mlp=0)
 
     def _decode(self, h: Tensor, fields: tuple[int, ...], patches: list[int], grid: list[int]) -> Tensor:
         count = fields[0] * fields[1] * patches[0] * patches[1] * patches[2]
@@ -313,8 +314,10 @@ class MORPHAdapter(Adapter):
 
     @classmethod
     def open(cls, checkpoint: Path, **arguments: Any) -> nn.Module:
-        """Load the network."""
-        return load_network(checkpoint, **arguments)
+        """Load the network; low-rank updates that it was tuned by become part of its weights."""
+        network = load_network(checkpoint, **arguments)
+        network.merge_lora()
+        return network
 
     @classmethod
     def refuses(cls, network: nn.Module, problem: Problem) -> str | None:

@@ -12,6 +12,7 @@ from pdebench_fm.registry.discovery import registry
 from pdebench_fm.testing.examples import SmoothExamples
 from tests.plugins.released.families import FAMILIES
 from tests.plugins.released.test_models import MODELS, made, problem
+from tests.plugins.released.tiny import scattered
 
 
 def published(family):
@@ -97,6 +98,24 @@ def test_low_rank_updates_are_added_to_the_weights(tmp_path):
     _, changed, _ = fitted("morph", tmp_path)
     assert any(".attn_h.q.base.weight" in name for name in changed)
     assert not any(name.endswith((".base.bias", "projection.weight")) for name in changed)
+
+
+def test_a_morph_that_was_tuned_by_low_rank_updates_keeps_them(tmp_path):
+    family = FAMILIES["morph"]
+    tuned = scattered(family.load(family.file, **family.arguments, lora_r_attn=2, lora_r_mlp=1))
+    torch.save({"model_state_dict": tuned.state_dict()}, tmp_path / "tuned.pth")
+    model, again, plain = (made("morph", checkpoint=str(tmp_path / "tuned.pth")) for _ in range(3))
+    model.release(problem(), SmoothExamples(problem(), 2), 0)
+    with native.morph(1).recipe(model.network, 0):
+        pass  # nothing is trained
+    vol = torch.randn(1, 1, 1, 1, 1, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(model.network.network(vol)[2], tuned(vol)[2])
+    model.save(tmp_path)
+    again.load(tmp_path)
+    plain.initialise(problem(), SmoothExamples(problem(), 2), 0)
+    shapes = [{key: value.shape for key, value in each.network.state_dict().items()} for each in (model, again, plain)]
+    assert shapes[0] == shapes[1] == shapes[2]
 
 
 def test_schedules():
