@@ -15,7 +15,7 @@ from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, Oper
 from pdebench_fm.problem import Fields, Problem
 from pdefm_adaptation.adapted import Adapted, NetworkAdaptation, network_of, part_of, training_only, weights_of
 
-DIRECT = 2048
+DIRECT = 512
 """Weights up to which the normal equations are solved directly; each costs a pass through the network."""
 _RIDGES = (1e-4, 1e-2, 1e-6, 1.0, 1e-8)
 _ROOM = 2**24
@@ -144,7 +144,7 @@ class Regressed(Adapted):
             direction = residual + size / before * direction
             passes += 1
             context.progress(Progress(passes, _STEPS, unit="pass"))
-        return change, passes
+        return change.masked_fill(~size.isfinite(), torch.nan), passes
 
     def _gradient(self, train: Examples, size: int, weights: Sequence[Tensor], step: Tensor) -> Tensor:
         """Return the gradient of half the squared error, (weights,), after a step of the weights."""
@@ -155,7 +155,9 @@ class Regressed(Adapted):
                 with _differentiable(network) as returned:
                     predicted = self._predicted(problem, inputs)
                 own = returned[-1]
-                if own.numel() != len(predicted) or not own.detach().reshape(-1).double().allclose(predicted):
+                if own.numel() != len(predicted) or not own.detach().reshape(-1).double().allclose(
+                    predicted, equal_nan=True
+                ):
                     raise UnsupportedError(
                         f"the last layer {self._layer()} has {len(step):,} weights; for more than {self.direct:,}, "
                         "last-layer-ridge takes a model that predicts what its network returns"

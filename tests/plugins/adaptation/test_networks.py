@@ -189,6 +189,14 @@ class _BentNetwork(nn.Module):
         return torch.tanh(5 * self.last(self.first(fields)))
 
 
+def test_a_large_layer_of_a_network_that_predicts_nan_has_diverged(tmp_path: Path) -> None:
+    model = _Large()
+    model.initialise(TRAIN.problem, TRAIN, 0)
+    with torch.no_grad():
+        model.network.first.bias.fill_(torch.nan)
+    assert fitted(LastLayerRidge().wrap(model), tmp_path, TRAIN, ridge=1e-4).status == "diverged"
+
+
 class _Rescaled(_Large):
     """Predicts something else than what its network returns."""
 
@@ -200,7 +208,7 @@ def test_ridge_regression_refuses_what_it_cannot_solve(tmp_path: Path) -> None:
     for model, message in (
         (_Bent(), "not affine in the weights of the last layer last"),
         (_Bent(3000), "not affine in the weights of the last layer last"),
-        (_Rescaled(), "2,560 weights; for more than 2,048, last-layer-ridge takes a model that predicts what"),
+        (_Rescaled(), "2,560 weights; for more than 512, last-layer-ridge takes a model that predicts what"),
     ):
         model.initialise(TRAIN.problem, TRAIN, 0)
         with pytest.raises(UnsupportedError, match=message):
