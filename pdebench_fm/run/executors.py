@@ -93,8 +93,8 @@ class LocalPool(Executor):
         """End the pool; without ``wait``, running jobs end at once and continue in the next run."""
         self._threads.shutdown(wait=wait, cancel_futures=cancel_futures)
         if not wait:
-            self._alive.close()  # their pools notice
-            self._pools.clear()
+            self._alive.close()  # processes end, and their pools notice
+        # Python joins their threads at exit in any case, and prints a traceback if one of them just ends by then.
         for pool in self._pools:
             pool.shutdown()
 
