@@ -15,12 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
+from pdebench_fm._util.bootstrap import weights
+from pdebench_fm.interfaces.metric import SCORE
+from pdebench_fm.records.curves import FINE_TUNE, SCRATCH, ZERO_SHOT
 from pdebench_fm.records.errors import load_errors
 from pdebench_fm.records.file import read
 from pdebench_fm.records.record import Record
+from pdebench_fm.records.savings import geometric_mean
 
 RECORDS = Path(__file__).parents[1] / "leaderboard" / "records"
-RESAMPLES = 1000
 
 
 def newest(path: Path) -> list[Record]:
@@ -41,13 +44,13 @@ def rows(path: Path) -> Iterator[list[str]]:
         for record in reversed(records):
             if record.task == task:
                 by_arm.setdefault(record.protocol, {})[record.examples] = record
-        tuned, scratch = by_arm.get("fine-tune", {}), by_arm.get("scratch", {})
+        tuned, scratch = by_arm.get(FINE_TUNE, {}), by_arm.get(SCRATCH, {})
         sizes = sorted(tuned.keys() & scratch.keys() - {0})
-        if not sizes or "zero-shot" not in by_arm:
+        if not sizes or ZERO_SHOT not in by_arm:
             continue
         pairs = [(scratch[size], tuned[size]) for size in sizes]
-        (zero,) = by_arm["zero-shot"].values()
-        best = min(scratch[size].metrics["relative_l2"] for size in sizes)
+        (zero,) = by_arm[ZERO_SHOT].values()
+        best = min(scratch[size].metrics[SCORE] for size in sizes)
         yield [
             task,
             zero.shift,
@@ -61,22 +64,20 @@ def rows(path: Path) -> Iterator[list[str]]:
 
 
 def _error(record: Record) -> str:
-    low, high = record.interval["relative_l2"]
-    return f"{record.metrics['relative_l2']:.3g} ({low:.3g}–{high:.3g})"
+    low, high = record.interval[SCORE]
+    return f"{record.metrics[SCORE]:.3g} ({low:.3g}–{high:.3g})"
 
 
 def _ratio(pair: tuple[Record, Record]) -> float:
-    return pair[0].metrics["relative_l2"] / pair[1].metrics["relative_l2"]
+    return pair[0].metrics[SCORE] / pair[1].metrics[SCORE]
 
 
 def _gain(pairs: list[tuple[Record, Record]], errors: dict[str, np.ndarray]) -> str:
-    gain = np.exp(np.mean(np.log([_ratio(pair) for pair in pairs])))
+    gain = geometric_mean([_ratio(pair) for pair in pairs])
     if any(record.job_id not in errors for pair in pairs for record in pair):
         return f"{gain:.2f}"
     table = np.array([[errors[record.job_id] for record in pair] for pair in pairs], dtype=float)
-    count = table.shape[-1]
-    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES) / count
-    scores = np.log(table @ drawn.T)  # (N, arms, resamples)
+    scores = np.log(table @ weights(table.shape[-1], pairs[0][0].task).T)  # (N, arms, resamples)
     low, high = np.exp(np.quantile((scores[:, 0] - scores[:, 1]).mean(axis=0), (0.025, 0.975)))
     return f"{gain:.2f} ({low:.2f}–{high:.2f})"
 

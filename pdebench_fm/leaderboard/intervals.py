@@ -167,10 +167,8 @@ def draw_scores(tests: Mapping[str, Mapping[str, Cells]]) -> Draws:
     else:
         factor = _widening(seeds) if seeds > 1 else 1.0
         these = "this task" if len(names) == 1 else "these two tasks"
-        levels = [
-            *levels,
-            f"test examples of {these} only{'' if seeds > 1 else '; another training often falls outside'}",
-        ]
+        caution = "" if seeds > 1 else "; another training often falls outside"
+        levels = [*levels, f"test examples of {these} only{caution}"]
     scores = observed.sum(axis=0) / counts.sum()
     means = np.einsum("dt,tmd->md", shares, drawn) / (shares @ counts)
     # Models with equal errors must tie, whatever the order of their sums.

@@ -112,7 +112,7 @@ def runnable(order: Order, plan: Plan, world: World) -> Iterator[Job]:
 def found_done(job: Job, plan: Plan, scored_with: Mapping[str, Any]) -> Outcome | None:
     """Return the outcome of a job that was done before; None if it has to be done (again)."""
     found = plan.store.finished(job, scored_with)
-    return None if found is None else Outcome(found["status"], found, found["reason"], reused=True)
+    return None if found is None else Outcome.before(found)
 
 
 def take(order: Order, plan: Plan, scored_with: Mapping[str, Any]) -> tuple[list[tuple[Job, Outcome]], list[Job]]:

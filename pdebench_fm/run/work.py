@@ -33,6 +33,11 @@ class Outcome:
     reason: str = ""
     reused: bool = False
 
+    @classmethod
+    def before(cls, result: Mapping[str, Any]) -> Outcome:
+        """Return the outcome of a job that was done before, with this result."""
+        return cls(result["status"], result, result["reason"], reused=True)
+
 
 @dataclass(frozen=True)
 class Work:

@@ -83,7 +83,7 @@ class Worker:
         """Return the outcome of a job that was done before; all ranks do what rank 0 finds."""
         found = self._store.finished(job, self._metrics.scored_with()) if self._world.is_main else None
         found = self._world.from_main(found)
-        return None if found is None else Outcome(found["status"], found, found["reason"], reused=True)
+        return None if found is None else Outcome.before(found)
 
     def _done_now(self, work: Work) -> Outcome:
         """Do the job; rank 0 keeps what came of it."""

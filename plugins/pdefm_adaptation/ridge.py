@@ -118,8 +118,9 @@ class Regressed(Adapted):
         A gradient of the squared error is all that is known of the normal equations. Their trace, which the penalty
         needs, is estimated by Hutchinson's method.
         """
-        scale = torch.cat(list(weights)).double().norm().clamp(min=1)
-        at_rest = self._gradient(train, budget.batch_size, weights, torch.zeros_like(torch.cat(list(weights)).double()))
+        now = torch.cat(list(weights)).double()
+        scale = now.norm().clamp(min=1)
+        at_rest = self._gradient(train, budget.batch_size, weights, torch.zeros_like(now))
 
         def curvature(direction: Tensor) -> Tensor:
             """Apply the Gram matrix; a step as long as the weights are keeps rounding small."""

@@ -6,6 +6,7 @@ import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -109,6 +110,12 @@ def _sizes(checkpoint: Checkpoint, heads: int | None, heads_xa: int | None, mode
         rank_mlp=next((rank for name, rank in ranks.items() if ".mlp." in name), 0),
         **chosen,
     )
+
+
+@cache
+def _frames(file: Path, digest: str) -> int:
+    """Return the frames that positions are stored for, of a file with this SHA-256; a large one takes a while."""
+    return read_checkpoint(file, FAMILY).shape("pos_encoding.pos_embedding", 4)[1]
 
 
 def _named_size(file: Path) -> str | None:
@@ -384,6 +391,4 @@ class MORPHModel(ReleasedModel):
         """Return that of the weights, and the size in the name of the file if it changes how positions are read."""
         own, file = super().fingerprint(), self._file()
         size = None if self.model_size else _named_size(file)
-        if size in (None, "L") or read_checkpoint(file, FAMILY).shape("pos_encoding.pos_embedding", 4)[1] == 1:
-            return own
-        return f"{own}+{size}"
+        return own if size in (None, "L") or _frames(file, own) == 1 else f"{own}+{size}"
