@@ -12,8 +12,12 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def canonical_json(value: Any) -> str:
+def canonical_json(value: Any, *, parsed: bool = False) -> str:
     """Return the canonical JSON of plain data: sorted keys, no spaces, only ASCII.
+
+    Args:
+        value: the data.
+        parsed: whether it was read from JSON, so that all keys are known to be strings.
 
     Raises:
         ValueError: a number that is not finite.
@@ -22,13 +26,14 @@ def canonical_json(value: Any) -> str:
     >>> canonical_json({"b": [1, 2.5], "a": None})
     '{"a":null,"b":[1,2.5]}'
     """
-    _check_keys(value)
+    if not parsed:
+        _check_keys(value)
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
-def job_id(description: Mapping[str, Any]) -> str:
-    """Return the id of a described job: 64 lower-case hexadecimal digits."""
-    return hashlib.sha256(canonical_json(dict(description)).encode("ascii")).hexdigest()
+def job_id(description: Mapping[str, Any], *, parsed: bool = False) -> str:
+    """Return the id of a described job: 64 lower-case hexadecimal digits; see `canonical_json` for ``parsed``."""
+    return hashlib.sha256(canonical_json(dict(description), parsed=parsed).encode("ascii")).hexdigest()
 
 
 def _check_keys(value: Any) -> None:

@@ -23,6 +23,8 @@ from pdebench_fm.streams import Stream
 FEWEST_TASKS = 3
 """With fewer, no interval can say anything about other tasks."""
 
+_TIE = 1e-9
+"""Logarithms of scores that are closer are equal: models with the same errors differ by rounding."""
 _NORMAL = NormalDist()
 _SIDES = (0.025, 0.975)
 _STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
@@ -171,9 +173,7 @@ def draw_scores(tests: Mapping[str, Mapping[str, Cells]]) -> Draws:
         levels = [*levels, f"test examples of {these} only{caution}"]
     scores = observed.sum(axis=0) / counts.sum()
     means = np.einsum("dt,tmd->md", shares, drawn) / (shares @ counts)
-    # Models with equal errors must tie, whatever the order of their sums.
-    wide = np.round(scores[:, None] + factor * (means - scores[:, None]), 12)
-    return Draws(scores, wide, ", ".join(levels), factor)
+    return Draws(scores, scores[:, None] + factor * (means - scores[:, None]), ", ".join(levels), factor)
 
 
 def compare(drawn: np.ndarray) -> np.ndarray:
@@ -188,7 +188,7 @@ def compare(drawn: np.ndarray) -> np.ndarray:
     order = np.zeros((len(drawn), len(drawn)), dtype=int)
     for i, mine in enumerate(drawn):
         low, high = np.quantile(mine - drawn, _SIDES, axis=1)
-        order[i] = (low > 0).astype(int) - (high < 0)
+        order[i] = (low > _TIE).astype(int) - (high < -_TIE)
     return order
 
 
@@ -202,7 +202,8 @@ def win_shares(drawn: np.ndarray) -> np.ndarray:
 
     A tie counts half.
     """
-    return np.array([((mine < drawn).mean(axis=1) + (mine <= drawn).mean(axis=1)) / 2 for mine in drawn])
+    ahead = (drawn - mine for mine in drawn)
+    return np.array([((by > _TIE).mean(axis=1) + (by >= -_TIE).mean(axis=1)) / 2 for by in ahead])
 
 
 def groups(order: np.ndarray, scores: np.ndarray) -> list[str]:

@@ -66,7 +66,8 @@ def to_text(result: Mapping[str, Any], job_id: str) -> str:
     Raises:
         ValueError: it could not be read again.
     """
-    sealed = {**_checked(json.loads(canonical_json(dict(result)))), _SEAL: _seal(result, job_id)}
+    plain = json.loads(canonical_json(dict(result)))
+    sealed = {**_checked(plain), _SEAL: _seal(plain, job_id)}
     return json.dumps(sealed, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
@@ -106,5 +107,6 @@ def _checked(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _seal(result: Mapping[str, Any], job_id: str) -> str:
-    """Return the SHA-256 of a result and its job; a result in the folder of another job is damage too."""
-    return hashlib.sha256(canonical_json({"job": job_id, "result": dict(result)}).encode("ascii")).hexdigest()
+    """Return the SHA-256 of a result, read from JSON, and its job; one in the folder of another job is damage too."""
+    sealed = canonical_json({"job": job_id, "result": dict(result)}, parsed=True)
+    return hashlib.sha256(sealed.encode("ascii")).hexdigest()
