@@ -220,7 +220,7 @@ def make_executor(
 def _write_table_and_figures(plan: Plan, result: RunResult) -> None:
     from pdebench_fm.figures import draw
     from pdebench_fm.scoring.shift import RealisedShift
-    from pdebench_fm.tables import build_table, to_markdown
+    from pdebench_fm.tables.table import build_table, to_markdown
 
     # The folder may hold other profiles: their tables stay, and the names of figures have the profile.
     table = to_markdown([*build_table(result.records, plan.cells), *build_table(result.others)])

@@ -12,7 +12,7 @@ from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.records.curves import FINE_TUNE, SCRATCH, ZERO_SHOT
 from pdebench_fm.records.record import Record
 from pdebench_fm.scoring.shift import UNKNOWN, Shifts
-from pdebench_fm.tables import natural
+from pdebench_fm.tables.wording import natural
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

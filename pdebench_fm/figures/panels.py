@@ -13,7 +13,7 @@ from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.records.curves import Curve, CurvePoint, make_curves
 from pdebench_fm.records.record import Record
 from pdebench_fm.scoring.shift import UNKNOWN, Shifts
-from pdebench_fm.tables import describe_parameters, describe_shift, describe_system, natural
+from pdebench_fm.tables.wording import describe_parameters, describe_shift, describe_system, natural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,7 +14,7 @@ from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.records.curves import Curve, family, transfer_curves
 from pdebench_fm.records.record import Record
 from pdebench_fm.scoring.shift import UNKNOWN, Shifts
-from pdebench_fm.tables import arm_order, natural
+from pdebench_fm.tables.wording import arm_order, natural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

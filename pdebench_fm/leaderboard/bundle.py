@@ -22,7 +22,7 @@ from pdebench_fm.leaderboard.standing import Planned, Standing, SuiteResults, gr
 from pdebench_fm.leaderboard.store import RefusedError, Report, add, write
 from pdebench_fm.records.file import collect
 from pdebench_fm.records.record import Record
-from pdebench_fm.tables import escape_markdown, markdown, number
+from pdebench_fm.tables.wording import escape_markdown, markdown, number
 
 TEXT, WEIGHTS = "PULL_REQUEST.md", "weights.json"
 

@@ -14,7 +14,7 @@ from pdebench_fm.leaderboard.standing import Standing, SuiteResults, newest_vers
 from pdebench_fm.records.coefficient_use import CoefficientUse, change
 from pdebench_fm.records.savings import MeanFactor
 from pdebench_fm.records.solver import SolverRecord
-from pdebench_fm.tables import describe_parameters, escape_markdown, markdown, natural, number
+from pdebench_fm.tables.wording import describe_parameters, escape_markdown, markdown, natural, number
 
 _INTRODUCTION = """\
 # Leaderboard

@@ -24,7 +24,7 @@ from pdebench_fm.registry import Registry
 from pdebench_fm.scoring.solvers import measure_solver
 from pdebench_fm.suite.reading import load_suite
 from pdebench_fm.suite.schema import Suite
-from pdebench_fm.tables import natural
+from pdebench_fm.tables.wording import natural
 
 FOLDER = "solvers"
 

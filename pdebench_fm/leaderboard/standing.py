@@ -21,7 +21,7 @@ from pdebench_fm.records.coefficient_use import CoefficientUse, coefficient_use
 from pdebench_fm.records.curves import FINE_TUNE, SCORED, SCRATCH, make_curves
 from pdebench_fm.records.record import COST, Cell, Record, start_of
 from pdebench_fm.records.savings import MeanFactor, Saving, geometric_mean, mean_factor, savings
-from pdebench_fm.tables import arm_order, natural
+from pdebench_fm.tables.wording import arm_order, natural
 
 Planned = Callable[[str, int, str], Collection[Cell] | None]
 """(suite, version, profile) → every planned cell; None if the plan is unknown."""

@@ -30,7 +30,7 @@ from pdebench_fm.leaderboard.evidence import errors_of
 from pdebench_fm.records.errors import archive_of, write_archive
 from pdebench_fm.records.file import collect, read_lines
 from pdebench_fm.records.record import Record
-from pdebench_fm.tables import arm_order, natural
+from pdebench_fm.tables.wording import arm_order, natural
 
 
 class RefusedError(RecordError):

@@ -13,7 +13,7 @@ from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.plan.sets import expected_rows
 from pdebench_fm.registry import Registry, registry
 from pdebench_fm.run.runner import run_plan
-from pdebench_fm.suite import load_suite
+from pdebench_fm.suite.reading import load_suite
 from tests.support.toy import SUITE, TOY
 
 

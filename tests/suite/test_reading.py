@@ -463,7 +463,8 @@ def test_loading_a_suite_does_not_import_torch() -> None:
     import sys
 
     code = (
-        "import sys; from tests.support.fake_plugin import fake_registry; from pdebench_fm.suite import load_suite; "
-        "load_suite('shipped', fake_registry()); assert not {'torch', 'h5py'} & sys.modules.keys()"
+        "import sys; from tests.support.fake_plugin import fake_registry; "
+        "from pdebench_fm.suite.reading import load_suite; load_suite('shipped', fake_registry()); "
+        "assert not {'torch', 'h5py'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

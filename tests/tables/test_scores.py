@@ -5,7 +5,7 @@ import re
 import pytest
 
 from pdebench_fm._util.identity import job_id
-from pdebench_fm.tables import build_table, to_markdown
+from pdebench_fm.tables.table import build_table, to_markdown
 from tests.support.records import make_pretraining, make_record, make_suite
 
 

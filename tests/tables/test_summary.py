@@ -11,8 +11,7 @@ from pdebench_fm.records.answers import answers, sentences
 from pdebench_fm.records.failures import failure_lines
 from pdebench_fm.records.file import collect
 from pdebench_fm.records.record import Record
-from pdebench_fm.tables import summaries
-from pdebench_fm.tables.summary import Grid
+from pdebench_fm.tables.summary import Grid, summaries
 from tests.support.records import make_pretraining, make_record, make_suite
 
 ROOT = Path(__file__).parents[2]

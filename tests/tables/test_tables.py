@@ -1,8 +1,8 @@
 import re
 
 from pdebench_fm.records.record import Cell
-from pdebench_fm.tables import build_table, natural, number, to_markdown
-from pdebench_fm.tables.table import NOTE, cell_text
+from pdebench_fm.tables.table import NOTE, build_table, cell_text, to_markdown
+from pdebench_fm.tables.wording import natural, number
 from tests.support.records import make_record, make_suite
 
 

@@ -24,7 +24,7 @@ from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.registry import Registry
 from pdebench_fm.run.runner import Reporter, run_plan
 from pdebench_fm.run.work import Outcome
-from pdebench_fm.suite import load_suite
+from pdebench_fm.suite.reading import load_suite
 from pdebench_fm.testing.claims import claims
 from pdebench_fm.testing.metrics import METRIC_CHECKS
 from tests.support.toy import SUITE, TOY

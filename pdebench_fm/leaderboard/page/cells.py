@@ -19,7 +19,7 @@ from pdebench_fm.leaderboard.standing import Prediction, Standing, SuiteResults
 from pdebench_fm.records.curves import FINE_TUNE, SCRATCH, has_logarithm, make_curves, point_of
 from pdebench_fm.records.record import Record, start_of
 from pdebench_fm.records.savings import Amount, savings
-from pdebench_fm.tables import arm_order, natural
+from pdebench_fm.tables.wording import arm_order, natural
 
 Place = Callable[[Record], tuple[str, int]]
 """Record → its file, relative to the leaderboard's folder, and its line."""

@@ -12,7 +12,7 @@ from pdebench_fm.leaderboard.solvers import solvers_of
 from pdebench_fm.leaderboard.standing import Prediction, Standing, SuiteResults
 from pdebench_fm.records.record import Record, start_of
 from pdebench_fm.records.solver import SolverRecord
-from pdebench_fm.tables import natural
+from pdebench_fm.tables.wording import natural
 
 Row = dict[str, Any]
 

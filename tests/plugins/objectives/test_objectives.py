@@ -18,7 +18,7 @@ from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.registry import Registry, registry
 from pdebench_fm.run.runner import run_plan
-from pdebench_fm.suite import load_suite
+from pdebench_fm.suite.reading import load_suite
 from tests.plugins.baselines.synthetic import Synthetic
 from tests.support.toy import SUITE, TOY
 
