@@ -9,9 +9,8 @@ from pdebench_fm.errors import RecordError
 from pdebench_fm.leaderboard.audit import Verify
 from pdebench_fm.leaderboard.badges import badges_that_hold
 from pdebench_fm.leaderboard.board import Board
-from pdebench_fm.leaderboard.page import make_rows, render_json, render_page
+from pdebench_fm.leaderboard.page import make_rows, render_csv, render_json, render_page
 from pdebench_fm.leaderboard.readme import render_readme
-from pdebench_fm.leaderboard.spreadsheet import render_csv
 from pdebench_fm.leaderboard.standing import Planned, group, standings
 from pdebench_fm.leaderboard.store import RefusedError, order, relative_path, write_files
 from pdebench_fm.records.errors import archive_of
@@ -38,9 +37,9 @@ def render(board: Board, planned: Planned | None = None) -> dict[str, str]:
         results, lambda record: places[record.key], board.confirmations, board.cards, solvers, board.suites
     )
     return {
-        "README.md": render_readme(results, board.cards, solvers),
+        "README.md": render_readme(rows),
         "index.html": render_page(rows),
-        "leaderboard.csv": render_csv(results, board.cards),
+        "leaderboard.csv": render_csv(rows),
         "leaderboard.json": render_json(rows),
     }
 

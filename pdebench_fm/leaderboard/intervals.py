@@ -96,14 +96,6 @@ class Uncertainty:
         """Whether one seed says nothing of how much another training would change the score."""
         return self.seeds == 1
 
-    @property
-    def ranks(self) -> str:
-        """Return e.g. ``1-2 (preview)``; a dash without a rank."""
-        if self.rank is None:
-            return "–"
-        low, high = self.rank
-        return (str(low) if low == high else f"{low}-{high}") + (" (preview)" if self.preview else "")
-
 
 def uncertainties(records: Iterable[Record], ranked: Collection[str], errors: Errors) -> dict[str, Uncertainty]:
     """Return the uncertainty of each model.

@@ -1,3 +1,4 @@
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -162,7 +163,8 @@ def test_a_suite_of_ones_own_is_ranked_where_its_file_is_given(pdefm, own_run, t
     for own in ((), ("--suite", tmp_path / "own.yaml")):
         assert pdefm("leaderboard", "build", *board, *own)[0] == 0
         assert pdefm("leaderboard", "check", *board, *own)[0] == 0
-        ranks.append((tmp_path / "board" / "leaderboard.csv").read_text(encoding="utf-8").splitlines()[1].split(",")[3])
+        with (tmp_path / "board" / "leaderboard.csv").open(encoding="utf-8") as file:
+            ranks += [row["rank"] for row in csv.DictReader(file)]
     assert ranks == ["", "1"]
     (tmp_path / "same.yaml").write_text(OWN_SUITE, encoding="utf-8")
     code, _, err = pdefm("leaderboard", "build", *board, *own, "--suite", tmp_path / "same.yaml")

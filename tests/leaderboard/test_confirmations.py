@@ -46,7 +46,7 @@ def test_who_repeats_a_suite_and_adds_the_result_confirms_it(board, run):
     assert all(one.difference == pytest.approx(0.002825, rel=1e-3) for one in kept)
     build(board)
     assert check(board) == []
-    assert (row_of(board)["confirmed_by"], row_of(board)["confirmations_apart"]) == ("1", "0")
+    assert (row_of(board)["confirmed"], row_of(board)["apart"]) == ("1", "0")
     assert row_of(board)["score"] == f"{build_alone(board.parent / 'alone', run, first)}"
 
 
@@ -73,7 +73,7 @@ def test_the_same_bits_elsewhere_are_a_confirmation(board, run):
     add(board, [run(*first)])
     assert len(add(board, [run(*again(first, versions={"pdebench_fm": "9.9"}))]).confirming) == len(first)
     build(board)
-    assert row_of(board)["confirmed_by"] == "1"
+    assert row_of(board)["confirmed"] == "1"
 
 
 def test_what_is_beyond_the_spread_is_flagged_and_confirms_nothing(board, run):
@@ -85,7 +85,7 @@ def test_what_is_beyond_the_spread_is_flagged_and_confirms_nothing(board, run):
     assert check(board) == []
     readme = (board / "README.md").read_text(encoding="utf-8")
     assert "**10 of 11 results, 1 apart**" in readme
-    assert (row_of(board)["confirmed_by"], row_of(board)["confirmations_apart"]) == ("0", "1")
+    assert (row_of(board)["confirmed"], row_of(board)["apart"]) == ("10 of 11 results, 1 apart", "1")
     add(board, [run(*again(first, 1.02, device="cpu (other)"))])
     build(board)
     assert "**1, 1 apart**" in (board / "README.md").read_text(encoding="utf-8")
@@ -103,7 +103,7 @@ def test_what_takes_no_training_repeats_more_closely_on_one_kind_of_device(board
     add(board, [run(*first)])
     add(board, [run(*again(first, factor, **where))])
     build(board)
-    assert row_of(board, "constant")["confirmations_apart"] == str(apart)
+    assert row_of(board, "constant")["apart"] == str(apart)
 
 
 def test_zero_shot_after_a_pretraining_is_trained(board, run):
@@ -113,7 +113,7 @@ def test_zero_shot_after_a_pretraining_is_trained(board, run):
     add(board, [run(*first)])
     add(board, [run(*again(first, 1.01))])
     build(board)
-    assert (row_of(board)["confirmed_by"], row_of(board)["confirmations_apart"]) == ("1", "0")
+    assert (row_of(board)["confirmed"], row_of(board)["apart"]) == ("1", "0")
 
 
 @pytest.mark.parametrize("swapped", [False, True])

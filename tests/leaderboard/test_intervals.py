@@ -179,13 +179,13 @@ def test_the_generated_files_have_intervals_and_rank_ranges(board):
     assert (rows[2]["model"], rows[2]["rank_low"], rows[2]["groups"]) == ("worse", "3", "b")
     for row in rows:
         assert float(row["score_low"]) < float(row["score"]) < float(row["score_high"])
-        assert (row["preview"], row["seeds"]) == ("yes", "1")
+        assert (row["preview"], row["seeds"]) == ("True", "1")
         assert row["interval_over"] == "3 downstream tasks, test examples"
     shown = json.loads((board / "leaderboard.json").read_text(encoding="utf-8"))["ranking"]
     assert [row["score_low"] for row in shown] == [float(row["score_low"]) for row in rows]
     assert {each["against"]: each["probability"] for each in shown[0]["wins"]}["worse"] == 1.0
     text = (board / "README.md").read_text(encoding="utf-8")
-    assert "| 1-2 (preview) |" in " ".join(text.split())
+    assert "| 1 (1–2) (preview) |" in " ".join(text.split())
     assert "95% intervals over 3 downstream tasks, test examples." in text
 
 

@@ -1,4 +1,4 @@
-"""The page of a leaderboard, ``index.html``, and the same rows for programs, ``leaderboard.json``.
+"""The page of a leaderboard, ``index.html``, and the same rows for programs: ``leaderboard.json``, ``leaderboard.csv``.
 
 The page holds its data, styles and scripts, so that it opens from a file and asks no network for anything.
 """
@@ -25,6 +25,8 @@ FORMAT = 1
 """Version of ``leaderboard.json``. New keys do not change it."""
 
 _LOCATION = ("seed", "job", "file", "line", "error")
+_STUDY = ("suite", "version", "profile", "under_trained")
+_NOT_IN_CSV = ("study", "wins")
 _SCRIPTS = ("data", "state", "table", "charts", "detail", "main")
 _LIBRARIES = ("d3-7.9.2", "plot-0.6.17", "htm-preact-3.1.1")
 
@@ -70,6 +72,23 @@ def render_json(rows: Mapping[str, Sequence[Row]]) -> str:
 
     tables = [f"{json.dumps(name)}: [\n" + ",\n".join(map(line, table)) + "\n]" for name, table in rows.items()]
     return f'{{"format": {FORMAT},\n' + ",\n".join(tables) + "}\n"
+
+
+def render_csv(rows: Mapping[str, Sequence[Row]]) -> str:
+    """Return ``leaderboard.csv``: the ranking without pairwise wins, and suite, version and profile in front."""
+    from pandas import DataFrame
+
+    studies = {study["study"]: {key: study[key] for key in _STUDY} for study in rows["studies"]}
+    lines = [
+        {key: _no_formula(value) for key, value in {**studies[row["study"]], **row}.items() if key not in _NOT_IN_CSV}
+        for row in rows["ranking"]
+    ]
+    return DataFrame(lines, dtype=object).to_csv(index=False, lineterminator="\n")
+
+
+def _no_formula(value: object) -> object:
+    """Return a cell that a spreadsheet cannot take for a formula, as the page's own CSV has it."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
 
 
 def render_page(rows: Mapping[str, Sequence[Row]]) -> str:

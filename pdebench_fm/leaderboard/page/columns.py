@@ -6,8 +6,12 @@ the keys ``x_low`` and ``x_high`` beside it is shown with its interval.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from pdebench_fm._util.text import duration
+from pdebench_fm.tables.wording import number
 
 Form = Literal["text", "count", "large", "number", "factor", "percent", "share", "seconds", "flag"]
 
@@ -153,6 +157,13 @@ RANKING = (
         "Rise of the error when test examples exchange their coefficients. Near 0, the model does not use them.",
         "percent",
     ),
+    Column(
+        "coefficients_unmeasured",
+        "Points without this",
+        "Scored points whose use of coefficients was not measured.",
+        "count",
+        shown=False,
+    ),
     Column("unused_on", "Coefficients not used on", "Tasks on which the error hardly rises.", shown=False),
     Column(
         "open",
@@ -161,6 +172,7 @@ RANKING = (
         "share",
         "low",
     ),
+    Column("open_by_arm", "Open searches by arm", "The same for each arm.", shown=False),
     Column("seeds", "Seeds", "Of each fine-tuned cell. One says nothing of how much another would differ.", "count"),
     Column("interval_over", "Intervals over", "What was resampled for score, rank and groups.", shown=False),
     Column("parameters", "Parameters", "Fitted real numbers; the most of any task.", "count"),
@@ -280,3 +292,42 @@ FILTERS = (
     ("hurts", "Hurts"),
 )
 """Keys of the rows that can be filtered, and their labels."""
+
+
+def written(column: Column, row: Mapping[str, Any]) -> str:
+    """Return a cell as text, with its interval if the row has one; the page's scripts write theirs alike."""
+    value, key = row.get(column.key), column.key
+    if value is None or value == "":
+        return "–"
+    low, high = row.get(f"{key}_low"), row.get(f"{key}_high")
+    ends = "" if low is None or low == high else f" ({_written(column, low)}–{_written(column, high)})"
+    if column.form == "share":
+        return f"{value} of {row[f'{key}_of']}"
+    return _written(column, value) + ends
+
+
+def _written(column: Column, value: Any) -> str:
+    match column.form:
+        case "count":
+            return f"{value:,}"
+        case "large":
+            return _large(value)
+        case "number":
+            return number(value)
+        case "factor":
+            return f"{number(value)} ×"
+        case "percent":
+            return f"{value:+,.0%}"
+        case "seconds":
+            return f"{1e3 * value:.2g} ms" if value < 0.95 else duration(value)
+        case "flag":
+            return "yes" if value else "no"
+    return str(value)
+
+
+def _large(value: float) -> str:
+    size, prefix = next(((size, prefix) for size, prefix in _PREFIXES if value >= size), (1, ""))
+    return f"{value / size:.3g} {prefix}".rstrip()
+
+
+_PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))

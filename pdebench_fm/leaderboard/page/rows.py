@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from pdebench_fm.leaderboard.badges import Badge
-from pdebench_fm.leaderboard.cards import Cards, card_of
+from pdebench_fm.leaderboard.cards import Cards, card_of, card_path
 from pdebench_fm.leaderboard.solvers import solvers_of
 from pdebench_fm.leaderboard.standing import Prediction, Standing, SuiteResults
 from pdebench_fm.records.record import Record, start_of
@@ -80,7 +81,8 @@ def ranking_row(found: SuiteResults, standing: Standing, cards: Cards) -> Row:
         "saving": saving and six(saving.value),
         "saving_bounds": ", ".join(bounds) + f" of {saving.count}" if saving and bounds else "",
         "coefficients": use and six(use.rise),
-        "unused_on": "" if use is None else ", ".join(use.ignored_on),
+        "coefficients_unmeasured": use and (use.unmeasured or None),
+        "unused_on": "" if use is None else "all tasks" if use.ignored else ", ".join(use.ignored_on),
         "open": sum(number for _, number, _ in standing.open_searches) if standing.open_searches else None,
         "open_of": sum(of for *_, of in standing.open_searches) if standing.open_searches else None,
         "open_by_arm": ", ".join(f"{arm} {number} of {of}" for arm, number, of in standing.open_searches),
@@ -90,6 +92,7 @@ def ranking_row(found: SuiteResults, standing: Standing, cards: Cards) -> Row:
         **prediction_row(standing.prediction),
         "device": ", ".join(standing.devices),
         "openness": "no card" if card is None else card.openness,
+        "card": "" if card is None else card_path(Path(), card.model).as_posix(),
         "seen": ", ".join(seen_tasks(cards, standing.model, found)),
         "reason": standing.reason,
         "wins": [] if sure is None else [{"against": name, "probability": p} for name, p in sure.wins.items()],
