@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import importlib
 import os
@@ -104,6 +105,7 @@ def main(arguments: list[str] | None = None, registry: Registry | None = None) -
     signal.signal(signal.SIGTERM, _terminate)
     if arguments is None:
         _make_writable()
+        faulthandler.enable()  # a crash in C shows where: which plugin was imported, say
     if _COMPLETING in os.environ:
         _complete()
     with own_environment():

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import re
-import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -36,7 +35,7 @@ from pdebench_fm.hookspecs import (
     SystemEntry,
 )
 from pdebench_fm.registry.calling import located
-from pdebench_fm.registry.loading import loading
+from pdebench_fm.registry.loading import to_standard_error
 
 Kind = Literal["systems", "samplers", "models", "protocols", "objectives", "metrics", "solvers", "executors", "suites"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -138,9 +137,7 @@ class Registry:
         """
         entry: Entry = self.get(kind, name)
         try:
-            if _is_imported(getattr(entry, field)):
-                return entry.load(field)
-            with loading(f"{singular(kind)} {name!r} of plugin", self.owner(kind, name)):
+            with to_standard_error():
                 return entry.load(field)
         except PLUGIN_ERRORS as error:
             raise PluginError(
@@ -183,7 +180,7 @@ class Registry:
         distribution = f"{point.dist.name} {point.dist.version}" if point.dist else ""
         plugin = Plugin(point.name, point.value, distribution)
         try:
-            found = _collect(point, plugin.owner)
+            found = _collect(point)
         except PLUGIN_ERRORS as error:
             return Plugin(point.name, point.value, distribution, located(error), traceback.format_exc())
         conflicts = [self._register(kind, entry, plugin.owner) for kind, entries in found.items() for entry in entries]
@@ -238,10 +235,6 @@ def _selected(points: list[importlib.metadata.EntryPoint], selection: str) -> li
     return [point for point in points if point.name not in without and (not only or point.name in only)]
 
 
-def _is_imported(where: str | Callable[..., Any]) -> bool:
-    return not isinstance(where, str) or where.partition(":")[0] in sys.modules
-
-
 def singular(kind: Kind) -> str:
     """Return the name of one entry of a kind.
 
@@ -251,11 +244,11 @@ def singular(kind: Kind) -> str:
     return kind.removesuffix("s")
 
 
-def _collect(point: importlib.metadata.EntryPoint, owner: str) -> dict[Kind, list[Any]]:
+def _collect(point: importlib.metadata.EntryPoint) -> dict[Kind, list[Any]]:
     """Load one entry point and call its hooks. What it prints goes to standard error."""
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(Hooks)
-    with loading("plugin", owner):
+    with to_standard_error():
         manager.register(point.load(), name=point.name)
         manager.check_pending()  # a misspelt hook would otherwise register silently
         results = {kind: getattr(manager.hook, f"pdefm_{kind}")() for kind in KINDS}

@@ -150,32 +150,15 @@ def test_the_registry_can_be_sent_to_another_process(load: Load) -> None:
     assert pickle.loads(pickle.dumps(load(good=GOOD, raises=RAISES))).names("models") == ["good", "shared"]
 
 
-ENDS = {
-    "os._exit": "import os; os._exit(0)",
-    "signal": "import os; os.kill(os.getpid(), 11)",
-    "C": "import ctypes; ctypes.string_at(0)",
-    "exit of C": "import ctypes; ctypes.CDLL(None)._exit(7)",
-}
-
-
-@pytest.mark.parametrize("how", ENDS)
-def test_a_plugin_whose_import_ends_the_process_is_named_and_can_be_left_out(tmp_path: Path, how: str) -> None:
-    variables = points(tmp_path, bad=ENDS[how], good=GOOD)
+def test_a_plugin_that_crashes_is_shown_and_can_be_left_out(tmp_path: Path) -> None:
+    variables = points(tmp_path, bad="import ctypes; ctypes.string_at(0)", good=GOOD)
     ended = pdefm("plugins", folder=tmp_path, **variables)
-    assert ended.stderr.splitlines()[-1] == (
-        "pdefm: the process ended while it loaded plugin bad (pdefm_bad 1.5); --no-plugin bad leaves it out"
-    )
+    assert "Segmentation fault" in ended.stderr
+    assert re.search(r"pdefm_bad\.py\W+line 1 in <module>", ended.stderr)
     for arguments, more in ((("--no-plugin", "bad"), {}), ((), {"PDEFM_PLUGINS": "good"})):
         listed = pdefm("list", "models", "--json", *arguments, folder=tmp_path, **variables, **more)
         assert listed.returncode == 0, listed.stderr
         assert "good" in listed.stdout
-
-
-def test_a_factory_whose_import_ends_the_process_is_named(tmp_path: Path) -> None:
-    variables = points(tmp_path, good=GOOD.replace("builtins:dict", "ends:Model"))
-    (tmp_path / "ends.py").write_text(ENDS["os._exit"])
-    ended = pdefm("show", "model", "good", folder=tmp_path, **variables)
-    assert "while it loaded model 'good' of plugin good (pdefm_good 1.5)" in ended.stderr
 
 
 def test_what_a_plugin_prints_in_any_way_goes_to_standard_error(tmp_path: Path) -> None:
