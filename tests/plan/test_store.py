@@ -89,10 +89,19 @@ def test_half_a_result_or_one_of_another_kind_is_none(store: JobStore, left: str
     assert store.result(TRIAL.id) is None
 
 
-@pytest.mark.parametrize("wrong", [{"status": "running"}, {"epochs": "3"}, {"train_seconds": float("nan")}])
+@pytest.mark.parametrize("wrong", [{"train_seconds": float("nan")}, {"versions": {1: "a"}}, {"commit": object()}])
 def test_a_result_that_could_not_be_read_again_is_not_written(store: JobStore, wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"status|epochs|not JSON"):
+    with pytest.raises((TypeError, ValueError), match=r"not JSON|must be a string"):
         store.end(TRIAL, {**FITTED, **wrong})
+    assert store.result(TRIAL.id) is None
+
+
+def test_a_result_of_a_version_that_wrote_other_keys_is_named_and_set_aside(
+    store: JobStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.end(TRIAL, {key: value for key, value in FITTED.items() if key != "steps"})
+    store.set_aside_damaged(TRIAL.id)
+    assert "it has no steps; set aside" in caplog.text
     assert store.result(TRIAL.id) is None
 
 
