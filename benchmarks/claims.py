@@ -19,7 +19,7 @@ from pdebench_fm._util.bootstrap import weights
 from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.records.curves import FINE_TUNE, SCRATCH, ZERO_SHOT
 from pdebench_fm.records.errors import load_errors
-from pdebench_fm.records.file import read
+from pdebench_fm.records.file import collect
 from pdebench_fm.records.record import Record
 from pdebench_fm.records.savings import geometric_mean
 
@@ -29,7 +29,7 @@ RECORDS = Path(__file__).parents[1] / "leaderboard" / "records"
 def newest(path: Path) -> list[Record]:
     """Return the records of points of the newest version of a suite with the most tasks."""
     versions: dict[int, list[Record]] = {}
-    for record in read(path):
+    for _, record in collect([path]):
         if record.kind == "point" and record.status == "ok":
             versions.setdefault(record.suite_version, []).append(record)
     return max(versions.items(), key=lambda item: (len({record.task for record in item[1]}), item[0]))[1]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import pdebench_fm
-from pdebench_fm import figures, records
+from pdebench_fm import figures
 from pdebench_fm.api import Result
 from pdebench_fm.errors import (
     PdefmError,
@@ -27,6 +27,7 @@ from pdebench_fm.plan.model import entry_of
 from pdebench_fm.problem import Problem
 from pdebench_fm.run.executors import gpus_of
 from pdebench_fm.run.runner import RunResult
+from tests.support.records import read
 from tests.support.toy import TOY, Toy, toy_suite
 
 
@@ -68,7 +69,7 @@ def test_a_class_scores_what_its_entry_scores(of_class: RunResult, reference: Ru
 
 
 def test_the_results_are_written_with_table_and_figures(of_class: RunResult) -> None:
-    assert records.read(of_class.folder / "records.jsonl") == of_class.records
+    assert read(of_class.folder / "records.jsonl") == of_class.records
     assert "tiny-net" in (of_class.folder / "table.md").read_text(encoding="utf-8")
     assert list((of_class.folder / "figures").iterdir())
 

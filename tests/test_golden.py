@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from pdebench_fm import records
 from pdebench_fm.plan.model import model_spec
 from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.planner import make_plan
@@ -24,6 +23,7 @@ from pdebench_fm.registry.discovery import registry
 from pdebench_fm.run.work import Setting, Work
 from pdebench_fm.run.worker import Worker
 from pdebench_fm.suite.reading import load_suite
+from tests.support.records import read
 
 JOBS = Path(__file__).parent / "golden" / "jobs.json"
 RECORDS = Path(__file__).parents[1] / "leaderboard" / "records" / "smoke" / "smoke" / "fno-64k.jsonl"
@@ -42,7 +42,7 @@ def test_job_ids_have_not_moved() -> None:
 
 
 def test_the_committed_records_are_those_of_this_version() -> None:
-    committed = {record.job_id for record in records.read(RECORDS)}
+    committed = {record.job_id for record in read(RECORDS)}
     assert {row.job.id for row in smoke_plan("fno-64k").rows} == committed
 
 
@@ -53,6 +53,6 @@ def test_one_smoke_score_is_the_committed_one(tmp_path: Path) -> None:
     for trial in row.job.trials:
         assert worker.do(Work(plan.jobs[trial], {})).status == "ok"
     measured = worker.do(Work(row.job, plan.related(row.job), row.job.trials)).result["metrics"]
-    committed = [record.metrics for record in records.read(RECORDS) if record.job_id == row.job.id]
+    committed = [record.metrics for record in read(RECORDS) if record.job_id == row.job.id]
     assert len(committed) == 2  # two tasks share the job: scratch does not depend on the pre-training
     assert all(measured == pytest.approx(metrics, rel=0.03) for metrics in committed)

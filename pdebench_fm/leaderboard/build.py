@@ -94,7 +94,7 @@ def check(
 
 
 def _misplaced(directory: Path, stored: Sequence[tuple[Path, int, Record]]) -> Iterable[str]:
-    """Yield the records that `add` would have written elsewhere or in another order, and files without records."""
+    """Yield the records that `add` would have written elsewhere or otherwise, and files without records."""
     known = {path for path, _, _ in stored}
     known |= {archive_of(path) for path in known}
     for file in sorted((directory / "records").rglob("*")):
@@ -108,6 +108,12 @@ def _misplaced(directory: Path, stored: Sequence[tuple[Path, int, Record]]) -> I
         elif before is not None and before[0] == path and order(before[1]) >= order(record):
             yield f"{where}: is out of order, or there twice"
         before = (path, record)
+    texts: dict[Path, str] = {}
+    for path, _, record in stored:
+        texts[path] = texts.get(path, "") + f"{record.line()}\n"
+    for path, text in texts.items():  # e.g. a key given twice: readers of JSON differ on which one counts
+        if (difference := _first_difference((directory / path).read_bytes(), text.encode("ascii"))) is not None:
+            yield f"{directory / path}:{difference}: is not as pdefm leaderboard add writes this record"
 
 
 def _first_difference(ours: bytes, theirs: bytes) -> int | None:

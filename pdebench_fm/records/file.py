@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import codecs
-import io
-import json
 import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 from pydantic import ValidationError
@@ -17,9 +14,6 @@ from pydantic import ValidationError
 from pdebench_fm._util.text import one_line
 from pdebench_fm.errors import RecordError, suggestion
 from pdebench_fm.records.record import Record, TrialRecord
-
-_BEGINNING = b'{"schema": '
-"""Of every line that `Record.line` writes."""
 
 
 def parse(text: str | bytes, where: str) -> Record:
@@ -33,34 +27,9 @@ def parse(text: str | bytes, where: str) -> Record:
         RecordError: names the key and what was expected, on one line.
     """
     try:
-        record = Record.model_validate_json(text, strict=True)
-        json.loads(text, object_pairs_hook=_once)
+        return Record.model_validate_json(text, strict=True)
     except ValidationError as error:
         raise RecordError(f"{where}: {_explain(error)}") from error
-    except _TwiceError as error:
-        raise RecordError(f"{where}: {error}") from None
-    return record
-
-
-class _TwiceError(Exception):
-    """A key stands twice in one object: readers of JSON do not agree on which of them counts."""
-
-
-def _once(pairs: list[tuple[str, Any]]) -> None:
-    if len(dict(pairs)) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for number, key in enumerate(keys) if key in keys[:number])
-        raise _TwiceError(f"{_short(repr(twice))}: the key is given twice")
-
-
-def append(path: Path, records: Iterable[Record]) -> None:
-    """Append records to a file, whole lines or nothing.
-
-    Writers take turns through a lock beside the file, so that records of two runs are never lost.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with lock(path):
-        add(path, records)
 
 
 def lock(path: Path) -> FileLock:
@@ -68,64 +37,34 @@ def lock(path: Path) -> FileLock:
     return FileLock(f"{path}.lock")
 
 
-def add(path: Path, records: Iterable[Record]) -> None:
-    """Append records to a file whose `lock` is held; if that fails, e.g. on a full disk, the file stays as it was.
+def add(path: Path, record: Record, end: int) -> int:
+    """Append a record to a file whose `lock` is held, and return the new size of the file.
 
-    A half-written last line, which a killed writer leaves, is removed.
+    If that fails, e.g. on a full disk, the file stays as it was.
+
+    Args:
+        path: of the file.
+        record: the record.
+        end: where the last whole line of the file ends. The half line behind it, of a killed writer, is removed.
     """
-    lines = "".join(record.line() + "\n" for record in records).encode("ascii")
-    if not lines:
-        return
-    with path.open("a+b", buffering=0) as file:
-        end = file.seek(0, os.SEEK_END)
-        if (tail := _tail(file, end)) and is_torn(tail):
-            end = file.truncate(end - len(tail))
-        elif tail:
-            lines = b"\n" + lines
+    rest = f"{record.line()}\n".encode("ascii")
+    with path.open("ab", buffering=0) as file:
+        file.truncate(end)
         try:
-            while lines:
-                lines = lines[file.write(lines) :]
+            while rest:
+                rest = rest[file.write(rest) :]
         except BaseException:
             file.truncate(end)
             raise
+        return file.tell()
 
 
-def _tail(file: io.FileIO, end: int) -> bytes:
-    """Return what comes after the last line ending; seldom more than nothing."""
-    tail, start = b"", end
-    while start and b"\n" not in tail:
-        start = max(0, start - 2**16)
-        file.seek(start)
-        tail = file.read(end - start)
-    return tail.rpartition(b"\n")[2]
-
-
-def is_torn(line: bytes) -> bool:
-    """Whether a last line without a line ending is half a record; editors leave whole ones, and anything else."""
-    if line[: len(_BEGINNING)] != _BEGINNING[: len(line)]:
-        return False
-    try:
-        json.loads(line)
-    except ValueError:
-        return True
-    return False
-
-
-def read(path: Path) -> list[Record]:
-    """Read the latest record of each `Record.key`, in the order of their lines.
+def read_lines(path: Path) -> list[tuple[int, Record]]:
+    """Read every record with its line number, counted from 1.
 
     Raises:
         RecordError: ``file:line: what`` for a malformed line, or the file cannot be read.
     """
-    last: dict[Any, Record] = {}
-    for _, record in read_lines(path):
-        last.pop(record.key, None)  # a later record moves to the end
-        last[record.key] = record
-    return list(last.values())
-
-
-def read_lines(path: Path) -> list[tuple[int, Record]]:
-    """Read every record with its line number, counted from 1. Raises as `read` does."""
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:

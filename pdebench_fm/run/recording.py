@@ -86,8 +86,7 @@ class RecordLog:
                 self._read()  # another run on this folder may have written it
                 record = self._as_known(row, outcome) or record
                 if self._newest.get(record.place) != record:
-                    record_file.add(self._path, [record])
-                    self._size = self._path.stat().st_size
+                    self._size = record_file.add(self._path, record, self._size)
                     self._lines += 1
                     self._note(record)
                     self.changed = True
@@ -117,16 +116,14 @@ class RecordLog:
             self._size, self._lines, self._known, self._newest = 0, 0, {}, {}
         if size == self._size:
             return
-        first = not self._size
         with self._path.open("rb") as file:
             file.seek(self._size)
             for line in file:
-                if not line.endswith(b"\n") and record_file.is_torn(line):
+                if not line.endswith(b"\n"):
                     break
                 self._size += len(line)
                 self._lines += 1
-                if first or line != b"\n":  # the end of a line that lacked it
-                    self._note(record_file.parse(line, f"{self._path}:{self._lines}"))
+                self._note(record_file.parse(line, f"{self._path}:{self._lines}"))
 
     def _note(self, record: Record) -> None:
         self._known[record.key] = self._newest[record.place] = record

@@ -9,9 +9,9 @@ import pytest
 
 from pdebench_fm.cli.figures import known_distributions
 from pdebench_fm.cli.own_suites import load_suites
-from pdebench_fm.records.file import read
 from pdebench_fm.scoring.shift import Shifts
 from pdebench_fm.suite.reading import load_suite
+from tests.support.records import read
 
 SUITES = Path(__file__).parents[2] / "suites"
 COMMITTED = read(Path(__file__).parents[2] / "leaderboard" / "records" / "ood_sys3" / "lite" / "fno-64k.jsonl")

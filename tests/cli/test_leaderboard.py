@@ -13,11 +13,10 @@ from pdebench_fm.errors import PluginError
 from pdebench_fm.leaderboard.store import write
 from pdebench_fm.plan.model import model_spec
 from pdebench_fm.plan.planner import make_plan
-from pdebench_fm.records.file import append
 from pdebench_fm.registry.discovery import registry
 from pdebench_fm.suite.reading import load_suite
 from pdebench_fm.suite.scale import MOST_SEEDS
-from tests.support.records import make_record, make_suite
+from tests.support.records import append, make_record, make_suite
 from tests.support.toy import run_in
 
 

@@ -19,6 +19,7 @@ from pdebench_fm import records
 from pdebench_fm.api import evaluate
 from pdebench_fm.records.coefficient_use import CoefficientUse
 from tests.support.command import PATIENCE, PDEFM, REGRESSION, UNET, environment, pdefm, start, write_suite
+from tests.support.records import read
 
 Call = Callable[..., tuple[int, str, str]]
 ESCAPE = "\x1b"
@@ -69,7 +70,7 @@ def test_records_table_and_figures_are_left_in_the_folder(
 ) -> None:
     results = folder / "runs" / "tiny" / "unet,width=4,levels=1"
     assert {path.name for path in results.iterdir()} >= {"records.jsonl", "table.md", "figures"}
-    assert len(records.read(results / "records.jsonl")) == 1 + 1 + 2 + 3
+    assert len(read(results / "records.jsonl")) == 1 + 1 + 2 + 3
     assert not list((folder / "runs").rglob("*.partial"))
 
 

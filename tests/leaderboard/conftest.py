@@ -2,7 +2,7 @@
 
 import pytest
 
-from pdebench_fm.records.file import append
+from tests.support.records import append
 
 
 @pytest.fixture

@@ -9,8 +9,7 @@ from pdebench_fm._util.identity import job_id
 from pdebench_fm.errors import RecordError
 from pdebench_fm.leaderboard import RefusedError, add, build, check
 from pdebench_fm.leaderboard.standing import group, standings
-from pdebench_fm.records.file import append
-from tests.support.records import make_pretraining, make_record, make_suite, make_trial
+from tests.support.records import append, make_pretraining, make_record, make_suite, make_trial
 
 FILES = ("README.md", "index.html", "leaderboard.csv", "leaderboard.json")
 

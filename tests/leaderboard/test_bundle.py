@@ -20,10 +20,9 @@ from pdebench_fm.leaderboard import RefusedError, add, build, check
 from pdebench_fm.leaderboard.bundle import submit, weights_of
 from pdebench_fm.leaderboard.cards import template
 from pdebench_fm.records.errors import digest, load_errors
-from pdebench_fm.records.file import append, read
 from pdebench_fm.registry import registry
 from pdebench_fm.scoring.bootstrap import interval
-from tests.support.records import make_suite
+from tests.support.records import append, make_suite, read
 
 ROOT = Path(__file__).parents[2]
 WORKFLOW = ROOT / ".github" / "workflows" / "submission.yml"

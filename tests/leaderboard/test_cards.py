@@ -10,8 +10,7 @@ from pdebench_fm.cli.leaderboard import leaderboard
 from pdebench_fm.errors import RecordError
 from pdebench_fm.leaderboard import add, build, check
 from pdebench_fm.leaderboard.cards import card_of, read_card, read_cards, template
-from pdebench_fm.records.file import append
-from tests.support.records import make_suite
+from tests.support.records import append, make_suite
 
 ROOT = Path(__file__).parents[2]
 CARD = """\

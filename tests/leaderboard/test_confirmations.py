@@ -9,8 +9,7 @@ import pytest
 from pdebench_fm.errors import RecordError
 from pdebench_fm.leaderboard import RefusedError, add, build, check
 from pdebench_fm.leaderboard.confirmations import load_confirmations
-from pdebench_fm.records.file import read
-from tests.support.records import make_pretraining, make_record, make_suite
+from tests.support.records import make_pretraining, make_record, make_suite, read
 
 ELSEWHERE = {"device": "cuda (Some GPU)", "threads": 4}
 FILE = "confirmations/smoke/smoke/conv-small.jsonl"

@@ -15,8 +15,7 @@ from pdebench_fm.leaderboard import add, build, check
 from pdebench_fm.leaderboard.intervals import Point, compare, draw_scores, groups, rank_ranges, win_shares
 from pdebench_fm.leaderboard.standing import group, standings
 from pdebench_fm.records.errors import FILE, digest
-from pdebench_fm.records.file import append
-from tests.support.records import make_record, make_suite
+from tests.support.records import append, make_record, make_suite
 
 EXAMPLES = np.random.default_rng(0).gamma(4.0, 0.25, 256)
 

@@ -22,8 +22,8 @@ from pdebench_fm.leaderboard.page import make_rows, pack, render_page
 from pdebench_fm.leaderboard.page.cells import command
 from pdebench_fm.leaderboard.page.columns import CELLS, FILTERS, RANKING
 from pdebench_fm.leaderboard.standing import group, standings
-from pdebench_fm.records.file import append, parse
-from tests.support.records import make_record, make_suite, make_trial
+from pdebench_fm.records.file import parse
+from tests.support.records import append, make_record, make_suite, make_trial
 
 ROOT = Path(__file__).parents[2]
 VENDORED = {  # as published on the npm registry

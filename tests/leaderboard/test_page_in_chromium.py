@@ -11,8 +11,7 @@ import pytest
 
 from pdebench_fm.leaderboard import add, build
 from pdebench_fm.leaderboard.solvers import write_solvers
-from pdebench_fm.records.file import append
-from tests.support.records import make_record, make_solver, make_suite, make_trial
+from tests.support.records import append, make_record, make_solver, make_suite, make_trial
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e '.[browser]'")
 CHROMIUM = shutil.which("chromium")

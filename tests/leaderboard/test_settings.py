@@ -14,11 +14,10 @@ from pdebench_fm.leaderboard.audit import mixed_settings
 from pdebench_fm.leaderboard.store import write
 from pdebench_fm.plan.model import model_spec
 from pdebench_fm.plan.planner import make_plan
-from pdebench_fm.records.file import append
 from pdebench_fm.records.record import Record
 from pdebench_fm.suite.reading import load_suite
 from tests.support.installed import with_toy
-from tests.support.records import make_record, make_suite, make_trial
+from tests.support.records import append, make_record, make_suite, make_trial
 from tests.support.toy import run_in
 
 

@@ -9,9 +9,8 @@ import pytest
 from pdebench_fm._util.identity import job_id
 from pdebench_fm.errors import RecordError
 from pdebench_fm.leaderboard import RefusedError, add, build, check, store
-from pdebench_fm.records.file import read
 from tests.support.command import PATIENCE
-from tests.support.records import make_pretraining, make_record, make_suite, make_trial
+from tests.support.records import make_pretraining, make_record, make_suite, make_trial, read
 
 
 def files(board):
@@ -276,6 +275,21 @@ def test_check_names_a_tampered_or_misplaced_record(board, run):
     assert "belongs in" in check(board)[0]
     (board / "records" / "stray.txt").write_text("x")
     assert any("stray.txt: holds no record" in line for line in check(board))
+
+
+@pytest.mark.parametrize("place", ['"status": "ok"', '"relative_l2": 0.1', '"width": 16'])
+def test_a_key_given_twice_is_dropped_on_the_way_in_and_found_in_a_board(board, run, place):
+    run_file = run(make_record(), make_record(seed=1))
+    lines = run_file.read_text().splitlines(keepends=True)
+    assert place in lines[1]
+    lines[1] = lines[1].replace(place, f"{place}, {place}", 1)
+    run_file.write_text("".join(lines))
+    add(board, [run_file])
+    path = board / "records/smoke/smoke/conv-small.jsonl"
+    assert read(path) == [make_record(), make_record(seed=1)]
+    assert all(record.line() in path.read_text().splitlines() for record in read(path))
+    path.write_text("".join(lines))
+    assert check(board)[0] == f"{path}:2: is not as pdefm leaderboard add writes this record"
 
 
 @pytest.mark.parametrize(

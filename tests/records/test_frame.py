@@ -5,10 +5,9 @@ import pytest
 
 import pdebench_fm
 from pdebench_fm.errors import RecordError
-from pdebench_fm.records.file import append
 from pdebench_fm.records.frame import to_frame
 from tests.support.command import PATIENCE
-from tests.support.records import make_pretraining, make_record, make_suite
+from tests.support.records import append, make_pretraining, make_record, make_suite
 
 
 def test_each_record_is_a_row_in_order():

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from pdebench_fm import records
 from pdebench_fm.errors import DataFileError
 from pdebench_fm.plan.job import Job
 from pdebench_fm.plan.plan import Plan
@@ -20,6 +19,7 @@ from pdebench_fm.run.prepare import prepare
 from pdebench_fm.run.runner import Reporter, RunResult
 from pdebench_fm.run.work import Outcome
 from tests.support.installed import with_toy
+from tests.support.records import read
 from tests.support.toy import TOY, plan_of, run_in, toy_suite
 
 
@@ -165,7 +165,7 @@ def test_two_runs_on_one_folder_write_every_record_once(tmp_path: Path) -> None:
     result = run_in(tmp_path / "runs", plan_of(tmp_path, with_toy()), reporter=Another())
     lines = (result.folder / "records.jsonl").read_text().splitlines()
     assert len(lines) == len(set(lines)) == len(result.records)
-    assert {record.key: record for record in records.read(result.folder / "records.jsonl")} == {
+    assert {record.key: record for record in read(result.folder / "records.jsonl")} == {
         record.key: record for record in result.records
     }
 
@@ -179,4 +179,4 @@ def test_a_run_that_was_killed_while_it_wrote_a_record_goes_on(
     path.write_bytes(path.read_bytes()[:-300])
     again = run_in(tmp_path / "runs", plan)
     assert again.changed
-    assert again.records == result.records == records.read(path)
+    assert again.records == result.records == read(path)

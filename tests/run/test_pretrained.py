@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from pdebench_fm import records
 from pdebench_fm.cli import main
 from pdebench_fm.data.hashing import hash_of
 from pdebench_fm.hookspecs import ModelEntry
@@ -21,6 +20,7 @@ from pdebench_fm.registry.discovery import Registry
 from pdebench_fm.run.runner import RunResult
 from pdebench_fm.testing import SmoothExamples
 from tests.support.installed import with_toy
+from tests.support.records import read
 from tests.support.toy import Toy, run_in, toy_suite
 
 Call = Callable[..., tuple[int, str, str]]
@@ -118,7 +118,7 @@ def test_the_same_weights_elsewhere_are_the_same_jobs(pdefm: Call, weights: Path
     moved = weights.rename(tmp_path / "moved.safetensors")
     run(pdefm, suite, output, "--pretrained", moved)
     assert kept.read_bytes() == before
-    assert len(records.read(kept)) == 1 + 2 + 3
+    assert len(read(kept)) == 1 + 2 + 3
 
 
 def of_other_width(folder: Path) -> Path:

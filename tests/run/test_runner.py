@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from pdefm_transfer.protocols import FineTune
 
-from pdebench_fm import records
 from pdebench_fm.errors import DataFileError
 from pdebench_fm.interfaces import FitReport, Progress
 from pdebench_fm.plan.job import Job, Trial
@@ -24,7 +23,7 @@ from pdebench_fm.run.work import Outcome
 from pdebench_fm.suite.reading import load_suite
 from tests.support.command import PATIENCE
 from tests.support.installed import with_toy
-from tests.support.records import make_record
+from tests.support.records import append, make_record, read
 from tests.support.toy import Toy, plan_of, run_in, toy_suite
 
 Finished = Callable[[Path], RunResult]
@@ -56,7 +55,7 @@ def test_every_row_gets_a_record_that_can_be_read_back(tmp_path: Path, registry:
     assert result.complete
     assert len(result.records) == len(plan.rows) == 2 + 2 * (1 + 2 + 3)
     assert result.folder == tmp_path / "runs" / "toy" / "toy"
-    assert {r.key: r for r in records.read(result.folder / "records.jsonl")} == {r.key: r for r in result.records}
+    assert {r.key: r for r in read(result.folder / "records.jsonl")} == {r.key: r for r in result.records}
     fine_tuned = next(r for r in result.records if r.protocol == "fine-tune")
     assert fine_tuned.pretrain_job_id == next(r for r in result.records if r.task == "poisson").job_id
     assert fine_tuned.learning_rate in (1e-4, 1e-3)
@@ -112,7 +111,7 @@ def test_records_of_other_profiles_are_returned_beside_those_of_the_plan(
     output = tmp_path / "runs"
     first = finished_run(output)
     other = make_record("toy", profile="lite", suite="toy")
-    records.append(first.folder / "records.jsonl", [make_record("toy", profile="lite", suite="toy", error=0.2), other])
+    append(first.folder / "records.jsonl", [make_record("toy", profile="lite", suite="toy", error=0.2), other])
     second = run_in(output, plan_of(tmp_path, registry))
     assert (list(first.others), list(second.others)) == ([], [other])
     assert second.records == first.records
@@ -131,7 +130,7 @@ def test_a_corrected_label_is_written_and_what_was_measured_stays(
     corrected = make_plan(load_suite(path, registry), "tiny", model_spec(registry, "toy"), registry)
     second = run_in(tmp_path / "runs", corrected, reporter=counting)
     assert (counting.done, second.changed) == ([], True)
-    kept = {r.place: r for r in records.read(second.folder / "records.jsonl")}
+    kept = {r.place: r for r in read(second.folder / "records.jsonl")}
     for before, after in zip(first.records, second.records, strict=True):
         assert after == kept[after.place]
         assert after.shift == before.shift.replace("med", "large")
@@ -222,7 +221,7 @@ def test_a_failed_job_is_tried_again_and_its_point_says_so(
     monkeypatch.undo()
     again = run_in(tmp_path / "runs", plan_of(tmp_path, registry))
     assert again.complete
-    assert all(r.status == "ok" for r in records.read(again.folder / "records.jsonl"))
+    assert all(r.status == "ok" for r in read(again.folder / "records.jsonl"))
     assert not list((tmp_path / "runs" / "jobs").glob("*/failure.log"))
 
 
@@ -377,5 +376,5 @@ def test_the_newest_run_is_what_the_file_shows_even_where_it_only_reused_jobs(
 
     first, _, third = run(4), run(2), run(4)
     assert third.records == first.records
-    shown = {record.place: record for record in records.read(third.folder / "records.jsonl")}
+    shown = {record.place: record for record in read(third.folder / "records.jsonl")}
     assert sorted(shown.values(), key=lambda r: r.job_id) == sorted(third.records, key=lambda r: r.job_id)

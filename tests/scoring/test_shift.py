@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from pdefm_spectral.poisson import PoissonSampler
 
-from pdebench_fm import records
 from pdebench_fm.data.open import Pair, SetSpec
 from pdebench_fm.hookspecs import SamplerEntry, hookimpl
 from pdebench_fm.interfaces import Parameters, Split
@@ -19,7 +18,7 @@ from pdebench_fm.scoring.shift import Distributions, RealisedShift, Shift, overl
 from pdebench_fm.suite.reading import find_suite, load_suite
 from pdebench_fm.suite.schema import Distribution
 from tests.figures.support import with_job
-from tests.support.records import make_pretraining, make_record
+from tests.support.records import make_pretraining, make_record, read
 
 LEADERBOARD = Path(__file__).parents[2] / "leaderboard" / "records"
 
@@ -129,7 +128,7 @@ def test_numbers_too_close_for_bins_are_an_error_and_no_empty_histogram(value: f
 
 def committed(suite: str) -> tuple[list[Record], dict[str, Pair]]:
     """Records of the leaderboard, and what their suite says of its tasks."""
-    found = records.read(LEADERBOARD / suite / "lite" / "fno-64k.jsonl")
+    found = read(LEADERBOARD / suite / "lite" / "fno-64k.jsonl")
     older = [load_suite(file) for file in sorted((LEADERBOARD.parent / "suites").glob("*.yaml"))]
     installed = find_suite(suite, found[0].suite_version, registry(), older)
     assert installed is not None

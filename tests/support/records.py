@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from pdebench_fm._util.identity import job_id
+from pdebench_fm.records.file import read_lines
 from pdebench_fm.records.record import Record, TrialRecord
 from pdebench_fm.records.solver import SolverRecord
+
+
+def append(path: Path, records: Iterable[Record]) -> None:
+    """Append records to a file, which is made if there is none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="ascii") as file:
+        file.writelines(f"{record.line()}\n" for record in records)
+
+
+def read(path: Path) -> list[Record]:
+    """Return the latest record of each key in a file."""
+    return list({record.key: record for _, record in read_lines(path)}.values())
 
 
 def make_trial(learning_rate: float = 1e-3, validation: float | None = 0.1, **changes: Any) -> TrialRecord:

@@ -7,14 +7,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pdebench_fm import records
+from pdebench_fm.records.file import collect
 
 _MAY_DIFFER = {"train_seconds", "data_seconds", "inference_seconds", "peak_memory", "commit", "created"}
 
 
 def read(output: Path) -> list[dict[str, Any]]:
     """Read the newest record of each place under a folder, in a fixed order and without what may differ."""
-    newest = {record.place: record for path in output.rglob("records.jsonl") for record in records.read(path)}
+    newest = {record.place: record for _, record in collect([output])}
     found = [_fixed(record.model_dump(mode="json")) for record in newest.values()]
     return sorted(found, key=lambda record: json.dumps(record, sort_keys=True))
 
