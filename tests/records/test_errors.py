@@ -29,15 +29,7 @@ def in_an_archive(folder: Path, errors: np.ndarray) -> Path:
     return path
 
 
-def in_a_file_of_other_form(folder: Path, errors: np.ndarray) -> Path:
-    """Keep errors in a file with a header that this package does not write."""
-    path = in_a_run(folder, errors)
-    with (folder / "jobs" / RECORD.job_id / FILE).open("wb") as file:
-        np.lib.format.write_array(file, errors.astype(">f4"), version=(2, 0))
-    return path
-
-
-@pytest.mark.parametrize("keep", [in_a_run, in_an_archive, in_a_file_of_other_form])
+@pytest.mark.parametrize("keep", [in_a_run, in_an_archive])
 def test_errors_are_found_beside_their_record(tmp_path: Path, keep) -> None:  # type: ignore[no-untyped-def]
     found = load_errors(keep(tmp_path, ERRORS), [RECORD, make_record(seed=1)])
     assert list(found) == [RECORD.job_id]
