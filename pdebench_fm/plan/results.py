@@ -16,7 +16,8 @@ _OF_A_FIT = {"validation", "epochs", "steps", "best_epoch", "train_seconds", "da
 
 def to_text(result: Mapping[str, Any], job_id: str) -> str:
     """Return the text of a job's ``result.json``; what is no plain data, or not finite, is refused."""
-    sealed = {**result, _SEAL: _seal(result, job_id)}
+    plain = json.loads(canonical_json(dict(result)))  # as it will be read: a key of a plugin's may be a number
+    sealed = {**plain, _SEAL: _seal(plain, job_id)}
     return json.dumps(sealed, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
@@ -40,7 +41,7 @@ def from_text(text: str | bytes, job_id: str, checked: bool = False) -> dict[str
     seal = result.pop(_SEAL)
     if checked:
         return result
-    if seal != _seal(result, job_id, parsed=True):
+    if seal != _seal(result, job_id):
         raise ValueError("its checksum does not fit")
     needed = _ALWAYS if "metrics" in result else _ALWAYS | _OF_A_FIT
     if not needed <= result.keys():
@@ -48,7 +49,7 @@ def from_text(text: str | bytes, job_id: str, checked: bool = False) -> dict[str
     return result
 
 
-def _seal(result: Mapping[str, Any], job_id: str, parsed: bool = False) -> str:
+def _seal(result: Mapping[str, Any], job_id: str) -> str:
     """Return the SHA-256 of a result and its job; one in the folder of another job is damage too."""
-    sealed = canonical_json({"job": job_id, "result": dict(result)}, parsed=parsed)
+    sealed = canonical_json({"job": job_id, "result": dict(result)})
     return hashlib.sha256(sealed.encode("ascii")).hexdigest()

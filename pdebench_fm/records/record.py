@@ -21,7 +21,6 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     StringConstraints,
-    ValidationInfo,
     model_validator,
 )
 
@@ -111,7 +110,7 @@ class TrialRecord(_Strict):
     train_seconds: NonNegativeFloat
 
     @model_validator(mode="after")
-    def _consistent(self, info: ValidationInfo) -> Self:
+    def _consistent(self) -> Self:
         if (self.status == "ok") != (self.validation is not None):
             raise ValueError(f"status {self.status!r} contradicts validation {self.validation}")
         if self.status != "ok" and not self.reason:
@@ -214,7 +213,7 @@ class Record(_Strict):
     inference_device: Name | None = None
 
     @model_validator(mode="after")
-    def _consistent(self, info: ValidationInfo) -> Self:
+    def _consistent(self) -> Self:
         if (self.kind == "pretraining") != (self.protocol == "pretraining"):
             raise ValueError(f"kind {self.kind!r} contradicts protocol {self.protocol!r}")
         if self.kind == "pretraining" and self.pretrain_job_id is not None:
@@ -240,7 +239,7 @@ class Record(_Strict):
             if low > high:
                 raise ValueError(f"interval.{name}: must be [low, high] with low <= high, got [{low}, {high}]")
         try:
-            expected = job_id(self.job, parsed=info.mode == "json")
+            expected = job_id(self.job)
         except (TypeError, ValueError) as error:
             raise ValueError(f"job: {_NOT_PLAIN}: {error}") from error
         if self.job_id != expected:

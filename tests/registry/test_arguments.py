@@ -68,14 +68,10 @@ def test_an_annotation_that_cannot_be_used_is_one_line(factory: Any) -> None:
         bind(factory, {"step": 1}, reserved=("data_seed",))
 
 
-def of_names(names: frozenset[str] = frozenset()) -> None: ...
-def of_sets(names: dict[str, list[set[int]]]) -> None: ...
-
-
-@pytest.mark.parametrize(("factory", "value"), [(of_names, ["a", "b"]), (of_sets, {"a": [[1, 2]]})])
-def test_a_set_is_refused_because_it_has_no_order(factory: Any, value: object) -> None:
-    with pytest.raises(PluginError, match="parameter 'names': a set"):
-        bind(factory, {"names": value})
+def test_a_name_that_is_no_text_is_one_line() -> None:
+    given: Any = {1: "test"}
+    with pytest.raises(SettingError, match="1: unknown setting"):
+        bind(of_splits, given)
 
 
 def test_only_annotations_of_settings_are_looked_at() -> None:
