@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 smoke: $(STAMP)
 	$(BIN)/pdefm run suites/smoke.yaml --model fno-64k --output runs
 
-# Every study of the paper at low resolution; what they share with each other and with `make smoke` is computed once.
+# Every study of the paper in its smallest form; what they share with each other is computed once.
 studies: $(STUDIES:%=study-%)
 $(STUDIES:%=study-%): study-%: $(STAMP)
 	$(BIN)/pdefm run $* --model fno-64k --profile smoke --output runs

@@ -24,6 +24,10 @@ pwd.getpwuid = missing
 SHADOWS = ("signal", "struct", "socket", "random", "queue", "pickle", "selectors", "threading")
 
 
+ZERO_SHOT = ("[zero-shot, fine-tune, scratch]", "[zero-shot]")
+"""One job after the other, so that one worker is started."""
+
+
 def small(folder: Path) -> None:
     write_suite(
         folder, ("[zero-shot, fine-tune, scratch]", "[zero-shot, scratch]"), ("downstream: [4, 8]", "downstream: [4]")
@@ -88,7 +92,7 @@ def test_a_finished_run_can_be_shown_to_somebody_who_may_only_read_it(folder: Pa
 
 
 def test_files_named_like_modules_of_python_are_not_imported(tmp_path: Path) -> None:
-    small(tmp_path)
+    write_suite(tmp_path, ZERO_SHOT)
     for name in SHADOWS:
         (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')\n")
     command = [str(Path(sys.executable).with_name("pdefm")), "run", "tiny.yaml", "--model", "mean", "--workers", "2"]
@@ -97,11 +101,12 @@ def test_files_named_like_modules_of_python_are_not_imported(tmp_path: Path) -> 
     assert "wrong module" not in done.stderr
 
 
-def test_a_script_without_a_guard_is_told_of_it(folder: Path) -> None:
-    (folder / "script.py").write_text("from pdebench_fm import evaluate\nevaluate('mean', 'tiny.yaml', workers=2)\n")
+def test_a_script_without_a_guard_is_told_of_it(tmp_path: Path) -> None:
+    write_suite(tmp_path, ZERO_SHOT)
+    (tmp_path / "script.py").write_text("from pdebench_fm import evaluate\nevaluate('mean', 'tiny.yaml', workers=2)\n")
     done = subprocess.run(
         [sys.executable, "script.py"],
-        cwd=folder,
+        cwd=tmp_path,
         env=environment(),
         capture_output=True,
         text=True,

@@ -147,14 +147,6 @@ def test_scaling_and_seeds_share_the_jobs_of_the_systems(profile: str) -> None:
     assert not left or profile != "paper"
 
 
-def test_the_smoke_suites_share_their_common_jobs_with_smoke() -> None:
-    smoke = plan("smoke", "smoke").jobs.keys()
-    for name, task in (("ood_sys1", "SYS-1(5,10)"), ("ood_sys2_exact", "SYS-2(1,2)")):
-        rows = [row for row in plan(name, "smoke").rows if row.task == task or row.kind == "pretraining"]
-        assert len(rows) == 1 + 1 + 2 + 3
-        assert all(row.job.id in smoke for row in rows)
-
-
 @pytest.mark.parametrize("profile", PROFILES)
 def test_each_system_of_the_mixture_is_seen_as_often_as_alone(profile: str) -> None:
     seen = {
