@@ -26,7 +26,18 @@ def weights(count: int, of: str) -> np.ndarray:
         count: number of observations.
         of: what they are: the hash of a test set, or ``tasks``. Other observations are drawn independently.
     """
-    flat = _indices({"bootstrap": of, "count": count}, count) + count * np.arange(RESAMPLES)[:, None]
+    return _shares(_indices({"bootstrap": of, "count": count}, count))
+
+
+@lru_cache(maxsize=16)
+def example_weights(count: int) -> np.ndarray:
+    """Return the share of each test example in each of their `resamples`, (RESAMPLES, count)."""
+    return _shares(resamples(count, "test examples"))
+
+
+def _shares(indices: np.ndarray) -> np.ndarray:
+    count = indices.shape[1]
+    flat = indices + count * np.arange(RESAMPLES)[:, None]
     return np.bincount(flat.ravel(), minlength=RESAMPLES * count).reshape(RESAMPLES, count) / count
 
 

@@ -41,7 +41,7 @@ def registry(original: Path) -> Registry:
 
 
 def verify(registry: Registry) -> Verify:
-    return lambda located: chain(against_errors(located, registry), against_plans(located, registry))
+    return lambda located: chain(against_errors(located), against_plans(located, registry))
 
 
 def mutated(original: Path, folder: Path, change: Callable[[Data], None]) -> Path:
