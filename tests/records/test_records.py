@@ -1,13 +1,17 @@
 import json
+from pathlib import Path
 
 import pytest
+from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+import pdebench_fm
 from pdebench_fm._util.identity import canonical_json, job_id
 from pdebench_fm.errors import RecordError
 from pdebench_fm.records.file import add, collect, parse
-from pdebench_fm.records.record import Record
-from tests.support.records import append, make_record, read
+from pdebench_fm.records.record import Record, json_schema, start_of
+from tests.support.records import append, make_record, make_suite, make_trial, read
 
 
 def test_job_id_does_not_depend_on_the_order_of_keys():
@@ -28,6 +32,168 @@ _plain = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=8,
 )
+
+
+@given(st.dictionaries(st.text(), _plain))
+def test_job_id_survives_a_file(description):
+    assert job_id(json.loads(json.dumps(description))) == job_id(description)
+
+
+def test_a_record_survives_its_line():
+    for record in [*make_suite(), make_record(status="diverged"), make_record(notes={"adapter": "zero-padded"})]:
+        assert parse(record.line(), "here:1") == record
+        assert "\n" not in record.line()
+
+
+def test_a_line_has_the_keys_of_the_schema():
+    line = json.loads(make_record().line())
+    schema = json_schema()
+    assert set(schema["required"]) <= set(line) <= set(schema["properties"])
+    assert line["schema"] == 1
+
+
+def test_a_line_that_was_read_is_written_as_it_was():
+    for path in sorted((Path(__file__).parents[2] / "leaderboard" / "records").glob("ood_sys1/*/*.jsonl")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            assert parse(line, str(path)).line() == line
+
+
+TIMED = {"inference_seconds": 1e-3, "inference_batch": 64, "inference_device": "cpu, threads: 1"}
+
+
+def test_what_a_prediction_costs_is_optional_and_stated_with_batch_and_device():
+    assert "flops" not in json.loads(make_record().line())
+    record = make_record(flops=10, peak_memory=2**30, **TIMED)
+    assert parse(record.line(), "here:1") == record
+    for name in TIMED:
+        with pytest.raises(ValueError, match="must be given together"):
+            make_record(**{**TIMED, name: None})
+    with pytest.raises(ValueError, match="status 'diverged' must have no flops"):
+        make_record(status="diverged", flops=10)
+
+
+def test_the_shipped_schema_is_up_to_date():
+    shipped = Path(pdebench_fm.__file__).with_name("record.schema.json").read_text(encoding="utf-8")
+    assert json.loads(shipped) == json_schema()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"metrics": {}}, "needs metrics"),
+        ({"metrics": {"relative_l2": -0.1}}, "metrics.relative_l2: must be greater than or equal to 0, got -0.1"),
+        ({"status": "diverged"}, "must have empty metrics"),
+        ({"status": "diverged", "metrics": {}, "interval": {}}, "needs a reason"),
+        ({"status": "fine"}, "status: must be 'ok', 'diverged'"),
+        ({"interval": {"other": [0, 1]}}, "interval.other: must name one of the metrics"),
+        ({"interval": {"relative_l2": [2, 1]}}, "low <= high"),
+        ({"job": {"kind": "point"}}, "job_id must be the SHA-256 of job"),
+        ({"job_id": "abc"}, "job_id: "),
+        ({"kind": "pretraining"}, "contradicts protocol"),
+        ({"train_seconds": -1.0}, "train_seconds: must be greater"),
+        ({"seed": "0"}, "seed: must be a valid integer, got '0'"),
+        ({"seed": True}, "seed: must be a valid integer"),
+        ({"validation_examples": -1}, "validation_examples: must be greater than or equal to 0, got -1"),
+        ({"statu": "ok"}, "statu: unknown key; did you mean 'status'?"),
+        ({"schema_version": 1}, "schema_version: unknown key"),
+        ({"schema": 2}, "schema: must be 1, got 2"),
+        ({"model": "../evil"}, "model: is a file name"),
+        ({"suite": "a\\b"}, "suite: is a file name"),
+        ({"protocol": ""}, "protocol: "),
+        ({"task": "a\u202eb"}, "task: must be one line without control characters"),
+        ({"reason": "two\nlines"}, "reason: must be one line"),
+        ({"trials": [{}]}, "trials.0.job_id: must be given"),
+    ],
+)
+def test_an_error_is_one_line_that_names_file_line_key_and_what_was_expected(change, message):
+    data = {**json.loads(make_record().line()), **change}
+    with pytest.raises(RecordError) as caught:
+        parse(json.dumps(data), "runs/records.jsonl:7")
+    assert str(caught.value).startswith("runs/records.jsonl:7: ")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+LATER = {"validation_examples", "budget", "coefficient_rise", "overlap", "search", "errors_sha256"}  # not in older ones
+
+
+@pytest.mark.parametrize("key", sorted(json.loads(make_record().line()).keys() - LATER))
+def test_every_key_is_required(key):
+    data = json.loads(make_record().line())
+    del data[key]
+    with pytest.raises(RecordError, match=f"{key}: must be"):
+        parse(json.dumps(data), "here:1")
+
+
+@pytest.mark.parametrize("key", sorted(LATER))
+def test_a_record_older_than_a_key_is_read_and_says_that_it_is_not_known(key):
+    budget = {"epochs": 2, "steps": None, "batch_size": 8}
+    newer = {"validation_examples": 128, "budget": budget, "coefficient_rise": 1.5, "overlap": 0.5, "search": "closed"}
+    newer["errors_sha256"] = "0" * 64
+    data = json.loads(make_record(**newer).line())
+    assert data.pop(key) is not None
+    assert getattr(parse(json.dumps(data), "here:1"), key) is None
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999"])
+@pytest.mark.parametrize("place", ['"train_seconds": 2.5', '"width": 16', '"relative_l2": 0.1'])
+def test_numbers_are_finite_everywhere(place, value):
+    line = make_record().line()
+    assert place in line
+    with pytest.raises(RecordError, match=r"here:1: .*(finite|JSON)"):
+        parse(line.replace(place, f"{place.split(':')[0]}: {value}", 1), "here:1")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "null", '{"schema": 1, "schema": 1}', "[" * 100_000])
+def test_what_is_no_object_is_refused(text):
+    with pytest.raises(RecordError, match="here:1: "):
+        parse(text, "here:1")
+
+
+@pytest.mark.parametrize("key", ["suite", "profile", "model", "protocol"])
+def test_a_name_that_becomes_a_file_name_has_at_most_200_bytes(key):
+    data = json.loads(make_record().line())
+    data[key] = "é" * 100
+    with pytest.raises(RecordError, match=f"here:1: {key}: is a file name: must be at most 200 bytes.* got 202"):
+        parse(json.dumps({**data, key: "é" * 101}), "here:1")
+    assert getattr(parse(json.dumps(data), "here:1"), key) == "é" * 100
+
+
+@pytest.mark.parametrize("start", ["x", ["from"], 1, None])
+def test_a_start_of_another_form_is_an_empty_one(start):
+    forged = make_record(job={"start": start})
+    assert start_of(forged) == {} == start_of(make_record(job={}))
+    assert start_of(make_record())["from"] == "released"
+
+
+def test_a_record_cannot_be_changed():
+    with pytest.raises(ValidationError):
+        make_record().seed = 3
+
+
+def test_a_trial_has_a_validation_error_exactly_where_it_is_ok():
+    with pytest.raises(ValidationError, match="contradicts"):
+        make_trial(validation=0.1, status="failed", reason="x")
+    with pytest.raises(ValidationError, match="needs a reason"):
+        make_trial(validation=None, reason="")
+
+
+@pytest.mark.parametrize("rest", ["hello", "[1, 2", '{"seed": 1', " ", "{}"])
+def test_a_malformed_last_line_is_an_error(tmp_path, rest):
+    path = tmp_path / "records.jsonl"
+    path.write_text(make_record(seed=1).line() + "\n" + rest)
+    with pytest.raises(RecordError, match=r"records\.jsonl:2: "):
+        read(path)
+
+
+@pytest.mark.parametrize("length", [0, 1, 5, 200, -1])
+def test_half_a_line_of_a_killed_writer_makes_room_for_the_next(tmp_path, length):
+    path = tmp_path / "records.jsonl"
+    one, two = make_record(seed=1), make_record(seed=2)
+    end = add(path, one, 0)
+    path.write_text(one.line() + "\n" + two.line()[:length])
+    assert add(path, two, end) == path.stat().st_size
+    assert path.read_text() == one.line() + "\n" + two.line() + "\n"
 
 
 def test_a_record_is_added_without_writing_the_others_again(tmp_path):
