@@ -82,7 +82,7 @@ def export(
     }
     batches = _shown(_batches(made, batch), -(-examples // batch), str(output))
     with to_standard_error():
-        write(output, made.examples.problem, batches, examples, metadata, overwrite=overwrite)
+        write(output, made.examples.problem, batches, examples, metadata)
     if as_json:
         click.echo(json.dumps(_as_json(inspect(output)), indent=1))
     else:

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from pdebench_fm.data.hdf5 import HDF5Examples, export, inspect
-from pdebench_fm.errors import DataFileError, NotWrittenError, UsageError
+from pdebench_fm.errors import DataFileError, NotWrittenError
 from pdebench_fm.problem import Channel, Fields, Grid, Problem
 from tests.support.command import PATIENCE
 
@@ -189,7 +189,6 @@ LACKS = object()
 GRID = ("problem", "grid")
 SPOILT = {
     "null": (_stated(None, "problem"), "'pdefm': problem: must be a mapping, got nothing"),
-    "misspelt": (_stated({}, "Problem"), "has 'Problem', which nothing reads; did you mean 'problem'?"),
     "beside the problem": (
         _stated(False, "periodic"),
         "which nothing reads; it belongs into 'problem'",
@@ -320,20 +319,6 @@ def test_values_that_float32_cannot_hold_are_not_written(tmp_path: Path) -> None
         export(tmp_path / "a.h5", PROBLEM, tiny, N, {})
 
 
-@pytest.mark.parametrize("count", [N - 1, N + 1])
-def test_a_wrong_count_leaves_no_file(tmp_path: Path, count: int) -> None:
-    with pytest.raises(DataFileError, match="not written: "):
-        export(tmp_path / "a.h5", PROBLEM, batches(), count, {})
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_missing_channel_is_named(tmp_path: Path) -> None:
-    renamed = ((inputs, {"u": outputs["solution"]}) for inputs, outputs in batches())
-    with pytest.raises(NotWrittenError, match="solution missing"):
-        export(tmp_path / "a.h5", PROBLEM, renamed, N, {})
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_values_that_are_not_finite_are_not_written(tmp_path: Path) -> None:
     spoilt = (({**inputs, "k": inputs["k"] / 0}, outputs) for inputs, outputs in batches())
     with pytest.raises(DataFileError, match=r"not written: example 0 has values that are not finite$"):
@@ -351,18 +336,6 @@ def test_whatever_interrupts_an_export_leaves_the_old_file(path: Path) -> None:
         export(path, PROBLEM, interrupted(), N, {})
     assert path.read_bytes() == before
     assert [entry.name for entry in path.parent.iterdir()] == ["a.h5"]
-
-
-def test_a_file_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
-    output = tmp_path / "b.h5"
-
-    def slowly() -> Iterator[tuple[Fields, Fields]]:
-        yield from batches()
-        output.write_text("another export's")
-
-    with pytest.raises(UsageError, match=r"b\.h5: exists"):
-        export(output, PROBLEM, slowly(), N, {}, overwrite=False)
-    assert output.read_text() == "another export's"
 
 
 def test_a_folder_that_is_missing_is_one_line(tmp_path: Path) -> None:

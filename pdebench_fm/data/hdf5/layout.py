@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -138,11 +137,11 @@ def _problem(
 ) -> Problem:
     """Return the problem in the attribute ``pdefm`` if there is one, otherwise a plain one with these channels."""
     about = metadata(path, file)
-    for key in about:
-        like = key != "problem" and difflib.get_close_matches(key.lower(), ["problem"], cutoff=0.8)
-        if like or key in _OF_A_PROBLEM:
-            advice = "did you mean 'problem'?" if like else "it belongs into 'problem'"
-            raise DataFileError(f"{path}: the attribute 'pdefm' has {show(key)}, which nothing reads; {advice}")
+    for key in _OF_A_PROBLEM:
+        if key in about:
+            raise DataFileError(
+                f"{path}: the attribute 'pdefm' has {key!r}, which nothing reads; it belongs into 'problem'"
+            )
     try:
         found = Problem(inputs, outputs, grid)
     except UsageError as error:

@@ -12,7 +12,7 @@ import numpy as np
 
 from pdebench_fm._util.files import replacing
 from pdebench_fm.data.hdf5.layout import reason, unusable
-from pdebench_fm.errors import NotWrittenError, UsageError
+from pdebench_fm.errors import NotWrittenError
 from pdebench_fm.problem import Fields, Problem
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ def export(
     batches: Iterable[tuple[Fields, Fields]],
     count: int,
     metadata: Mapping[str, Any],
-    *,
-    overwrite: bool = True,
 ) -> None:
     """Write examples to a file, which appears under its name only when it is complete.
 
@@ -35,23 +33,19 @@ def export(
         problem: channels and grid.
         batches: inputs and outputs, ``count`` examples in all.
         metadata: plain data (JSON) that describes the examples.
-        overwrite: replace an existing file.
 
     Raises:
-        UsageError: the file exists and must not be replaced.
-        NotWrittenError: the file cannot be written, or the batches do not have ``count`` finite examples.
+        NotWrittenError: the file cannot be written, or float32 cannot hold an example.
     """
     import h5py
 
     try:
-        with replacing(path, existing=overwrite) as part:
+        with replacing(path) as part:
             with h5py.File(part, "w") as file:
                 _write(file, path, problem, batches, count, metadata)
                 file.attrs["complete"] = 1
             with part.open("rb") as written:
                 os.fsync(written.fileno())  # before the file gets its name
-    except FileExistsError:
-        raise UsageError(f"{path}: exists; give --overwrite to replace it") from None
     except (OSError, RuntimeError, ValueError) as error:  # h5py turns a full disk into any of these
         raise NotWrittenError(f"{path}: cannot be written: {reason(error)}") from error
 
@@ -76,20 +70,13 @@ def _write(
     done = 0
     for inputs, outputs in batches:
         values = {name: value.detach().cpu().numpy() for name, value in {**inputs, **outputs}.items()}
-        missing = [name for name in (*names, *problem.constants) if name not in values]
-        if missing:
-            raise NotWrittenError(f"{path}: not written: {', '.join(missing)} missing, got {', '.join(values)}")
         planes = np.stack([values[name] for name in names], axis=1)
         numbers = np.stack([values[name] for name in problem.constants], axis=1) if problem.constants else None
         stop = done + len(planes)
         for kind, found in ((names, planes), (problem.constants, numbers)):
             if found is not None and (bad := unusable(kind, found)):
                 raise NotWrittenError(f"{path}: not written: example {done + bad[0]} {bad[1]}")
-        if stop > count:
-            raise NotWrittenError(f"{path}: not written: expected {count} examples, got at least {stop}")
         fields[done:stop] = planes
         if numbers is not None:
             tensor[done:stop] = numbers
         done = stop
-    if done != count:
-        raise NotWrittenError(f"{path}: not written: expected {count} examples, got {done}")
