@@ -89,9 +89,9 @@ def test_half_a_result_or_one_of_another_kind_is_none(store: JobStore, left: str
     assert store.result(TRIAL.id) is None
 
 
-@pytest.mark.parametrize("wrong", [{"train_seconds": float("nan")}, {"versions": {1: "a"}}, {"commit": object()}])
+@pytest.mark.parametrize("wrong", [{"train_seconds": float("nan")}, {"commit": object()}])
 def test_a_result_that_could_not_be_read_again_is_not_written(store: JobStore, wrong: dict[str, Any]) -> None:
-    with pytest.raises((TypeError, ValueError), match=r"not JSON|must be a string"):
+    with pytest.raises((TypeError, ValueError), match="not JSON"):
         store.end(TRIAL, {**FITTED, **wrong})
     assert store.result(TRIAL.id) is None
 
