@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support import slurm as slurm_here
+from tests.support.command import own_environment
 
 if TYPE_CHECKING:
     from pdebench_fm.run.runner import RunResult
@@ -30,6 +31,12 @@ settings.load_profile("patient")
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("markexpr") != "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+@pytest.fixture(autouse=True)
+def _own_environment() -> Iterator[None]:
+    with own_environment():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from pdebench_fm import __version__
-from pdebench_fm._util.logs import is_debug, show_traceback
+from pdebench_fm._util.logs import is_debug, set_up, show_traceback
 from pdebench_fm._util.text import named
-from pdebench_fm.cli.logs import add_log_options, own_environment
+from pdebench_fm.cli.logs import add_log_options
 from pdebench_fm.errors import PdefmError, Terminated, UsageError, suggestion
 
 if TYPE_CHECKING:
@@ -108,14 +108,14 @@ def main(arguments: list[str] | None = None, registry: Registry | None = None) -
         faulthandler.enable()  # a crash in C shows where: which plugin was imported, say
     if _COMPLETING in os.environ:
         _complete()
-    with own_environment():
-        try:
-            code: Any = cli.main(arguments, prog_name="pdefm", standalone_mode=False, obj=registry)
-            sys.stdout.flush()  # here, so that a closed pipe or a full disk is reported in one line
-        except BaseException as error:
-            if not isinstance(error, (click.ClickException, click.Abort, KeyboardInterrupt, Terminated)):
-                show_traceback(error)
-            code = _report(error)
+    try:
+        set_up()
+        code: Any = cli.main(arguments, prog_name="pdefm", standalone_mode=False, obj=registry)
+        sys.stdout.flush()  # here, so that a closed pipe or a full disk is reported in one line
+    except BaseException as error:
+        if not isinstance(error, (click.ClickException, click.Abort, KeyboardInterrupt, Terminated)):
+            show_traceback(error)
+        code = _report(error)
     sys.exit(code if isinstance(code, int) else 0)
 
 

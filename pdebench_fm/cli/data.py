@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pdebench_fm.cli.paths import FilePath
 from pdebench_fm.errors import UsageError
 from pdebench_fm.interfaces.sampler import SPLITS, Split
 from pdebench_fm.registry.calling import call_plugin
@@ -21,8 +19,6 @@ if TYPE_CHECKING:
     from pdebench_fm.data.hdf5 import FileSummary
     from pdebench_fm.data.open import OpenSet
     from pdebench_fm.problem import Fields
-
-_PLAIN_LINES = 10  # lines of progress without a terminal
 
 
 @click.group()
@@ -35,7 +31,7 @@ def data() -> None:
 @click.option("--examples", type=click.IntRange(1, 2**50), required=True, help="How many examples.")
 @click.option("--split", type=click.Choice(SPLITS), required=True, help="Which part of the data set.")
 @click.option("--grid", type=click.IntRange(2, 8192), default=128, show_default=True, help="Points along each side.")
-@click.option("--output", type=FilePath(dir_okay=False), required=True, help="The HDF5 file to write.")
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="HDF5 file to write.")
 @click.option("--batch", type=click.IntRange(1, 65536), default=64, show_default=True, help="Examples made at a time.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -53,6 +49,10 @@ def export(
 
     Example: pdefm data export "ood_sys1:SYS-1(1,5)" --examples 1024 --split train --output train.h5
     """
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import track
+
     from pdebench_fm import __version__
     from pdebench_fm.cli.context import current_registry
     from pdebench_fm.data.hdf5 import export as write
@@ -80,7 +80,13 @@ def export(
         **spec.description,
         "versions": {"pdebench_fm": __version__},
     }
-    batches = _shown(_batches(made, batch), -(-examples // batch), str(output))
+    batches = track(
+        _batches(made, batch),
+        escape(str(output)),
+        total=math.ceil(examples / batch),
+        console=Console(stderr=True),
+        transient=True,
+    )
     with to_standard_error():
         write(output, made.examples.problem, batches, examples, metadata)
     if as_json:
@@ -90,7 +96,7 @@ def export(
 
 
 @data.command("inspect")
-@click.argument("file", type=FilePath(dir_okay=False))
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def inspect_file(file: Path, as_json: bool) -> None:
     """Show what an HDF5 FILE holds: shapes, channels, origin, value ranges, and whether it is complete."""
@@ -120,44 +126,17 @@ def inspect_file(file: Path, as_json: bool) -> None:
 
 
 def _batches(made: OpenSet, size: int) -> Iterator[tuple[Fields, Fields]]:
-    """Yield all examples in order, ``size`` at a time.
-
-    Raises:
-        PluginError: the sampler or the system raised an error.
-    """
+    """Yield all examples in order, ``size`` at a time; an error names their sampler, and not the file."""
     batches = made.examples.batches(size)
     while (batch := call_plugin(made.name, partial(next, batches, None))) is not None:
         yield batch
 
 
-def _shown(batches: Iterable[tuple[Fields, Fields]], total: int, what: str) -> Iterator[tuple[Fields, Fields]]:
-    """Yield batches and show progress: a bar on a terminal, otherwise a few plain lines."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import track
-
-    console = Console(file=sys.stderr)
-    if console.is_terminal:
-        yield from track(batches, description=escape(what), total=total, console=console, transient=True)
-        return
-    step = max(1, total // _PLAIN_LINES)
-    for done, batch in enumerate(batches, start=1):
-        yield batch
-        if done % step == 0 or done == total:
-            click.echo(f"{what}: {done} of {total} batches", err=True)
-
-
 def _as_json(summary: FileSummary) -> dict[str, Any]:
+    """Return what was found; a number that is not finite is None, because JSON has none."""
     from dataclasses import asdict
 
-    found: dict[str, Any] = _finite({**asdict(summary), "path": str(summary.path)})
-    return found
-
-
-def _finite(value: Any) -> Any:
-    """Replace numbers that are not finite by None, because JSON has none."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    ranges = {
+        channel: [end if math.isfinite(end) else None for end in ends] for channel, ends in summary.ranges.items()
+    }
+    return {**asdict(summary), "path": str(summary.path), "ranges": ranges}

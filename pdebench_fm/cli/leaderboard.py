@@ -14,7 +14,6 @@ import click
 from pdebench_fm.cli import completion
 from pdebench_fm.cli.context import current_registry
 from pdebench_fm.cli.own_suites import load_suites, suites_option
-from pdebench_fm.cli.paths import FilePath
 from pdebench_fm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 _directory = click.option(
     "--directory",
-    type=FilePath(file_okay=False),
+    type=click.Path(path_type=Path, file_okay=False),
     default=Path("leaderboard"),
     show_default=True,
     help="Folder of the leaderboard.",
@@ -38,7 +37,7 @@ _cards = click.option(
     "cards",
     multiple=True,
     metavar="FILE",
-    type=FilePath(exists=True, dir_okay=False),
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="A model card, see `pdefm leaderboard card`. Repeatable.",
 )
 
@@ -49,7 +48,7 @@ def leaderboard() -> None:
 
 
 @leaderboard.command()
-@click.argument("runs", nargs=-1, required=True, type=FilePath(exists=True))
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 @click.option(
     "--replace",
     is_flag=True,
@@ -204,9 +203,9 @@ def verify(
 
 
 @leaderboard.command()
-@click.argument("runs", nargs=-1, required=True, type=FilePath(exists=True))
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 @_cards
-@click.option("--output", type=FilePath(), help="Folder or .zip file to write the bundle to; by default, none.")
+@click.option("--output", type=click.Path(path_type=Path), help="Folder or .zip file for the bundle; by default none.")
 @click.option("--weights-url", metavar="URL", help="Where the weights of these runs can be downloaded.")
 @click.option("--with-weights", is_flag=True, help="Put the weights into the bundle.")
 @_directory

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -20,20 +18,6 @@ def add_log_options(command: click.Command) -> None:
         command.params += _options()
     for member in getattr(command, "commands", {}).values():
         add_log_options(member)
-
-
-@contextmanager
-def own_environment() -> Iterator[None]:
-    """Forget at the end what the options of a command set: tests run many commands in one process."""
-    before = {name: os.environ.get(name) for name in (DEBUG, VERBOSE, LOG_FILE, PLUGINS)}
-    try:
-        logs.set_up()
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
 
 
 def _options() -> list[click.Parameter]:

@@ -14,7 +14,6 @@ import click
 from pdebench_fm._util.text import printable, show
 from pdebench_fm.cli import completion
 from pdebench_fm.cli.context import current_registry
-from pdebench_fm.cli.paths import FilePath
 from pdebench_fm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -58,7 +57,12 @@ _MOST_SEEDS = 1000  # MOST_SEEDS of pdebench_fm.suite.reading, which takes long 
     metavar="N",
     help="Seeds to average over, each with its own few-shot sets and initialisation; by default the profile's.",
 )
-@click.option("--pretrained", metavar="PATH", type=FilePath(), help="Your own weights instead of pre-training.")
+@click.option(
+    "--pretrained",
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    help="Your own weights instead of pre-training.",
+)
 @click.option(
     "--device",
     default="auto",
@@ -104,7 +108,7 @@ _MOST_SEEDS = 1000  # MOST_SEEDS of pdebench_fm.suite.reading, which takes long 
 @click.option(
     "--output",
     metavar="DIR",
-    type=FilePath(file_okay=False),
+    type=click.Path(path_type=Path, file_okay=False),
     default=Path("runs"),
     show_default=True,
     help="Folder of results; what it holds already is not computed again.",

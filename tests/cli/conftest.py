@@ -9,6 +9,7 @@ import pytest
 
 from pdebench_fm.cli import main
 from pdebench_fm.registry.discovery import Registry
+from tests.support.command import own_environment
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -29,7 +30,7 @@ def call(capsys: pytest.CaptureFixture[str], restored: None) -> Call:
     """
 
     def run(*arguments: object, registry: Registry | None = None) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as caught:
+        with pytest.raises(SystemExit) as caught, own_environment():
             main([str(argument) for argument in arguments], registry)
         out, err = capsys.readouterr()
         assert isinstance(caught.value.code, int)

@@ -40,7 +40,6 @@ def test_what_is_exported_can_be_read(tmp_path: Path) -> None:
     result = export(output, "--batch", "4")
     assert result.exit_code == 0, result.exception
     assert result.stdout == f"{output}: 10 examples of near(1,2), split train, 8 × 8\n"
-    assert result.stderr.splitlines() == [f"{output}: {done} of 3 batches" for done in (1, 2, 3)]
     examples = HDF5Examples(output)
     assert len(examples) == 10
     assert examples.problem.homogeneous

@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from pdebench_fm._util.environment import DEBUG, LOG_FILE, PLUGINS, VERBOSE
 
 PATIENCE = 600.0
 """Seconds after which a test gives up. Only a failure waits so long, and a busy machine must not look like one."""
@@ -49,6 +51,19 @@ profiles:
     training: {epochs: 2, batch_size: 8, learning_rates: [1e-3, 1e-2]}
     fine_tuning: {epochs: 2, learning_rates: [1e-4, 1e-3]}
 """
+
+
+@contextmanager
+def own_environment() -> Iterator[None]:
+    """Forget at the end what the options of a command set: tests run many commands in one process."""
+    before = {name: os.environ.get(name) for name in (DEBUG, VERBOSE, LOG_FILE, PLUGINS)}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def write_suite(folder: Path, *changes: tuple[str, str]) -> Path:
