@@ -5,17 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from pdebench_fm.leaderboard.audit import Verify, refusals
 from pdebench_fm.leaderboard.badges import Badge, read_badges
 from pdebench_fm.leaderboard.cards import FOLDER as CARDS
 from pdebench_fm.leaderboard.cards import Cards, read_cards
-from pdebench_fm.leaderboard.confirmations import Confirmations, load_confirmations, wrong_confirmations
+from pdebench_fm.leaderboard.confirmations import FOLDER as CONFIRMATIONS
+from pdebench_fm.leaderboard.confirmations import Confirmation, Confirmations, wrong_confirmations
 from pdebench_fm.leaderboard.evidence import errors_of
 from pdebench_fm.leaderboard.intervals import Errors
-from pdebench_fm.leaderboard.solvers import load_solvers
-from pdebench_fm.leaderboard.store import load, located
+from pdebench_fm.leaderboard.lines import misplaced, read
+from pdebench_fm.leaderboard.solvers import FOLDER as SOLVERS
+from pdebench_fm.leaderboard.store import RECORDS, load, located, order, relative_path
 from pdebench_fm.records.record import Record
 from pdebench_fm.records.solver import SolverRecord
 
@@ -28,7 +31,7 @@ class Board:
         directory: of the leaderboard.
         stored: all records with their places, from `pdebench_fm.leaderboard.store.load`.
         badges: what was verified.
-        confirmations: second measurements.
+        confirmed: second measurements, and their places.
         cards: of the models.
         solvers: numerical solvers to compare with, and their places.
         suites: files of superseded suites, by name and version.
@@ -37,7 +40,7 @@ class Board:
     directory: Path
     stored: Sequence[tuple[Path, int, Record]]
     badges: Sequence[Badge]
-    confirmations: Confirmations
+    confirmed: Sequence[tuple[str, Confirmation]]
     cards: Cards
     solvers: Sequence[tuple[str, SolverRecord]]
     suites: Mapping[tuple[str, int], str]
@@ -50,12 +53,16 @@ class Board:
             RecordError: a file is malformed.
         """
         stored = load(directory)
-        confirmed = (one for _, one in load_confirmations(directory))
         records = [record for *_, record in stored]
         cards = read_cards(directory / CARDS, records)
-        confirmations = Confirmations.of(confirmed, records)
-        badges, solvers = read_badges(directory), load_solvers(directory)
-        return cls(directory, stored, badges, confirmations, cards, solvers, _kept_suites(directory))
+        confirmed = read(directory / CONFIRMATIONS, Confirmation)
+        badges, solvers = read_badges(directory), read(directory / SOLVERS, SolverRecord)
+        return cls(directory, stored, badges, confirmed, cards, solvers, _kept_suites(directory))
+
+    @cached_property
+    def confirmations(self) -> Confirmations:
+        """The second measurements, by what they repeat."""
+        return Confirmations.of((one for _, one in self.confirmed), (record for *_, record in self.stored))
 
     def errors(self) -> Errors:
         """Read the errors of the test examples, as far as they are kept.
@@ -71,7 +78,11 @@ class Board:
         """Return everything that is wrong with it, one line each."""
         records = [record for *_, record in self.stored]
         stored = located(self.directory, self.stored)
-        return [*refusals(stored, verify), *wrong_confirmations(self.directory, records)]
+        return [
+            *misplaced(self.directory / RECORDS, stored, lambda one: (self.directory / relative_path(one), order(one))),
+            *refusals(stored, verify),
+            *wrong_confirmations(self.directory, self.confirmed, records),
+        ]
 
 
 def _kept_suites(directory: Path) -> dict[tuple[str, int], str]:

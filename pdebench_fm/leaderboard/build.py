@@ -9,12 +9,11 @@ from pdebench_fm.errors import RecordError
 from pdebench_fm.leaderboard.audit import Verify
 from pdebench_fm.leaderboard.badges import badges_that_hold
 from pdebench_fm.leaderboard.board import Board
+from pdebench_fm.leaderboard.lines import first_difference
 from pdebench_fm.leaderboard.page import make_rows, render_csv, render_json, render_page
 from pdebench_fm.leaderboard.readme import render_readme
 from pdebench_fm.leaderboard.standing import Planned, group, standings
-from pdebench_fm.leaderboard.store import RefusedError, order, relative_path, write_files
-from pdebench_fm.records.errors import archive_of
-from pdebench_fm.records.record import Record
+from pdebench_fm.leaderboard.store import RefusedError, write_files
 from pdebench_fm.records.solver import SolverRecord
 
 CheckSolvers = Callable[[Sequence[tuple[str, SolverRecord]]], Iterable[str]]
@@ -78,7 +77,7 @@ def check(
     """Check all records and rebuild in memory. Returns what is wrong, one line each."""
     try:
         board = Board.load(directory)
-        wrong = [*_misplaced(directory, board.stored), *board.wrong(verify)]
+        wrong = board.wrong(verify)
     except RecordError as error:
         return [str(error)]
     wrong += check_solvers(board.solvers) if check_solvers else ()
@@ -88,36 +87,6 @@ def check(
         file = directory / name
         if not file.is_file():
             wrong.append(f"{file}: missing; run pdefm leaderboard build, or name another --directory")
-        elif (line := _first_difference(file.read_bytes(), text.encode("utf-8"))) is not None:
+        elif (line := first_difference(file.read_bytes(), text.encode("utf-8"))) is not None:
             wrong.append(f"{file}:{line}: differs from what the records give; run pdefm leaderboard build")
     return wrong
-
-
-def _misplaced(directory: Path, stored: Sequence[tuple[Path, int, Record]]) -> Iterable[str]:
-    """Yield the records that `add` would have written elsewhere or otherwise, and files without records."""
-    known = {path for path, _, _ in stored}
-    known |= {archive_of(path) for path in known}
-    for file in sorted((directory / "records").rglob("*")):
-        if file.is_file() and not file.name.startswith(".") and file.relative_to(directory) not in known:
-            yield f"{file}: holds no record"
-    before: tuple[Path, Record] | None = None
-    for path, line, record in stored:
-        where = f"{directory / path}:{line}"
-        if path != relative_path(record):
-            yield f"{where}: belongs in {directory / relative_path(record)}"
-        elif before is not None and before[0] == path and order(before[1]) >= order(record):
-            yield f"{where}: is out of order, or there twice"
-        before = (path, record)
-    texts: dict[Path, str] = {}
-    for path, _, record in stored:
-        texts[path] = texts.get(path, "") + f"{record.line()}\n"
-    for path, text in texts.items():  # e.g. a key given twice: readers of JSON differ on which one counts
-        if (difference := _first_difference((directory / path).read_bytes(), text.encode("ascii"))) is not None:
-            yield f"{directory / path}:{difference}: is not as pdefm leaderboard add writes this record"
-
-
-def _first_difference(ours: bytes, theirs: bytes) -> int | None:
-    if ours == theirs:
-        return None
-    a, b = ours.split(b"\n"), theirs.split(b"\n")
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False), 1) if x != y), min(len(a), len(b)) + 1)

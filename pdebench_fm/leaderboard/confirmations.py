@@ -19,13 +19,12 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
 )
 
 from pdebench_fm._util.grouping import grouped
-from pdebench_fm._util.plain import Strict, first_problem
-from pdebench_fm.errors import RecordError
+from pdebench_fm._util.plain import Strict
 from pdebench_fm.interfaces.metric import SCORE
+from pdebench_fm.leaderboard.lines import misplaced
 from pdebench_fm.records.record import Cell, FileName, JobId, Name, Record, Text, Whole
 
 FOLDER = "confirmations"
@@ -178,22 +177,6 @@ def relative_path(one: Confirmation) -> Path:
     return Path(FOLDER, one.suite, one.profile, f"{one.model}.jsonl")
 
 
-def load_confirmations(directory: Path) -> list[tuple[str, Confirmation]]:
-    """Read all confirmations of a leaderboard, with ``file:line``.
-
-    Raises:
-        RecordError: a line is malformed.
-    """
-    found = []
-    for path in sorted((directory / FOLDER).rglob("*.jsonl"), key=lambda path: path.as_posix()):
-        for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-            try:
-                found.append((f"{path}:{number}", Confirmation.model_validate_json(line)))
-            except ValidationError as error:
-                raise RecordError(f"{path}:{number}: {first_problem(error, 'line')}") from None
-    return found
-
-
 def contents(directory: Path, found: Iterable[Confirmation]) -> dict[Path, bytes]:
     """Return the files of confirmations, in order: path → content."""
     files = grouped(found, lambda one: directory / relative_path(one))
@@ -203,15 +186,12 @@ def contents(directory: Path, found: Iterable[Confirmation]) -> dict[Path, bytes
     }
 
 
-def wrong_confirmations(directory: Path, records: Iterable[Record]) -> list[str]:
-    """Return what is wrong with the confirmations of a leaderboard, one line each.
-
-    Raises:
-        RecordError: a line is malformed.
-    """
+def wrong_confirmations(
+    directory: Path, located: Sequence[tuple[str, Confirmation]], records: Iterable[Record]
+) -> list[str]:
+    """Return what is wrong with the confirmations of a leaderboard, one line each."""
     firsts = {record.key: record for record in records}
     wrong, seen = [], dict[Key, list[Confirmation]]()
-    located = load_confirmations(directory)
     for where, one in located:
         first = firsts.get(one.key)
         earlier = seen.setdefault(one.key, [])
@@ -224,7 +204,4 @@ def wrong_confirmations(directory: Path, records: Iterable[Record]) -> list[str]
         elif one.difference != (expected := difference(first, one)):
             wrong.append(f"{where}: difference must be {expected}, got {one.difference}")
         earlier.append(one)
-    planned = contents(directory, (one for _, one in located))
-    files = [path for path in sorted((directory / FOLDER).rglob("*")) if path.is_file() and path.name[0] != "."]
-    odd = [path for path in files if path.read_bytes() != planned.get(path)]
-    return wrong + [f"{path}: lines are out of order or in the wrong file" for path in odd]
+    return [*wrong, *misplaced(directory / FOLDER, located, lambda one: (directory / relative_path(one), one.line()))]

@@ -14,12 +14,13 @@ from typing import Any
 from pdebench_fm._util.grouping import grouped
 from pdebench_fm.errors import UnsupportedError
 from pdebench_fm.leaderboard.audit import LARGEST, LONGEST, SHORTEST
+from pdebench_fm.leaderboard.lines import misplaced, read
 from pdebench_fm.leaderboard.standing import SuiteResults
 from pdebench_fm.leaderboard.store import write_files
 from pdebench_fm.plan.sets import ProfileSets
 from pdebench_fm.records.record import Record
 from pdebench_fm.records.savings import geometric_mean
-from pdebench_fm.records.solver import SolverRecord, parse_solver
+from pdebench_fm.records.solver import SolverRecord
 from pdebench_fm.registry import Registry
 from pdebench_fm.scoring.solvers import measure_solver
 from pdebench_fm.suite.reading import load_suite
@@ -29,23 +30,9 @@ from pdebench_fm.tables.wording import natural
 FOLDER = "solvers"
 
 
-def load_solvers(directory: Path) -> list[tuple[str, SolverRecord]]:
-    """Read all solver records of a leaderboard, with ``file:line``.
-
-    Raises:
-        RecordError: a line is malformed.
-    """
-    paths = sorted((directory / FOLDER).rglob("*.jsonl"), key=lambda path: path.as_posix())
-    return [
-        (f"{path}:{number}", parse_solver(line, f"{path}:{number}"))
-        for path in paths
-        for number, line in enumerate(path.read_bytes().splitlines(), start=1)
-    ]
-
-
 def write_solvers(directory: Path, records: Iterable[SolverRecord]) -> list[Path]:
     """Add records to a leaderboard; each replaces an earlier one of the same task and solver."""
-    known = {record.place: record for _, record in load_solvers(directory)}
+    known = {record.place: record for _, record in read(directory / FOLDER, SolverRecord)}
     new = {record.place: record for record in records}
     files = grouped((known | new).values(), lambda record: directory / _path(record))
     written = sorted({directory / _path(record) for record in new.values()})
@@ -122,14 +109,8 @@ def solver_problems(
     """
     named = {record.suite for _, record in located} & {*registry.names("suites")}
     suites = [*own, *(load_suite(name, registry) for name in sorted(named))]
-    before: tuple[Path, tuple[Any, ...]] | None = None
+    yield from misplaced(directory / FOLDER, located, lambda record: (directory / _path(record), _order(record)))
     for where, record in located:
-        here = (directory / _path(record), _order(record))
-        if where.rpartition(":")[0] != str(here[0]):
-            yield f"{where}: belongs in {here[0]}"
-        elif before is not None and before[0] == here[0] and before[1] >= here[1]:
-            yield f"{where}: is out of order, or there twice"
-        before = here
         if record.error > LARGEST:
             yield f"{where}: error: must be at most {LARGEST:g}, got {record.error:g}"
         if not SHORTEST <= record.inference_seconds <= LONGEST:

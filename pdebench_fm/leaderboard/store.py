@@ -23,14 +23,16 @@ from pdebench_fm.leaderboard.confirmations import (
     Confirmation,
     confirmation,
     is_copy,
-    load_confirmations,
 )
 from pdebench_fm.leaderboard.confirmations import contents as confirmation_files
 from pdebench_fm.leaderboard.evidence import errors_of
+from pdebench_fm.leaderboard.lines import read
 from pdebench_fm.records.errors import archive_of, write_archive
 from pdebench_fm.records.file import collect, read_lines
 from pdebench_fm.records.record import Record
 from pdebench_fm.tables.wording import arm_order, natural
+
+RECORDS = "records"
 
 
 class RefusedError(RecordError):
@@ -78,7 +80,7 @@ class Report:
 
 def relative_path(record: Record) -> Path:
     """Return where a record is kept, relative to the leaderboard's folder."""
-    return Path("records", record.suite, record.profile, f"{record.model}.jsonl")
+    return Path(RECORDS, record.suite, record.profile, f"{record.model}.jsonl")
 
 
 def order(record: Record) -> tuple[Any, ...]:
@@ -94,7 +96,7 @@ def load(directory: Path) -> list[tuple[Path, int, Record]]:
     Raises:
         RecordError: a line is malformed.
     """
-    paths = sorted((directory / "records").rglob("*.jsonl"), key=lambda path: path.as_posix())
+    paths = sorted((directory / RECORDS).rglob("*.jsonl"), key=lambda path: path.as_posix())
     return [(path.relative_to(directory), line, record) for path in paths for line, record in read_lines(path)]
 
 
@@ -144,7 +146,7 @@ def _add(directory: Path, runs: Sequence[Path], verify: Verify | None, replace: 
     kept, groups = {record.key for _, record in incoming}, {_group(record) for _, record in incoming}
     gone = {key for key, (_, old) in before.items() if replace and key not in kept and _group(old) in groups}
     stored = {key: known for key, known in before.items() if key not in gone}
-    confirmed = [(where, one) for where, one in load_confirmations(directory) if one.key not in gone]
+    confirmed = [(where, one) for where, one in read(directory / FOLDER, Confirmation) if one.key not in gone]
     seconds: list[Located] = []
     report = Report()
     refused: list[str] = []

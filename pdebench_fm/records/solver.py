@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from pdebench_fm._util.plain import Strict, first_problem
-from pdebench_fm.errors import RecordError
+from pdebench_fm._util.plain import Strict
 from pdebench_fm.records.record import FileName, Name, PlainData
 
 
@@ -66,15 +65,3 @@ class SolverRecord(Strict):
     def line(self) -> str:
         """Return the record as one line of JSON, without the line ending."""
         return json.dumps(self.model_dump(mode="json", by_alias=True), allow_nan=False)
-
-
-def parse_solver(text: str | bytes, where: str) -> SolverRecord:
-    """Read one line.
-
-    Raises:
-        RecordError: names the key and what was expected.
-    """
-    try:
-        return SolverRecord.model_validate_json(text)
-    except ValidationError as error:
-        raise RecordError(f"{where}: {first_problem(error)}") from None

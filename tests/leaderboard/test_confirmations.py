@@ -8,7 +8,8 @@ import pytest
 
 from pdebench_fm.errors import RecordError
 from pdebench_fm.leaderboard import RefusedError, add, build, check
-from pdebench_fm.leaderboard.confirmations import load_confirmations
+from pdebench_fm.leaderboard.confirmations import Confirmation
+from pdebench_fm.leaderboard.lines import read as read_lines
 from tests.support.records import make_pretraining, make_record, make_suite, read
 
 ELSEWHERE = {"device": "cuda (Some GPU)", "threads": 4}
@@ -39,7 +40,7 @@ def test_who_repeats_a_suite_and_adds_the_result_confirms_it(board, run):
     assert "confirms " in report.confirming[0]
     assert "0.0028 apart" in report.confirming[0]
     assert read(board / "records/smoke/smoke/conv-small.jsonl") == before
-    kept = [one for _, one in load_confirmations(board)]
+    kept = [one for _, one in read_lines(board / "confirmations", Confirmation)]
     assert len(kept) == 11
     assert {(one.device, one.threads) for one in kept} == {("cuda (Some GPU)", 4)}
     assert all(one.difference == pytest.approx(0.002825, rel=1e-3) for one in kept)
@@ -64,7 +65,7 @@ def test_a_copy_of_a_measurement_is_no_confirmation(board, run):
     second = again(first, 1.01, **ELSEWHERE)
     assert len(add(board, [run(*second), run(*second)]).skipped) == len(first)
     assert len(add(board, [run(*second)]).skipped) == len(first)
-    assert len(load_confirmations(board)) == len(first)
+    assert len(read_lines(board / "confirmations", Confirmation)) == len(first)
 
 
 def test_the_same_bits_elsewhere_are_a_confirmation(board, run):
@@ -131,7 +132,7 @@ def test_diverged_beside_ok_is_kept_and_flagged(board, run, swapped):
 def test_diverged_twice_agrees(board, run):
     add(board, [run(make_record(status="diverged"))])
     add(board, [run(make_record(status="diverged", **ELSEWHERE))])
-    assert [one.difference for _, one in load_confirmations(board)] == [0.0]
+    assert [one.difference for _, one in read_lines(board / "confirmations", Confirmation)] == [0.0]
 
 
 def test_a_failed_second_run_says_nothing(board, run):
@@ -182,7 +183,7 @@ def test_a_next_version_leaves_the_confirmations_of_the_last(board, run):
     add(board, [run(version("1"), make_record())])
     add(board, [run(*again([version("1"), make_record()], 1.01))])
     add(board, [run(version("2"))], replace=True)
-    assert [one.model for _, one in load_confirmations(board)] == ["conv-small"]
+    assert [one.model for _, one in read_lines(board / "confirmations", Confirmation)] == ["conv-small"]
     build(board)
     assert check(board) == []
 

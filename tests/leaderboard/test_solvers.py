@@ -14,10 +14,12 @@ from pdebench_fm.cli.leaderboard import solvers as command
 from pdebench_fm.errors import RecordError
 from pdebench_fm.hookspecs import SolverEntry, SuiteEntry
 from pdebench_fm.leaderboard import build, check
+from pdebench_fm.leaderboard.lines import read
 from pdebench_fm.leaderboard.page import make_rows
-from pdebench_fm.leaderboard.solvers import load_solvers, solver_problems, solvers_of, write_solvers
+from pdebench_fm.leaderboard.solvers import solver_problems, solvers_of, write_solvers
 from pdebench_fm.leaderboard.standing import group, standings
 from pdebench_fm.leaderboard.store import write
+from pdebench_fm.records.solver import SolverRecord
 from pdebench_fm.registry.discovery import Registry
 from tests.support.installed import with_toy
 from tests.support.records import make_record, make_solver, make_suite
@@ -47,7 +49,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory, registry: Registry) -> Pa
 
 
 def test_the_command_measures_every_task_and_measures_again(measured: Path, registry: Registry) -> None:
-    found = [record for _, record in load_solvers(measured)]
+    found = [record for _, record in read(measured / "solvers", SolverRecord)]
     assert [(r.task, r.solver) for r in found] == [
         (task, solver)
         for task in ("B from poisson", "C from mixed")
@@ -57,9 +59,9 @@ def test_the_command_measures_every_task_and_measures_again(measured: Path, regi
     assert exact.error == 0 < half.error < quarter.error < 1
     assert {(r.test_examples, r.inference_batch) for r in found} == {(6, 6)}
     assert all(r.inference_device.endswith("threads: 1") for r in found)
-    assert list(solver_problems(load_solvers(measured), measured, registry)) == []
+    assert list(solver_problems(read(measured / "solvers", SolverRecord), measured, registry)) == []
     again = write_solvers(measured, found)
-    assert [record for _, record in load_solvers(measured)] == found
+    assert [record for _, record in read(measured / "solvers", SolverRecord)] == found
     assert again == [measured / "solvers" / "toy" / "tiny.jsonl"]
 
 
@@ -105,11 +107,11 @@ def test_lines_out_of_order_and_twice_are_refused(tmp_path: Path, measured: Path
     path.parent.mkdir(parents=True)
     for wrong in ([lines[1], lines[0]], [lines[0], lines[0]]):
         path.write_text("".join(wrong))
-        found = list(solver_problems(load_solvers(tmp_path), tmp_path, registry))
+        found = list(solver_problems(read(tmp_path / "solvers", SolverRecord), tmp_path, registry))
         assert found == [f"{path}:2: is out of order, or there twice"]
     path.write_text("half a li")
     with pytest.raises(RecordError, match=r"tiny.jsonl:1: "):
-        load_solvers(tmp_path)
+        read(tmp_path / "solvers", SolverRecord)
 
 
 TASKS = ("SYS-1(1,2.5)", "SYS-1(5,10)")

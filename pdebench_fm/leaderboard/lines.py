@@ -1,0 +1,74 @@
+"""Files of JSON lines that we write: read them, and check that they are where and as we would write them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from pydantic import ValidationError
+
+from pdebench_fm._util.plain import Strict, first_problem
+from pdebench_fm.errors import RecordError
+from pdebench_fm.records.errors import archive_of
+
+
+class _Written(Protocol):
+    def line(self) -> str: ...
+
+
+_Line = TypeVar("_Line", bound=_Written)
+_Model = TypeVar("_Model", bound=Strict)
+
+
+def read(folder: Path, model: type[_Model]) -> list[tuple[str, _Model]]:
+    """Read every line of every ``*.jsonl`` in a folder, with ``file:line``.
+
+    Raises:
+        RecordError: a line is malformed.
+    """
+    found = []
+    for path in sorted(folder.rglob("*.jsonl"), key=lambda path: path.as_posix()):
+        for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+            try:
+                found.append((f"{path}:{number}", model.model_validate_json(line)))
+            except ValidationError as error:
+                raise RecordError(f"{path}:{number}: {first_problem(error, 'line')}") from None
+    return found
+
+
+def misplaced(
+    folder: Path, located: Iterable[tuple[str, _Line]], place: Callable[[_Line], tuple[Path, Any]]
+) -> Iterator[str]:
+    """Yield the lines that are not where and as we would write them, and files without any.
+
+    Args:
+        folder: of the files.
+        located: every line, with ``file:line``.
+        place: gives the file of a line, and a sort key within it.
+    """
+    before: tuple[Path, Any] | None = None
+    texts: dict[Path, str] = {}
+    for where, line in located:
+        here = place(line)
+        file = Path(where.rpartition(":")[0])
+        texts[file] = texts.get(file, "") + f"{line.line()}\n"
+        if file != here[0]:
+            yield f"{where}: belongs in {here[0]}"
+        elif before is not None and before[0] == here[0] and before[1] >= here[1]:
+            yield f"{where}: is out of order, or there twice"
+        before = here
+    for file in sorted(folder.rglob("*")):
+        if file in texts:  # e.g. a key given twice: readers of JSON differ on which one counts
+            if (number := first_difference(file.read_bytes(), texts[file].encode("ascii"))) is not None:
+                yield f"{file}:{number}: is not as pdefm leaderboard writes it"
+        elif file.is_file() and not file.name.startswith(".") and file not in map(archive_of, texts):
+            yield f"{file}: holds no record"
+
+
+def first_difference(ours: bytes, theirs: bytes) -> int | None:
+    """Return the first line that differs, counted from 1; None if all are equal."""
+    if ours == theirs:
+        return None
+    a, b = ours.split(b"\n"), theirs.split(b"\n")
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False), 1) if x != y), min(len(a), len(b)) + 1)
