@@ -10,7 +10,7 @@ import click
 
 from pdebench_fm.cli.own_suites import load_suites, suites_option
 from pdebench_fm.errors import RunError
-from pdebench_fm.figures import KINDS, Realised, draw_kinds
+from pdebench_fm.figures import KINDS, Realised, draw
 from pdebench_fm.records.file import collect
 from pdebench_fm.records.record import Record
 
@@ -63,7 +63,7 @@ def figures(runs: tuple[Path, ...], output: Path, kinds: tuple[str, ...], suites
     from_records = [kind for kind in kinds if kind != _CASES]
     written: dict[str, list[Path]] = {}
     if from_records or not kinds:
-        written |= draw_kinds([record for _, record in found], output, from_records or None, realised)
+        written |= draw([record for _, record in found], output, from_records or None, realised)
     if not kinds or _CASES in kinds:
         written[_CASES] = draw_cases(found, output)
     paths = [path for of_kind in written.values() for path in of_kind]

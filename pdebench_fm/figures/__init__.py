@@ -17,14 +17,14 @@ from pdebench_fm._util.grouping import grouped
 from pdebench_fm.errors import RunError, UnknownNameError
 from pdebench_fm.figures import errors, mixtures, savings, seeds, sizes
 from pdebench_fm.figures.panels import Made
-from pdebench_fm.figures.style import COLOURS, drawing, file_stem, joined, save
+from pdebench_fm.figures.style import COLOURS, drawing, file_stem, save
 from pdebench_fm.records.record import Record
 from pdebench_fm.scoring.shift import UNKNOWN, Shifts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "KINDS", "Kind", "Realised", "draw", "draw_kinds", "file_stem", "make_figures"]
+__all__ = ["COLOURS", "KINDS", "Kind", "Realised", "draw", "file_stem", "make_figures"]
 
 Realised: TypeAlias = Callable[[Sequence[Record]], Shifts]
 """Records of one suite, version and profile → the known distributions of their tasks."""
@@ -55,7 +55,7 @@ KINDS = {
 
 def draw(
     records: Iterable[Record], folder: Path, kinds: Collection[str] | None = None, realised: Realised | None = None
-) -> list[Path]:
+) -> dict[str, list[Path]]:
     """Draw every figure that the records allow.
 
     Args:
@@ -65,15 +65,9 @@ def draw(
         realised: gives the distributions above the panels. Unknown ones are replaced by the nominal shift.
 
     Returns:
-        the files written, a PNG (300 dpi) and a PDF for each figure.
+        the files written by kind, a PNG (300 dpi) and a PDF for each figure. A kind that the records do not allow has
+        none.
     """
-    return [path for paths in draw_kinds(records, folder, kinds, realised).values() for path in paths]
-
-
-def draw_kinds(
-    records: Iterable[Record], folder: Path, kinds: Collection[str] | None = None, realised: Realised | None = None
-) -> dict[str, list[Path]]:
-    """Draw as `draw` does, but return the files by kind. A kind that the records do not allow has none."""
     groups = _groups(records)
     wanted = [name for name in KINDS if kinds is None or name in kinds]
     written: dict[str, list[Path]] = {name: [] for name in wanted}
@@ -84,9 +78,8 @@ def draw_kinds(
             shifts = UNKNOWN if realised is None else realised(group)
             for name in wanted:
                 for detail, models, figure in KINDS[name].make(_taken(group, name), shifts):
-                    parts = (suite, f"v{version}", profile, name, *([detail] if detail else []))
-                    stem, title = file_stem(*parts, joined(models)), " · ".join((*parts, *models))
-                    written[name] += save(figure, folder, stem, title)
+                    parts = (suite, f"v{version}", profile, name, *([detail] if detail else []), *models)
+                    written[name] += save(figure, folder, file_stem(*parts), " · ".join(parts))
     return written
 
 

@@ -60,18 +60,17 @@ def ordered_colours(count: int) -> list[tuple[float, float, float, float]]:
 
 
 def file_stem(*parts: str) -> str:
-    """Return a file name that is safe on every platform, with ``+`` for spaces and ``-`` for other odd characters.
+    """Return a file name that is safe on every platform, with ``+`` for spaces.
+
+    Other odd characters become ``-``. A name with such characters, or a long one, ends in a hash of the parts.
 
     >>> file_stem("smoke", "v1", "SYS-1(5,10) from mixed")
     'smoke-v1-SYS-1(5,10)+from+mixed'
     """
-    return re.sub(r"[^A-Za-z0-9._(),=+]+", "-", "-".join(parts).replace(" ", "+")).strip("-.")[:150] or "figure"
-
-
-def joined(names: Sequence[str]) -> str:
-    """Return names for a file name: all of them, or the first and how many more if they are long."""
-    text = "-".join(names)
-    return text if len(text) <= 60 or len(names) == 1 else f"{names[0]}-and-{len(names) - 1}-more"
+    text = "-".join(parts)
+    safe = re.sub(r"[^A-Za-z0-9._(),= -]+", "-", text).strip("-. ")[:140]
+    stem = safe.replace(" ", "+")
+    return stem if safe == text else f"{stem}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 @contextmanager
@@ -91,12 +90,10 @@ def save(figure: Figure, folder: Path, stem: str, title: str) -> list[Path]:
     Args:
         figure: to be written.
         folder: of the files; made if it is missing.
-        stem: of their names. If figures of another title have that name, a hash of the title is added to it.
-        title: tells figures apart; kept in the files.
+        stem: of their names.
+        title: kept in the files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if _title(folder / f"{stem}.png") not in (None, title):
-        stem += "-" + hashlib.sha256(title.encode()).hexdigest()[:8]
     written = []
     for format, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
         path = folder / f"{stem}.{format}"
@@ -105,15 +102,3 @@ def save(figure: Figure, folder: Path, stem: str, title: str) -> list[Path]:
         figure.set_layout_engine("none")  # the layout is done; doing it again takes as long as writing
         written.append(path)
     return written
-
-
-def _title(path: Path) -> str | None:
-    """Return the title of a PNG file; None if there is no such file, or it has none."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            found = image.info.get("Title")
-            return None if found is None else str(found)
-    except (OSError, ValueError, SyntaxError):  # what damaged files raise
-        return None

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from matplotlib.patches import StepPatch
 
-from pdebench_fm.figures import KINDS, draw_kinds
+from pdebench_fm.figures import KINDS, draw
 from pdebench_fm.figures.style import drawing
 from pdebench_fm.scoring.shift import Distributions
 from tests.figures.support import legend, panels
@@ -85,5 +85,5 @@ def test_they_are_asked_for_once_for_each_suite_version_and_profile(tmp_path: An
         return SHIFTS
 
     records = [*make_suite(), *make_suite(profile="lite"), *make_suite(suite_version=2)]
-    draw_kinds(records, tmp_path, ["seeds", "mixtures"], realised)
+    draw(records, tmp_path, ["seeds", "mixtures"], realised)
     assert asked == [("smoke", 1, "lite", 11), ("smoke", 1, "smoke", 11), ("smoke", 2, "smoke", 11)]
