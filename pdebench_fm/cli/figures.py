@@ -58,8 +58,7 @@ def figures(runs: tuple[Path, ...], output: Path, kinds: tuple[str, ...], suites
 
     realised = known_distributions(load_suites(suites))
     found = collect(runs)
-    _warn_of_two(found)
-    _warn_of_settings(found)
+    _warn(found)
     from_records = [kind for kind in kinds if kind != _CASES]
     written: dict[str, list[Path]] = {}
     if from_records or not kinds:
@@ -103,23 +102,10 @@ def known_distributions(own: Sequence[Suite]) -> Realised:
     return realised
 
 
-def _warn_of_two(found: Sequence[tuple[str, Record]]) -> None:
-    """Warn if two runs have different numbers for one place: only one can be drawn."""
-    first: dict[object, tuple[str, Record]] = {}
-    firsts = [(first.setdefault(record.place, (where, record)), where, record) for where, record in found]
-    twice = [(before, where, record) for (before, other), where, record in firsts if other.job_id != record.job_id]
-    if twice:
-        models = ", ".join(sorted({record.model for _, _, record in twice}))
-        places = f"{twice[0][0]}, {twice[0][1]}"
-        click.echo(
-            f"{len(twice)} numbers of {models} differ between runs; the later is drawn (first: {places})", err=True
-        )
+def _warn(found: Sequence[tuple[str, Record]]) -> None:
+    """Warn if records that do not compare are drawn together."""
+    from pdebench_fm.leaderboard.audit import disagreements
 
-
-def _warn_of_settings(found: Sequence[tuple[str, Record]]) -> None:
-    """Warn if records with different settings are drawn together."""
-    from pdebench_fm.leaderboard.audit import mixed_settings
-
-    for where, what in mixed_settings(found):
-        click.echo(f"records of different settings are drawn together: {where}: {what}", err=True)
+    for where, what in disagreements(found):
+        click.echo(f"drawn together, of one place the later: {where}: {what}", err=True)
         return

@@ -208,7 +208,6 @@ _Fact = tuple[str, object, Any, str]
 
 def conflicts(records: Sequence[Located]) -> Iterator[tuple[str, str]]:
     """Yield (where, what) for records that are not comparable with an earlier one."""
-    yield from _disagreements(records, _comparable)
     yield from repeated(records)
     scored = [(where, record) for where, record in records if record.status == "ok"]
     trained = {(*_table(r), r.model, r.job_id) for _, r in scored if r.kind == "pretraining"}
@@ -216,7 +215,7 @@ def conflicts(records: Sequence[Located]) -> Iterator[tuple[str, str]]:
         parent = record.pretrain_job_id
         if parent is not None and (*_table(record), record.model, parent) not in trained:
             yield where, f"its pre-training {parent[:12]}… has no record that is ok on this suite; add that too"
-    yield from mixed_settings(records)
+    yield from disagreements(records)
 
 
 def _comparable(record: Record) -> Iterator[_Fact]:
@@ -243,16 +242,8 @@ def repeated(records: Iterable[Located]) -> Iterator[tuple[str, str]]:
             yield where, f"the same job is at {first}; remove one line"
 
 
-def mixed_settings(records: Sequence[Located]) -> Iterator[tuple[str, str]]:
-    """Yield (where, what) for records of one suite, version and profile with different settings.
-
-    Editing a suite without a new version leaves such records.
-    """
-    yield from _disagreements(records, _settings)
-
-
 def _settings(record: Record) -> Iterator[_Fact]:
-    """Yield the settings of a record."""
+    """Yield the settings of a record. Editing a suite without a new version leaves records with different ones."""
     job, start, train = record.job, start_of(record), record.job.get("train")
     place, arm = (record.kind, record.task), (record.model, record.protocol)
     found: list[tuple[str, object, Any]] = [
@@ -284,12 +275,12 @@ def _settings(record: Record) -> Iterator[_Fact]:
         yield name, (_table(record), depends), value, "a suite, version and profile has one set of settings"
 
 
-def _disagreements(records: Sequence[Located], facts: Callable[[Record], Iterator[_Fact]]) -> Iterator[tuple[str, str]]:
+def disagreements(records: Iterable[Located]) -> Iterator[tuple[str, str]]:
     """Yield (where, what) for the first two records of a suite and profile that disagree on a fact."""
     first: dict[object, tuple[str, Any]] = {}
     named = set()
     for where, record in records:
-        for name, key, value, why in facts(record):
+        for name, key, value, why in (*_comparable(record), *_settings(record)):
             at, leader = first.setdefault((name, key), (where, value))
             if value != leader and (name, _table(record)) not in named:
                 named.add((name, _table(record)))

@@ -188,7 +188,7 @@ def test_where_two_runs_have_numbers_for_one_place_figures_say_which_is_drawn(pd
         append(tmp_path / name / "records.jsonl", made)
     runs = (tmp_path / "first", tmp_path / "second")
     _, _, err = pdefm("figures", *runs, "--output", tmp_path / "figures", "--kind", "errors")
-    assert err.startswith("2 numbers of conv-small differ between runs; the later is drawn (first: ")
+    assert err.startswith(f"drawn together, of one place the later: {runs[1] / 'records.jsonl'}:1: job_id ")
     _, _, err = pdefm("figures", *runs[:1] * 2, "--output", tmp_path / "figures", "--kind", "errors")
     assert "differ" not in err
 
@@ -201,7 +201,7 @@ def test_figures_say_where_records_of_two_budgets_are_drawn_together(pdefm, tmp_
     assert (code, len(out.splitlines()), len(err.splitlines())) == (0, 2, 2)
     where = tmp_path / "records.jsonl"
     wanted = "budget.epochs 4000 differs from 3"
-    assert err.startswith(f"records of different settings are drawn together: {where}:2: {wanted} at {where}:1: ")
+    assert err.startswith(f"drawn together, of one place the later: {where}:2: {wanted} at {where}:1: ")
 
 
 @pytest.mark.parametrize("start", ["x", ["from"]])

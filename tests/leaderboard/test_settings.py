@@ -10,7 +10,7 @@ import pytest
 
 from pdebench_fm._util.identity import job_id
 from pdebench_fm.leaderboard import RefusedError, add, build, check
-from pdebench_fm.leaderboard.audit import mixed_settings
+from pdebench_fm.leaderboard.audit import disagreements
 from pdebench_fm.leaderboard.store import write
 from pdebench_fm.plan.model import model_spec
 from pdebench_fm.plan.planner import make_plan
@@ -22,7 +22,7 @@ from tests.support.toy import run_in
 
 
 def found(records: Iterable[Record]) -> list[str]:
-    return [f"{where} {what}" for where, what in mixed_settings([(f"at:{i}", r) for i, r in enumerate(records, 1)])]
+    return [f"{where} {what}" for where, what in disagreements([(f"at:{i}", r) for i, r in enumerate(records, 1)])]
 
 
 def point(examples: int, *spent: tuple[int, int], **changes: Any) -> Record:
