@@ -15,10 +15,6 @@ from typing import Any
 def canonical_json(value: Any) -> str:
     """Return the canonical JSON of plain data with text as keys: sorted keys, no spaces, only ASCII.
 
-    Raises:
-        ValueError: a number that is not finite.
-        TypeError: something that is not plain data.
-
     >>> canonical_json({"b": [1, 2.5], "a": None})
     '{"a":null,"b":[1,2.5]}'
     """

@@ -14,11 +14,7 @@ _LOG = logging.getLogger("pdebench_fm")
 
 
 def set_up() -> None:
-    """Log as the environment says, in place of an earlier call.
-
-    Raises:
-        UsageError: the log file cannot be written.
-    """
+    """Log as the environment says, in place of an earlier call."""
     for earlier in list(_LOG.handlers):
         _LOG.removeHandler(earlier)
         earlier.close()

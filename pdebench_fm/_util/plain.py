@@ -31,9 +31,6 @@ Read = TypeVar("Read", bound=Strict)
 def read_plain(model: type[Read], value: Any) -> Read:
     """Return plain data as a model.
 
-    Raises:
-        UsageError: a key is missing, unknown, or holds a value of another type; names the first.
-
     >>> class Point(Strict):
     ...     x: int
     >>> read_plain(Point, {"x": 2})

@@ -26,7 +26,6 @@ def is_running(pid: int, known: str) -> bool:
     """Whether a process runs.
 
     Args:
-        pid: its number.
         known: its `mark` when it ran; empty if that is not known.
     """
     if pid <= 0:  # these are groups of processes

@@ -94,12 +94,7 @@ add_log_options(cli)
 
 
 def main(arguments: list[str] | None = None, registry: Registry | None = None) -> NoReturn:
-    """Run the command line and exit: 0 done, 1 failure, 2 bad usage, 3 some points failed, 130 Ctrl-C, 143 SIGTERM.
-
-    Args:
-        arguments: by default those of the process.
-        registry: what commands know; by default everything installed. See `pdebench_fm.cli.context`.
-    """
+    """Run the command line and exit: 0 done, 1 failure, 2 bad usage, 3 some points failed, 130 Ctrl-C, 143 SIGTERM."""
     gc.set_threshold(50_000)  # of very many records, whose collections free nothing
     Terminated.arrived = False
     signal.signal(signal.SIGTERM, _terminate)
@@ -180,12 +175,7 @@ def _make_writable() -> None:
 
 
 def _complain(text: str, hint: bool = False) -> None:
-    """Print one line on standard error, without control characters that a name might carry.
-
-    Args:
-        text: what to say.
-        hint: whether a traceback says more.
-    """
+    """Print one line on standard error, without control characters that a name might carry."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     more = " (--debug shows the traceback)" if hint and not is_debug() else ""
     click.echo(f"pdefm: {line}{more}", err=True)

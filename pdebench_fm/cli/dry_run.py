@@ -24,14 +24,7 @@ SIDE_BY_SIDE = (1, 8, 64)
 
 
 def show(plans: Sequence[Plan], workers: int, as_json: bool, gpu: Gpu | None = None) -> None:
-    """Print what is left of the plan of a model, or of each member of a family; compute and write nothing.
-
-    Args:
-        plans: one entry per model.
-        workers: jobs that would be done side by side; times are divided by it.
-        as_json: print one object for a program instead of a table.
-        gpu: where jobs would run, if not here.
-    """
+    """Print what is left of the plan of a model, or of each member of a family; compute and write nothing."""
     import torch
 
     from pdebench_fm.plan.estimate import estimate

@@ -81,8 +81,7 @@ def figures(runs: tuple[Path, ...], output: Path, kinds: tuple[str, ...], suites
 def known_distributions(own: Sequence[Suite]) -> Realised:
     """Return a function that draws distributions from the samplers of the suite that records name.
 
-    Args:
-        own: suites that take precedence over registered ones of the same name and version.
+    Suites in ``own`` come before registered ones of the same name and version.
     """
     from pdebench_fm.plan.sets import sampled_pairs
     from pdebench_fm.registry import registry

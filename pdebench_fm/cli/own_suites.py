@@ -17,11 +17,7 @@ _Command = TypeVar("_Command", bound=Callable[..., object])
 
 
 def suites_option(what_for: str) -> Callable[[_Command], _Command]:
-    """Return the option, which the command gets as ``suites``.
-
-    Args:
-        what_for: ends its help, after "A suite file of your own: ".
-    """
+    """Return the option, which the command gets as ``suites``."""
     return click.option(
         "--suite",
         "suites",
@@ -33,12 +29,7 @@ def suites_option(what_for: str) -> Callable[[_Command], _Command]:
 
 
 def load_suites(files: Sequence[Path]) -> list[Suite]:
-    """Read suite files.
-
-    Raises:
-        SuiteError: a file is not a valid suite.
-        UsageError: two files have the same suite and version.
-    """
+    """Read suite files."""
     if not files:
         return []
     from pdebench_fm.suite.reading import load_suite

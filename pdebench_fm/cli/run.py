@@ -211,12 +211,7 @@ def run(
 
 
 def _gpu(device: str, dry_run: bool) -> Gpu | None:
-    """Return the GPU that a dry run names; None if the device is one of torch's.
-
-    Raises:
-        UnknownNameError: there is no such name.
-        UsageError: it names a kind of GPU for a run.
-    """
+    """Return the GPU that a dry run names; None if the device is one of torch's."""
     from pdebench_fm.plan.gpus import GPUS, find_gpu
 
     if re.fullmatch(r"auto|cpu|cuda(:.*)?", device) or (not dry_run and device not in GPUS):

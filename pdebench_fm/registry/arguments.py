@@ -28,14 +28,8 @@ def bind(
     """Return the complete keyword arguments of ``factory`` as plain data (JSON), in the order of its signature.
 
     Args:
-        factory: a class or function with annotated keyword parameters.
-        given: values by name, e.g. from a suite or ``--set``.
         reserved: parameters that the caller fills in; they can be neither given nor returned.
         complete: whether a value that is missing is an error; it is left out otherwise.
-
-    Raises:
-        SettingError: a name is unknown, or a value is missing or of the wrong type.
-        PluginError: the annotation of a parameter cannot be used.
     """
     parameters = {
         name: parameter
@@ -61,13 +55,7 @@ def bind(
 
 
 def call(factory: Callable[..., Made], bound: Mapping[str, Any], /, **reserved: Any) -> Made:
-    """Call ``factory`` with what `bind` returned, converted to the annotated types.
-
-    Args:
-        factory: as for `bind`.
-        bound: arguments as plain data.
-        reserved: arguments that `bind` left to the caller, passed unchanged.
-    """
+    """Call ``factory`` with what `bind` returned, converted to the annotated types."""
     parameters = inspect.signature(factory).parameters
     typed = {name: _validated(_adapter(factory, parameters[name]), name, value) for name, value in bound.items()}
     return factory(**typed, **reserved)
@@ -93,9 +81,6 @@ def _adapter(factory: Callable[..., Any], parameter: inspect.Parameter) -> TypeA
     """Return the pydantic adapter of a parameter's annotated type.
 
     Only this annotation is evaluated: those of reserved parameters may be unusable here.
-
-    Raises:
-        PluginError: it cannot be evaluated, or is not a type of plain data.
     """
     if parameter.annotation is parameter.empty:
         return TypeAdapter(Any)

@@ -17,15 +17,7 @@ _NOT_PLUGINS = {"pdebench_fm", "torch", "numpy", "pluggy", "pydantic", "pydantic
 
 
 def call_plugin(who: str, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """Call a plugin's function.
-
-    Args:
-        who: starts the message, e.g. ``model 'unet': supports``.
-        function: the plugin's code. Errors of ours pass through it unchanged.
-
-    Raises:
-        PluginError: it raised something else, which is kept as ``__cause__``.
-    """
+    """Call a plugin's function. What it raises becomes a `PluginError` that starts with ``who``, unless it is ours."""
     try:
         return function(*args, **kwargs)
     except PdefmError:
@@ -35,11 +27,7 @@ def call_plugin(who: str, function: Callable[_P, _T], /, *args: _P.args, **kwarg
 
 
 def refusal_reason(who: str, function: Callable[[], object]) -> str | None:
-    """Call a plugin's function that returns None or the reason for a refusal.
-
-    Raises:
-        PluginError: it raised an error, or returned neither None nor a non-empty text.
-    """
+    """Call a plugin's function that returns None or the reason for a refusal, as a text that is not empty."""
     reason = call_plugin(who, function)
     if reason is None:
         return None

@@ -31,11 +31,7 @@ PREFIX = "code-"
 
 
 def code_version(thing: Callable[..., Any]) -> str:
-    """Return ``code-`` and a hash of the code of a class or function.
-
-    Raises:
-        UsageError: it refers to a value that cannot be described.
-    """
+    """Return ``code-`` and a hash of the code of a class or function; `UsageError` if it uses, say, a lock."""
     found = _Code()
     try:
         found.add(thing)

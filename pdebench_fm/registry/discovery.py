@@ -60,12 +60,7 @@ class Plugin:
     """One entry point and what it registered.
 
     Args:
-        name: of the entry point.
-        module: that the entry point names.
-        distribution: name and version of the installed package.
         failure: one line saying why it cannot be used, or in part; empty if it can.
-        traceback: of the failure, if it was raised.
-        entries: names by kind.
     """
 
     name: str
@@ -88,9 +83,6 @@ class Registry:
         entry_points: what may be loaded; by default the installed group ``pdebench_fm``.
         selection: which of them are loaded, as PDEFM_PLUGINS says it: names with commas between them, or names after
             ``-`` that are left out. All if empty.
-
-    Raises:
-        UsageError: the selection names no entry point.
     """
 
     def __init__(
@@ -117,12 +109,7 @@ class Registry:
         return [self._entries[kind][name] for name in self.names(kind)]
 
     def get(self, kind: Kind, name: str) -> Any:
-        """Return one entry.
-
-        Raises:
-            PluginError: two plugins claim the name.
-            UnknownNameError: no plugin registered it. Lists the plugins that failed to load.
-        """
+        """Return one entry; if there is none, the error names the plugins that failed to load."""
         if (kind, name) in self._conflicts:
             raise PluginError(self._conflicts[kind, name])
         if name not in self._entries[kind]:
@@ -130,11 +117,7 @@ class Registry:
         return self._entries[kind][name]
 
     def load(self, kind: Kind, name: str, field: str = "factory") -> Callable[..., Any]:
-        """Import and return the factory of one entry, or what another field of it names.
-
-        Raises:
-            PluginError: the import failed.
-        """
+        """Import and return the factory of one entry, or what another field of it names."""
         entry: Entry = self.get(kind, name)
         try:
             with to_standard_error():
@@ -156,11 +139,7 @@ class Registry:
         return {name: ", ".join(sorted(packages)) for name, packages in found.items()}
 
     def with_model(self, entry: ModelEntry) -> Registry:
-        """Return a registry with one more model, for a class that no plugin registers.
-
-        Raises:
-            PluginError: the name is taken.
-        """
+        """Return a registry with one more model, for a class that no plugin registers."""
         if ("models", entry.name) in self._owners:
             raise PluginError(f"model {entry.name!r} is already registered by {self._owners['models', entry.name]}")
         return self.with_entry("models", entry)

@@ -20,9 +20,6 @@ class Deletable:
     """A file or folder that can be deleted.
 
     Args:
-        path: where it is.
-        what: what to call it.
-        size: its bytes.
         useful: whether later runs would use it, and otherwise fit again.
     """
 

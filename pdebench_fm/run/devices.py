@@ -12,11 +12,7 @@ def resolve_device(device: str, here: bool = True) -> str:
     """Return the torch device to use.
 
     Args:
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         here: whether it has to be on this machine.
-
-    Raises:
-        UsageError: there is no such device on this machine.
     """
     import torch
 
@@ -32,12 +28,7 @@ def resolve_device(device: str, here: bool = True) -> str:
 
 
 def check_precision(precision: str, device: str) -> None:
-    """Check that a device has a precision; on a CPU, tf32 would be float32 under another name.
-
-    Raises:
-        UnknownNameError: there is no such precision.
-        UsageError: the device does not have it.
-    """
+    """Check that a device has a precision; on a CPU, tf32 would be float32 under another name."""
     if precision not in PRECISIONS:
         raise UnknownNameError("precision", precision, PRECISIONS)
     if precision == "tf32" and device == "cpu":

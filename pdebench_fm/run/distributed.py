@@ -79,11 +79,7 @@ def join_world(device: str) -> World:
 
 
 def device_of_rank(device: str, local_rank: int) -> str:
-    """Return the device of one process: GPUs are dealt out in order.
-
-    Raises:
-        UsageError: one GPU was named for several processes, or there are too few.
-    """
+    """Return the device of one process: GPUs are dealt out in order."""
     if not device.startswith("cuda"):
         return device
     import torch

@@ -64,8 +64,6 @@ class LocalPool(Executor):
     A process that dies fails the one job it was doing, and another takes its place.
 
     Args:
-        workers: number of processes.
-        threads: threads of each.
         gpus: GPUs as ``CUDA_VISIBLE_DEVICES`` names them, dealt out in turn: a worker sees only its own. Without any,
             workers see what this process does.
     """

@@ -29,8 +29,6 @@ class Models:
     """Makes and loads the models of a run's jobs.
 
     Args:
-        setting: what all jobs of the run share.
-        sets: of examples.
         refit: fits a trial again whose weights are gone.
     """
 

@@ -53,10 +53,6 @@ def prepare(
 
     Returns:
         a plan for each model; for a family, one for each of its sizes.
-
-    Raises:
-        UnsupportedError: no model can take any of the tasks.
-        UsageError: anything wrong with the arguments, the suite, or a model for it.
     """
     names, found = _named(model, registry() if installed is None else installed)
     for setting, path in (("output", output), ("pretrained", pretrained)):

@@ -32,14 +32,9 @@ class JobProgress:
     """What the file holds.
 
     Args:
-        done: units of work done.
         total: units of work of the whole job; 0 before the first report.
-        unit: what is counted.
         best: lowest validation loss so far.
         started: when the job began, in seconds since 1970.
-        updated: when the file was written, likewise.
-        host: where the job runs.
-        pid: the process that runs it.
         process: its mark, see `pdebench_fm._util.processes`.
         seen: when the process was last alive.
     """

@@ -38,8 +38,6 @@ class RecordLog:
 
     Args:
         path: the file; may hold the records of earlier runs.
-        plan: whose rows they are.
-        maker: makes a record.
         writes: False to write nothing.
     """
 

@@ -29,7 +29,6 @@ class RunProgress(Reporter):
     """Shows jobs as they run, and estimates the time left.
 
     Args:
-        plan: what will run.
         todo: ids of the jobs that are not done yet.
         title: comes before the name of every job, if several models are run.
     """
@@ -136,10 +135,6 @@ class Remaining:
     """Estimates the time left, from the training examples seen since the first report.
 
     What comes before that report, the start of workers and the making of examples, would spoil the first estimates.
-
-    Args:
-        work: training examples of each job.
-        clock: seconds.
     """
 
     def __init__(self, work: Mapping[str, int], clock: Callable[[], float] = time.monotonic) -> None:

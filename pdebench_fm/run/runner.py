@@ -96,10 +96,6 @@ def run_plan(
         executor: where jobs run; in this process by default.
         reporter: hears of progress.
         world: the processes that fit every trial together; all of them call this, and rank 0 writes.
-
-    Raises:
-        UsageError: the output folder cannot be written, and something is left to do.
-        RunError: all workers died, or a job cannot be handed to one.
     """
     reporter, executor, world = reporter or Reporter(), executor or DebugExecutor(), world or World()
     load_metrics(plan.registry)  # fails before any work if the main score cannot be loaded
@@ -129,10 +125,6 @@ def submit_plan(plan: Plan, executor: Schedules) -> int:
     """Hand what is left of a plan to an executor that goes on without this process; return the number of jobs.
 
     The same plan run later waits for them and writes the records. A point that may add trials is left to that run.
-
-    Raises:
-        UsageError: the output folder cannot be written.
-        RunError: the executor does not take the jobs.
     """
     _check_writable(plan.store.output, plan.store.output / "jobs", plan.folder)
     write_plan(plan)
@@ -148,14 +140,7 @@ def _setting(plan: Plan, world: World | None = None) -> Setting:
 def _jobs_as_they_finish(
     plan: Plan, setting: Setting, executor: Executor, running: Running
 ) -> Iterator[tuple[Job, Outcome]]:
-    """Submit each job once its parents are done, and yield it with its outcome when it has ended.
-
-    Args:
-        plan: the jobs.
-        setting: what they share.
-        executor: takes them.
-        running: is kept up to date with the submitted jobs.
-    """
+    """Submit each job once its parents are done, and yield it with its outcome when it has ended."""
     order, scored_with = Order(list(plan.jobs.values())), load_metrics(plan.registry).scored_with()
     futures: dict[Future[Outcome], Job] = {}
     ended: SimpleQueue[Future[Outcome]] = SimpleQueue()
@@ -220,11 +205,7 @@ def _polled(plan: Plan, running: Running, reporter: Reporter) -> Iterator[None]:
 
 
 def _check_writable(*folders: Path) -> None:
-    """Make the folders if they are missing.
-
-    Raises:
-        UsageError: one cannot be made or written to; nothing has been computed then.
-    """
+    """Make the folders if they are missing."""
     for folder in folders:
         try:
             folder.mkdir(parents=True, exist_ok=True)

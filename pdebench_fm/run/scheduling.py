@@ -57,11 +57,7 @@ def more_trials(plan: Plan, point: Point, world: World) -> list[Trial]:
 
 
 def outcome_of(future: Future[Outcome], job: Job, plan: Plan) -> Outcome:
-    """Return how a job ended. If its process died, it has failed, unless its result was written before.
-
-    Raises:
-        RunError: the job did not reach another process.
-    """
+    """Return how a job ended. If its process died, it has failed, unless its result was written before."""
     try:
         return future.result()
     except WorkerDiedError as error:
@@ -81,14 +77,7 @@ def outcome_of(future: Future[Outcome], job: Job, plan: Plan) -> Outcome:
 def next_outcome(
     ended: SimpleQueue[Future[Outcome]], futures: dict[Future[Outcome], Job], plan: Plan, running: Running
 ) -> tuple[Job, Outcome]:
-    """Wait for the next future that ends, and return its job with its outcome; errors as for `outcome_of`.
-
-    Args:
-        ended: gets each future when it ends.
-        futures: those that are waited for, with their jobs; loses the one that ended.
-        plan: the jobs.
-        running: loses the job.
-    """
+    """Wait for the next future that ends, and return its job with its outcome."""
     future = ended.get()
     if Terminated.arrived:
         raise Terminated
@@ -116,13 +105,7 @@ def found_done(job: Job, plan: Plan, scored_with: Mapping[str, Any]) -> Outcome 
 
 
 def take(order: Order, plan: Plan, scored_with: Mapping[str, Any]) -> tuple[list[tuple[Job, Outcome]], list[Job]]:
-    """Return the jobs found done, with their outcomes, and those that may be submitted in one go, parents first.
-
-    Args:
-        order: of the jobs that are neither done nor submitted.
-        plan: the jobs.
-        scored_with: what points are scored with now.
-    """
+    """Return the jobs found done, with their outcomes, and those that may be submitted in one go, parents first."""
     done: list[tuple[Job, Outcome]] = []
     ready: list[Job] = []
     for job in runnable(order, plan, World()):

@@ -44,13 +44,8 @@ class JobStatus:
     """One job of a run.
 
     Args:
-        id: of the job.
-        label: what to call it.
         passes: training examples that pass through the model.
         state: ``interrupted`` if its process is gone, ``queued`` if a cluster will run it.
-        progress: how far it has got, if it runs.
-        reason: why it failed.
-        log: the file that says more, if there is any.
         queue: what a cluster says of it, e.g. ``PENDING (Dependency)``.
         task: the cluster's id of the task that does it.
     """
@@ -119,12 +114,7 @@ def write_plan(plan: Plan) -> None:
 
 
 def read_runs(output: Path, registry: Registry) -> list[RunStatus]:
-    """Return the runs under a folder of results, the newest last.
-
-    Args:
-        output: the folder.
-        registry: has the executors that may have submitted jobs.
-    """
+    """Return the runs under a folder of results, the newest last."""
     found = []
     queues: dict[Path, dict[str, QueuedJob]] = {}
     for path in sorted(_plans(output), key=lambda path: path.stat().st_mtime):

@@ -44,7 +44,6 @@ class Work:
     """A job and all it takes to do it in any process.
 
     Args:
-        job: what to do.
         related: the jobs it reads the results of, by id, and theirs.
         trials: ids of the trials a point chooses among: its own, and those that the run added.
     """
@@ -60,9 +59,6 @@ class Setting:
 
     Args:
         key: tells this run from others in the same process.
-        registry: provides models, protocols, systems, samplers and metrics.
-        store: the folders of jobs.
-        device: torch device.
         weights: the user's own weights in place of a pre-training.
         world: the processes that fit each trial together.
         process: which process made the run.

@@ -90,11 +90,7 @@ class LocatedError(ValueError):
 
 
 def read(path: Path) -> Document:
-    """Read a YAML file.
-
-    Raises:
-        SuiteError: the file cannot be read, or is not valid.
-    """
+    """Read a YAML file."""
     yaml = YAML(typ="rt")
     yaml.Scanner = _Scanner
     try:

@@ -21,11 +21,7 @@ _SUFFIXES = (".yaml", ".yml")
 
 
 def with_profiles(suite: Document, registry: Registry) -> Document:
-    """Return a suite's document with the keys of the profiles it uses.
-
-    Raises:
-        SuiteError: a profile is not found or not valid YAML.
-    """
+    """Return a suite's document with the keys of the profiles it uses."""
     profiles = suite.data.get("profiles")
     for name, given in profiles.items() if isinstance(profiles, dict) else ():
         where: Where = ("profiles", name)

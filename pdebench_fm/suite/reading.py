@@ -29,11 +29,6 @@ def load_suite(reference: str | Path, registry: Registry | None = None) -> Suite
 
     Args:
         reference: a path (it has a separator, ends in .yaml or .yml, or is a file), or the name of a registered suite.
-        registry: knows its systems, samplers and protocols; by default everything installed.
-
-    Raises:
-        SuiteError: the suite is invalid. The text is ``file:line:column: key.path: what is wrong``.
-        UnknownNameError: no registered suite has that name.
     """
     registry = registry if registry is not None else installed()
     document = with_profiles(read(_locate(reference, registry)), registry)
@@ -57,14 +52,7 @@ def load_suite(reference: str | Path, registry: Registry | None = None) -> Suite
 
 
 def find_suite(name: str, version: int, registry: Registry, own: Sequence[Suite] = ()) -> Suite | None:
-    """Return a suite by name and version, or None if it is not available.
-
-    Args:
-        name: name of the suite.
-        version: version of the suite; the registered one may be another.
-        registry: knows the suite and everything it names.
-        own: more suites, which come before registered ones.
-    """
+    """Return a suite by name and version, or None if it is not available; ``own`` come before registered ones."""
     for suite in own:
         if (suite.name, suite.version) == (name, version):
             return suite
@@ -127,13 +115,7 @@ def _pointing(document: Document, *where: str | int) -> Iterator[None]:
 
 
 def find_distribution(reference: str, registry: Registry | None = None) -> tuple[Suite, str]:
-    """Return the suite and the name of a distribution given as ``SUITE:NAME``.
-
-    Raises:
-        UsageError: there is no colon.
-        SuiteError: the suite is invalid.
-        UnknownNameError: no such suite, or no such distribution in it.
-    """
+    """Return the suite and the name of a distribution given as ``SUITE:NAME``."""
     source, colon, name = reference.rpartition(":")
     if not colon:
         raise UsageError(f"a distribution is given as SUITE:NAME, e.g. ood_sys1:SYS-1(1,5), got {show(reference)}")

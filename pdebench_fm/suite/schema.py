@@ -98,11 +98,7 @@ class Distribution(Model):
         return self
 
     def sampler_name(self, registry: Registry) -> str:
-        """Return the name of the sampler, by default the system's own.
-
-        Raises:
-            UsageError: the examples come from files, or the system has no sampler.
-        """
+        """Return the name of the sampler, by default the system's own."""
         if self.sampler is not None:
             return self.sampler
         if self.system is None or self.files is not None:
@@ -254,11 +250,7 @@ class Suite(Model):
         return [other for task in self.tasks for other in (task, *map(task.tested_on, profile.test_grids))]
 
     def profile(self, name: str | None = None) -> Profile:
-        """Return a profile, by default the suite's default profile.
-
-        Raises:
-            UnknownNameError: the suite has no such profile.
-        """
+        """Return a profile, by default the suite's default profile."""
         chosen = self.default_profile if name is None else name
         if chosen not in self.profiles:
             raise UnknownNameError("profile", chosen, self.profiles)
