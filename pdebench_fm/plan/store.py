@@ -33,7 +33,6 @@ from pdebench_fm.registry.calling import located
 _LOG = logging.getLogger("pdebench_fm.run")
 UNSUPPORTED = "unsupported: "
 """How the log of a job begins whose model cannot do it."""
-_FOLDERS = {"model", "model.tmp", "workspace"}
 
 
 class JobStore:
@@ -74,8 +73,6 @@ class JobStore:
         """Make a job's folder if it is missing, and return the lock on it."""
         path = self.folder(job_id) / "lock"
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            remove(path)
         return FileLock(path, mode=0o664)  # groups share folders of results
 
     def result(self, job_id: str) -> dict[str, Any] | None:
@@ -112,7 +109,7 @@ class JobStore:
             return result
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (IsADirectoryError, ValueError) as error:
+        except ValueError as error:
             raise DataFileError(f"{file}: is damaged: {one_line(error)}") from None
 
     def finished(self, job: Job, scored_with: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -138,12 +135,9 @@ class JobStore:
         return chosen is None or self.model(chosen).exists()
 
     def begin(self, job: Job) -> None:
-        """Write down what the job is, and remove what stands in the way of its files."""
-        folder = self.folder(job.id)
-        for path in folder.iterdir():
-            if path.is_dir() != (path.name in _FOLDERS) and (path.suffix or path.name in _FOLDERS):
-                remove(path)
-        _write(folder / "job.json", json.dumps(job.describe(), indent=1, sort_keys=True, allow_nan=False) + "\n")
+        """Write down what the job is."""
+        text = json.dumps(job.describe(), indent=1, sort_keys=True, allow_nan=False) + "\n"
+        _write(self.folder(job.id) / "job.json", text)
 
     def end(self, job: Job, result: Mapping[str, Any]) -> None:
         """Keep the result: from now on the job is done."""

@@ -56,8 +56,6 @@ class ResumeFile:
     def write(self, state: dict[str, Any]) -> None:
         """Replace the file by ``state`` atomically."""
         start, asked = time.monotonic(), saving.asked()
-        if self._path.is_dir():
-            remove(self._path)
         with replacing(self._path) as temporary:
             torch.save(state, temporary)
         self._last = time.monotonic()

@@ -127,30 +127,6 @@ def test_kept_weights_that_have_changed_are_not_taken_for_a_pretraining(plan: Pl
         prepare(TOY, toy_suite(tmp_path), pretrained=folder, output=plan.store.output)
 
 
-FILES = ("job.json", "result.json", "progress.json", "history.jsonl", "failure.log", "model.sha256", "lock")
-FOLDERS = ("model", "model.tmp", "workspace")
-
-
-def test_folders_in_the_place_of_files_and_files_in_the_place_of_folders_stop_no_job(
-    plan: Plan, finished: tuple[Path, RunResult]
-) -> None:
-    for job in plan.jobs:
-        folder = plan.store.folder(job)
-        shutil.rmtree(folder)
-        for name in (*FILES, "workspace/resume.pt"):
-            (folder / name / "inside").mkdir(parents=True)
-        for name in ("model", "model.tmp"):
-            (folder / name).write_text("a file")
-    assert measured(run_in(plan.store.output, plan)) == measured(finished[1])
-
-
-def test_a_file_in_the_place_of_a_workspace_stops_no_job(plan: Plan, finished: tuple[Path, RunResult]) -> None:
-    for job in plan.jobs:
-        (plan.store.folder(job) / "result.json").unlink()
-        plan.store.workspace(job).write_text("a file")
-    assert measured(run_in(plan.store.output, plan)) == measured(finished[1])
-
-
 def test_two_runs_on_one_folder_write_every_record_once(tmp_path: Path) -> None:
     class Another(Reporter):
         """Lets another run do everything, once this one has begun."""
