@@ -27,7 +27,7 @@ class Metric(ABC):
     the mean of the examples that happened to be finite.
 
     Attributes:
-        better: whether lower or higher values are better. A metric by which predictions beat the truth is left out.
+        better: whether lower or higher values are better.
     """
 
     better: ClassVar[Direction] = "lower"

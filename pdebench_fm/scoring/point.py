@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from pdebench_fm._util.text import quoted, reason_of, show
+from pdebench_fm._util.text import quoted, reason_of
 from pdebench_fm.data.open import OpenSet
 from pdebench_fm.data.values import check_target
-from pdebench_fm.errors import PLUGIN_ERRORS, DivergedError, PluginError, RunError
+from pdebench_fm.errors import PLUGIN_ERRORS, DivergedError, RunError
 from pdebench_fm.interfaces import Metric, OperatorModel
 from pdebench_fm.interfaces.examples import CHUNK
-from pdebench_fm.interfaces.metric import DIRECTIONS, SCORE
+from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.interfaces.pde_system import NoResidualError
 from pdebench_fm.problem import Fields, Problem
 from pdebench_fm.registry import Registry
@@ -49,18 +49,12 @@ def load_metrics(registry: Registry) -> Metrics:
     made, left_out = {}, {}
     for name in registry.names("metrics"):
         try:
-            made[name] = _directed(name, registry.load("metrics", name)())
+            made[name] = registry.load("metrics", name)()
         except PLUGIN_ERRORS as error:
             if name == SCORE:
                 raise
             left_out[f"metric {name}"] = quoted(f"left out: {reason_of(error)}")
     return Metrics(made, {name: registry.get("metrics", name).version for name in made}, left_out)
-
-
-def _directed(name: str, metric: Metric) -> Metric:
-    if metric.better not in DIRECTIONS:
-        raise PluginError(f"metric {name!r}: better must be 'lower' or 'higher', got {show(metric.better)}")
-    return metric
 
 
 def choose(trials: Mapping[str, Mapping[str, Any]]) -> str | None:
@@ -112,12 +106,8 @@ def measure(model: OperatorModel, sets: Sequence[OpenSet], metrics: Metrics) -> 
     scores: dict[str, float] = {}
     intervals: dict[str, tuple[float, float]] = {}
     left_out: dict[str, str] = {}
-    wrong = _wrong_way(sets[0], values, metrics)
     for name, each in values.items():
         metric = metrics.made[name]
-        if name in wrong:
-            left_out[f"metric {name}"] = wrong[name]
-            continue
         value, (low, high) = float(metric.summarise(each)), interval(metric, each)
         if np.isfinite([value, low, high]).all():
             scores[name], intervals[name] = value, (low, high)
@@ -126,26 +116,6 @@ def measure(model: OperatorModel, sets: Sequence[OpenSet], metrics: Metrics) -> 
     if SCORE not in scores:
         raise DivergedError(f"test {SCORE} is not finite")
     return Measured(values[SCORE], scores, intervals, left_out)
-
-
-def _wrong_way(opened: OpenSet, values: Mapping[str, np.ndarray], metrics: Metrics) -> dict[str, str]:
-    """Return why metrics cannot mean what they say: the truth itself scores worse than the first predictions.
-
-    A metric that asks the PDE is spared, since references may come from another solver.
-    """
-    problem = opened.examples.problem
-    inputs, truth = next(opened.examples.batches())
-    found: dict[str, str] = {}
-    for name, scores in values.items():
-        metric = metrics.made[name]
-        if metric.needs_system or name == SCORE:
-            continue
-        of_truth = metric.per_sample(problem, inputs, truth, truth, opened.system).detach().double().cpu().numpy()
-        best, mine = float(metric.summarise(of_truth)), float(metric.summarise(scores[: len(of_truth)]))
-        if mine < best if metric.better == "lower" else mine > best:
-            text = f"better = {metric.better!r}, but true solutions score {best:.4g} and predictions {mine:.4g}"
-            found[name] = f"left out: {text}"
-    return found
 
 
 def per_sample(model: OperatorModel, sets: Sequence[OpenSet], metrics: Mapping[str, Metric]) -> dict[str, np.ndarray]:

@@ -8,15 +8,10 @@ import numpy as np
 import pytest
 from torch import Tensor
 
-from pdebench_fm.data.open import OpenSet
-from pdebench_fm.hookspecs import MetricEntry
 from pdebench_fm.interfaces import Metric, PDESystem
-from pdebench_fm.problem import Channel, Fields, Grid, Problem
-from pdebench_fm.registry.discovery import registry
-from pdebench_fm.scoring.point import load_metrics, measure
-from pdebench_fm.testing import METRIC_CHECKS, SmoothExamples
+from pdebench_fm.problem import Fields, Problem
+from pdebench_fm.testing import METRIC_CHECKS
 from pdebench_fm.testing.claims import claims
-from tests.support.toy import Toy
 from tests.testing.outcomes import outcomes
 
 
@@ -133,23 +128,3 @@ class InPlace(Difference):
 )
 def test_a_metric_fails_the_claim_it_breaks(metric: type[Metric], broken: set[str]) -> None:
     assert outcomes(claims(METRIC_CHECKS, metric())).keys() == broken
-
-
-@pytest.mark.parametrize(
-    ("metric", "said"),
-    [
-        (Difference, ""),
-        (Correlation, ""),
-        (HigherIsBetter, "left out: better = 'lower', but true solutions score 0 and predictions -"),
-        (CorrelationThatDoesNotSaySo, "left out: better = 'lower', but true solutions score 1 and predictions "),
-        (NoDirection, "left out: metric 'mine': better must be 'lower' or 'higher', got 'max'"),
-    ],
-)
-def test_a_run_leaves_out_what_the_gate_refuses(metric: type[Metric], said: str) -> None:
-    examples = SmoothExamples(Problem((Channel("source"),), (Channel("solution"),), Grid(8)), 4)
-    model = Toy()
-    model.initialise(examples.problem, examples, 0)
-    found = load_metrics(registry().with_entry("metrics", MetricEntry("mine", "1", metric, "under test")))
-    measured = measure(model, [OpenSet(examples, None)], found)
-    assert ("mine" in measured.scores) == (not said)
-    assert {**found.left_out, **measured.left_out}.get("metric mine", "").startswith(said)
