@@ -240,7 +240,7 @@ def _system_name(description: Mapping[str, Any]) -> str | None:
     return description["system"]["name"] if "system" in description else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pair:
     """The source and target sets of a task, whose physics are compared."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import cache
 
 from pdebench_fm.data.open import problem_of
 from pdebench_fm.errors import PLUGIN_ERRORS
@@ -38,10 +39,9 @@ class Recomputed:
 
     def __init__(self, plan: Plan, shift: RealisedShift) -> None:
         self.plan = plan
-        self._counts: dict[str, int | None] = {}
-        self._flops: dict[str, int | None] = {}
-        self._overlaps: dict[str, float | None] = {}
         self._shift = shift
+        self._parameters = cache(self._count_parameters)
+        self._operations = cache(self._count_operations)
 
     def of_any_model(self, record: Record, row: PlannedRow) -> Iterator[str]:
         """Yield what differs although it does not depend on the model."""
@@ -52,7 +52,8 @@ class Recomputed:
                 yield f"budget: must be {_filled(asdict(trial.budget))}, got {_filled(stated.model_dump())}"
             if record.validation_examples not in (None, count(trial.validation)):
                 yield f"validation_examples: must be {count(trial.validation)}, got {record.validation_examples}"
-        planned = self._overlap(record.task) if record.kind == "point" else None
+        pair = self.plan.pairs.get(record.task) if record.kind == "point" else None
+        planned = None if pair is None else self._shift.of_pair(pair)
         if record.overlap is not None and planned is not None and not _close(record.overlap, planned):
             yield f"overlap: must be {planned:.6g}, as the samplers draw, got {record.overlap:.6g}"
 
@@ -65,11 +66,14 @@ class Recomputed:
         if (wrong := self._wrongly_added(record, row.job)) is not None:
             yield f"trials: {wrong[:12]}… is not the trial that its search adds"
         if record.status == "ok" and record.protocol in _WHOLE:
-            expected = self._parameters(row.job)
+            built = problem_of_job(self.plan, row.job)
+            expected = self._parameters(built)
             if expected is not None and record.parameters != expected:
                 yield f"parameters: must be {expected}, got {record.parameters}"
-            flops = None if record.flops is None else self._operations(row.job)
-            if flops and not math.isclose(record.flops or 0, flops, rel_tol=_FLOPS_AGREE):
+            if record.flops is None:
+                return
+            flops = self._operations(built, problem_of(row.job.test[0], self.plan.registry))
+            if flops and not math.isclose(record.flops, flops, rel_tol=_FLOPS_AGREE):
                 yield f"flops: must be {flops}, got {record.flops}"
 
     def _hyperparameters(self, point: Point, number: int, job_id: str) -> dict[str, float] | None:
@@ -85,15 +89,8 @@ class Recomputed:
                 return trial.job_id
         return None
 
-    def _parameters(self, point: Point) -> int | None:
+    def _count_parameters(self, problem: Problem) -> int | None:
         """Count the weights of a network on the meta device; None if the model is no network, or needs data."""
-        problem = problem_of_job(self.plan, point)
-        key = str(problem.describe())
-        if key not in self._counts:
-            self._counts[key] = self._counted(problem)
-        return self._counts[key]
-
-    def _counted(self, problem: Problem) -> int | None:
         try:
             model = self.plan.model.make(self.plan.registry)
             if not isinstance(model, NetworkModel):
@@ -102,26 +99,13 @@ class Recomputed:
         except PLUGIN_ERRORS:  # a network that wants real tensors
             return None
 
-    def _operations(self, point: Point) -> int | None:
+    def _count_operations(self, built: Problem, asked: Problem) -> int | None:
         """Count the operations of a prediction; None if the model is no network, or needs data."""
-        built, asked = problem_of_job(self.plan, point), problem_of(point.test[0], self.plan.registry)
-        key = f"{built.describe()} {asked.grid}"
-        if key not in self._flops:
-            try:
-                model = self.plan.model.make(self.plan.registry)
-                self._flops[key] = count_network(model, built, asked) if isinstance(model, NetworkModel) else None
-            except Exception:  # a network that wants real tensors
-                self._flops[key] = None
-        return self._flops[key]
-
-    def _overlap(self, task: str) -> float | None:
-        pair = self.plan.pairs.get(task)
-        if task not in self._overlaps:
-            try:
-                self._overlaps[task] = None if pair is None else self._shift.overlap(pair.source, pair.target)
-            except PLUGIN_ERRORS:  # of a sampler
-                self._overlaps[task] = None
-        return self._overlaps[task]
+        try:
+            model = self.plan.model.make(self.plan.registry)
+            return count_network(model, built, asked) if isinstance(model, NetworkModel) else None
+        except Exception:  # a network that wants real tensors
+            return None
 
 
 def _close(one: float, other: float) -> bool:

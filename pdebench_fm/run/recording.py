@@ -9,7 +9,6 @@ from typing import Any
 
 from pdebench_fm import records
 from pdebench_fm._util.text import quoted
-from pdebench_fm.errors import PLUGIN_ERRORS
 from pdebench_fm.plan.job import TRAINING_VERSION, Job, Trial, count
 from pdebench_fm.plan.plan import Plan, PlannedRow
 from pdebench_fm.records import file as record_file
@@ -144,7 +143,6 @@ class RecordMaker:
         self._store = plan.store
         self._now = provenance(plan.device, plan.registry)
         self._shift = RealisedShift(plan.registry)
-        self._overlaps: dict[str, float | None] = {}
         self._plugins = {
             "training": TRAINING_VERSION,
             f"model {plan.model.name}": plan.model.version,
@@ -219,14 +217,7 @@ class RecordMaker:
     def _overlap(self, row: PlannedRow) -> float | None:
         """Return how far the row's task really is from its pre-training."""
         pair = self._plan.pairs.get(row.task) if row.kind == "point" else None
-        if pair is None:
-            return None
-        if row.task not in self._overlaps:
-            try:
-                self._overlaps[row.task] = self._shift.overlap(pair.source, pair.target)
-            except PLUGIN_ERRORS:  # of a sampler; the scores are there and must not be lost
-                self._overlaps[row.task] = None
-        return self._overlaps[row.task]
+        return None if pair is None else self._shift.of_pair(pair)
 
     def _trial(self, trial: Trial) -> TrialRecord:
         result = self._store.result(trial.id)

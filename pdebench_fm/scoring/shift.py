@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -111,6 +111,14 @@ class RealisedShift:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
+        self.of_pair = cache(self._of_pair)
+        """The overlap of a `Pair`, computed once; None if it has none, or a sampler fails."""
+
+    def _of_pair(self, pair: Pair) -> float | None:
+        try:
+            return self.overlap(pair.source, pair.target)
+        except PLUGIN_ERRORS:
+            return None
 
     def overlap(self, source: Sequence[SetSpec], target: Sequence[SetSpec]) -> float | None:
         """Return the overlap of what `between` returns, between 0 and 1; None if that is None."""
