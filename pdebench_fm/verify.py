@@ -14,11 +14,12 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
+from pdebench_fm._util.grouping import grouped
 from pdebench_fm.errors import UsageError
 from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.leaderboard.badges import Badge, Tier, content_hash
 from pdebench_fm.leaderboard.confirmations import RETRAINED, SCORED_AGAIN
-from pdebench_fm.leaderboard.plans import spec_of
+from pdebench_fm.leaderboard.plans import planned_together, spec_of
 from pdebench_fm.plan.plan import Plan, PlannedRow
 from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.plan.store import JobStore
@@ -102,11 +103,8 @@ def verify(
         UsageError: a suite or model is not installed, or its records have no scores.
     """
     found = installed or registry()
-    groups: dict[tuple[str, int, str, str, str], list[tuple[str, Record]]] = {}
-    for where, record in collect(runs):
-        if record.status == "ok":
-            key = (record.suite, record.suite_version, record.profile, record.model, record.precision)
-            groups.setdefault(key, []).append((where, record))
+    scored = [(where, record) for where, record in collect(runs) if record.status == "ok"]
+    groups = grouped(scored, lambda one: planned_together(one[1]))
     if not groups:
         raise UsageError("there are no records with scores to verify")
     tier: Tier = "retrained" if retrain else "scored again"

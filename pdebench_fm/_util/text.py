@@ -66,6 +66,11 @@ def show(value: Any) -> str:
     return printable(text, 80)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return ``1 cell`` or ``1,234 cells``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def duration(seconds: float) -> str:
     """Return seconds in a unit that people use, from ``42 s`` to ``540 years``."""
     for unit, size, most in (("s", 1, 90), ("min", 60, 90 * 60), ("h", 3600, 48 * 3600), ("days", 86400, 700 * 86400)):

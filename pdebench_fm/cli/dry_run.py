@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pdebench_fm._util.logs import is_verbose
-from pdebench_fm._util.text import duration, megabytes, printable
+from pdebench_fm._util.text import counted, duration, megabytes, printable
 from pdebench_fm.cli.results import terminal_width
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def show(plans: Sequence[Plan], workers: int, as_json: bool, gpu: Gpu | None = N
         side = f"{workers} jobs side by side" if workers > 1 else "one job at a time"
         click.echo(f"Weights take about {size}. Times are rough: on {plans[0].device}, {side}. -v lists the jobs.")
         if extend := plans[0].profile.extend:
-            click.echo(f"Not counted: searches that stay open try up to {_count(extend, 'learning rate')} more.")
+            click.echo(f"Not counted: searches that stay open try up to {counted(extend, 'learning rate')} more.")
 
 
 def on_gpus(plans: Sequence[Plan], costs: Sequence[Estimate]) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def _list_unsupported(plans: Sequence[Plan]) -> None:
             click.echo(printable(f"unsupported  {_title(plan, plans)}{line}", 1000))
         reasons = Counter(row.unsupported for row in plan.rows if row.unsupported)
         for reason, rows in reasons.items() if not is_verbose() else ():
-            click.echo(printable(f"unsupported  {_title(plan, plans)}{_count(rows, 'row')}: {reason}", 1000))
+            click.echo(printable(f"unsupported  {_title(plan, plans)}{counted(rows, 'row')}: {reason}", 1000))
 
 
 def _print_table(plans: Sequence[Plan], costs: Sequence[Estimate], workers: int, time: str) -> None:
@@ -127,14 +127,10 @@ def _cells(parts: Sequence[Part], workers: int) -> tuple[str, ...]:
     def total(name: str) -> Any:
         return sum(getattr(part, name) for part in parts)
 
-    counts = (_count(total("trials"), "trial"), _count(total("points"), "point"))
+    counts = (counted(total("trials"), "trial"), counted(total("points"), "point"))
     todo = ", ".join(count for count in counts if not count.startswith("0 "))
     time = duration(total("seconds") / workers) if todo else ""
     return f"{total('jobs'):,}", f"{total('reused'):,}", todo or "nothing", f"{total('examples'):,}", time
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _title(plan: Plan, plans: Sequence[Plan]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pdebench_fm._util.text import printable, show
+from pdebench_fm._util.text import counted, printable, show
 from pdebench_fm.cli import completion
 from pdebench_fm.cli.context import current_registry
 from pdebench_fm.errors import UsageError
@@ -318,7 +318,7 @@ def _warn_of_coefficients(plan: Plan, records: list[Any]) -> None:
         return
     places = {"": use.all} if use.ignored else {f" on {printable(task)}": use.rises[task] for task in use.ignored_on}
     for place, rises in places.items():
-        points = "1 point" if len(rises) == 1 else f"{len(rises)} points"
+        points = counted(len(rises), "point")
         click.echo(
             f"{printable(plan.model.name)} hardly uses its coefficients{place}: exchanging them among test "
             f"examples changes its error by {change(rises):.1%} (median over {points}); see docs/scores.md",

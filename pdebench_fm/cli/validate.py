@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pdebench_fm._util.text import counted
 from pdebench_fm.cli import completion
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ def validate(suite: str, as_json: bool) -> None:
         return
     click.echo(f"{printable(str(loaded.source), 1000)}: valid")
     click.echo(
-        f"{loaded.name} version {loaded.version}: {_count(len(loaded.distributions), 'distribution')}, "
-        f"{_count(len(loaded.tasks), 'task')}, protocols {', '.join(map(str, loaded.protocols))}"
+        f"{loaded.name} version {loaded.version}: {counted(len(loaded.distributions), 'distribution')}, "
+        f"{counted(len(loaded.tasks), 'task')}, protocols {', '.join(map(str, loaded.protocols))}"
     )
     for name, profile in loaded.profiles.items():
         default = " (default)" if name == loaded.default_profile else ""
@@ -51,7 +52,7 @@ def _describe(profile: Profile) -> str:
     same = profile.fine_tuning.learning_rates == profile.scratch_rates
     return (
         f"grid {profile.grid}{scored}, {counts.pretraining} pre-training, {counts.validation} validation and "
-        f"{counts.test} test examples, N = {sizes}, {_count(profile.seeds, 'seed')}; "
+        f"{counts.test} test examples, N = {sizes}, {counted(profile.seeds, 'seed')}; "
         f"pre-training {_budget(profile.training)}, rates {_rates(profile.training.learning_rates)}; "
         f"downstream {_budget(profile.fine_tuning)}, rates {_rates(profile.fine_tuning.learning_rates)}"
         + ("" if same else f", from scratch {_rates(profile.scratch_rates)}")
@@ -64,7 +65,3 @@ def _budget(budget: Training | FineTuning) -> str:
 
 def _rates(rates: Iterable[float]) -> str:
     return ", ".join(f"{rate:g}" for rate in rates)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

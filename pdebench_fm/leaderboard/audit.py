@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pdebench_fm._util.identity import canonical_json
+from pdebench_fm._util.text import printable
 from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.plan.protocol import ProtocolSpec
 from pdebench_fm.records.curves import FINE_TUNE, SCRATCH
@@ -135,7 +136,7 @@ def _choice_problems(record: Record) -> Iterator[str]:
     best = min(error for error, _ in errors)
     chosen = [rate for error, rate in errors if error == best]
     if record.learning_rate not in chosen:
-        yield f"learning_rate: must be that of its best trial, {chosen[0]}, got {short(record.learning_rate)}"
+        yield f"learning_rate: must be that of its best trial, {chosen[0]}, got {record.learning_rate}"
 
 
 def _search_problems(record: Record) -> Iterator[str]:
@@ -286,7 +287,10 @@ def disagreements(records: Iterable[Located]) -> Iterator[tuple[str, str]]:
                 named.add((name, _table(record)))
                 path, ours, theirs = _difference(value, leader)
                 what = ".".join((name, *path))
-                yield where, f"{what} {short(ours)} differs from {short(theirs)} at {at}: {why}"
+                yield (
+                    where,
+                    f"{what} {printable(str(ours), 60)} differs from {printable(str(theirs), 60)} at {at}: {why}",
+                )
 
 
 def _difference(one: Any, other: Any) -> tuple[list[str], Any, Any]:
@@ -301,12 +305,6 @@ def _difference(one: Any, other: Any) -> tuple[list[str], Any, Any]:
             path, ours, theirs = _difference(one[key], other[key])
             return [str(key), *path], ours, theirs
     return [], one, other
-
-
-def short(value: object) -> str:
-    """Return a value as at most 60 characters."""
-    text = str(value)
-    return text if len(text) <= 60 else text[:59] + "…"
 
 
 def refusals(records: Iterable[Located], verify: Verify | None = None) -> list[str]:

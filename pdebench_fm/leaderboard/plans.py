@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from pdebench_fm._util.grouping import grouped
 from pdebench_fm.errors import PdefmError, UnsupportedError
 from pdebench_fm.leaderboard.audit import Located
 from pdebench_fm.leaderboard.recompute import Recomputed
@@ -47,10 +48,7 @@ def against_plans(
     """
     found = found or registry()
     shift = RealisedShift(found)
-    groups: dict[tuple[str, int, str, str, str], list[Located]] = {}
-    for where, record in located:
-        key = (record.suite, record.suite_version, record.profile, record.model, record.precision)
-        groups.setdefault(key, []).append((where, record))
+    groups = grouped(located, lambda one: planned_together(one[1]))
     for (name, version, profile, model, precision), group in groups.items():
         suite = find_suite(name, version, found, suites)
         if suite is None or profile not in suite.profiles:
@@ -62,6 +60,11 @@ def against_plans(
         planned = _planned(found, suite, profile, precision, seeds, specs, shift)
         for where, record in group:
             yield from ((where, what) for what in _problems(record, suite, spec, planned))
+
+
+def planned_together(record: Record) -> tuple[str, int, str, str, str]:
+    """Return the key of records that have one plan."""
+    return (record.suite, record.suite_version, record.profile, record.model, record.precision)
 
 
 def spec_of(found: Registry, model: str, record: Record | None = None) -> ModelSpec | None:

@@ -9,7 +9,6 @@ from functools import cache
 
 from pdebench_fm.data.open import problem_of
 from pdebench_fm.errors import PLUGIN_ERRORS
-from pdebench_fm.leaderboard.audit import short
 from pdebench_fm.plan.estimate import problem_of_job
 from pdebench_fm.plan.job import PRETRAINING, Point, count
 from pdebench_fm.plan.plan import Plan, PlannedRow
@@ -113,4 +112,4 @@ def _close(one: float, other: float) -> bool:
 
 
 def _filled(values: dict[str, int | None]) -> str:
-    return short({name: value for name, value in values.items() if value is not None})
+    return str({name: value for name, value in values.items() if value is not None})

@@ -13,6 +13,7 @@ from functools import cached_property
 from statistics import median
 
 from pdebench_fm._util.grouping import grouped
+from pdebench_fm._util.text import counted
 from pdebench_fm.leaderboard.badges import Badge
 from pdebench_fm.leaderboard.confirmations import NONE, Confirmations, Confirmed
 from pdebench_fm.leaderboard.intervals import Errors, Uncertainty, uncertainties
@@ -263,13 +264,13 @@ def _obstacle(group: SuiteResults, model: str) -> tuple[str, bool]:
     for status in ("diverged", "failed", "unsupported"):
         if counts[status]:
             worst = min((record for record in bad if record.status == status), key=lambda record: record.cell)
-            parts.append(f"{_count(counts[status])} {status} ({worst.cell}: {worst.reason})")
+            parts.append(f"{counted(counts[status], 'cell')} {status} ({worst.cell}: {worst.reason})")
     starts = map(start_of, mine.values())
     foreign = {str(start.get("sha256")) for start in starts if start.get("from") == "weights"}
     if foreign:
         parts.append(f"starts from weights of the user's own (SHA-256 {', '.join(sorted(foreign))[:12]}…)")
     if missing:
-        parts.append(f"{_count(len(missing))} missing (first: {missing[0]})")
+        parts.append(f"{counted(len(missing), 'cell')} missing (first: {missing[0]})")
     return "; ".join(parts), counts["diverged"] > 0
 
 
@@ -282,7 +283,3 @@ def _seconds(records: Iterable[Record]) -> float:
         else:
             spent[record.job_id] = record.train_seconds
     return math.fsum(spent.values())
-
-
-def _count(number: int) -> str:
-    return "1 cell" if number == 1 else f"{number} cells"

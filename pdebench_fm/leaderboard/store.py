@@ -15,6 +15,7 @@ from typing import Any
 from filelock import FileLock
 
 from pdebench_fm._util.files import replacing
+from pdebench_fm._util.grouping import grouped
 from pdebench_fm.errors import RecordError
 from pdebench_fm.leaderboard.audit import Located, Verify, refusals, repeated
 from pdebench_fm.leaderboard.cards import card_path, cards_in, read_card
@@ -218,9 +219,7 @@ def write(
         confirmed: all of them.
         others: more files to write in the same step.
     """
-    files: dict[Path, list[Located]] = {}
-    for where, record in records:
-        files.setdefault(directory / relative_path(record), []).append((where, record))
+    files = grouped(records, lambda one: directory / relative_path(one[1]))
     contents: dict[Path, bytes] = {}
     for path, lines in sorted(files.items()):
         ordered = sorted((record for _, record in lines), key=order)

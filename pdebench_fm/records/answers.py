@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from pdebench_fm._util.grouping import grouped
+from pdebench_fm._util.text import counted
 from pdebench_fm.records.curves import (
     FINE_TUNE,
     SCORED,
@@ -108,16 +109,16 @@ def _sentence(found: Sequence[Answer], seeds: int) -> str:
         return "Pre-training cannot be compared with scratch: no task has scores of both at every N."
     means = [answer.gains.mean or 0.0 for answer in compared]
     pays = sum(mean > 1 for mean in means)
-    text = f"At equal N, pre-training lowers the error on {_of(pays, len(compared), 'task')}"
+    text = f"At equal N, pre-training lowers the error on {pays} of {counted(len(compared), 'task')}"
     text += f": scratch error / error after pre-training is {_range(means)}."
     if len(compared) == len(found) and (further := _further(compared)) is not None:
         text += f" {further}"
     if len(compared) < len(found):
-        text += f" Not compared, for lack of scores: {_of(len(found) - len(compared), len(found), 'task')}."
+        text += f" Not compared, for lack of scores: {len(found) - len(compared)} of {counted(len(found), 'task')}."
     sure = [answer for answer in compared if answer.gains.interval is not None and answer.gains.interval[0] > 1]
     if seeds == 1:
         return text + " One seed: another training may differ."
-    return text + f" The 95% interval over {seeds} seeds is above 1 on {_of(len(sure), len(compared), 'task')}."
+    return text + f" The 95% interval over {seeds} seeds is above 1 on {len(sure)} of {counted(len(compared), 'task')}."
 
 
 def _further(found: Sequence[Answer]) -> str | None:
@@ -142,7 +143,3 @@ def _further(found: Sequence[Answer]) -> str | None:
 def _range(values: Sequence[float]) -> str:
     low, high = (f"{value:.2g}" for value in (min(values), max(values)))
     return low if low == high else f"{low} to {high}"
-
-
-def _of(count: int, total: int, noun: str) -> str:
-    return f"{count} of {total} {noun}{'' if total == 1 else 's'}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from pdebench_fm._util.grouping import grouped
+from pdebench_fm._util.text import counted
 from pdebench_fm.records.record import Record
 
 
@@ -32,7 +33,7 @@ def _line(group: Sequence[Record], several: bool) -> str:
     first = min(group, key=lambda record: record.kind == "point")
     model = f"{first.model} · " if several else ""
     more = len(group) - 1
-    points = "1 more point" if more == 1 else f"{more} more points"
+    points = counted(more, "more point")
     if first.kind == "pretraining":
         tail = f" ({points} {'starts' if more == 1 else 'start'} from it)" if more else ""
         return f"{first.status}: {model}pre-training {first.task}: {first.reason}{tail}"

@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock
 from pydantic import ValidationError
 
-from pdebench_fm._util.text import one_line
+from pdebench_fm._util.text import one_line, printable
 from pdebench_fm.errors import RecordError, suggestion
 from pdebench_fm.records.record import Record, TrialRecord
 
@@ -116,7 +116,7 @@ def _explain(error: ValidationError) -> str:
     key = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ").replace("Input should", "must", 1)
     if first["type"] == "json_invalid":
-        return f"not a record: {_short(message)}"
+        return f"not a record: {printable(one_line(message), 100)}"
     if first["type"] == "extra_forbidden":
         fields = TrialRecord.model_fields if first["loc"][0] == "trials" else Record.model_fields
         known = [field.alias or name for name, field in fields.items()]
@@ -125,9 +125,4 @@ def _explain(error: ValidationError) -> str:
         return f"{key}: must be given"
     if not key or isinstance(first["input"], dict):
         return f"{key}: {message}" if key else message
-    return f"{key}: {message}, got {_short(repr(first['input']))}"
-
-
-def _short(text: str) -> str:
-    text = one_line(text)
-    return text if len(text) <= 100 else text[:99] + "…"
+    return f"{key}: {message}, got {printable(one_line(repr(first['input'])), 100)}"
