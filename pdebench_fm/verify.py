@@ -41,7 +41,6 @@ class CellCheck:
 
     Args:
         where: ``file:line`` of the record.
-        record: as it was stated.
         again: the score computed again; None if there is none.
         problem: why it is not verified; empty if it is.
     """
@@ -93,14 +92,9 @@ def verify(
         cells: how many records of each model, suite and profile; all by default. Which ones follows from a hash of all
             of them, so nobody chooses.
         retrain: train again, from nothing.
-        device: torch device.
         executor: where jobs run; in this process by default.
-        reporter: hears of progress.
         suites: suites that take precedence over registered ones.
         installed: replaces the registry of installed plugins.
-
-    Raises:
-        UsageError: a suite or model is not installed, or its records have no scores.
     """
     found = installed or registry()
     scored = [(where, record) for where, record in collect(runs) if record.status == "ok"]

@@ -96,12 +96,7 @@ def _taken(records: Sequence[Record], kind: str) -> list[Record]:
 
 
 def make_figures(records: Iterable[Record], kind: str) -> list[Figure]:
-    """Return the figures of one kind, without writing them; a notebook shows them as PNG.
-
-    Raises:
-        UnknownNameError: no such kind.
-        RunError: the records do not allow it.
-    """
+    """Return the figures of one kind, without writing them; a notebook shows them as PNG."""
     if kind not in KINDS:
         raise UnknownNameError("kind of figure", kind, KINDS)
     found: list[Figure] = []

@@ -34,13 +34,9 @@ def draw_cases(found: Iterable[tuple[str, Record]], folder: Path) -> list[Path]:
 
     Args:
         found: ``file:line`` and record, as `pdebench_fm.records.file.collect` returns them.
-        folder: of the figures.
 
     Returns:
         the files written, a PNG and a PDF for each figure; none for runs without their jobs.
-
-    Raises:
-        RunError: the fields of a job are damaged.
     """
     written = []
     with drawing():
@@ -73,7 +69,6 @@ def make_cases(record: Record, arrays: Mapping[str, np.ndarray]) -> Figure:
     """Draw the three cases of one point, a row each.
 
     Args:
-        record: the point.
         arrays: what `pdebench_fm.scoring.probes.keep_samples` kept.
     """
     from matplotlib.figure import Figure

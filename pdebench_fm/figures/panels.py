@@ -175,10 +175,7 @@ def draw_curve(
     """Draw medians and their spread. A size without an outcome breaks the line; N = 0 is a marker.
 
     Args:
-        axes: the panel.
-        curve: what to draw.
         sizes: every N at which the curve could have a point.
-        look: style of the line.
         spread: ends of the spread of a point.
     """
     for part, style in (([n for n in sizes if n == 0], {**look, "linestyle": "none"}), ([n for n in sizes if n], look)):

@@ -29,7 +29,6 @@ class Family:
     """Models of one family.
 
     Args:
-        name: of the family.
         parameters: number of parameters by model, the smallest first.
         tasks: their curves; zero-shot is the N = 0 of fine-tuning.
     """

@@ -85,14 +85,7 @@ def drawing() -> Iterator[None]:
 
 
 def save(figure: Figure, folder: Path, stem: str, title: str) -> list[Path]:
-    """Write a figure atomically as PNG (300 dpi) and PDF, without dates or versions.
-
-    Args:
-        figure: to be written.
-        folder: of the files; made if it is missing.
-        stem: of their names.
-        title: kept in the files.
-    """
+    """Write a figure atomically as PNG (300 dpi) and PDF, without dates or versions."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for format, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):

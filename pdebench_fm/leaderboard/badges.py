@@ -36,7 +36,6 @@ class Badge(Strict):
         cells: number of records computed again.
         of: number of records with a score.
         difference: largest relative difference of a score.
-        device: where.
         date: when, in UTC.
         version: of this package.
     """
@@ -89,11 +88,7 @@ def content_hash(records: Iterable[Record]) -> str:
 
 
 def read_badges(directory: Path) -> list[Badge]:
-    """Read the badges of a leaderboard.
-
-    Raises:
-        RecordError: the file is not valid.
-    """
+    """Read the badges of a leaderboard."""
     path = directory / FILE
     if not path.is_file():
         return []

@@ -28,11 +28,9 @@ class Board:
     """Everything that people put into a leaderboard.
 
     Args:
-        directory: of the leaderboard.
         stored: all records with their places, from `pdebench_fm.leaderboard.store.load`.
         badges: what was verified.
         confirmed: second measurements, and their places.
-        cards: of the models.
         solvers: numerical solvers to compare with, and their places.
         suites: files of superseded suites, by name and version.
     """
@@ -47,11 +45,7 @@ class Board:
 
     @classmethod
     def load(cls, directory: Path) -> Board:
-        """Read a leaderboard.
-
-        Raises:
-            RecordError: a file is malformed.
-        """
+        """Read a leaderboard."""
         stored = load(directory)
         records = [record for *_, record in stored]
         cards = read_cards(directory / CARDS, records)
@@ -65,11 +59,7 @@ class Board:
         return Confirmations.of((one for _, one in self.confirmed), (record for *_, record in self.stored))
 
     def errors(self) -> Errors:
-        """Read the errors of the test examples, as far as they are kept.
-
-        Raises:
-            RecordError: they have changed, or cannot be read.
-        """
+        """Read the errors of the test examples, as far as they are kept."""
         stored = located(self.directory, self.stored)
         places = {where: record.job_id for where, record in stored}
         return {places[where]: errors for where, errors in errors_of(stored).items()}

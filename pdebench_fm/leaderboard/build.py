@@ -24,7 +24,6 @@ def render(board: Board, planned: Planned | None = None) -> dict[str, str]:
     """Return the generated files, name → text. The same records always give the same text.
 
     Args:
-        board: the leaderboard.
         planned: gives a suite's planned cells; by default the union over all models.
     """
     places = {record.key: (path.as_posix(), line) for path, line, record in board.stored}
@@ -52,13 +51,9 @@ def build(
     """Write the generated files.
 
     Args:
-        directory: of the leaderboard.
         planned: see `render`.
         verify: more checks of the records, see `pdebench_fm.leaderboard.audit.refusals`.
         check_solvers: checks of the solver records.
-
-    Raises:
-        RecordError: a stored record is malformed or rejected (`RefusedError`); nothing is written.
     """
     board = Board.load(directory)
     if wrong := [*board.wrong(verify), *(check_solvers(board.solvers) if check_solvers else ())]:

@@ -50,11 +50,7 @@ class Weights:
 
 
 def weights_of(runs: Sequence[Path], url: str | None, included: bool) -> Weights:
-    """Return the weights that the points in some runs chose.
-
-    Raises:
-        UsageError: the link is none, or weights were asked for and the runs have none.
-    """
+    """Return the weights that the points in some runs chose."""
     if url is not None and not url.startswith("https://"):
         raise UsageError(f"--weights-url: must be a link that starts with https://, got {url!r}")
     files = {}
@@ -82,17 +78,10 @@ def submit(
     """Add runs to a copy of a leaderboard, and return the text of a pull request. The leaderboard stays as it is.
 
     Args:
-        directory: of the leaderboard.
         runs: as `pdebench_fm.leaderboard.add` takes them; a bundle is one.
         planned: see `pdebench_fm.leaderboard.build.render`.
         verify: see `pdebench_fm.leaderboard.add`.
-        cards: of the models in ``runs``.
         output: folder or ``.zip`` file to write the bundle to; none by default.
-        weights: see `weights_of`.
-
-    Raises:
-        RefusedError: `add` would refuse a record, a model has no card, or nothing is new.
-        UsageError: there is something at ``output``.
     """
     if output is not None and (output.is_file() or (output.is_dir() and any(output.iterdir()))):
         raise UsageError(f"{output}: is there already")

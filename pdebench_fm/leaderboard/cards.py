@@ -40,7 +40,6 @@ class Code(Model):
 
     Args:
         licence: an SPDX name, such as ``MIT``, or ``none`` if others may not use it.
-        url: where it is.
     """
 
     licence: Line
@@ -52,8 +51,6 @@ class Weights(Model):
 
     Args:
         licence: an SPDX name, or ``none``.
-        url: where they are.
-        sha256: of the file.
     """
 
     licence: Line
@@ -83,7 +80,6 @@ class Data(Model):
     """Data that released weights were trained on before they came here.
 
     Args:
-        name: of the data set.
         licence: an SPDX name.
         tasks: tasks of our suites whose equations and coefficients are in it; they are marked as seen.
     """
@@ -106,13 +102,10 @@ class Card(Model):
 
     Args:
         model: its name on the leaderboard; a variant such as ``unet,width=16`` shares the card of ``unet``.
-        authors: of the model.
         weights: of the released model; none if only suites train it.
-        paper: that describes it.
         parameters: fitted real numbers on one of the suites.
         training_data: of released weights. What a suite trains on is in its records.
         load: how to load the model: a command or a few lines of Python.
-        notes: anything else that a reader must know.
     """
 
     model: FileName
@@ -157,11 +150,7 @@ def read_card(path: Path, records: Iterable[Record] = ()) -> Card:
     """Read a card.
 
     Args:
-        path: the file.
         records: of a leaderboard; if there are any, its tasks and parameters must be among them.
-
-    Raises:
-        RecordError: ``file:line:column: key: what is wrong``.
     """
     try:
         document = read(path)
@@ -189,11 +178,7 @@ def _against(card: Card, records: Sequence[Record]) -> Iterable[tuple[tuple[str 
 
 
 def read_cards(folder: Path, records: Iterable[Record] = ()) -> dict[str, Card]:
-    """Read all cards of a folder, by model.
-
-    Raises:
-        RecordError: a card is not valid, or its file is not named after its model.
-    """
+    """Read all cards of a folder, by model."""
     known = list(records)
     found = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():

@@ -53,11 +53,7 @@ def _compare(located: Sequence[Located], errors: np.ndarray) -> Iterator[tuple[s
 
 
 def errors_of(located: Iterable[Located]) -> dict[str, np.ndarray]:
-    """Return the errors kept beside some records, by ``file:line``.
-
-    Raises:
-        RecordError: they have changed, or cannot be read.
-    """
+    """Return the errors kept beside some records, by ``file:line``."""
     found = {}
     for file, records in _by_file(located).items():
         kept = load_errors(file, (record for _, record in records))

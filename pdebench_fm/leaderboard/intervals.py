@@ -102,7 +102,6 @@ def uncertainties(records: Iterable[Record], ranked: Collection[str], errors: Er
 
     Args:
         records: the planned points of models that have them all, of one suite, version and profile.
-        ranked: names of the ranked models.
         errors: as far as they are kept; older records have none.
     """
     models: dict[str, dict[Cell, Record]] = {}

@@ -22,11 +22,7 @@ _Model = TypeVar("_Model", bound=Strict)
 
 
 def read(folder: Path, model: type[_Model]) -> list[tuple[str, _Model]]:
-    """Read every line of every ``*.jsonl`` in a folder, with ``file:line``.
-
-    Raises:
-        RecordError: a line is malformed.
-    """
+    """Read every line of every ``*.jsonl`` in a folder, with ``file:line``."""
     found = []
     for path in sorted(folder.rglob("*.jsonl"), key=lambda path: path.as_posix()):
         for number, line in enumerate(path.read_bytes().splitlines(), start=1):
@@ -43,7 +39,6 @@ def misplaced(
     """Yield the lines that are not where and as we would write them, and files without any.
 
     Args:
-        folder: of the files.
         located: every line, with ``file:line``.
         place: gives the file of a line, and a sort key within it.
     """

@@ -42,7 +42,6 @@ def against_plans(
     """Yield (where, what) for records whose job is not the one that their suite plans.
 
     Args:
-        located: all records of the leaderboard.
         found: models and suites; by default those that are installed.
         suites: suites that take precedence over registered ones of the same name and version.
     """

@@ -32,7 +32,6 @@ class Recomputed:
     """Compares records with one plan; what several records share is computed once.
 
     Args:
-        plan: of one model.
         shift: measures overlaps, and remembers what samplers drew; plans can share it.
     """
 

@@ -41,7 +41,6 @@ class References:
 
     Args:
         points: of one suite, version and profile.
-        ranked: names of the ranked models.
     """
 
     def __init__(self, points: Iterable[Record], ranked: Collection[str]) -> None:

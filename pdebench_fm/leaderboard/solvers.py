@@ -60,10 +60,6 @@ def measure_solvers(
     """Measure solvers on the test examples of every task of a suite.
 
     Args:
-        suite: whose tasks.
-        profile: its scale.
-        registry: provides solvers.
-        names: of solvers.
         examples: solve only the first ones of each task.
         provenance: device, threads and versions of this process.
 

@@ -169,9 +169,7 @@ def standings(
     ranked as they claim.
 
     Args:
-        group: the records.
         verified: the badges that hold.
-        confirmations: second measurements.
         errors: of the test examples, by job id, as far as they are kept.
     """
     found = [

@@ -57,9 +57,7 @@ class Report:
     """What `add` did, with a line for each record that is not new.
 
     Args:
-        added: number of new records.
         replaced: failed records that now have an outcome.
-        skipped: records that were already there.
         removed: records that ``replace`` removed.
         confirming: second measurements of jobs that were there.
         cards: files of model cards that are new or changed.
@@ -92,11 +90,7 @@ def order(record: Record) -> tuple[Any, ...]:
 
 
 def load(directory: Path) -> list[tuple[Path, int, Record]]:
-    """Read all records of a leaderboard: (path relative to its folder, line, record), sorted by path.
-
-    Raises:
-        RecordError: a line is malformed.
-    """
+    """Read all records of a leaderboard: (path relative to its folder, line, record), sorted by path."""
     paths = sorted((directory / RECORDS).rglob("*.jsonl"), key=lambda path: path.as_posix())
     return [(path.relative_to(directory), line, record) for path in paths for line, record in read_lines(path)]
 
@@ -120,16 +114,11 @@ def add(
     copy of one that is there is skipped.
 
     Args:
-        directory: the leaderboard's folder; made if it does not exist.
         runs: records.jsonl files, or folders searched for them.
         verify: a further check, e.g. against the plans of the suites.
         replace: whether to remove records of the same suite, version, profile and model that are not in ``runs``,
             e.g. for a model's next version.
         cards: model cards. Those in a folder ``cards/`` of a run, as in a bundle, are added too.
-
-    Raises:
-        RefusedError: a record is rejected.
-        RecordError: a line of a file, or a card, is malformed.
     """
     user = os.getuid() if hasattr(os, "getuid") else ""  # not by name: a container may know none
     board = hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:16]
@@ -212,12 +201,6 @@ def write(
     """Write records to their files, in order, with the errors found beside them, and confirmations to theirs.
 
     Unchanged files are not touched.
-
-    Args:
-        directory: the leaderboard's folder.
-        records: all of them.
-        confirmed: all of them.
-        others: more files to write in the same step.
     """
     files = grouped(records, lambda one: directory / relative_path(one[1]))
     contents: dict[Path, bytes] = {}

@@ -46,11 +46,7 @@ _Arms = Mapping[tuple[str, str], Mapping[str, Curve]]
 
 
 def scores_of_curves(points: Sequence[Record]) -> list[str]:
-    """Return the sections that follow the tables, one list entry each; none if there are no curves.
-
-    Args:
-        points: of any number of suites.
-    """
+    """Return the sections that follow the tables, one list entry each; none if there are no curves."""
     groups = grouped(points, lambda record: (record.suite, record.suite_version, record.profile))
     parts: list[str] = []
     for (suite, version, profile), records in groups.items():

@@ -39,7 +39,6 @@ class Grid:
     """A table as text.
 
     Args:
-        columns: their names.
         rows: cells, as many as columns.
         labels: how many of the first columns name the row.
     """

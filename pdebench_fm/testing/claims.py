@@ -74,11 +74,7 @@ def parametrised(
 
 
 def check_expected(expected_failures: Mapping[str, str], known: Sequence[str]) -> None:
-    """Check that every expected failure names a claim.
-
-    Raises:
-        UnknownNameError: one does not; names the nearest claim.
-    """
+    """Check that every expected failure names a claim."""
     for claim in expected_failures:
         if claim not in known:
             raise UnknownNameError("claim", claim, known)

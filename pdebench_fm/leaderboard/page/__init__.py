@@ -42,11 +42,6 @@ def make_rows(
     """Return all rows: studies, rankings, cells with their records, cards of models, and solvers.
 
     Args:
-        results: studies and their rankings.
-        place: gives the file and line of a record.
-        confirmations: second measurements.
-        cards: of the models.
-        solvers: numerical solvers to compare with.
         suites: files of superseded suites, by name and version.
     """
     newest = newest_versions(found for found, _ in results)

@@ -42,11 +42,6 @@ class Cells:
     """The cells of one study: model, task, arm and N, over all seeds.
 
     Args:
-        found: the study.
-        ranking: its models.
-        place: gives the file and line of a record.
-        confirmations: second measurements.
-        cards: of the models.
         suites: files of superseded suites, by name and version.
     """
 
@@ -234,7 +229,6 @@ def command(record: Record, suite: str) -> str:
     """Return the command that computes a record again, with the same job id.
 
     Args:
-        record: of a run.
         suite: its name, or its file.
     """
     entry, *_ = record.model.split(",")

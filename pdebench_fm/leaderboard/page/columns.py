@@ -21,8 +21,6 @@ class Column:
     """A column of a table.
 
     Args:
-        key: of the rows.
-        label: in the header.
         definition: one or two sentences, shown on hover and in the list of definitions.
         form: how values are written. A ``share`` has its numerator in the key and its denominator in ``<key>_of``.
         better: which end is shaded as good; empty for no shading.
