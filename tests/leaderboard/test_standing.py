@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pdebench_fm.leaderboard.badges import Badge, badges_that_hold
@@ -41,6 +41,7 @@ def test_whole_it_stands_between_the_others():
 
 
 @given(st.sets(st.sampled_from(range(len(points(MINE)))), min_size=1))
+@settings(max_examples=30)
 def test_leaving_out_any_cells_loses_the_rank(left_out):
     assert place([record for i, record in enumerate(points(MINE)) if i not in left_out]) == math.inf
 
@@ -61,6 +62,7 @@ def test_leaving_out_a_task_or_a_seed_loses_the_rank():
     st.sets(st.sampled_from(range(len(points(MINE)))), min_size=1),
     st.sampled_from(["diverged", "failed", "unsupported"]),
 )
+@settings(max_examples=30)
 def test_diverging_failing_or_refusing_loses_the_rank(bad, status):
     assert place([spoiled(r, status) if i in bad else r for i, r in enumerate(points(MINE))]) == math.inf
 
@@ -78,6 +80,7 @@ def test_diverging_failing_or_refusing_loses_the_rank(bad, status):
     ),
     st.sampled_from(["ok", "diverged", "failed", "unsupported"]),
 )
+@settings(max_examples=30)
 def test_adding_cells_that_are_not_planned_changes_nothing(cells, status):
     extra = [make_record("mine", *cell, error=1e-9, status=status) for cell in cells if cell not in PLAN]
     before, after = standing(MINE), standing([*MINE, *extra])

@@ -13,7 +13,7 @@ from pdebench_fm._util.memory import room_for_a_set
 
 COUNT = """
 import resource, sys
-import torch
+import numpy
 from pdebench_fm._util.memory import keep_freed_memory
 
 if sys.argv[1] == "keep":
@@ -21,7 +21,7 @@ if sys.argv[1] == "keep":
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.empty({size}, dtype=torch.uint8).fill_(1)
+    numpy.empty({size}, dtype=numpy.uint8).fill(1)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 for _ in range(20):  # small pieces between blocks keep the first ones from joining
