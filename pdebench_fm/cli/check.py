@@ -14,93 +14,68 @@ from pdebench_fm.cli import completion
 from pdebench_fm.cli.context import current_registry
 from pdebench_fm.errors import PLUGIN_ERRORS, PdefmError, UsageError
 
-_as_json = click.option(
-    "--json", "as_json", is_flag=True, help='Print JSON: of each claim null, what failed, or {"skipped": why}.'
-)
 
-
-_expect = click.option(
+@click.command()
+@click.argument("kind", metavar="KIND", type=click.Choice(["model", "distribution", "metric", "protocol"]))
+@click.argument("name", shell_complete=completion.entries)
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override an argument of the model.")
+@click.option("--distribution", metavar="SUITE:NAME", help="Check a model on the channels of this distribution.")
+@click.option("--model", metavar="NAME", help="Let a protocol adapt this model, not a small convolutional network.")
+@click.option(
     "--expect",
     "expected",
     multiple=True,
     metavar="CLAIM=REASON",
     help="A check that is known to fail, and why; may be repeated. It is an error if it passes.",
 )
-
-
-@click.group()
-def check() -> None:
-    """Check that a part keeps the interface; exit code 1 if it does not."""
-
-
-@check.command("model")
-@click.argument("name", shell_complete=completion.names_of("models"))
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override an argument of the model.")
-@click.option("--distribution", metavar="SUITE:NAME", help="Check it on the channels of this distribution.")
-@_expect
-@_as_json
-def check_model(
-    name: str, settings: tuple[str, ...], distribution: str | None, expected: tuple[str, ...], as_json: bool
+@click.option(
+    "--json", "as_json", is_flag=True, help='Print JSON: of each claim null, what failed, or {"skipped": why}.'
+)
+def check(
+    kind: str,
+    name: str,
+    settings: tuple[str, ...],
+    distribution: str | None,
+    model: str | None,
+    expected: tuple[str, ...],
+    as_json: bool,
 ) -> int:
-    """Run the conformance checks on the registered model NAME.
+    """Check that a part keeps the interface; exit code 1 if it does not. KIND is one of
 
-    It is given smooth random fields: on channels of Poisson's equation, and some checks again on two fields in and two
-    out. A model that takes other channels names a distribution that has them.
+    \b
+      model         the registered model NAME, on smooth random fields
+      protocol      the registered protocol NAME: a small model is wrapped, adapted and saved
+      metric        the registered metric NAME
+      distribution  the sampler, or the files, and the PDE of SUITE:NAME
+
+    A model gets channels of Poisson's equation, and for some checks two fields in and two out. One that takes other
+    channels names a distribution that has them. A protocol for released models needs one of them:
+    --model poseidon --set checkpoint=FOLDER.
     """
+    from pdebench_fm import testing
     from pdebench_fm.cli.run import parse_settings
     from pdebench_fm.registry.loading import to_standard_error
     from pdebench_fm.testing.claims import claims
     from pdebench_fm.testing.model_subject import model_subject
     from pdebench_fm.testing.models import MODEL_CHECKS
 
-    with to_standard_error():
-        subject = model_subject(name, parse_settings(settings), current_registry(), distribution)
-    return _report(claims(MODEL_CHECKS, subject), expected, as_json)
-
-
-@check.command("distribution")
-@click.argument("reference", metavar="SUITE:NAME")
-@_expect
-@_as_json
-def check_distribution(reference: str, expected: tuple[str, ...], as_json: bool) -> int:
-    """Run the conformance checks on the sampler, or the files, and the PDE of the distribution SUITE:NAME."""
-    from pdebench_fm.testing import checks_of_distribution
-
-    return _report(checks_of_distribution(reference), expected, as_json)
-
-
-@check.command("metric")
-@click.argument("name", shell_complete=completion.names_of("metrics"))
-@_expect
-@_as_json
-def check_metric(name: str, expected: tuple[str, ...], as_json: bool) -> int:
-    """Run the conformance checks on the registered metric NAME."""
-    from pdebench_fm.testing import checks_of_metric
-
-    return _report(checks_of_metric(name), expected, as_json)
-
-
-@check.command("protocol")
-@click.argument("name", shell_complete=completion.names_of("protocols"))
-@click.option("--model", metavar="NAME", help="Adapt this model and not a small convolutional network.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override an argument of that model.")
-@_expect
-@_as_json
-def check_protocol(
-    name: str, model: str | None, settings: tuple[str, ...], expected: tuple[str, ...], as_json: bool
-) -> int:
-    """Run the conformance checks on the registered protocol NAME: a small model is wrapped, adapted and saved.
-
-    A protocol for released models needs one: --model poseidon --set checkpoint=FOLDER.
-    """
-    from pdebench_fm.cli.run import parse_settings
-    from pdebench_fm.registry.loading import to_standard_error
-    from pdebench_fm.testing import checks_of_protocol
-
-    if settings and model is None:
+    if distribution is not None and kind != "model":
+        raise UsageError(f"--distribution gives the channels of a model, and this is a {kind}")
+    if model is not None and kind != "protocol":
+        raise UsageError(f"--model is what a protocol adapts, and this is a {kind}")
+    if settings and kind != "model" and model is None:
         raise UsageError("--set overrides an argument of a model: name it by --model")
+    arguments = parse_settings(settings)
     with to_standard_error():
-        checks = checks_of_protocol(name, model=model, arguments=parse_settings(settings))
+        match kind:
+            case "model":
+                checks = claims(MODEL_CHECKS, model_subject(name, arguments, current_registry(), distribution))
+            case "protocol":
+                checks = testing.checks_of_protocol(name, model=model, arguments=arguments)
+            case "metric":
+                checks = testing.checks_of_metric(name)
+            case _:
+                checks = testing.checks_of_distribution(name)
     return _report(checks, expected, as_json)
 
 

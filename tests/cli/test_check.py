@@ -86,6 +86,8 @@ def test_a_model_that_supports_no_problem_tried_is_told_to_name_one(call: Call) 
         ),
         (("distribution", "smoek:SYS-1(1,5)"), "unknown suite 'smoek'; did you mean 'smoke'?"),
         (("distribution", "smoke:SYS-1(1,4)"), "unknown distribution 'SYS-1(1,4)'; did you mean 'SYS-1(1,5)'?"),
+        (("metric", "pde_residual", "--set", "a=1"), "--set overrides an argument of a model: name it by --model"),
+        (("metric", "pde_residual", "--model", "fno"), "--model is what a protocol adapts, and this is a metric"),
         (("distribution", "smoke"), "a distribution is given as SUITE:NAME"),
         (("metric", "pde_residuum"), "unknown metric 'pde_residuum'; did you mean 'pde_residual'?"),
         (("protocol", "scrath"), "unknown protocol 'scrath'; did you mean 'scratch'?"),
