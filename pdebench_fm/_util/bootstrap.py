@@ -36,7 +36,7 @@ def example_weights(count: int) -> np.ndarray:
 
 
 def _shares(indices: np.ndarray) -> np.ndarray:
-    count = indices.shape[1]
+    count: int = indices.shape[1]
     flat = indices + count * np.arange(RESAMPLES)[:, None]
     return np.bincount(flat.ravel(), minlength=RESAMPLES * count).reshape(RESAMPLES, count) / count
 

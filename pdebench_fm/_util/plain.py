@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from pdebench_fm._util.text import EXPECTED, one_line, printable, show
 from pdebench_fm.errors import UsageError
@@ -25,11 +25,11 @@ def first_problem(error: ValidationError, whole: str = "") -> str:
     return one_line(f"{key}: {message}" if key else message)
 
 
-Read = TypeVar("Read", bound=Strict)
+Read = TypeVar("Read")
 
 
 def read_plain(model: type[Read], value: Any) -> Read:
-    """Return plain data as a model.
+    """Return plain data as a model or a dataclass of pydantic.
 
     >>> class Point(Strict):
     ...     x: int
@@ -37,13 +37,13 @@ def read_plain(model: type[Read], value: Any) -> Read:
     Point(x=2)
     """
     try:
-        return model.model_validate_json(json.dumps(value), strict=True)
+        return TypeAdapter(model).validate_json(json.dumps(value), strict=True)
     except TypeError as error:
         raise UsageError(f"must be plain data: {error}") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = printable(".".join(map(str, first["loc"])))
-        if first["type"] == "extra_forbidden":
+        if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             raise UsageError(f"{where}: unknown key") from None
         expected = EXPECTED.get(first["type"]) or "must be " + first["msg"].removeprefix("Input should be ")
         got = "" if first["type"] == "missing" else f", got {show(first['input'])}"
