@@ -22,11 +22,7 @@ def hash_of(path: Path) -> str:
 
 
 def content_hash(path: Path) -> str:
-    """Return the SHA-256 of a file's content, from a cache if the file has not changed.
-
-    Raises:
-        DataFileError: the file cannot be read.
-    """
+    """Return the SHA-256 of a file's content, from a cache if the file has not changed."""
     try:
         status = path.stat()
         # Archives and touch -r give two files the same size and time; change time and inode still differ.

@@ -71,11 +71,7 @@ def make_sampler(description: Mapping[str, Any], registry: Registry) -> Sampler:
 
 
 def make_system(name: str, registry: Registry, grid: Grid) -> PDESystem:
-    """Make a system.
-
-    Raises:
-        PluginError: it cannot be imported, raises an error, or has another number of grid points.
-    """
+    """Make a system on a grid."""
     factory = registry.load("systems", name)
 
     def make() -> PDESystem:
@@ -154,8 +150,6 @@ class SetCache:
     """Open sets, kept while they fit: with their fields, or only with their parameters.
 
     Args:
-        registry: provides systems and samplers.
-        device: torch device of the examples.
         limit: bytes to keep at most; by default what the device has room for.
     """
 
@@ -198,9 +192,6 @@ def file_examples(
     """Return the examples of a file, and their PDE if the suite names it.
 
     The PDE reads the columns of a published file, which names nothing.
-
-    Raises:
-        DataFileError: the file's channels are not those of the PDE.
     """
     if name is None:
         return HDF5Examples(path, device=device), None

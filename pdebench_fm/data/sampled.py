@@ -24,8 +24,6 @@ class SampledExamples(Examples):
     Args:
         sampler: the distribution, for one split.
         system: the PDE on the grid of the run.
-        count: number of examples.
-        device: torch device on which batches are made.
     """
 
     def __init__(self, sampler: Sampler, system: PDESystem, count: int, device: torch.device | str = "cpu") -> None:
@@ -63,11 +61,7 @@ class SampledExamples(Examples):
         return sum(values.nbytes for values in (self._parameters or {}).values())
 
     def batch(self, ids: Ids) -> tuple[Fields, Fields]:
-        """Realise and solve the examples ``ids`` in float32.
-
-        Raises:
-            PluginError: the sampler or the system returned other channels, shapes or types than the problem's.
-        """
+        """Realise and solve the examples ``ids`` in float32."""
         drawn = self._drawn(ids)
         made = self._realised(drawn)
         inputs = self._checked("realise", len(ids), made)
@@ -102,13 +96,7 @@ def checked(
 
     Args:
         who: starts the message.
-        channels: that are to be there.
-        fields: by name.
         shape: number of examples, and points along each side of the grid.
-        dtype: of all fields.
-
-    Raises:
-        PluginError: one is missing, or has another shape or type.
     """
     count, size = shape
     for channel in channels:

@@ -21,10 +21,9 @@ _SCORED = ("validation", "test")
 
 
 def check_values(specs: Iterable[SetSpec], registry: Registry) -> None:
-    """Read every set that comes from a file, unless it was found good before.
+    """Read every set that comes from a file, and refuse values that cannot be trained on or scored.
 
-    Raises:
-        DataFileError: a value is not finite or outside float32, or an example that is to be scored has a zero solution.
+    A set that was found good before is not read again.
     """
     keys = {canonical_json([_VERSION, dict(spec.description)]): spec for spec in specs if spec.path is not None}
     for text, spec in keys.items():
@@ -42,14 +41,11 @@ def check_values(specs: Iterable[SetSpec], registry: Registry) -> None:
 def check_target(name: str, problem: Problem, target: Fields, start: int) -> None:
     """Blame the data for what would otherwise look like a model that diverged.
 
+    A reference solution that is zero everywhere, or not finite, has no relative error.
+
     Args:
-        name: of the set.
-        problem: names the outputs.
         target: reference solutions, (batch, n, n) each.
         start: number of the first example.
-
-    Raises:
-        DataFileError: a reference solution is zero everywhere, or not finite: it has no relative error.
     """
     largest = np.max([target[name].abs().amax(dim=(-2, -1)).cpu().numpy() for name in problem.output_names], axis=0)
     usable = np.isfinite(largest) & (largest > 0)

@@ -71,16 +71,10 @@ class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def count_step(build: Callable[[Problem], nn.Module], problem: Problem, batch: int) -> tuple[Operations, int]:
     """Count the operations of a training step, without data and without the optimiser.
 
-    Args:
-        build: returns the network.
-        problem: what it is built for.
-        batch: examples of the step.
+    A network that needs data raises an error of its own.
 
     Returns:
         the operations, and the bytes of the weights.
-
-    Raises:
-        Exception: the network needs data.
     """
     network = without_memory(build, problem)
     with Operations() as counted:

@@ -17,8 +17,6 @@ class Arm:
     """A transfer protocol on the sizes of one profile.
 
     Args:
-        spec: what identifies the protocol.
-        protocol: made once.
         sizes: the numbers of training examples N at which it is scored, rising.
     """
 
@@ -52,13 +50,8 @@ def make_arm(spec: ProtocolSpec, downstream: Sequence[int], pool: int, registry:
     """Make the arm of a protocol.
 
     Args:
-        spec: of the protocol.
         downstream: the numbers of downstream examples of the profile.
         pool: how many examples there are to draw from.
-        registry: has the protocol.
-
-    Raises:
-        PluginError: the protocol cannot be made, or asks for more examples than the pool has.
     """
     who = f"protocol {spec.label!r}"
     protocol = call_plugin(f"{who}: cannot be made", lambda: spec.make(registry))

@@ -48,7 +48,6 @@ class Part:
     """One part of a run: pre-training, or one arm. Every job counts once, however many rows share it.
 
     Args:
-        jobs: all jobs of the part.
         reused: those of them that are done.
         trials: fits that are still to be done.
         points: scores that are still to be taken.
@@ -157,13 +156,8 @@ def estimate(plan: Plan, left: Collection[str], gpu: Gpu | None = None) -> Estim
     counted.
 
     Args:
-        plan: its jobs are sorted into parts.
         left: ids of the jobs that still have to be done.
         gpu: where they would run, by its data sheet; by default the device of the plan, which is measured.
-
-    Raises:
-        RunError: the model cannot be tried.
-        UsageError: a GPU is given, and the operations of the model cannot be counted.
     """
     rates: dict[str, _Rates] = {}
     cost = Estimate()

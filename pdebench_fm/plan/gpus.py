@@ -44,11 +44,7 @@ GPUS = {
 
 
 def find_gpu(name: str) -> Gpu:
-    """Return a GPU by its name.
-
-    Raises:
-        UnknownNameError: it is not in the table.
-    """
+    """Return a GPU by its name."""
     if name not in GPUS:
         raise UnknownNameError("device", name, ["auto", "cpu", "cuda", *GPUS])
     return GPUS[name]

@@ -63,7 +63,6 @@ class Job(ABC):
     """One unit of work: what trials and points have in common.
 
     Args:
-        model: what is fitted or scored.
         protocol: how; None for a pre-training.
         start: what fitting starts from.
         train: sets to fit to; a downstream job draws its few-shot examples from the one set here.

@@ -68,11 +68,6 @@ def model_spec(registry: Registry, name: str, overrides: Mapping[str, Any] | Non
     """Resolve a model's name and the user's overrides to its complete arguments.
 
     Overrides that change something become part of the name, so that variants never share a folder or a row of a table.
-
-    Raises:
-        UnknownNameError: no such model.
-        SettingError: an override has an unknown name or a wrong value.
-        PluginError: the model's constructor raises something else.
     """
     entry = registry.get("models", name)
     factory = registry.load("models", name)
@@ -119,11 +114,7 @@ def entry_of(model: type[OperatorModel]) -> ModelEntry:
 
 
 def check_code(registry: Registry) -> None:
-    """Check that this process has the code that the models of a run were versioned by.
-
-    Raises:
-        RunError: a source file was changed after the run's process had imported it.
-    """
+    """Check that this process has the code that the models of a run were versioned by."""
     for entry in registry.entries("models"):
         if entry.version.startswith(PREFIX) and code_version(registry.load("models", entry.name)) != entry.version:
             raise RunError(

@@ -67,7 +67,6 @@ def wall_seconds(jobs: Sequence[Job], seconds: Mapping[str, float], workers: int
     Args:
         jobs: what is left; parents that are not among them are done.
         seconds: of each job, by id.
-        workers: number of them.
     """
     order, now, numbers = Order(jobs), 0.0, itertools.count()
     busy: list[tuple[float, int, Job]] = []
@@ -85,7 +84,6 @@ def longest_chain(jobs: Sequence[Job], seconds: Mapping[str, float]) -> list[Job
 
     Args:
         jobs: as for `wall_seconds`, parents first.
-        seconds: of each job, by id.
     """
     ends: dict[str, float] = {}
     before: dict[str, Job | None] = {}

@@ -25,10 +25,7 @@ class PlannedRow:
         job: the point that fills it.
         kind: whether it is a pre-training or a downstream point.
         task: name of the task, or of the pre-training.
-        shift: how far the task is from its pre-training.
-        protocol: name of the arm.
         examples: training examples N.
-        seed: which of the seeds.
         pretraining: id of the pre-training's point, if the row starts from one.
         unsupported: why the model cannot fill it; empty if it can.
     """
@@ -54,16 +51,8 @@ class Plan:
     """All jobs of one model on one suite, parents first, and the rows they fill.
 
     Args:
-        suite: what is asked.
-        profile_name: at which scale.
-        profile: the same, resolved.
-        model: what is scored.
-        registry: provides systems, samplers, models, protocols and metrics.
-        store: the folders of jobs.
         device: torch device of this run; no part of any identity.
-        precision: arithmetic of training.
         weights: the user's own weights, which replace the pre-training.
-        jobs: by id.
         added: ids of the trials that the run added to a point, by the point's id.
         rows: in the order of the suite.
         refusal: why the model can take none of the tasks; every row is then unsupported. Empty if it can.

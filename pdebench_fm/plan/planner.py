@@ -41,21 +41,9 @@ def make_plan(
     In a suite for families, a model that can take none of the tasks is planned too; see `Plan.refusal`.
 
     Args:
-        suite: what is asked.
-        profile_name: at which scale.
-        model: what is scored.
-        registry: provides what the suite names.
-        output: folder of results.
         seeds: number of seeds; the profile's by default.
-        device: torch device of the run.
-        precision: arithmetic of training.
         weights: the user's own weights in place of pre-training.
         tasks: names of the tasks to plan; all by default.
-
-    Raises:
-        UnsupportedError: the model can take none of the tasks; carries its reasons.
-        UsageError: a task has channels that its pre-training lacks.
-        UnknownNameError: the suite has no such task.
     """
     profile = suite.profile(profile_name)
     plan = Plan(suite, profile_name, profile, model, registry, JobStore(output), device, precision, weights)
@@ -235,11 +223,7 @@ class _Planner:
         return refusal
 
     def _refusal_of_pretraining(self, task: Task) -> str | None:
-        """Return why the model cannot be pre-trained for a task, None if it can.
-
-        Raises:
-            UsageError: the task has channels that its pre-training lacks.
-        """
+        """Return why the model cannot be pre-trained for a task, None if it can."""
         if not self.model.learns_from_pretraining or self.plan.weights is not None:
             return None
         source = self.sets.learned_problem(self.suite.pretraining[task.pretraining])

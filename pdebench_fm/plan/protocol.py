@@ -16,8 +16,6 @@ class ProtocolSpec:
     """One arm of a suite.
 
     Args:
-        name: of the registered protocol.
-        version: of the protocol.
         arguments: all arguments of its constructor.
         given: those that the suite gave; they become part of the arm's name.
     """
@@ -45,13 +43,7 @@ class ProtocolSpec:
 
 
 def protocol_spec(registry: Registry, name: str, given: Mapping[str, Any]) -> ProtocolSpec:
-    """Resolve a protocol's name and the suite's arguments to its complete arguments.
-
-    Raises:
-        UnknownNameError: no such protocol.
-        SettingError: an argument has an unknown name or a wrong value.
-        PluginError: the protocol cannot be imported.
-    """
+    """Resolve a protocol's name and the suite's arguments to its complete arguments."""
     entry = registry.get("protocols", name)
     arguments = bind(registry.load("protocols", name), {**entry.arguments, **given})
     return ProtocolSpec(name, entry.version, arguments, dict(given))

@@ -22,15 +22,10 @@ def to_text(result: Mapping[str, Any], job_id: str) -> str:
 
 
 def from_text(text: str | bytes, job_id: str, checked: bool = False) -> dict[str, Any]:
-    """Return the result of a job.
+    """Return the result of a job; ValueError if it is damaged, of another job, or lacks a key.
 
     Args:
-        text: of ``result.json``.
-        job_id: of the job.
         checked: whether this very text was found whole before.
-
-    Raises:
-        ValueError: the text is damaged, of another job, or of a version of this package that did not write every key.
     """
     try:
         result = json.loads(text)

@@ -19,11 +19,7 @@ _SPACE: TypeAdapter[list[dict[str, int | float]]] = TypeAdapter(
 
 
 def check_space(who: str, space: Sequence[Mapping[str, float]]) -> list[dict[str, int | float]]:
-    """Return a search space if it is one; ``who`` made it.
-
-    Raises:
-        PluginError: it is empty, or holds something else than names with finite numbers.
-    """
+    """Return a search space if it is one; ``who`` made it."""
     try:
         plain = [dict(tried) if isinstance(tried, Mapping) else tried for tried in space]
         return _SPACE.validate_python(plain, strict=True)

@@ -47,12 +47,7 @@ def with_objective(spec: SetSpec, objective: Use, registry: Registry) -> SetSpec
 def specify(
     distribution: Distribution, registry: Registry, split: Split, count: int, grid: int, data_seed: int
 ) -> SetSpec:
-    """Describe ``count`` examples of one split of a distribution.
-
-    Raises:
-        DataFileError: the distribution's file is missing, unreadable, or not of its system.
-        UsageError: the distribution has no file for the split, or too few examples.
-    """
+    """Describe ``count`` examples of one split of a distribution."""
     common = {"split": split, "count": count}
     if distribution.files is not None:
         path = _file(distribution.files, split)
@@ -105,15 +100,11 @@ def _check_inputs(description: Mapping[str, Any], registry: Registry) -> None:
 def check_files(suite: Suite, registry: Registry, profile: str | None = None) -> None:
     """Open every file that the suite names.
 
-    Args:
-        suite: its distributions may be read from files.
-        registry: has the systems of these files.
-        profile: the files must have the grid of this profile; by default the suite's default profile.
+    Refused are test examples that are also used for training or validation, and files of one distribution that state
+    different problems.
 
-    Raises:
-        DataFileError: a file is missing, incomplete or on another grid, the files of a distribution state different
-            problems, or test examples are also used for training or validation.
-        UnknownNameError: the suite has no such profile.
+    Args:
+        profile: the files must have the grid of this profile; by default the suite's default profile.
     """
     chosen = suite.default_profile if profile is None else profile
     grid = suite.profile(chosen).grid
@@ -135,11 +126,7 @@ def check_files(suite: Suite, registry: Registry, profile: str | None = None) ->
 
 
 def check_one_problem(name: str, distribution: Distribution, registry: Registry) -> list[tuple[Split, Path, Problem]]:
-    """Check that all files of a distribution state one problem; return each with its own.
-
-    Raises:
-        DataFileError: a file cannot be read, or states another problem than the first.
-    """
+    """Check that all files of a distribution state one problem; return each with its own."""
     found: list[tuple[Split, Path, Problem]] = []
     for split, path in (distribution.files or {}).items():
         problem = file_examples(path, distribution.system, registry, "cpu")[0].problem
@@ -163,16 +150,8 @@ def _file(files: Mapping[Split, Path], split: Split) -> Path:
 def sampled_pairs(suite: Suite, profile_name: str, registry: Registry) -> dict[str, Pair]:
     """Return the source and target of each task, like `Plan.pairs`, without opening files.
 
-    Args:
-        suite: has the tasks.
-        profile_name: one of its profiles.
-        registry: has the samplers.
-
     Returns:
         the pairs by task, without tasks and parts of mixtures that are read from files or cannot be described.
-
-    Raises:
-        UnknownNameError: the suite has no such profile.
     """
     profile = suite.profile(profile_name)
     sets = ProfileSets(suite, profile, registry)
@@ -189,10 +168,7 @@ def sampled_pairs(suite: Suite, profile_name: str, registry: Registry) -> dict[s
 def check_sets(suite: Suite, profile_name: str, registry: Registry) -> None:
     """Check that files have the examples and channels that a plan on this profile needs, and values it can use.
 
-    Raises:
-        DataFileError: a file's channels are not those of its system, or a value cannot be used.
-        UsageError: a file has too few examples, or a task's distribution has none for a split. Files for pre-training
-            may be missing, because runs with the user's own weights do not need them.
+    Files for pre-training may be missing, because runs with the user's own weights do not need them.
     """
     read = {name: distribution.files for name, distribution in suite.distributions.items() if distribution.files}
     if not read:

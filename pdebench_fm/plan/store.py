@@ -39,9 +39,6 @@ class JobStore:
     """The jobs of one output folder; several processes may use it at once.
 
     Hold a job's `lock` to change its folder, except to remove weights that no point chose. Reading needs none.
-
-    Args:
-        output: the folder that holds ``jobs/``.
     """
 
     def __init__(self, output: Path) -> None:
@@ -94,11 +91,7 @@ class JobStore:
             _LOG.warning("%s; set aside as %s, the job is done again", error, aside.name)
 
     def _read(self, job_id: str) -> dict[str, Any] | None:
-        """Return the result of a job, None if there is none.
-
-        Raises:
-            DataFileError: it is damaged.
-        """
+        """Return the result of a job, None if there is none; `DataFileError` if it is damaged."""
         file = f"{self._jobs}/{job_id}/result.json"
         try:
             with open(file, "rb") as opened:
@@ -116,7 +109,6 @@ class JobStore:
         """Return the result of a job, None if it has to be done (again).
 
         Args:
-            job: a trial or a point.
             scored_with: what points are scored with now. One that lacks a score, or has one of another version, has to
                 be scored again, which needs no training, where the chosen weights are still there.
         """
@@ -204,11 +196,7 @@ def _covers(had: Any, wanted: Mapping[str, Any]) -> bool:
 
 
 def check_weights(folder: Path) -> None:
-    """Compare the kept weights of a trial with the SHA-256 beside them.
-
-    Raises:
-        DataFileError: they have changed, or there is none.
-    """
+    """Refuse kept weights that do not have the SHA-256 beside them."""
     try:
         known = _sums(folder).read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -26,10 +26,7 @@ class Answer:
     """What one model's pre-training is worth on one task.
 
     Args:
-        task: name of the task.
-        model: name of the model.
         arm: the arm that uses the pre-training: fine-tuning with zero-shot as its N = 0, or a plugin's.
-        tuned: its curve.
         scratch: the curve from scratch; None if the suite does not train from scratch.
         gains: scratch error / error of the arm, at each N of both.
         saving: mean factor of the data savings; None if there are none.
@@ -87,12 +84,7 @@ def _answer(tuned: Curve, scratch: Curve | None, complete: bool) -> Answer:
 
 
 def sentences(found: Sequence[Answer], seeds: int) -> list[str]:
-    """Return what was shown, a sentence or two for each model and arm.
-
-    Args:
-        found: from `answers`.
-        seeds: number of seeds behind every point.
-    """
+    """Return what was shown, a sentence or two for each model and arm."""
     groups = grouped(found, lambda answer: (answer.model, answer.arm))
     several_models = len({model for model, _ in groups}) > 1
     several_arms = len({arm for _, arm in groups}) > 1

@@ -59,7 +59,6 @@ def coefficient_use(points: Iterable[Record], planned: Collection[Cell]) -> Coef
 
     Args:
         points: records of one model on one suite, version and profile.
-        planned: the cells of the suite.
     """
     rises: dict[str, list[float]] = {}
     unmeasured = 0

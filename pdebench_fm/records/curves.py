@@ -71,9 +71,6 @@ class Curve:
     """Error of one arm of one model on one task, against N.
 
     Args:
-        model: name of the model.
-        task: name of the task.
-        protocol: the arm.
         points: by N. Every record of a point has a score or diverged.
         lacking: every other N that was tried: one of its records failed or is unsupported.
         from_scratch: whether the arm starts from an initialised network, and so transfers nothing.

@@ -55,10 +55,6 @@ def load_errors(path: Path, records: Iterable[Record]) -> dict[str, np.ndarray]:
 
     Args:
         path: the file of records: in a run's folder, in a bundle or on a leaderboard.
-        records: those wanted.
-
-    Raises:
-        RecordError: the errors of a record are not the ones it was made from, or cannot be read.
     """
     wanted = {record.job_id: record.errors_sha256 for record in records if record.errors_sha256 is not None}
     archive = archive_of(path)

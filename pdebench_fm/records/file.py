@@ -20,11 +20,7 @@ def parse(text: str | bytes, where: str) -> Record:
     """Read one record.
 
     Args:
-        text: one JSON object.
         where: starts the message of an error, e.g. ``records.jsonl:3``.
-
-    Raises:
-        RecordError: names the key and what was expected, on one line.
     """
     try:
         return Record.model_validate_json(text, strict=True)
@@ -43,8 +39,6 @@ def add(path: Path, record: Record, end: int) -> int:
     If that fails, e.g. on a full disk, the file stays as it was.
 
     Args:
-        path: of the file.
-        record: the record.
         end: where the last whole line of the file ends. The half line behind it, of a killed writer, is removed.
     """
     rest = f"{record.line()}\n".encode("ascii")
@@ -60,11 +54,7 @@ def add(path: Path, record: Record, end: int) -> int:
 
 
 def read_lines(path: Path) -> list[tuple[int, Record]]:
-    """Read every record with its line number, counted from 1.
-
-    Raises:
-        RecordError: ``file:line: what`` for a malformed line, or the file cannot be read.
-    """
+    """Read every record with its line number, counted from 1."""
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
@@ -83,9 +73,6 @@ def collect(runs: Iterable[Path]) -> list[tuple[str, Record]]:
 
     Returns:
         ``file:line`` and record, in the order of the lines.
-
-    Raises:
-        RecordError: a folder has no records, or a line is malformed.
     """
     found: list[tuple[str, Record]] = []
     for run in runs:

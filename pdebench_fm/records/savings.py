@@ -127,9 +127,7 @@ def savings(tuned: Curve, scratch: Curve, intervals: bool = True) -> tuple[Savin
     Seeds are resampled for both arms together, because runs of one seed share their few-shot examples.
 
     Args:
-        tuned: the arm that uses the pre-training.
         scratch: the reference; without a point at N ≥ 1 there are no savings.
-        intervals: whether to compute intervals.
     """
     tuned, scratch = on_shared_seeds(tuned, scratch)
     if not scratch.trained:

@@ -10,11 +10,7 @@ from pdebench_fm.interfaces import Metric
 
 
 def interval(metric: Metric, values: np.ndarray) -> tuple[float, float]:
-    """Return the 95% percentile interval of the summary, by bootstrap over the examples (1,000 resamples).
-
-    Raises:
-        RunError: the metric does not summarise over the last axis only.
-    """
+    """Return the 95% percentile interval of the summary, by bootstrap over the examples (1,000 resamples)."""
     summaries = metric.summarise(values[resamples(len(values), "test examples")])
     if np.shape(summaries) != (RESAMPLES,):
         raise RunError(f"summarise must return (…) for (…, examples): ({RESAMPLES},), got {np.shape(summaries)}")

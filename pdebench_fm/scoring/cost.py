@@ -59,9 +59,6 @@ def measure_cost(model: OperatorModel, opened: OpenSet, device: str, where: str)
     """Measure what predictions of a model cost, in a few predictions.
 
     Args:
-        model: with weights.
-        opened: examples to predict.
-        device: torch device that the examples are on.
         where: the device as records name it.
 
     Returns:
@@ -113,9 +110,6 @@ def count_network(model: NetworkModel, built_for: Problem, asked: Problem) -> in
         model: need not have weights.
         built_for: what its network is built for.
         asked: has the grid of the examples.
-
-    Raises:
-        Exception: the network needs data.
     """
     network = without_memory(model.build, built_for).eval()
     inputs = empty_inputs(built_for.on(asked.grid), 1)

@@ -31,7 +31,6 @@ class Metrics:
 
     Args:
         made: by name.
-        versions: of each.
         left_out: why others could not be made, as notes of a record.
     """
 
@@ -58,14 +57,7 @@ def load_metrics(registry: Registry) -> Metrics:
 
 
 def choose(trials: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """Return the id of the trial with the lowest validation error; None without trials.
-
-    Args:
-        trials: the result of each, by id.
-
-    Raises:
-        DivergedError: all of them diverged.
-    """
+    """Return the id of the trial with the lowest validation error; None without trials."""
     errors = {id: result["validation"] for id, result in trials.items() if result["status"] == "ok"}
     if trials and not errors:
         reason = "; ".join(sorted({result["reason"] for result in trials.values()}))
@@ -97,11 +89,7 @@ def validation_error(model: OperatorModel, sets: Sequence[OpenSet], metrics: Met
 
 
 def measure(model: OperatorModel, sets: Sequence[OpenSet], metrics: Metrics) -> Measured:
-    """Score a model on its test set.
-
-    Raises:
-        DivergedError: the main score is not finite.
-    """
+    """Score a model on its test set; it has diverged if the main score is not finite."""
     values = per_sample(model, sets, metrics.made)
     scores: dict[str, float] = {}
     intervals: dict[str, tuple[float, float]] = {}
@@ -123,17 +111,8 @@ def per_sample(model: OperatorModel, sets: Sequence[OpenSet], metrics: Mapping[s
 
     A metric that needs the PDE, or its residual, is left out if a set comes without one.
 
-    Args:
-        model: what predicts.
-        sets: examples with their PDE, if they have one.
-        metrics: by name.
-
     Returns:
         metric name → float64 (examples,), in the order of the sets.
-
-    Raises:
-        DataFileError: a reference solution is zero everywhere, or not finite: it has no relative error.
-        RunError: the model or a metric returned another shape than it was asked for.
     """
     with_system = all(opened.system is not None for opened in sets)
     values: dict[str, list[np.ndarray]] = {
@@ -157,14 +136,10 @@ def per_sample(model: OperatorModel, sets: Sequence[OpenSet], metrics: Mapping[s
 
 
 def predict(model: OperatorModel, problem: Problem, inputs: Fields, target: Fields) -> Fields:
-    """Return a model's outputs in float32 arithmetic, in the order of the problem.
-
-    Raises:
-        RunError: an output is missing or has another shape than ``target``; broadcasting would give wrong scores.
-    """
+    """Return a model's outputs in float32 arithmetic, in the order of the problem."""
     with matmul_precision(tf32=False):
         prediction = model.predict(problem, inputs)
-    for name in problem.output_names:
+    for name in problem.output_names:  # broadcasting another shape would give wrong scores
         if name not in prediction or prediction[name].shape != target[name].shape:
             got = tuple(prediction[name].shape) if name in prediction else "nothing"
             raise RunError(f"predict must return {name!r} of shape {tuple(target[name].shape)}, got {got}")

@@ -29,9 +29,6 @@ def coefficient_rise(model: OperatorModel, sets: Sequence[OpenSet], metric: Metr
     permutation that leaves none in its place. A model that does not look at its coefficients keeps its error.
 
     Args:
-        model: predicts.
-        sets: the test examples.
-        metric: the score.
         values: the score of each example with its own coefficients, (examples,).
 
     Returns:

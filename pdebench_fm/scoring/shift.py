@@ -41,7 +41,6 @@ class Distributions:
     """What pre-training and downstream examples drew of the physics parameter, as histograms over the same bins.
 
     Args:
-        parameter: its name.
         edges: of the bins, rising, (bins + 1,).
         ends: the smallest and the largest value drawn; the outer edges where all are the same and no whole number.
         pretraining: part of the pre-training examples in each bin, (bins,), summing to 1.
@@ -66,7 +65,6 @@ class Shift:
     """A sample of the physics parameter on either side, of examples of the same system.
 
     Args:
-        parameter: its name.
         pretraining: drawn in pre-training, (`DRAWS` of each part,).
         downstream: drawn downstream, likewise.
     """
@@ -81,11 +79,7 @@ class Shift:
         return overlap(self.pretraining, self.downstream)
 
     def histograms(self) -> Distributions:
-        """Return both samples as histograms to look at: a bin for each whole number, or else bins of equal width.
-
-        Raises:
-            ValueError: what was drawn is not one finite number an example, or numbers too close for bins between them.
-        """
+        """Return both samples as histograms to look at: a bin for each whole number, or else bins of equal width."""
         samples = (self.pretraining, self.downstream)
         if any(sample.ndim != 1 or not np.isfinite(sample).all() for sample in samples):
             raise ValueError(f"{self.parameter} must be one finite number an example")
@@ -103,11 +97,7 @@ class Shift:
 
 
 class RealisedShift:
-    """Measures pairs of distributions.
-
-    Args:
-        registry: where samplers come from.
-    """
+    """Measures pairs of distributions."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -130,10 +120,6 @@ class RealisedShift:
 
         Compared are examples of the same system whose samplers name the same physics parameter. Of a mixture only such
         parts count; parts of other systems would make the shift look larger or smaller than it is.
-
-        Args:
-            source: what the model was pre-trained on.
-            target: the downstream examples.
 
         Returns:
             both samples; None where examples come from files, or no part of the source has the target's system.

@@ -24,16 +24,10 @@ def measure_solver(
     """Solve test examples and compare with their reference solutions, on the CPU.
 
     Args:
-        entry: the solver.
-        spec: the test examples.
-        registry: provides systems, samplers and the metric.
         examples: solve only the first ones.
 
     Returns:
         ``arguments``, ``test_examples``, ``error``, ``interval``, ``inference_seconds`` and ``inference_batch``.
-
-    Raises:
-        UnsupportedError: it cannot solve the system, or the examples come without one.
     """
     opened = open_set(spec, registry, "cpu")
     if opened.system is None:

@@ -16,16 +16,11 @@ def call_network(module: nn.Module, fields: Tensor, constants: Tensor, outputs: 
     """Return the prediction of a network.
 
     Args:
-        module: called as ``module(fields, constants)``.
         fields: (batch, F, n, n).
         constants: (batch, K).
-        outputs: number of output channels.
 
     Returns:
         (batch, outputs, n, n).
-
-    Raises:
-        RunError: the network returned something else, or needs gradients in evaluation; says what to change.
     """
     try:
         prediction = module(fields, constants)
@@ -48,11 +43,7 @@ def call_network(module: nn.Module, fields: Tensor, constants: Tensor, outputs: 
 
 
 def without_memory(build: Callable[[Problem], nn.Module], problem: Problem) -> nn.Module:
-    """Build a network on torch's meta device, which has shapes and no data: any size takes a moment.
-
-    Raises:
-        Exception: the network needs data.
-    """
+    """Build a network on torch's meta device, which has shapes and no data: any size takes a moment."""
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         return build(problem)
 

@@ -52,7 +52,6 @@ class Feed:
         examples: the set; at least one example.
         encode: normalises inputs.
         outputs: names of the network's outputs, in order. An output that an example lacks is NaN in its target.
-        dtype: of the tensors handed out.
         passes: how often the whole set will be read; a set is kept only if it is read more than once.
         limit: largest size of a set that is kept, in bytes; by default what its device has room for.
     """
@@ -94,11 +93,7 @@ class Feed:
         return Batch(*(tensor.index_select(0, index) for tensor in self._whole))
 
     def _check_size(self, target: Tensor) -> None:
-        """Refuse targets whose squared errors would overflow or vanish.
-
-        Raises:
-            UnsupportedError: the numbers are too large or too small for the network's dtype.
-        """
+        """Refuse targets whose squared errors would overflow or vanish."""
         largest = float(target.double().nan_to_num().flatten(1).norm(dim=1).max())
         limits = torch.finfo(self._dtype)
         if largest > 0 and not 1e3 * limits.tiny**0.5 < largest < 0.1 * limits.max**0.5:

@@ -21,7 +21,6 @@ def micro_batch_size(module: nn.Module, sample: Batch, room: int | None = None) 
     """Return how many examples fit into ``room``; at least one.
 
     Args:
-        module: the network.
         sample: one example.
         room: bytes; by default a share of the device's memory.
     """

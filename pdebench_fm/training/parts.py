@@ -18,9 +18,7 @@ def find_parts(build: Callable[[Problem], nn.Module], problem: Problem, network:
     Nothing is found in a network that cannot be built on torch's meta device, or only for some numbers of channels.
 
     Args:
-        build: returns a new network for a problem.
         problem: what ``network`` was built for.
-        network: has the modules.
 
     Returns:
         names of modules in the order of the network, for those of ``embedding`` and ``head`` that were found.

@@ -62,11 +62,7 @@ class Ranks:
                 parameter.grad = None
 
     def take_last(self, tensors: Sequence[Tensor]) -> None:
-        """Replace every tensor by that of the last rank, which has an example if any rank has.
-
-        Raises:
-            RunError: another rank has more or fewer tensors.
-        """
+        """Replace every tensor by that of the last rank, which has an example if any rank has."""
         if self.count == 1:
             return
         if not self.agree(len(tensors)):

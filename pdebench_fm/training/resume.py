@@ -24,7 +24,6 @@ class ResumeFile:
     """One file that holds the newest state of a fit.
 
     Args:
-        path: the file.
         interval: seconds between two writes, at least. They are further apart if writing would take over 5% of the
             time, unless the interval is 0.
     """

@@ -30,8 +30,6 @@ class Header:
     """What a file says about its examples.
 
     Args:
-        length: number of examples.
-        problem: channels and grid.
         rows: names of the channels of ``fields``, in order.
         constants: names of the constants, in order.
         published: whether the file names nothing and its PDE reads the columns.
@@ -63,11 +61,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def handle(path: Path) -> h5py.File:
-    """Open a file for reading.
-
-    Raises:
-        DataFileError: the file is missing, truncated, or not an HDF5 file.
-    """
+    """Open a file for reading."""
     import h5py
 
     if not path.exists():
@@ -96,11 +90,7 @@ def read_header(path: Path, columns: ReadColumns | None = None) -> Header:
     """Read what a file says about its examples, and check that its parts fit.
 
     Args:
-        path: the file.
         columns: names the columns of a file that names nothing.
-
-    Raises:
-        DataFileError: the file is unreadable or incomplete, or its parts do not fit.
     """
     with open_file(path) as file:
         fields, tensor = data_sets(path, file)
@@ -218,11 +208,7 @@ def is_complete(file: h5py.File) -> bool:
 
 
 def published_grid(path: Path) -> Grid | None:
-    """Return the grid of a file that names nothing, as published with the paper; None for any other file.
-
-    Raises:
-        DataFileError: the file is missing, not an HDF5 file, or lacks a data set.
-    """
+    """Return the grid of a file that names nothing, as published with the paper; None for any other file."""
     with open_file(path) as file:
         fields, _ = data_sets(path, file)
         return Grid(int(fields.shape[2])) if names_nothing(file) else None
@@ -250,7 +236,6 @@ def unusable(names: Sequence[str], values: np.ndarray) -> tuple[int, str] | None
     A field may fade into zeros, but not vanish as a whole.
 
     Args:
-        names: of the channels.
         values: (examples, channels, …).
     """
     largest = np.abs(values).max(axis=tuple(range(2, values.ndim)))  # NaN stays NaN

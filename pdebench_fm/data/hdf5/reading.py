@@ -22,13 +22,8 @@ class HDF5Examples(Examples):
     """The examples of a file, read batch by batch.
 
     Args:
-        path: the file.
-        device: torch device of the batches.
         problem: channels and grid, with the file's names; by default what the file says.
         columns: reads the constants of a published file, which names nothing and needs no ``complete``.
-
-    Raises:
-        DataFileError: the file is unreadable or incomplete, or its parts do not fit.
     """
 
     def __init__(
@@ -60,11 +55,7 @@ class HDF5Examples(Examples):
         return self._header.length
 
     def batch(self, ids: Ids) -> tuple[Fields, Fields]:
-        """Read examples, in any order and with repeats.
-
-        Raises:
-            DataFileError: an id is out of range, the file cannot be read, or a value is not finite or outside float32.
-        """
+        """Read examples, in any order and with repeats."""
         import torch
 
         index = np.asarray(ids, dtype=np.int64)

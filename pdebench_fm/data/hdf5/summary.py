@@ -44,11 +44,7 @@ class FileSummary:
 
 
 def inspect(path: Path) -> FileSummary:
-    """Summarise a file.
-
-    Raises:
-        DataFileError: the file is missing, not an HDF5 file, or lacks a data set.
-    """
+    """Summarise a file."""
     with open_file(path) as file:
         fields, tensor = data_sets(path, file)
         inputs, outputs = channel_names(path, fields)

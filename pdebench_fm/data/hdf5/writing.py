@@ -29,13 +29,8 @@ def export(
     """Write examples to a file, which appears under its name only when it is complete.
 
     Args:
-        path: the file.
-        problem: channels and grid.
         batches: inputs and outputs, ``count`` examples in all.
         metadata: plain data (JSON) that describes the examples.
-
-    Raises:
-        NotWrittenError: the file cannot be written, or float32 cannot hold an example.
     """
     import h5py
 
