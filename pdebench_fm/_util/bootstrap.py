@@ -38,7 +38,8 @@ def example_weights(count: int) -> np.ndarray:
 def _shares(indices: np.ndarray) -> np.ndarray:
     count: int = indices.shape[1]
     flat = indices + count * np.arange(RESAMPLES)[:, None]
-    return np.bincount(flat.ravel(), minlength=RESAMPLES * count).reshape(RESAMPLES, count) / count
+    shares: np.ndarray = np.bincount(flat.ravel(), minlength=RESAMPLES * count).reshape(RESAMPLES, count) / count
+    return shares
 
 
 def _indices(stream: dict[str, object], count: int) -> np.ndarray:
