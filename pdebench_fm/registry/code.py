@@ -25,6 +25,7 @@ from typing import Any
 from pdebench_fm._util.text import named, show
 from pdebench_fm.errors import UsageError
 
+_MAIN = ("__main__", "__mp_main__")  # the second in workers
 _PLAIN = (bool, int, float, complex, str, bytes, range, slice, type(None), type(Ellipsis))
 
 PREFIX = "code-"
@@ -66,7 +67,9 @@ class _Code:
             self._add_all(value)
         elif isinstance(value, set | frozenset):
             self._put(sorted(map(repr, value)))
-        elif id(value) not in self._seen:
+        elif id(value) in self._seen:
+            self._put("again", list(self._seen).index(id(value)))
+        else:
             self._seen[id(value)] = value
             self._add_object(value)
 
@@ -116,7 +119,7 @@ class _Code:
             with suppress(ValueError):  # not filled yet
                 self.add(cell.cell_contents)
         self._add_module(function.__module__)
-        if function.__module__ == "__main__" and not Path(function.__code__.co_filename).is_file():  # typed in
+        if function.__module__ in _MAIN and not Path(function.__code__.co_filename).is_file():  # typed in
             for name in sorted(_globals_in(function.__code__) & function.__globals__.keys()):
                 self._put(name)
                 self.add(function.__globals__[name])
@@ -133,7 +136,7 @@ class _Code:
         self._add_module(kind.__module__)
 
     def _add_module(self, name: str) -> None:
-        """Describe the file of a module of the project, what it defines in memory, and the modules it imports."""
+        """Describe the file of a module of the project, its functions in memory, and the modules it imports."""
         if not name or name in self._modules or not _is_own(name):
             return
         self._modules.add(name)
@@ -144,10 +147,11 @@ class _Code:
         except Exception:  # the name of an attribute, not installed here, or without a file
             return
         self._put(hashlib.sha256(text).hexdigest())
-        for value in tuple(vars(module).values()):
-            if getattr(value, "__module__", None) == name and isinstance(value, types.FunctionType | type):
-                with suppress(_NotPlainError):  # the file says it
-                    self.add(value)
+        for value in vars(module).values():
+            if getattr(value, "__module__", None) == name:
+                members = vars(value).values() if isinstance(value, type) else [value]
+                for function in filter(inspect.isfunction, members):
+                    self.add(function.__code__)
         if str(module.__file__).endswith(".py"):
             for imported in _imports(text, module.__package__ or ""):
                 self._add_module(imported)
@@ -175,7 +179,7 @@ def _imports(source: bytes, package: str) -> Iterator[str]:
 def _is_own(module: str) -> bool:
     """Whether a module is of the project itself: not of Python, not installed, not ours."""
     package = module.partition(".")[0]
-    if package in {"__main__", "__mp_main__"}:  # the file of a notebook's is that of the program that runs it
+    if package in _MAIN:  # the file of a notebook's is that of the program that runs it
         return True
     if package in {"pdebench_fm", *sys.stdlib_module_names}:
         return False

@@ -158,6 +158,20 @@ def test_a_class_without_a_file_is_described_too() -> None:
     assert code_version(one) != code_version(made(f"def helper(): return 1\n{textwrap.dedent(CELL)}", offset=2))
 
 
+def test_things_that_are_used_again_count() -> None:
+    one, other = (
+        made("class Model:\n    def build(self): return layers", layers=[abs, min, last]) for last in (abs, min)
+    )
+    assert code_version(one) != code_version(other)
+
+
+def test_a_helper_may_keep_what_it_has_computed(project: Path) -> None:
+    edit(project / "project_helpers/layers.py", "class Block:", "class Block:\n    made = []")
+    before = version()
+    sys.modules["project_helpers.layers"].Block.made.append(1)
+    assert version(fresh=False) == before
+
+
 def test_a_closure_counts() -> None:
     def factory(n: int) -> type:
         class Model:
