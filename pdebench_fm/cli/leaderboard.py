@@ -17,8 +17,7 @@ from pdebench_fm.cli.own_suites import load_suites, suites_option
 from pdebench_fm.errors import UsageError
 
 if TYPE_CHECKING:
-    from pdebench_fm.leaderboard.audit import Verify
-    from pdebench_fm.leaderboard.build import CheckSolvers
+    from pdebench_fm.leaderboard import Rules
     from pdebench_fm.records.record import Cell
     from pdebench_fm.suite.schema import Suite
 
@@ -71,8 +70,7 @@ def add(
     from pdebench_fm.leaderboard import add as add_records
 
     with _all_refusals():
-        verify = _verify(_own_suites(directory, suites))
-        report = add_records(directory, runs, verify, replace=replace, cards=cards)
+        report = add_records(directory, runs, _rules(directory, suites), replace=replace, cards=cards)
     cards_written = [f"{file}: written" for file in report.cards]
     for line in (*report.replaced, *report.confirming, *report.skipped, *report.removed, *cards_written):
         click.echo(line, err=True)
@@ -88,8 +86,7 @@ def build(directory: Path, suites: tuple[Path, ...]) -> None:
 
     if not (directory / "records").is_dir():
         raise UsageError(f"{directory}: not a leaderboard, because it has no folder records/; name another --directory")
-    own = _own_suites(directory, suites)
-    for path in build_files(directory, partial(planned_cells, own=own), _verify(own), _check_solvers(directory, own)):
+    for path in build_files(directory, _rules(directory, suites)):
         click.echo(path)
 
 
@@ -101,8 +98,7 @@ def check(context: click.Context, directory: Path, suites: tuple[Path, ...]) -> 
     """Check every record, and that the files that `build` writes are up to date."""
     from pdebench_fm.leaderboard import check as check_files
 
-    own = _own_suites(directory, suites)
-    wrong = check_files(directory, partial(planned_cells, own=own), _verify(own), _check_solvers(directory, own))
+    wrong = check_files(directory, _rules(directory, suites))
     for line in wrong:
         click.echo(line)
     if wrong:
@@ -226,12 +222,10 @@ def submit(
     from pdebench_fm.leaderboard.bundle import submit as submit_runs
     from pdebench_fm.leaderboard.bundle import weights_of
 
-    own = _own_suites(directory, suites)
+    rules = _rules(directory, suites)
     weights = weights_of(runs, weights_url, with_weights)
     with _all_refusals():
-        text = submit_runs(
-            directory, runs, partial(planned_cells, own=own), _verify(own), cards=cards, output=output, weights=weights
-        )
+        text = submit_runs(directory, runs, rules, cards=cards, output=output, weights=weights)
     click.echo(text, nl=False)
     if output is not None:
         click.echo(f"written to {output}", err=True)
@@ -267,20 +261,19 @@ def _own_suites(directory: Path, files: Sequence[Path]) -> list[Suite]:
     return load_suites([*files, *sorted((directory / "suites").glob("*.yaml"))])
 
 
-def _verify(own: Sequence[Suite]) -> Verify:
-    """Return the check of records against the errors beside them and the plans of their suites."""
+def _rules(directory: Path, files: Sequence[Path]) -> Rules:
+    """Return the rules of what is installed, and of suites given or kept."""
+    from pdebench_fm.leaderboard import Rules
     from pdebench_fm.leaderboard.evidence import against_errors
     from pdebench_fm.leaderboard.plans import against_plans
-
-    return lambda located: chain(against_errors(located), against_plans(located, suites=own))
-
-
-def _check_solvers(directory: Path, own: Sequence[Suite]) -> CheckSolvers:
-    """Return the check of solver records."""
     from pdebench_fm.leaderboard.solvers import solver_problems
 
-    found = current_registry()
-    return lambda located: solver_problems(located, directory, found, own)
+    own, found = _own_suites(directory, files), current_registry()
+    return Rules(
+        planned=partial(planned_cells, own=own),
+        verify=lambda located: chain(against_errors(located), against_plans(located, suites=own)),
+        check_solvers=lambda located: solver_problems(located, directory, found, own),
+    )
 
 
 def planned_cells(suite: str, version: int, profile: str, own: Sequence[Suite] = ()) -> Collection[Cell] | None:

@@ -4,8 +4,8 @@
 ``index.html``, ``leaderboard.csv`` and ``leaderboard.json``.
 """
 
+from pdebench_fm.leaderboard.audit import Rules
 from pdebench_fm.leaderboard.build import build, check
-from pdebench_fm.leaderboard.standing import Planned
 from pdebench_fm.leaderboard.store import RefusedError, Report, add
 
-__all__ = ["Planned", "RefusedError", "Report", "add", "build", "check"]
+__all__ = ["RefusedError", "Report", "Rules", "add", "build", "check"]

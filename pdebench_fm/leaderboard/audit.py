@@ -7,7 +7,8 @@ that misses its own score, a pre-training without a record.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pdebench_fm._util.identity import canonical_json
@@ -15,8 +16,9 @@ from pdebench_fm._util.text import printable
 from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.plan.protocol import ProtocolSpec
 from pdebench_fm.records.curves import FINE_TUNE, SCRATCH
-from pdebench_fm.records.record import Record, start_of
+from pdebench_fm.records.record import Cell, Record, start_of
 from pdebench_fm.records.search import Tried, next_value
+from pdebench_fm.records.solver import SolverRecord
 
 LARGEST = 1e6
 """Largest error that counts as a score. Predicting zero scores 1; anything larger than this has diverged."""
@@ -39,8 +41,27 @@ LARGEST_MEMORY = 2**50
 Located = tuple[str, Record]
 """``file:line`` of a record, and the record."""
 
-Verify = Callable[[Sequence[Located]], Iterable[tuple[str, str]]]
-"""Yields (where, what) for records that are not what they say, see `pdebench_fm.leaderboard.plans`."""
+
+def _unknown(suite: str, version: int, profile: str) -> None:
+    """No plan is known."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a leaderboard holds its records to, beside what they say themselves.
+
+    Args:
+        planned: (suite, version, profile) → every planned cell; None if the plan is unknown.
+        verify: yields (where, what) for records that are not what they say, see `pdebench_fm.leaderboard.plans`.
+        check_solvers: yields what is wrong with solver records, see `pdebench_fm.leaderboard.solvers`.
+    """
+
+    planned: Callable[[str, int, str], Collection[Cell] | None] = _unknown
+    verify: Callable[[Sequence[Located]], Iterable[tuple[str, str]]] = lambda located: ()
+    check_solvers: Callable[[Sequence[tuple[str, SolverRecord]]], Iterable[str]] = lambda located: ()
+
+
+NO_RULES = Rules()
 
 
 def problems(record: Record) -> Iterator[str]:
@@ -307,11 +328,9 @@ def _difference(one: Any, other: Any) -> tuple[list[str], Any, Any]:
     return [], one, other
 
 
-def refusals(records: Iterable[Located], verify: Verify | None = None) -> list[str]:
+def refusals(records: Iterable[Located], rules: Rules) -> list[str]:
     """Return everything that is wrong with these records together, as ``file:line: what``."""
     located = list(records)
     found = [f"{where}: {problem}" for where, record in located for problem in problems(record)]
     found += [f"{where}: {conflict}" for where, conflict in conflicts(located)]
-    if not found and verify is not None:
-        found = [f"{where}: {problem}" for where, problem in verify(located)]
-    return found
+    return found or [f"{where}: {problem}" for where, problem in rules.verify(located)]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from pdebench_fm.leaderboard.audit import Verify, refusals
-from pdebench_fm.leaderboard.badges import Badge, read_badges
+from pdebench_fm.leaderboard.audit import NO_RULES, Rules, refusals
+from pdebench_fm.leaderboard.badges import Badge, badges_that_hold, read_badges
 from pdebench_fm.leaderboard.cards import FOLDER as CARDS
 from pdebench_fm.leaderboard.cards import Cards, read_cards
 from pdebench_fm.leaderboard.confirmations import FOLDER as CONFIRMATIONS
@@ -18,6 +18,7 @@ from pdebench_fm.leaderboard.evidence import errors_of
 from pdebench_fm.leaderboard.intervals import Errors
 from pdebench_fm.leaderboard.lines import misplaced, read
 from pdebench_fm.leaderboard.solvers import FOLDER as SOLVERS
+from pdebench_fm.leaderboard.standing import Standing, SuiteResults, group, standings
 from pdebench_fm.leaderboard.store import RECORDS, load, located, order, relative_path
 from pdebench_fm.records.record import Record
 from pdebench_fm.records.solver import SolverRecord
@@ -42,16 +43,17 @@ class Board:
     cards: Cards
     solvers: Sequence[tuple[str, SolverRecord]]
     suites: Mapping[tuple[str, int], str]
+    rules: Rules
 
     @classmethod
-    def load(cls, directory: Path) -> Board:
+    def load(cls, directory: Path, rules: Rules = NO_RULES) -> Board:
         """Read a leaderboard."""
         stored = load(directory)
         records = [record for *_, record in stored]
         cards = read_cards(directory / CARDS, records)
         confirmed = read(directory / CONFIRMATIONS, Confirmation)
         badges, solvers = read_badges(directory), read(directory / SOLVERS, SolverRecord)
-        return cls(directory, stored, badges, confirmed, cards, solvers, _kept_suites(directory))
+        return cls(directory, stored, badges, confirmed, cards, solvers, _kept_suites(directory), rules)
 
     @cached_property
     def confirmations(self) -> Confirmations:
@@ -64,14 +66,21 @@ class Board:
         places = {where: record.job_id for where, record in stored}
         return {places[where]: errors for where, errors in errors_of(stored).items()}
 
-    def wrong(self, verify: Verify | None) -> list[str]:
+    def rankings(self, errors: Errors | None = None) -> list[tuple[SuiteResults, list[Standing]]]:
+        """Return every study with the ranking of its models; ``errors`` are those of the test examples, if known."""
+        records = [record for *_, record in self.stored]
+        verified = badges_that_hold(self.badges, records)
+        return [(found, standings(found, verified, self.confirmations, errors)) for found in group(records, self.rules)]
+
+    def wrong(self) -> list[str]:
         """Return everything that is wrong with it, one line each."""
         records = [record for *_, record in self.stored]
         stored = located(self.directory, self.stored)
         return [
             *misplaced(self.directory / RECORDS, stored, lambda one: (self.directory / relative_path(one), order(one))),
-            *refusals(stored, verify),
+            *refusals(stored, self.rules),
             *wrong_confirmations(self.directory, self.confirmed, records),
+            *self.rules.check_solvers(self.solvers),
         ]
 
 

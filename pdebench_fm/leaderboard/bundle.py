@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pdebench_fm.errors import UsageError
-from pdebench_fm.leaderboard.audit import Located, Verify, repeated
+from pdebench_fm.leaderboard.audit import NO_RULES, Located, Rules, repeated
 from pdebench_fm.leaderboard.badges import FILE as BADGES
-from pdebench_fm.leaderboard.badges import badges_that_hold
 from pdebench_fm.leaderboard.board import Board
 from pdebench_fm.leaderboard.cards import FOLDER as CARDS
 from pdebench_fm.leaderboard.cards import Cards, card_of, card_path
 from pdebench_fm.leaderboard.confirmations import FOLDER as CONFIRMATIONS
-from pdebench_fm.leaderboard.standing import Planned, Standing, SuiteResults, group, standings
+from pdebench_fm.leaderboard.standing import Standing, SuiteResults
 from pdebench_fm.leaderboard.store import RefusedError, Report, add, write
 from pdebench_fm.records.file import collect
 from pdebench_fm.records.record import Record
@@ -68,8 +67,7 @@ def weights_of(runs: Sequence[Path], url: str | None, included: bool) -> Weights
 def submit(
     directory: Path,
     runs: Sequence[Path],
-    planned: Planned | None = None,
-    verify: Verify | None = None,
+    rules: Rules = NO_RULES,
     *,
     cards: Sequence[Path] = (),
     output: Path | None = None,
@@ -79,8 +77,6 @@ def submit(
 
     Args:
         runs: as `pdebench_fm.leaderboard.add` takes them; a bundle is one.
-        planned: see `pdebench_fm.leaderboard.build.render`.
-        verify: see `pdebench_fm.leaderboard.add`.
         output: folder or ``.zip`` file to write the bundle to; none by default.
     """
     if output is not None and (output.is_file() or (output.is_dir() and any(output.iterdir()))):
@@ -91,15 +87,15 @@ def submit(
     with tempfile.TemporaryDirectory(prefix="pdefm-submit-") as temporary:
         copy = Path(temporary) / "board"
         _copy(directory, copy)
-        before = Board.load(copy)
+        before = Board.load(copy, rules)
         try:
-            report = add(copy, runs, verify, cards=cards)
+            report = add(copy, runs, rules, cards=cards)
         except RefusedError as error:
             lines = [line.replace(str(copy), str(directory)) for line in error.refused]
             raise RefusedError("nothing submitted", lines) from None
-        after = Board.load(copy)
+        after = Board.load(copy, rules)
         _refuse(report, incoming, after.cards)
-        text = _text(before, after, report, incoming, planned, weights)
+        text = _text(before, after, report, incoming, weights)
         if output is not None:
             bundle = Path(temporary) / "bundle"
             models = {card.model for _, record in incoming if (card := card_of(after.cards, record.model))}
@@ -158,13 +154,12 @@ def _text(
     after: Board,
     report: Report,
     incoming: Sequence[Located],
-    planned: Planned | None,
     weights: Weights | None,
 ) -> str:
     """Return the text of a pull request, in Markdown."""
     models = sorted({record.model for _, record in incoming})
     parts = [f"# Results of {escape_markdown(', '.join(models))}\n", f"{report.summary()}.\n"]
-    old, new = _rankings(before, planned), _rankings(after, planned)
+    old, new = _rankings(before), _rankings(after)
     for study, (found, ranking) in new.items():
         if changes := list(_changes(old.get(study, (found, []))[1], ranking)):
             parts.append(f"## {escape_markdown(study)}\n\n{_table(changes)}\n")
@@ -179,16 +174,8 @@ def _text(
     return "\n".join(parts)
 
 
-def _rankings(board: Board, planned: Planned | None) -> dict[str, tuple[SuiteResults, list[Standing]]]:
-    records = [record for *_, record in board.stored]
-    verified = badges_that_hold(board.badges, records)
-    return {
-        f"{found.suite} v{found.suite_version}, profile {found.profile}": (
-            found,
-            standings(found, verified, board.confirmations),
-        )
-        for found in group(records, planned)
-    }
+def _rankings(board: Board) -> dict[str, tuple[SuiteResults, list[Standing]]]:
+    return {f"{one.suite} v{one.suite_version}, profile {one.profile}": (one, of) for one, of in board.rankings()}
 
 
 def _shown(standing: Standing | None) -> dict[str, str]:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import median
 
 from pdebench_fm._util.grouping import grouped
 from pdebench_fm._util.text import counted
+from pdebench_fm.leaderboard.audit import NO_RULES, Rules
 from pdebench_fm.leaderboard.badges import Badge
 from pdebench_fm.leaderboard.confirmations import NONE, Confirmations, Confirmed
 from pdebench_fm.leaderboard.intervals import Errors, Uncertainty, uncertainties
@@ -23,9 +24,6 @@ from pdebench_fm.records.curves import FINE_TUNE, SCORED, SCRATCH, make_curves
 from pdebench_fm.records.record import COST, Cell, Record, start_of
 from pdebench_fm.records.savings import MeanFactor, Saving, geometric_mean, mean_factor, savings
 from pdebench_fm.tables.wording import arm_order, natural
-
-Planned = Callable[[str, int, str], Collection[Cell] | None]
-"""(suite, version, profile) → every planned cell; None if the plan is unknown."""
 
 Verified = Mapping[tuple[str, int, str, str], Badge]
 """(suite, version, profile, model) → the badge of its results."""
@@ -132,7 +130,7 @@ class SuiteResults:
         return list({record.place: record for record in self.records if record.kind == "point"}.values())
 
 
-def group(records: Iterable[Record], planned: Planned | None = None) -> list[SuiteResults]:
+def group(records: Iterable[Record], rules: Rules = NO_RULES) -> list[SuiteResults]:
     """Split records by suite, profile and version, newest version first.
 
     If a plan is unknown, the cells of all models together count as planned.
@@ -140,7 +138,7 @@ def group(records: Iterable[Record], planned: Planned | None = None) -> list[Sui
     found = grouped(records, lambda record: (record.suite, record.profile, -record.suite_version))
     groups = []
     for (suite, profile, version), members in sorted(found.items()):
-        cells = planned(suite, -version, profile) if planned is not None else None
+        cells = rules.planned(suite, -version, profile)
         union = {record.cell for record in members if record.kind == "point"}
         expected = frozenset(union if cells is None else cells)
         groups.append(SuiteResults(suite, -version, profile, tuple(members), expected, cells is not None))

@@ -17,7 +17,7 @@ from filelock import FileLock
 from pdebench_fm._util.files import replacing
 from pdebench_fm._util.grouping import grouped
 from pdebench_fm.errors import RecordError
-from pdebench_fm.leaderboard.audit import Located, Verify, refusals, repeated
+from pdebench_fm.leaderboard.audit import NO_RULES, Located, Rules, refusals, repeated
 from pdebench_fm.leaderboard.cards import card_path, cards_in, read_card
 from pdebench_fm.leaderboard.confirmations import (
     FOLDER,
@@ -103,7 +103,7 @@ def located(directory: Path, stored: Iterable[tuple[Path, int, Record]]) -> list
 def add(
     directory: Path,
     runs: Sequence[Path],
-    verify: Verify | None = None,
+    rules: Rules = NO_RULES,
     *,
     replace: bool = False,
     cards: Sequence[Path] = (),
@@ -115,7 +115,6 @@ def add(
 
     Args:
         runs: records.jsonl files, or folders searched for them.
-        verify: a further check, e.g. against the plans of the suites.
         replace: whether to remove records of the same suite, version, profile and model that are not in ``runs``,
             e.g. for a model's next version.
         cards: model cards. Those in a folder ``cards/`` of a run, as in a bundle, are added too.
@@ -123,10 +122,10 @@ def add(
     user = os.getuid() if hasattr(os, "getuid") else ""  # not by name: a container may know none
     board = hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:16]
     with FileLock(Path(tempfile.gettempdir()) / f"pdefm-leaderboard-{user}-{board}.lock"):
-        return _add(directory, runs, verify, replace, [*cards, *(card for run in runs for card in cards_in(run))])
+        return _add(directory, runs, rules, replace, [*cards, *(card for run in runs for card in cards_in(run))])
 
 
-def _add(directory: Path, runs: Sequence[Path], verify: Verify | None, replace: bool, cards: Sequence[Path]) -> Report:
+def _add(directory: Path, runs: Sequence[Path], rules: Rules, replace: bool, cards: Sequence[Path]) -> Report:
     there = located(directory, load(directory))
     twice = [f"{where}: {what}" for where, what in repeated(there)]
     if twice:
@@ -157,8 +156,8 @@ def _add(directory: Path, runs: Sequence[Path], verify: Verify | None, replace: 
             seconds.append((where, record))
             confirmed.append((where, confirmation(known[1], record)))
             report.confirming.append(_confirming(where, known, confirmed[-1][1]))
-    refused.extend(refusals(stored.values(), verify))
-    refused.extend(line for line in _refused_seconds(stored, seconds, verify) if line not in refused)
+    refused.extend(refusals(stored.values(), rules))
+    refused.extend(line for line in _refused_seconds(stored, seconds, rules) if line not in refused)
     if refused:
         raise RefusedError("nothing added", refused)
     records = [record for _, record in stored.values()]
@@ -180,14 +179,14 @@ def _confirming(where: str, known: Located, made: Confirmation) -> str:
     return f"{where}: confirms {known[0]}, {made.difference:.2g} apart"
 
 
-def _refused_seconds(stored: Mapping[Any, Located], seconds: Sequence[Located], verify: Verify | None) -> Iterator[str]:
+def _refused_seconds(stored: Mapping[Any, Located], seconds: Sequence[Located], rules: Rules) -> Iterator[str]:
     """Yield what is wrong with second measurements, each in the place of the first among its model's results."""
     rest = list(seconds)
     while rest:
         layer = {record.key: (where, record) for where, record in reversed(rest)}  # the first of each job
         rest = [(where, record) for where, record in rest if layer[record.key][0] != where]
         groups = {_group(record) for _, record in layer.values()}
-        yield from refusals([layer.get(k, known) for k, known in stored.items() if _group(known[1]) in groups], verify)
+        yield from refusals([layer.get(k, known) for k, known in stored.items() if _group(known[1]) in groups], rules)
 
 
 def _group(record: Record) -> tuple[str, int, str, str]:

@@ -7,7 +7,7 @@ import pytest
 
 from pdebench_fm._util.identity import job_id
 from pdebench_fm.errors import RecordError
-from pdebench_fm.leaderboard import RefusedError, add, build, check
+from pdebench_fm.leaderboard import RefusedError, Rules, add, build, check
 from pdebench_fm.leaderboard.standing import group, standings
 from tests.support.records import append, make_pretraining, make_record, make_suite, make_trial
 
@@ -21,7 +21,7 @@ def board(tmp_path):
     def make(*records, planned=None):
         append(tmp_path / "run" / "records.jsonl", records)
         add(tmp_path / "board", [tmp_path / "run"])
-        build(tmp_path / "board", planned)
+        build(tmp_path / "board", Rules(planned) if planned else Rules())
         return tmp_path / "board"
 
     return make
@@ -29,7 +29,7 @@ def board(tmp_path):
 
 def ranking(*records, planned=None):
     """Standings where the suite plans every cell that any of the records has, or as given."""
-    (found,) = group(records, planned or (lambda *_: cells_of(records)))
+    (found,) = group(records, Rules(planned or (lambda *_: cells_of(records))))
     return standings(found)
 
 

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from pdebench_fm.cli.leaderboard import leaderboard
 from pdebench_fm.errors import RecordError, UsageError
 from pdebench_fm.interfaces.metric import SCORE
-from pdebench_fm.leaderboard import RefusedError, add, build, check
+from pdebench_fm.leaderboard import RefusedError, Rules, add, build, check
 from pdebench_fm.leaderboard.bundle import submit, weights_of
 from pdebench_fm.leaderboard.cards import template
 from pdebench_fm.records.errors import digest, load_errors
@@ -40,7 +40,7 @@ def contents(folder):
 def board(tmp_path):
     append(tmp_path / "there" / "records.jsonl", make_suite("old"))
     add(tmp_path / "board", [tmp_path / "there"])
-    build(tmp_path / "board", planned)
+    build(tmp_path / "board", Rules(planned))
     return tmp_path / "board"
 
 
@@ -72,7 +72,7 @@ def card(tmp_path):
 
 def test_a_bundle_adds_what_its_runs_add(board, runs, card, tmp_path):
     before = contents(board)
-    submit(board, [runs], planned, cards=[card], output=tmp_path / "bundle")
+    submit(board, [runs], Rules(planned), cards=[card], output=tmp_path / "bundle")
     assert contents(board) == before
     others = shutil.copytree(board, tmp_path / "others")
     report = add(board, [tmp_path / "bundle"])
@@ -81,12 +81,12 @@ def test_a_bundle_adds_what_its_runs_add(board, runs, card, tmp_path):
     assert contents(board) == contents(others)
     path = tmp_path / "bundle" / "records" / "smoke" / "smoke" / "mine.jsonl"
     assert len(load_errors(path, read(path))) == 5
-    build(board, planned)
-    assert check(board, planned) == []
+    build(board, Rules(planned))
+    assert check(board, Rules(planned)) == []
 
 
 def test_the_text_says_which_tables_change(board, runs, card, tmp_path):
-    text = submit(board, [runs], planned, cards=[card], output=tmp_path / "bundle")
+    text = submit(board, [runs], Rules(planned), cards=[card], output=tmp_path / "bundle")
     assert (tmp_path / "bundle" / "PULL_REQUEST.md").read_text(encoding="utf-8") == text
     assert text.startswith("# Results of mine\n\n11 added")
     rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in text.splitlines() if line.startswith("|")]
@@ -103,7 +103,7 @@ def test_a_repeated_result_is_submitted_as_a_confirmation(board, tmp_path):
     append(tmp_path / "again" / "records.jsonl", [slower[0].model_copy(update=scores), *slower[1:]])
     (tmp_path / "old.yaml").write_text(template("old", 67281), encoding="utf-8")
     add(board, [tmp_path / "there"], cards=[tmp_path / "old.yaml"])
-    text = submit(board, [tmp_path / "again"], planned)
+    text = submit(board, [tmp_path / "again"], Rules(planned))
     assert "11 confirming" in text
     assert "– → 10 of 11 results, 1 apart" in text
     assert "## Beyond the spread\n\n- smoke, old, poisson, pretraining, N = 1024, seed 0: 50% apart on cpu" in text
@@ -113,36 +113,36 @@ def test_what_add_refuses_submit_refuses_and_nothing_is_written(board, runs, car
     path = runs / "smoke" / "mine" / "records.jsonl"
     path.write_text(path.read_text().replace('"relative_l2": [', '"relative_l2": [0, ', 1))
     with pytest.raises(RecordError, match=r"records\.jsonl:1: "):
-        submit(board, [runs], planned, cards=[card], output=tmp_path / "bundle")
+        submit(board, [runs], Rules(planned), cards=[card], output=tmp_path / "bundle")
     other = [record.model_copy(update={"data_seed": 1}) for record in make_suite("mine")]
     path.write_text("".join(record.line() + "\n" for record in other))
     with pytest.raises(RefusedError, match=rf"nothing submitted: {path}:1: data_seed is 1, its job says 0") as caught:
-        submit(board, [runs], planned, cards=[card], output=tmp_path / "bundle")
+        submit(board, [runs], Rules(planned), cards=[card], output=tmp_path / "bundle")
     assert str(board / "records") in "\n".join(caught.value.refused)  # not a copy of it
     assert not (tmp_path / "bundle").exists()
 
 
 def test_a_model_needs_a_card_and_a_submission_something_new(board, runs, card, tmp_path):
     with pytest.raises(RefusedError, match=r"records\.jsonl:1: mine has no card; write one with"):
-        submit(board, [runs], planned)
+        submit(board, [runs], Rules(planned))
     card.write_text("model: mine\nauthor: [me]\n", encoding="utf-8")
     with pytest.raises(RecordError, match=r"card\.yaml:2:1: author: unknown key; did you mean 'authors'\?"):
-        submit(board, [runs], planned, cards=[card])
+        submit(board, [runs], Rules(planned), cards=[card])
     with pytest.raises(RefusedError, match="already at"):
-        submit(board, [tmp_path / "there"], planned)
+        submit(board, [tmp_path / "there"], Rules(planned))
 
 
 def test_weights_are_named_by_their_hash_and_come_along_if_asked(board, runs, card, tmp_path):
     with pytest.raises(UsageError, match="must be a link"):
         weights_of([runs], "ftp://example.org", False)
     linked = weights_of([runs], "https://example.org/w", False)
-    submit(board, [runs], planned, cards=[card], output=tmp_path / "linked", weights=linked)
+    submit(board, [runs], Rules(planned), cards=[card], output=tmp_path / "linked", weights=linked)
     (row,) = json.loads((tmp_path / "linked" / "weights.json").read_text())
     assert (row["bytes"], row["url"]) == (7, "https://example.org/w")
     assert row["sha256"] == hashlib.sha256(b"weights").hexdigest()
     assert not (tmp_path / "linked" / "weights").exists()
     inside = weights_of([runs], None, True)
-    submit(board, [runs], planned, cards=[card], output=tmp_path / "b.zip", weights=inside)
+    submit(board, [runs], Rules(planned), cards=[card], output=tmp_path / "b.zip", weights=inside)
     with zipfile.ZipFile(tmp_path / "b.zip") as archive:
         assert archive.read(row["file"]) == b"weights"
         assert "PULL_REQUEST.md" in archive.namelist()
@@ -153,9 +153,9 @@ def test_weights_are_named_by_their_hash_and_come_along_if_asked(board, runs, ca
 
 def test_nothing_is_overwritten(board, runs, card, tmp_path):
     (tmp_path / "bundle").mkdir()
-    submit(board, [runs], planned, cards=[card], output=tmp_path / "bundle")
+    submit(board, [runs], Rules(planned), cards=[card], output=tmp_path / "bundle")
     with pytest.raises(UsageError, match="bundle: is there already"):
-        submit(board, [runs], planned, cards=[card], output=tmp_path / "bundle")
+        submit(board, [runs], Rules(planned), cards=[card], output=tmp_path / "bundle")
 
 
 def test_the_command_prints_the_text_and_every_refusal(board, runs, card, tmp_path):

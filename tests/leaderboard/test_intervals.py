@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdebench_fm._util.bootstrap import resamples
-from pdebench_fm.leaderboard import add, build, check
+from pdebench_fm.leaderboard import Rules, add, build, check
 from pdebench_fm.leaderboard.intervals import Point, compare, draw_scores, groups, rank_ranges, win_shares
 from pdebench_fm.leaderboard.standing import group, standings
 from pdebench_fm.records.errors import FILE, digest
@@ -30,7 +30,7 @@ def interval(draws, model=0):
 
 def ranking(*records, errors=None):
     cells = {record.cell for record in records if record.kind == "point"}
-    (found,) = group(records, lambda *_: cells)
+    (found,) = group(records, Rules(lambda *_: cells))
     return {standing.model: standing for standing in standings(found, errors=errors)}
 
 
@@ -161,7 +161,7 @@ def board(tmp_path):
                 np.save(job / FILE, errors)
                 append(tmp_path / "runs" / "smoke" / model / "records.jsonl", [record])
     add(tmp_path / "board", [tmp_path / "runs"])
-    build(tmp_path / "board", planned)
+    build(tmp_path / "board", Rules(planned))
     return tmp_path / "board"
 
 
@@ -189,7 +189,7 @@ def test_the_generated_files_have_intervals_and_rank_ranges(board):
 
 
 def test_a_board_with_kept_errors_is_reproduced_by_its_check(board):
-    assert check(board, planned) == []
+    assert check(board, Rules(planned)) == []
     text = (board / "README.md").read_bytes()
-    build(board, planned)
+    build(board, Rules(planned))
     assert (board / "README.md").read_bytes() == text

@@ -16,7 +16,7 @@ import pytest
 
 from pdebench_fm.cli import main
 from pdebench_fm.cli.run import run
-from pdebench_fm.leaderboard import add, build, check
+from pdebench_fm.leaderboard import Rules, add, build, check
 from pdebench_fm.leaderboard.board import Board
 from pdebench_fm.leaderboard.page import make_rows, pack, render_page
 from pdebench_fm.leaderboard.page.cells import command
@@ -35,7 +35,7 @@ VENDORED = {  # as published on the npm registry
 
 def rows_of(*records):
     planned = {record.cell for record in records if record.kind == "point"}
-    found = group(records, lambda *_: planned)
+    found = group(records, Rules(lambda *_: planned))
     return make_rows([(each, standings(each)) for each in found], lambda record: ("records/file.jsonl", 1))
 
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from pdebench_fm.cli.leaderboard import solvers as command
 from pdebench_fm.errors import RecordError
 from pdebench_fm.hookspecs import SolverEntry, SuiteEntry
-from pdebench_fm.leaderboard import build, check
+from pdebench_fm.leaderboard import Rules, build, check
 from pdebench_fm.leaderboard.lines import read
 from pdebench_fm.leaderboard.page import make_rows
 from pdebench_fm.leaderboard.solvers import solver_problems, solvers_of, write_solvers
@@ -96,7 +96,7 @@ def test_a_changed_line_is_refused(tmp_path: Path, measured: Path, registry: Reg
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({**json.loads(text), **changes}) + "\n")
     checked: Callable[[Any], list[str]] = lambda located: list(solver_problems(located, tmp_path, registry))  # noqa: E731
-    (wrong, *_) = check(tmp_path, check_solvers=checked)
+    (wrong, *_) = check(tmp_path, Rules(check_solvers=checked))
     assert wrong.startswith(f"{path}:1: ")
     assert message in wrong
 
@@ -120,12 +120,12 @@ TASKS = ("SYS-1(1,2.5)", "SYS-1(5,10)")
 def test_solvers_are_shown_beside_the_models_and_not_ranked(tmp_path: Path) -> None:
     write(tmp_path, [("here:1", record) for record in make_suite()], (), {})
     planned = {record.cell for record in make_suite() if record.kind == "point"}
-    build(tmp_path, lambda *_: planned)
+    build(tmp_path, Rules(lambda *_: planned))
     before = (tmp_path / "leaderboard.csv").read_text()
     write_solvers(tmp_path, [make_solver("fd", error, task) for error, task in zip((0.01, 0.04), TASKS, strict=True)])
-    assert any("README.md" in line for line in check(tmp_path, lambda *_: planned))
-    build(tmp_path, lambda *_: planned)
-    assert check(tmp_path, lambda *_: planned) == []
+    assert any("README.md" in line for line in check(tmp_path, Rules(lambda *_: planned)))
+    build(tmp_path, Rules(lambda *_: planned))
+    assert check(tmp_path, Rules(lambda *_: planned)) == []
     assert (tmp_path / "leaderboard.csv").read_text() == before
     readme = (tmp_path / "README.md").read_text()
     assert "| fd" in readme
@@ -151,7 +151,7 @@ def test_a_study_shows_solvers_of_its_own_test_examples_only() -> None:
 def test_what_a_prediction_costs_is_shown_if_records_say_it() -> None:
     cost = {"flops": 10**6, "peak_memory": 10**9, "inference_seconds": 1e-3, "inference_batch": 64}
     records = [*make_suite("new", **cost, inference_device="cpu, threads: 1"), *make_suite("old")]
-    (found,) = group(records, lambda *_: {r.cell for r in records if r.kind == "point"})
+    (found,) = group(records, Rules(lambda *_: {r.cell for r in records if r.kind == "point"}))
     rows = make_rows([(found, standings(found))], lambda record: ("file", 1))
     new, old = (next(row for row in rows["ranking"] if row["model"] == name) for name in ("new", "old"))
     assert (new["flops"], new["inference_seconds"], new["memory"]) == (10**6, 1e-3, 10**9)

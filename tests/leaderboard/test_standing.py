@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pdebench_fm.leaderboard import Rules
 from pdebench_fm.leaderboard.badges import Badge, badges_that_hold
 from pdebench_fm.leaderboard.standing import group, standings
 from tests.support.records import make_record, make_suite
@@ -16,7 +17,7 @@ MINE = make_suite("mine", seeds=2)
 
 
 def standing(mine):
-    found = standings(group([*OTHERS, *mine], lambda *_: PLAN)[0])
+    found = standings(group([*OTHERS, *mine], Rules(lambda *_: PLAN))[0])
     return next((one for one in found if one.model == "mine"), None)
 
 
@@ -90,7 +91,7 @@ def test_adding_cells_that_are_not_planned_changes_nothing(cells, status):
         before.gain,
         before.saving,
     )
-    assert [one.rank for one in standings(group([*OTHERS, *MINE, *extra], lambda *_: PLAN)[0])] == [1, 2, 3]
+    assert [one.rank for one in standings(group([*OTHERS, *MINE, *extra], Rules(lambda *_: PLAN))[0])] == [1, 2, 3]
 
 
 def test_a_worse_scratch_arm_raises_the_gain_and_not_the_score():
@@ -154,12 +155,12 @@ def badge_of(records):
 def test_claimed_results_are_not_ranked_beside_verified_ones():
     lucky = make_suite("lucky", 0.01, seeds=2)
     verified = badges_that_hold([badge_of(MINE)], [*MINE, *OTHERS, *lucky])
-    found = standings(group([*OTHERS, *MINE, *lucky], lambda *_: PLAN)[0], verified)
+    found = standings(group([*OTHERS, *MINE, *lucky], Rules(lambda *_: PLAN))[0], verified)
     assert [(one.model, one.rank) for one in found] == [("mine", 1), ("lucky", None), ("better", None), ("worse", None)]
 
 
 def test_without_any_badge_all_are_ranked_as_they_claim():
-    found = standings(group([*OTHERS, *MINE], lambda *_: PLAN)[0], {})
+    found = standings(group([*OTHERS, *MINE], Rules(lambda *_: PLAN))[0], {})
     assert [one.rank for one in found] == [1, 2, 3]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from pdebench_fm._util.identity import job_id
 from pdebench_fm.errors import RecordError
-from pdebench_fm.leaderboard import RefusedError, add, build, check, store
+from pdebench_fm.leaderboard import RefusedError, Rules, add, build, check, store
 from tests.support.command import PATIENCE
 from tests.support.records import make_pretraining, make_record, make_suite, make_trial, read
 
@@ -49,7 +49,7 @@ def test_who_adds_to_another_board_does_not_wait(tmp_path, run):
         other.join(timeout=PATIENCE)
         return []
 
-    add(tmp_path / "board", [run(make_record("one"))], meanwhile)
+    add(tmp_path / "board", [run(make_record("one"))], Rules(verify=meanwhile))
     assert set(files(tmp_path / "other")) == {"records/smoke/smoke/two.jsonl"}
 
 
