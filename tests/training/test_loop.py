@@ -337,13 +337,6 @@ def test_one_flipped_bit_in_a_resume_file_is_found(tmp_path: Path) -> None:
     assert file.read() is None
 
 
-def test_a_folder_in_the_place_of_the_resume_file_is_removed(tmp_path: Path) -> None:
-    (tmp_path / "a" / "resume.pt" / "inside").mkdir(parents=True)
-    model, _ = fitted(tmp_path / "a", Budget(2, None, 4), save_interval=0)
-    other, _ = fitted(tmp_path / "b", Budget(2, None, 4))
-    assert torch.equal(weights(model), weights(other))
-
-
 def test_a_resume_file_of_another_version_is_ignored(tmp_path: Path) -> None:
     torch.save({"state": {"step": 3}, "weights": [], "best": []}, tmp_path / "resume.pt")
     model, report = fitted(tmp_path, Budget(2, None, 4))
