@@ -97,7 +97,9 @@ def save(figure: Figure, folder: Path, stem: str, title: str) -> list[Path]:
     figure.set_layout_engine("none")
     png, pdf = (folder / f"{stem}.{format}" for format in ("png", "pdf"))
     with replacing(png) as temporary:
-        FigureCanvasAgg(figure).print_png(temporary, metadata={"Title": title, "Software": None})
+        canvas: Any = FigureCanvasAgg(figure)
+        canvas.print_png(temporary, metadata={"Title": title, "Software": None})
     with replacing(pdf) as temporary:
-        FigureCanvasPdf(figure).print_pdf(temporary, metadata={"Title": title, "CreationDate": None})
+        canvas = FigureCanvasPdf(figure)
+        canvas.print_pdf(temporary, metadata={"Title": title, "CreationDate": None})
     return [png, pdf]

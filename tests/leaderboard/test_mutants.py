@@ -14,7 +14,6 @@ import pytest
 from pdebench_fm.errors import RecordError
 from pdebench_fm.hookspecs import SuiteEntry
 from pdebench_fm.leaderboard import Rules
-from pdebench_fm.leaderboard.audit import Verify
 from pdebench_fm.leaderboard.evidence import against_errors
 from pdebench_fm.leaderboard.plans import against_plans
 from pdebench_fm.leaderboard.store import add, load
@@ -41,8 +40,8 @@ def registry(original: Path) -> Registry:
     return found
 
 
-def verify(registry: Registry) -> Verify:
-    return lambda located: chain(against_errors(located), against_plans(located, registry))
+def rules(registry: Registry) -> Rules:
+    return Rules(verify=lambda located: chain(against_errors(located), against_plans(located, registry)))
 
 
 def mutated(original: Path, folder: Path, change: Callable[[Data], None]) -> Path:
@@ -132,11 +131,11 @@ MUTANTS: dict[str, Callable[[Data], None]] = {
 
 def test_the_true_records_are_accepted_with_their_errors(tmp_path: Path, original: Path, registry: Registry) -> None:
     path = mutated(original, tmp_path, lambda data: None)
-    report = add(tmp_path / "board", [path], Rules(verify=verify(registry)))
+    report = add(tmp_path / "board", [path], rules(registry))
     assert report.added == len(path.read_text().splitlines())
     ((stored, *_),) = {entry[:1] for entry in load(tmp_path / "board")}
     assert archive_of(tmp_path / "board" / stored).is_file()
-    again = add(tmp_path / "board", [path], Rules(verify=verify(registry)))
+    again = add(tmp_path / "board", [path], rules(registry))
     assert (again.added, len(again.skipped)) == (0, report.added)
 
 
@@ -144,7 +143,7 @@ def test_the_true_records_are_accepted_with_their_errors(tmp_path: Path, origina
 def test_a_changed_record_is_refused(tmp_path: Path, original: Path, registry: Registry, name: str) -> None:
     path = mutated(original, tmp_path, MUTANTS[name])
     with pytest.raises(RecordError):
-        add(tmp_path / "board", [path], Rules(verify=verify(registry)))
+        add(tmp_path / "board", [path], rules(registry))
     assert not (tmp_path / "board" / "records").exists()
 
 
@@ -152,4 +151,4 @@ def test_half_a_line_at_the_end_is_named(tmp_path: Path, original: Path, registr
     path = mutated(original, tmp_path, lambda data: None)
     path.write_text(path.read_text()[:-100])
     with pytest.raises(RecordError, match=r"records.jsonl:\d+: not a record"):
-        add(tmp_path / "board", [path], Rules(verify=verify(registry)))
+        add(tmp_path / "board", [path], rules(registry))
