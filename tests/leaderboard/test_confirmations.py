@@ -8,6 +8,7 @@ import pytest
 
 from pdebench_fm.errors import RecordError
 from pdebench_fm.leaderboard import RefusedError, add, build, check
+from pdebench_fm.leaderboard.audit import Rules
 from pdebench_fm.leaderboard.confirmations import Confirmation
 from pdebench_fm.leaderboard.lines import read as read_lines
 from tests.support.records import make_pretraining, make_record, make_suite, read
@@ -165,7 +166,7 @@ def test_a_second_measurement_is_verified_like_a_first(board, run):
 
     add(board, [run(*make_suite())])
     with pytest.raises(RefusedError, match=r"run1/records\.jsonl:1: is not so"):
-        add(board, [run(*again(make_suite(), 1.01, **ELSEWHERE))], verify)
+        add(board, [run(*again(make_suite(), 1.01, **ELSEWHERE))], Rules(verify=verify))
 
 
 def test_two_new_runs_that_disagree_are_kept_and_the_first_named_ranks(board, run):
