@@ -235,7 +235,7 @@ def test_the_resampling_can_be_chosen(resampling):
 
 
 def test_the_suite_ends_in_a_table_with_every_arm(tmp_path):
-    """Scores of random weights say nothing; the run shows that each arm works. ``make released`` runs other families."""
+    """Scores of random weights say nothing; the run shows that each arm works. CI runs more families."""
     result = evaluate(
         "morph", "released", "smoke", arguments=MODELS["morph"], tasks=["SYS-3(1,5)"], output=tmp_path, progress=False
     )
