@@ -87,8 +87,7 @@ def evaluate(
 
     Args:
         model: a registered name, an entry, or a subclass of `OperatorModel`; or a list of these, to compare them. The
-            version of a subclass is a hash of its module and of those of your own that it imports. So any edit of them
-            gives new results. If you edit constants, restart Python; if you edit data files, pass an entry.
+            version of a subclass is a hash of the code that it runs, so results of other code are not reused.
         suite: name of a shipped suite, or path of a suite file.
         profile: scale; by default the suite's own.
         arguments: overrides of the model's arguments.

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -100,7 +100,8 @@ def main(arguments: list[str] | None = None, registry: Registry | None = None) -
     signal.signal(signal.SIGTERM, _terminate)
     if arguments is None:
         _make_writable()
-        faulthandler.enable()  # a crash in C shows where: which plugin was imported, say
+        with suppress(OSError):  # standard error may be no file
+            faulthandler.enable()  # a crash in C shows where: which plugin was imported, say
     if _COMPLETING in os.environ:
         _complete()
     try:

@@ -9,12 +9,13 @@ from pathlib import Path
 import click
 
 from pdebench_fm._util.text import megabytes
+from pdebench_fm.cli.paths import FilePath
 from pdebench_fm.errors import UsageError
 from pdebench_fm.run.cleaning import deletable
 
 
 @click.command()
-@click.argument("output", type=click.Path(path_type=Path, file_okay=False), default=Path("runs"))
+@click.argument("output", type=FilePath(file_okay=False), default=Path("runs"))
 @click.option("--yes", is_flag=True, help="Delete; without it nothing is touched.")
 @click.option(
     "--weights", is_flag=True, help="Also what later runs would use: chosen weights, and state of interrupted fits."

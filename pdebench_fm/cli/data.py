@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pdebench_fm.cli.paths import FilePath
 from pdebench_fm.errors import UsageError
 from pdebench_fm.interfaces.sampler import SPLITS, Split
 from pdebench_fm.registry.calling import call_plugin
@@ -31,7 +32,7 @@ def data() -> None:
 @click.option("--examples", type=click.IntRange(1, 2**50), required=True, help="How many examples.")
 @click.option("--split", type=click.Choice(SPLITS), required=True, help="Which part of the data set.")
 @click.option("--grid", type=click.IntRange(2, 8192), default=128, show_default=True, help="Points along each side.")
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="HDF5 file to write.")
+@click.option("--output", type=FilePath(dir_okay=False), required=True, help="HDF5 file to write.")
 @click.option("--batch", type=click.IntRange(1, 65536), default=64, show_default=True, help="Examples made at a time.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -96,7 +97,7 @@ def export(
 
 
 @data.command("inspect")
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", type=FilePath(dir_okay=False))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def inspect_file(file: Path, as_json: bool) -> None:
     """Show what an HDF5 FILE holds: shapes, channels, origin, value ranges, and whether it is complete."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pdebench_fm.cli.own_suites import load_suites, suites_option
+from pdebench_fm.cli.paths import FilePath
 from pdebench_fm.errors import RunError
 from pdebench_fm.figures import KINDS, Realised, draw
 from pdebench_fm.records.file import collect
@@ -22,10 +23,10 @@ _CASES = "cases"
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.argument("runs", nargs=-1, required=True, type=FilePath(exists=True))
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FilePath(file_okay=False),
     default=Path("figures"),
     show_default=True,
     help="Folder for the figures.",

@@ -14,6 +14,7 @@ import click
 from pdebench_fm.cli import completion
 from pdebench_fm.cli.context import current_registry
 from pdebench_fm.cli.own_suites import load_suites, suites_option
+from pdebench_fm.cli.paths import FilePath
 from pdebench_fm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 _directory = click.option(
     "--directory",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FilePath(file_okay=False),
     default=Path("leaderboard"),
     show_default=True,
     help="Folder of the leaderboard.",
@@ -36,7 +37,7 @@ _cards = click.option(
     "cards",
     multiple=True,
     metavar="FILE",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=FilePath(exists=True, dir_okay=False),
     help="A model card, see `pdefm leaderboard card`. Repeatable.",
 )
 
@@ -47,7 +48,7 @@ def leaderboard() -> None:
 
 
 @leaderboard.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.argument("runs", nargs=-1, required=True, type=FilePath(exists=True))
 @click.option(
     "--replace",
     is_flag=True,
@@ -141,7 +142,7 @@ def solvers(suite: str, profile: str | None, solvers: tuple[str, ...], examples:
 
 
 @leaderboard.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.argument("runs", nargs=-1, required=True, type=FilePath(exists=True))
 @click.option(
     "--cells",
     type=click.IntRange(min=1),
@@ -199,9 +200,9 @@ def verify(
 
 
 @leaderboard.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.argument("runs", nargs=-1, required=True, type=FilePath(exists=True))
 @_cards
-@click.option("--output", type=click.Path(path_type=Path), help="Folder or .zip file for the bundle; by default none.")
+@click.option("--output", type=FilePath(), help="Folder or .zip file for the bundle; by default none.")
 @click.option("--weights-url", metavar="URL", help="Where the weights of these runs can be downloaded.")
 @click.option("--with-weights", is_flag=True, help="Put the weights into the bundle.")
 @_directory

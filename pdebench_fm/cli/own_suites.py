@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from pdebench_fm.cli.paths import FilePath
 from pdebench_fm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def suites_option(what_for: str) -> Callable[[_Command], _Command]:
         "suites",
         multiple=True,
         metavar="FILE",
-        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        type=FilePath(exists=True, dir_okay=False),
         help=f"A suite file of your own: {what_for}. Repeatable.",
     )
 

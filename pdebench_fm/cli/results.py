@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pdebench_fm.cli.paths import FilePath
+
 if TYPE_CHECKING:
     from pdebench_fm.records.record import Cell, Record
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.argument("runs", nargs=-1, required=True, type=FilePath(exists=True))
 @click.option("--json", "as_json", is_flag=True, help="Print one object for each record, with place and scores.")
 def compare(runs: tuple[Path, ...], as_json: bool) -> None:
     """Print the records of RUNS in one table for each suite and profile.

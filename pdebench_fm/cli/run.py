@@ -14,6 +14,7 @@ import click
 from pdebench_fm._util.text import counted, printable, show
 from pdebench_fm.cli import completion
 from pdebench_fm.cli.context import current_registry
+from pdebench_fm.cli.paths import FilePath
 from pdebench_fm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ _MOST_SEEDS = 1000  # MOST_SEEDS of pdebench_fm.suite.reading, which takes long 
 @click.option(
     "--pretrained",
     metavar="PATH",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="Your own weights instead of pre-training.",
 )
 @click.option(
@@ -108,7 +109,7 @@ _MOST_SEEDS = 1000  # MOST_SEEDS of pdebench_fm.suite.reading, which takes long 
 @click.option(
     "--output",
     metavar="DIR",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FilePath(file_okay=False),
     default=Path("runs"),
     show_default=True,
     help="Folder of results; what it holds already is not computed again.",

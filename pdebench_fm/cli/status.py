@@ -13,6 +13,7 @@ import click
 
 from pdebench_fm._util.text import duration, printable
 from pdebench_fm.cli.context import current_registry
+from pdebench_fm.cli.paths import FilePath
 from pdebench_fm.errors import UsageError
 from pdebench_fm.run.progress import JobProgress
 from pdebench_fm.run.status import RunStatus, State, read_runs
@@ -21,7 +22,7 @@ _SHOWN = 10
 
 
 @click.command()
-@click.argument("output", type=click.Path(path_type=Path, file_okay=False), default=Path("runs"))
+@click.argument("output", type=FilePath(file_okay=False), default=Path("runs"))
 @click.option("--json", "as_json", is_flag=True, help="Print every job as JSON.")
 @click.option("--watch", is_flag=True, help="Print again every few seconds, until Ctrl-C.")
 def status(output: Path, as_json: bool, watch: bool) -> int:

@@ -62,7 +62,7 @@ def ordered_colours(count: int) -> list[tuple[float, float, float, float]]:
 def file_stem(*parts: str) -> str:
     """Return a file name that is safe on every platform, with ``+`` for spaces.
 
-    Other odd characters become ``-``. A name with such characters, or a long one, ends in a hash of the parts.
+    Other odd characters become ``-``. A name with such characters, or a long one, ends in a hash.
 
     >>> file_stem("smoke", "v1", "SYS-1(5,10) from mixed")
     'smoke-v1-SYS-1(5,10)+from+mixed'

@@ -76,7 +76,7 @@ class Confirmation(Strict):
 
     def line(self) -> str:
         """Return it as one line of JSON, without the line ending."""
-        return json.dumps(self.model_dump(mode="json"), allow_nan=False)
+        return json.dumps(self.model_dump(mode="json", exclude_unset=True), allow_nan=False)
 
 
 def confirmation(first: Record, second: Record) -> Confirmation:

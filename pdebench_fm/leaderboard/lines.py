@@ -43,11 +43,11 @@ def misplaced(
         place: gives the file of a line, and a sort key within it.
     """
     before: tuple[Path, Any] | None = None
-    texts: dict[Path, str] = {}
+    texts: dict[Path, list[str]] = {}
     for where, line in located:
         here = place(line)
         file = Path(where.rpartition(":")[0])
-        texts[file] = texts.get(file, "") + f"{line.line()}\n"
+        texts.setdefault(file, []).append(f"{line.line()}\n")
         if file != here[0]:
             yield f"{where}: belongs in {here[0]}"
         elif before is not None and before[0] == here[0] and before[1] >= here[1]:
@@ -55,7 +55,7 @@ def misplaced(
         before = here
     for file in sorted(folder.rglob("*")):
         if file in texts:  # e.g. a key given twice: readers of JSON differ on which one counts
-            if (number := first_difference(file.read_bytes(), texts[file].encode("ascii"))) is not None:
+            if (number := first_difference(file.read_bytes(), "".join(texts[file]).encode("ascii"))) is not None:
                 yield f"{file}:{number}: is not as pdefm leaderboard writes it"
         elif file.is_file() and not file.name.startswith(".") and file not in map(archive_of, texts):
             yield f"{file}: holds no record"

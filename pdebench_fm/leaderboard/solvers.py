@@ -156,11 +156,6 @@ class SolverStanding:
     seconds: float
     records: tuple[SolverRecord, ...]
 
-    @property
-    def measured_on(self) -> str:
-        """Device, threads and batch, e.g. ``cpu (x86_64), threads: 1, batch: 64``."""
-        return "; ".join(sorted({f"{r.inference_device}, batch: {r.inference_batch}" for r in self.records}))
-
 
 def solvers_of(found: SuiteResults, solvers: Iterable[SolverRecord]) -> list[SolverStanding]:
     """Return the solvers that were measured on the test examples of a study, the most accurate first."""

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pdebench_fm.data.open import SetSpec, problem_of
-from pdebench_fm.errors import UnknownNameError, UnsupportedError, UsageError
-from pdebench_fm.interfaces import Budget
+from pdebench_fm.errors import PluginError, UnknownNameError, UnsupportedError, UsageError
+from pdebench_fm.interfaces import Budget, OperatorModel, TransferProtocol
 from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.plan.arms import Arm
 from pdebench_fm.plan.job import PRETRAINING, FewShot, Point, Start, Trial
@@ -21,6 +21,7 @@ from pdebench_fm.problem import Problem
 from pdebench_fm.registry import Registry
 from pdebench_fm.registry.calling import call_plugin, refusal_reason
 from pdebench_fm.suite.schema import Suite, Task
+from pdebench_fm.training import NetworkModel
 
 
 def make_plan(
@@ -127,7 +128,9 @@ class _Planner:
             training, tuning = self.profile.training, self.profile.fine_tuning
             budget = Budget(tuning.epochs, tuning.steps, tuning.batch_size or training.batch_size)
             rates = tuning.learning_rates if arm.pretrained else self.profile.scratch_rates
-            space = _search_space(f"protocol {arm.name!r}", lambda: arm.protocol.search_space(self.model, rates))
+            space = self._search_space(
+                f"protocol {arm.name!r}", lambda: arm.protocol.search_space(self.model, rates), arm.protocol
+            )
             trials = self._trials(common, sets["validation"], budget, space)
         return self._add(common, trials, sets["test"], add=refusal is None)
 
@@ -149,7 +152,7 @@ class _Planner:
         training = self.profile.training
         budget = Budget(training.epochs, training.steps, training.batch_size)
         model = f"model {self.plan.model.name!r}"
-        space = _search_space(model, lambda: self.model.search_space(training.learning_rates))
+        space = self._search_space(model, lambda: self.model.search_space(training.learning_rates))
         point = self._add(common, self._trials(common, sets["validation"], budget, space), sets["test"], add=add)
         if add:
             examples = self.profile.examples.pretraining * len(pretraining.distributions)
@@ -214,6 +217,18 @@ class _Planner:
     def _unsupported(self, problem: Problem) -> str | None:
         return refusal_reason(f"model {self.plan.model.name!r}: supports", lambda: self.model.supports(problem))
 
+    def _search_space(
+        self, who: str, search: Callable[[], Sequence[Mapping[str, float]]], protocol: TransferProtocol | None = None
+    ) -> list[dict[str, int | float]]:
+        """Return the search space of a model or protocol; PluginError before any training if it cannot be used."""
+        space = check_space(who, call_plugin(f"{who}: search_space", lambda: list(search())))
+        if _only_the_loop_reads(self.model, protocol):
+            for tried in space:
+                for name in tried.keys() ^ {"learning_rate"}:
+                    what = f"gives {name!r}, which the training loop does not take" if name in tried else "lacks a rate"
+                    raise PluginError(f"{who}: search_space {what}; it takes learning_rate")
+        return space
+
     def _refusal_of(self, task: Task) -> str | None:
         """Return why the model cannot take a task itself, None if it can."""
         problem = self._downstream_problem(task)
@@ -240,5 +255,8 @@ class _Planner:
         return self._problem(self.sets.of([task.downstream], "train", self.profile.examples.pool_size))
 
 
-def _search_space(who: str, search: Callable[[], Sequence[Mapping[str, float]]]) -> list[dict[str, int | float]]:
-    return check_space(who, call_plugin(f"{who}: search_space", lambda: list(search())))
+def _only_the_loop_reads(model: OperatorModel, protocol: TransferProtocol | None) -> bool:
+    """Whether a trial's hyperparameters go to the training loop and nowhere else."""
+    own = [] if protocol is None else [getattr(type(protocol), name) for name in ("adapt", "wrap")]
+    plain = own in ([], [TransferProtocol.adapt, TransferProtocol.wrap])
+    return plain and getattr(type(model), "fit", None) is NetworkModel.fit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import json
 import os
 import re
 from collections.abc import Iterable
@@ -14,6 +15,9 @@ from pydantic import ValidationError
 from pdebench_fm._util.text import one_line, printable
 from pdebench_fm.errors import RecordError, suggestion
 from pdebench_fm.records.record import Record, TrialRecord
+
+_BEGINNING = b'{"schema": '
+"""Of every line that `Record.line` writes."""
 
 
 def parse(text: str | bytes, where: str) -> Record:
@@ -33,17 +37,34 @@ def lock(path: Path) -> FileLock:
     return FileLock(f"{path}.lock")
 
 
+def is_torn(line: bytes) -> bool:
+    """Whether a line is half a record, of a writer that was killed or is writing now."""
+    if line.endswith(b"\n") or line[: len(_BEGINNING)] != _BEGINNING[: len(line)]:
+        return False
+    try:
+        json.loads(line)
+    except ValueError:
+        return True
+    return False
+
+
 def add(path: Path, record: Record, end: int) -> int:
     """Append a record to a file whose `lock` is held, and return the new size of the file.
 
     If that fails, e.g. on a full disk, the file stays as it was.
 
     Args:
-        end: where the last whole line of the file ends. The half line behind it, of a killed writer, is removed.
+        end: how far the file has been read. Half a line behind it is removed, a whole last one ended.
     """
     rest = f"{record.line()}\n".encode("ascii")
-    with path.open("ab", buffering=0) as file:
-        file.truncate(end)
+    with path.open("a+b", buffering=0) as file:
+        file.seek(max(0, end - 1))
+        last, behind = file.read(min(end, 1)), file.read()
+        if behind and b"\n" not in behind:  # otherwise it is another writer's, where locks do not work
+            file.truncate(end)
+        if last not in (b"", b"\n"):
+            rest = b"\n" + rest
+        end = file.seek(0, os.SEEK_END)
         try:
             while rest:
                 rest = rest[file.write(rest) :]

@@ -64,4 +64,4 @@ class SolverRecord(Strict):
 
     def line(self) -> str:
         """Return the record as one line of JSON, without the line ending."""
-        return json.dumps(self.model_dump(mode="json", by_alias=True), allow_nan=False)
+        return json.dumps(self.model_dump(mode="json", by_alias=True, exclude_unset=True), allow_nan=False)

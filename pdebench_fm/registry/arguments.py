@@ -50,7 +50,12 @@ def bind(
         else:
             continue
         adapter = _adapter(factory, parameter)
-        bound[name] = adapter.dump_python(_validated(adapter, name, value), mode="json")
+        typed = _validated(adapter, name, value)
+        if _holds_a_set(typed):
+            raise PluginError(
+                f"{qualified_name(factory)}: parameter {name!r}: a set has no fixed order, use a list or a tuple"
+            )
+        bound[name] = adapter.dump_python(typed, mode="json")
     return bound
 
 
@@ -98,6 +103,14 @@ def _adapter(factory: Callable[..., Any], parameter: inspect.Parameter) -> TypeA
         raise PluginError(
             f"{where} must be a type of plain data, imported outside 'if TYPE_CHECKING'{reason}"
         ) from error
+
+
+def _holds_a_set(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_holds_a_set, (*value.keys(), *value.values())))
+    if isinstance(value, list | tuple):
+        return any(map(_holds_a_set, value))
+    return isinstance(value, set | frozenset)
 
 
 def _validated(adapter: TypeAdapter[Any], name: str, value: Any) -> Any:

@@ -116,11 +116,12 @@ class RecordLog:
         with self._path.open("rb") as file:
             file.seek(self._size)
             for line in file:
-                if not line.endswith(b"\n"):
+                if record_file.is_torn(line):
                     break
                 self._size += len(line)
-                self._lines += 1
-                self._note(record_file.parse(line, f"{self._path}:{self._lines}"))
+                if line != b"\n":  # the end of a last line that lacked it
+                    self._lines += 1
+                    self._note(record_file.parse(line, f"{self._path}:{self._lines}"))
 
     def _note(self, record: Record) -> None:
         self._known[record.key] = self._newest[record.place] = record

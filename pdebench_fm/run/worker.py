@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import cache
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -214,7 +215,7 @@ class Worker:
             "interval": measured.intervals,
             "errors_sha256": self._store.keep_errors(point, measured.errors),
             "test_examples": sum(len(opened.examples) for opened in sets),
-            "parameters": model.parameters,
+            "parameters": index(model.parameters),  # a record takes no other number
             **asdict(cost),
             "notes": {**_notes(model), **own, **left_out},
             "scored_with": self._metrics.scored_with(),

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from pdebench_fm._util.plain import Strict, read_plain
 from pdebench_fm._util.text import named
-from pdebench_fm.errors import DataFileError, RunError, UsageError
+from pdebench_fm.errors import DataFileError, PdefmError, RunError, UsageError
 from pdebench_fm.interfaces import Budget, Examples, FitContext, FitReport, OperatorModel, TrialSettings
 from pdebench_fm.problem import Fields, Problem
 from pdebench_fm.registry.arguments import bind, call, plain
+from pdebench_fm.registry.calling import located
 from pdebench_fm.training.calling import call_network, count_parameters, real_dtype, seed_random
 from pdebench_fm.training.loop import ParameterGroup, fit_network
 from pdebench_fm.training.normalisation import InputNormalisation
@@ -30,6 +31,7 @@ from pdebench_fm.training.parts import find_parts
 _FILE = "model.safetensors"
 _EXPECTED = "expected a model.safetensors of a run"
 _KEY = "pdebench_fm"
+_GRIDS = (8, 16, 32, 64, 128, 256)
 _EXTRA = "_extra_state"
 """How torch names what `torch.nn.Module.get_extra_state` returns."""
 
@@ -145,7 +147,18 @@ class NetworkModel(OperatorModel):
             dtype = real_dtype(module)
             if dtype.itemsize < 4:
                 raise RunError(f"weights must be float32 or float64, got {dtype}; --precision bfloat16 trains faster")
-            call_network(module, fields.to(dtype), constants.to(dtype), len(problem.outputs))
+            try:
+                call_network(module, fields.to(dtype), constants.to(dtype), len(problem.outputs))
+            except PdefmError:
+                raise
+            except Exception as error:
+                other = _other_grid(module, fields.to(dtype), constants.to(dtype))
+                if other is None:
+                    raise
+                raise RunError(
+                    f"the network takes fields of {other}², not of {size}²: build it for problem.grid.size, or let "
+                    f"supports refuse other grids ({located(error)})"
+                ) from error
         return module
 
     @final
@@ -257,14 +270,41 @@ class NetworkModel(OperatorModel):
         """The tensors of the state dict."""
         state = self._ready().module.state_dict()
         # Some libraries add entries of their own, e.g. _metadata: torch's loading does not know them.
-        return {name: value.detach() for name, value in state.items() if isinstance(value, Tensor)}
+        weights = {name: value.detach() for name, value in state.items() if isinstance(value, Tensor)}
+        for name, value in weights.items():
+            plain = value.layout == torch.strided and not value.is_quantized and value.dtype != torch.complex128
+            if not plain:
+                kind = "quantized" if value.is_quantized else value.dtype if value.layout == torch.strided else "sparse"
+                raise UsageError(f"{name} is a tensor that safetensors cannot hold ({kind}): use float32 or complex64")
+        return weights
 
     def _extra_state(self) -> dict[str, Any]:
-        """What modules return from ``get_extra_state``: plain data, unless it is a tensor and saved with the others."""
+        """What modules return from ``get_extra_state``, unless it is a tensor and saved with the others."""
         state = self._ready().module.state_dict()
-        return {n: v for n, v in state.items() if n.endswith(_EXTRA) and not isinstance(v, Tensor)}
+        extra = {n: v for n, v in state.items() if n.endswith(_EXTRA) and not isinstance(v, Tensor)}
+        for name, value in extra.items():
+            try:
+                same = json.loads(json.dumps(value)) == value
+            except (TypeError, ValueError):
+                same = False
+            if not same:
+                raise UsageError(
+                    f"{name} must be a tensor or plain data (JSON) to be saved, got {type(value).__name__}"
+                )
+        return extra
 
     def _ready(self) -> _Built:
         if self._built is None:
             raise RuntimeError(f"{type(self).__name__} has no weights yet: call initialise or load first")
         return self._built
+
+
+def _other_grid(module: nn.Module, fields: Tensor, constants: Tensor) -> int | None:
+    """Return points a side that a network takes which does not take these fields; None if there are none."""
+    for size in _GRIDS:
+        try:
+            module(fields.new_ones(*fields.shape[:2], size, size), constants)
+        except Exception:  # of any kind: it is the network's own
+            continue
+        return size
+    return None

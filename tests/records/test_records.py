@@ -196,6 +196,22 @@ def test_half_a_line_of_a_killed_writer_makes_room_for_the_next(tmp_path, length
     assert path.read_text() == one.line() + "\n" + two.line() + "\n"
 
 
+def test_a_whole_last_line_that_lacks_its_end_is_kept(tmp_path):
+    path = tmp_path / "records.jsonl"
+    one, two = make_record(seed=1), make_record(seed=2)
+    path.write_text(one.line())
+    assert add(path, two, path.stat().st_size) == path.stat().st_size
+    assert path.read_text() == one.line() + "\n" + two.line() + "\n"
+
+
+def test_whole_lines_of_another_writer_are_kept_where_locks_do_not_work(tmp_path):
+    path = tmp_path / "records.jsonl"
+    end = add(path, make_record(seed=1), 0)
+    add(path, make_record(seed=2), end)
+    add(path, make_record(seed=3), end)
+    assert [record.seed for record in read(path)] == [1, 2, 3]
+
+
 def test_a_record_is_added_without_writing_the_others_again(tmp_path):
     path = tmp_path / "records.jsonl"
     end = add(path, make_record(seed=1), 0)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pdebench_fm.errors import DataFileError
+from pdebench_fm.errors import DataFileError, RecordError
 from pdebench_fm.plan.job import Job
 from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.store import check_weights
@@ -156,3 +156,20 @@ def test_a_run_that_was_killed_while_it_wrote_a_record_goes_on(
     again = run_in(tmp_path / "runs", plan)
     assert again.changed
     assert again.records == result.records == read(path)
+
+
+@pytest.mark.parametrize("tail", ["whole", "foreign"])
+def test_what_somebody_left_at_the_end_of_the_records_is_not_cut_off(
+    tmp_path: Path, finished_run: Callable[[Path], RunResult], tail: str
+) -> None:
+    plan = plan_of(tmp_path, with_toy())
+    path = finished_run(tmp_path / "runs").folder / "records.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[1:]).rstrip(b"\n") if tail == "whole" else b"".join(lines[1:]) + b"my notes")
+    if tail == "foreign":
+        with pytest.raises(RecordError, match="not a record"):
+            run_in(tmp_path / "runs", plan)
+        assert path.read_bytes().endswith(b"my notes")
+        return
+    assert run_in(tmp_path / "runs", plan).changed
+    assert path.read_bytes().splitlines()[:-1] == [line.rstrip() for line in lines[1:]]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pdebench_fm.errors import PluginError
 from pdebench_fm.hookspecs import ModelEntry, ProtocolEntry
 from pdebench_fm.interfaces import FitReport, OperatorModel, TransferProtocol, TrialSettings
 from pdebench_fm.plan.job import Trial
@@ -25,6 +26,11 @@ class Embedding(Toy):
 
     def search_space(self, rates: Sequence[float]) -> Sequence[Mapping[str, float]]:
         return [{"learning_rate": rate, "embedding_factor": factor} for rate in rates for factor in (1, 2)]
+
+
+class NoRate(Toy):
+    def search_space(self, rates: Sequence[float]) -> Sequence[Mapping[str, float]]:
+        return [{}]
 
 
 class OwnFit(Embedding):
@@ -74,6 +80,20 @@ def protocol(kind: type[TransferProtocol]) -> Registry:
     return with_toy().with_entry("protocols", ProtocolEntry("scratch", "1", kind, "under test"))
 
 
+@pytest.mark.parametrize(
+    ("registry", "said"),
+    [
+        (model(Embedding), "search_space gives 'embedding_factor', which the training loop does not take; it takes"),
+        (model(NoRate), "search_space lacks a rate; it takes learning_rate"),
+        (protocol(Scaled), "protocol 'scratch': search_space gives 'factor', which the training loop does not take"),
+    ],
+    ids=["model", "no rate", "protocol"],
+)
+def test_the_training_loop_knows_what_it_takes(tmp_path: Path, registry: Registry, said: str) -> None:
+    with pytest.raises(PluginError, match=said):
+        plan_of(tmp_path, registry)
+
+
 def first_trial(folder: Path, registry: Registry, label: str) -> Outcome:
     plan: Plan = plan_of(folder, registry)
     job = next(job for job in plan.jobs.values() if isinstance(job, Trial) and label in job.label)
@@ -83,14 +103,12 @@ def first_trial(folder: Path, registry: Registry, label: str) -> Outcome:
 @pytest.mark.parametrize(
     ("registry", "name"),
     [
-        (model(Embedding), "embedding_factor"),
         (model(OwnFit), "embedding_factor"),
         (model(OwnFitThatReads), ""),
-        (protocol(Scaled), "factor"),
         (protocol(ScaledAndForgotten), "factor"),
         (protocol(ScaledAndRead), ""),
     ],
-    ids=["loop", "model", "model that reads", "plain protocol", "protocol", "protocol that reads"],
+    ids=["model", "model that reads", "protocol", "protocol that reads"],
 )
 def test_a_name_that_nothing_reads_fails_the_trial(tmp_path: Path, registry: Registry, name: str) -> None:
     outcome = first_trial(tmp_path, registry, "scratch · N=4")

@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from pdebench_fm.errors import RunError
+from pdebench_fm.hookspecs import ModelEntry
 from pdebench_fm.interfaces import Budget, FitContext, TrialSettings
 from pdebench_fm.problem import Channel, Grid, Problem
-from pdebench_fm.testing import SmoothExamples
+from pdebench_fm.registry import registry
+from pdebench_fm.testing import SmoothExamples, checks_of_model
 from pdebench_fm.training import NetworkModel, fit_network
 
 PROBLEM = Problem((Channel("source"), Channel("k11", "constant")), (Channel("solution"),), Grid(8))
@@ -305,6 +307,26 @@ class NeedsGradients(Network):
         return torch.autograd.grad(energy, fields, create_graph=self.training)[0]
 
 
+class OddExtra(Network):
+    def get_extra_state(self) -> Any:
+        return {"activation": nn.functional.gelu}
+
+    def set_extra_state(self, state: Any) -> None:
+        pass
+
+
+class Quantised(Network):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("levels", torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8))
+
+
+class DoubleComplex(Network):
+    def __init__(self) -> None:
+        super().__init__()
+        self.spectrum = nn.ParameterList([torch.ones(2, dtype=torch.complex128)])
+
+
 class Undecided(Network):
     """Another size every time."""
 
@@ -336,13 +358,50 @@ class DynamicallyQuantised(Network):
     (ComplexOut, "real numbers, got torch.complex64"),
     (Half, "float32 or float64, got torch.bfloat16; --precision bfloat16"),
     (NeedsGradients, r"with torch.enable_grad\(\)"),
+    (OddExtra, "_extra_state must be a tensor or plain data"),
+    (Quantised, r"levels is a tensor that safetensors cannot hold \(quantized\)"),
     (DynamicallyQuantised, "could not be loaded again"),
+    (DoubleComplex, r"spectrum.0 .*cannot hold \(torch.complex128\): use float32 or complex64"),
     (Undecided, "could not be loaded again: the weights do not fit"),
 ])  # fmt: skip
 def test_it_is_refused_before_the_first_step(network: type[nn.Module], line: str) -> None:
     with pytest.raises(RunError, match=line) as refused:
         model_of(network).initialise(PROBLEM, DATA, 0)
     assert len(str(refused.value).splitlines()) == 1
+
+
+class OneGrid(NetworkModel):
+    def build(self, problem: Problem) -> nn.Module:
+        return Tokens()
+
+
+class ItsOwnGrid(OneGrid):
+    """The two ways out: built for the grid, and refusing others."""
+
+    def build(self, problem: Problem) -> nn.Module:
+        return Tokens(problem.grid.size)
+
+
+class Refuses(OneGrid):
+    def supports(self, problem: Problem) -> str | None:
+        return None if problem.grid.size == 8 else "8 points a side"
+
+
+def test_a_network_of_fixed_tokens_is_refused_by_the_gate_with_the_way_out() -> None:
+    line = (
+        r"^the network takes fields of 8², not of 16²: build it for problem.grid.size, or let supports refuse other "
+        r"grids \(RuntimeError: .*\(test_networks.py:\d+\)\)$"
+    )
+    with pytest.raises(RunError, match=line):
+        predicts_every_output(OneGrid)
+    predicts_every_output(ItsOwnGrid)
+    predicts_every_output(Refuses)
+
+
+def predicts_every_output(model: type[NetworkModel]) -> None:
+    """Run one check of the gate; it begins with grids of 16 points, or of 8 if the model asks for them."""
+    found = registry().with_model(ModelEntry("tokens", "1", model, "of a test"))
+    dict(checks_of_model("tokens", found, problem=PROBLEM))["predicts_every_output"]()
 
 
 class Renamed(NetworkModel):

@@ -75,3 +75,5 @@ def _write(
         if numbers is not None:
             tensor[done:stop] = numbers
         done = stop
+    if done != count:
+        raise NotWrittenError(f"{path}: not written: expected {count} examples, got {done}")
