@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pdebench_fm.leaderboard import add, build
+from pdebench_fm.leaderboard.audit import Rules
 from pdebench_fm.leaderboard.solvers import write_solvers
 from tests.support.records import append, make_record, make_solver, make_suite, make_trial
 
@@ -65,7 +66,7 @@ def board(tmp_path_factory):
     solvers = [("fd", 0.05), ("spectral-2", 1e-3), ("spectral", 0.0)]
     tasks = {record.task for record in records if record.suite == "smoke" and record.kind == "point"}
     write_solvers(folder / "board", [make_solver(name, error, task) for name, error in solvers for task in tasks])
-    build(folder / "board", lambda *_: {r.cell for r in make_suite(seeds=2) if r.kind == "point"})
+    build(folder / "board", Rules(lambda *_: {r.cell for r in make_suite(seeds=2) if r.kind == "point"}))
     return folder / "board"
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 import pdebench_fm
-from pdebench_fm import leaderboard, records
+from pdebench_fm import leaderboard
 from pdebench_fm.errors import UnknownNameError, UnsupportedError, UsageError
 from pdebench_fm.run.prepare import prepare
 from tests.support.family import REASON, family_suite, with_family
+from tests.support.records import read
 from tests.support.toy import toy_suite
 
 
@@ -57,7 +58,7 @@ def test_a_size_that_the_grid_cannot_hold_is_unsupported_rows_and_the_others_are
     assert result.complete
     assert result.folder == tmp_path / "runs" / "toy"
     expected = {"toys-b": 2 + 2 * (1 + 3), "toys-a": 2 + 2 * (1 + 3), "toys-c": 2 * (1 + 3)}  # no pre-training of it
-    written = {name: records.read(result.folder / name / "records.jsonl") for name in expected}
+    written = {name: read(result.folder / name / "records.jsonl") for name in expected}
     assert {name: len(lines) for name, lines in written.items()} == expected
     assert {r.key: r for lines in written.values() for r in lines} == {r.key: r for r in result.records}
     assert [r.model for r in result.records] == [name for name, rows in expected.items() for _ in range(rows)]
