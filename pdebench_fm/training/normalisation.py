@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from pydantic import ConfigDict, PositiveFloat
-from pydantic.dataclasses import dataclass
+from pydantic import PositiveFloat
 
-from pdebench_fm._util.plain import read_plain
+from pdebench_fm._util.plain import Strict, read_plain
 from pdebench_fm.interfaces import Examples
 from pdebench_fm.problem import Fields, Problem
 
@@ -20,7 +20,7 @@ _USUAL = (1e-3, 1e3)
 """Typical sizes of fields that a network takes as they are."""
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
+@dataclass(frozen=True)
 class InputNormalisation:
     """Scales that bring inputs to comparable size.
 
@@ -43,9 +43,9 @@ class InputNormalisation:
     """
 
     homogeneous: bool
-    field_reference: PositiveFloat
-    constant_references: dict[str, PositiveFloat]
-    field_unit: PositiveFloat = 1.0
+    field_reference: float
+    constant_references: Mapping[str, float]
+    field_unit: float = 1.0
 
     @classmethod
     def fit(cls, problem: Problem, examples: Examples) -> Self:
@@ -95,7 +95,12 @@ class InputNormalisation:
 
     def state(self) -> dict[str, Any]:
         """Return it as plain data, which `from_state` reads back."""
-        return asdict(self)
+        return {
+            "homogeneous": self.homogeneous,
+            "field_reference": self.field_reference,
+            "constant_references": dict(self.constant_references),
+            "field_unit": self.field_unit,
+        }
 
     @classmethod
     def from_state(cls, state: Any) -> Self:
@@ -104,7 +109,16 @@ class InputNormalisation:
         Raises:
             UsageError: a key is missing, unknown, or holds a value of another type.
         """
-        return read_plain(cls, state)
+        return cls(**dict(read_plain(_State, state)))
+
+
+class _State(Strict):
+    """What `InputNormalisation.state` returns."""
+
+    homogeneous: bool
+    field_reference: PositiveFloat
+    constant_references: dict[str, PositiveFloat]
+    field_unit: PositiveFloat = 1.0
 
 
 def _norm(problem: Problem, inputs: Fields) -> Tensor:
