@@ -51,6 +51,9 @@ RUN = ("run", "tiny.yaml")
 UNET = (*RUN, "--model", "unet")
 LINES = {
     "folder for a file": (("data", "inspect", "."), "Invalid value for 'FILE': File '.' is a directory"),
+    "empty folder": ((*UNET, "--output", ""), "Invalid value for '--output': must not be empty; '.' is the current"),
+    "empty weights": ((*UNET, "--pretrained", ""), "Invalid value for '--pretrained': must not be empty"),
+    "empty folder of status": (("status", ""), "Invalid value for '[OUTPUT]': must not be empty"),
     "empty log file": (("plugins", "--log-file", ""), "--log-file must not be empty"),
     # what is not there
     "command": (("rnu",), "unknown command 'rnu'; did you mean 'run'?"),
