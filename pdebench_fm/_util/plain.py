@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pdebench_fm._util.text import EXPECTED, one_line, printable, show
 from pdebench_fm.errors import UsageError
@@ -25,11 +25,14 @@ def first_problem(error: ValidationError, whole: str = "") -> str:
     return one_line(f"{key}: {message}" if key else message)
 
 
-Read = TypeVar("Read")
+Read = TypeVar("Read", bound=Strict)
 
 
 def read_plain(model: type[Read], value: Any) -> Read:
-    """Return plain data as a model or a dataclass of pydantic.
+    """Return plain data as a model.
+
+    Raises:
+        UsageError: a key is missing, unknown, or holds a value of another type; names the first.
 
     >>> class Point(Strict):
     ...     x: int
@@ -37,13 +40,13 @@ def read_plain(model: type[Read], value: Any) -> Read:
     Point(x=2)
     """
     try:
-        return TypeAdapter(model).validate_json(json.dumps(value), strict=True)
+        return model.model_validate_json(json.dumps(value), strict=True)
     except TypeError as error:
         raise UsageError(f"must be plain data: {error}") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = printable(".".join(map(str, first["loc"])))
-        if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        if first["type"] == "extra_forbidden":
             raise UsageError(f"{where}: unknown key") from None
         expected = EXPECTED.get(first["type"]) or "must be " + first["msg"].removeprefix("Input should be ")
         got = "" if first["type"] == "missing" else f", got {show(first['input'])}"

@@ -326,6 +326,13 @@ def test_values_that_are_not_finite_are_not_written(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("count", [N - 1, N + 1])
+def test_a_wrong_count_leaves_no_file(tmp_path: Path, count: int) -> None:
+    with pytest.raises(DataFileError, match="not written: expected"):
+        export(tmp_path / "a.h5", PROBLEM, batches(), count, {})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_whatever_interrupts_an_export_leaves_the_old_file(path: Path) -> None:
     def interrupted() -> Iterator[tuple[Fields, Fields]]:
         yield batch([0, 1])

@@ -71,6 +71,8 @@ def _write(
         for kind, found in ((names, planes), (problem.constants, numbers)):
             if found is not None and (bad := unusable(kind, found)):
                 raise NotWrittenError(f"{path}: not written: example {done + bad[0]} {bad[1]}")
+        if stop > count:
+            raise NotWrittenError(f"{path}: not written: expected {count} examples, got at least {stop}")
         fields[done:stop] = planes
         if numbers is not None:
             tensor[done:stop] = numbers
