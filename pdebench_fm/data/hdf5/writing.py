@@ -36,6 +36,7 @@ def export(
 
     try:
         with replacing(path) as part:
+            _claim_space(part, problem, count)
             with h5py.File(part, "w") as file:
                 _write(file, path, problem, batches, count, metadata)
                 file.attrs["complete"] = 1
@@ -43,6 +44,14 @@ def export(
                 os.fsync(written.fileno())  # before the file gets its name
     except (OSError, RuntimeError, ValueError) as error:  # h5py turns a full disk into any of these
         raise NotWrittenError(f"{path}: cannot be written: {reason(error)}") from error
+
+
+def _claim_space(part: Path, problem: Problem, count: int) -> None:
+    """Find out whether the disk has room for a file. HDF5 cannot: after a failed write it crashes when Python exits."""
+    planes = len(problem.input_fields) + len(problem.output_names)
+    if hasattr(os, "posix_fallocate"):
+        with part.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, 4 * count * (planes * problem.grid.size**2 + len(problem.constants)))
 
 
 def _write(
