@@ -44,7 +44,7 @@ class JobStore:
     def __init__(self, output: Path) -> None:
         self.output = output
         self._jobs = output / "jobs"
-        self._whole: dict[str, tuple[int, ...]] = {}  # results that were found whole, and their files' marks
+        self._read_before: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {}  # with the marks of their files
 
     def __reduce__(self) -> tuple[type[JobStore], tuple[Path]]:
         """Go to another process without what this one has read."""
@@ -94,11 +94,13 @@ class JobStore:
         """Return the result of a job, None if there is none; `DataFileError` if it is damaged."""
         file = f"{self._jobs}/{job_id}/result.json"
         try:
-            with open(file, "rb") as opened:
-                found = os.fstat(opened.fileno())
-                mark = (found.st_ino, found.st_size, found.st_mtime_ns)
-                result = from_text(opened.read(), job_id, checked=self._whole.get(job_id) == mark)
-            self._whole[job_id] = mark
+            found = os.stat(file)
+            mark = (found.st_ino, found.st_size, found.st_mtime_ns)
+            before, result = self._read_before.get(job_id, ((), {}))
+            if before != mark:
+                with open(file, "rb") as opened:
+                    result = from_text(opened.read(), job_id)
+                self._read_before[job_id] = (mark, result)
             return result
         except (FileNotFoundError, NotADirectoryError):
             return None
