@@ -22,16 +22,17 @@ $(STAMP): pyproject.toml constraints.txt
 smoke: $(STAMP)
 	$(BIN)/pdefm run suites/smoke.yaml --model fno-64k --output runs
 
-# Every study of the paper in its smallest form; what they share with each other is computed once.
+# Every study of the paper in its smallest form; what they share with each other is computed once. RUN adds options.
+RUN ?=
 studies: $(STUDIES:%=study-%)
 $(STUDIES:%=study-%): study-%: $(STAMP)
-	$(BIN)/pdefm run $* --model fno-64k --profile smoke --output runs
+	$(BIN)/pdefm run $* --model fno-64k --profile smoke --output runs $(RUN)
 
 # Two released families with every protocol, from the tiny checkpoints of the tests. Their weights are random.
 CHECKPOINTS := tests/plugins/released/fixtures
 released: $(STAMP)
 	set -e; for family in poseidon dpot; do \
-		$(BIN)/pdefm run released --profile smoke --model $$family --set checkpoint=$(CHECKPOINTS)/$$family --output runs; \
+		$(BIN)/pdefm run released --profile smoke --model $$family --set checkpoint=$(CHECKPOINTS)/$$family --output runs $(RUN); \
 	done
 
 test: $(STAMP)

@@ -91,7 +91,7 @@ def test_the_board_shows_the_card_and_marks_what_was_seen(board):
     build(board)
     assert check(board) == []
     readme = (board / "README.md").read_text(encoding="utf-8")
-    assert "[code MIT, weights CC-BY-4.0](cards/conv-small.yaml)" in readme
+    assert "conv-small.jsonl), [card](cards/conv-small.yaml)" in readme
     assert "conv-small saw in its own pre-training: SYS-1(5,10)." in readme
     rows = json.loads((board / "leaderboard.json").read_text(encoding="utf-8"))
     seen = {(row["model"], row["task"]) for row in rows["cells"] if row["seen"]}
