@@ -46,11 +46,12 @@ class Order:
                     self._push(child)
 
     def put_back(self, job: Job, until: Sequence[Job]) -> None:
-        """Let a job that was popped wait for other jobs, which are new and may run at once."""
+        """Let a job that was popped wait for other jobs. Those that are new may run at once."""
         for other in until:
-            self._position[other.id] = self._position[job.id]
-            self._children[other.id] = [job]
-            self._push(other)
+            if other.id not in self._children:  # a point on another grid may wait for the same trial
+                self._position[other.id] = self._position[job.id]
+                self._push(other)
+            self._children.setdefault(other.id, []).append(job)
         self._waits[job.id] = {other.id for other in until}
 
     def _push(self, job: Job) -> None:

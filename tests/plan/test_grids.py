@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from pdebench_fm._util.grouping import grouped
 from pdebench_fm.errors import SuiteError
 from pdebench_fm.plan.model import model_spec
 from pdebench_fm.plan.plan import Plan
@@ -50,6 +52,17 @@ def test_a_model_is_scored_on_other_grids_and_fitted_on_one(tmp_path: Path, foun
     assert {(r.task, r.protocol, r.examples, r.seed) for r in points} == expected
 
 
+def test_points_on_several_grids_share_the_trials_that_a_search_adds(tmp_path: Path, found: Registry) -> None:
+    plan = plan_with(tmp_path, found, "[8, 24]\n    extend: 1")
+    with ThreadPoolExecutor(2) as executor:  # so that a second point asks while a trial of the first is running
+        records = run_plan(plan, executor=executor).records
+    assert {record.status for record in records} == {"ok"}
+    tuned = grouped([r for r in records if r.trials and r.kind == "point"], lambda r: (r.protocol, r.examples))
+    tried = [[{trial.job_id for trial in record.trials} for record in of] for of in tuned.values()]
+    assert all(one == of[0] for of in tried for one in of)
+    assert any(len(of[0]) == 3 for of in tried)
+
+
 def test_a_grid_that_the_model_cannot_take_has_unsupported_rows(tmp_path: Path, found: Registry) -> None:
     plan = plan_with(tmp_path, found, "[8, 24]", "fno", width=2, modes=8, layers=1)
     assert {row.task: bool(row.unsupported) for row in plan.rows if row.kind == "point"} == {
@@ -57,6 +70,17 @@ def test_a_grid_that_the_model_cannot_take_has_unsupported_rows(tmp_path: Path, 
         "B from poisson on 8²": True,
         "B from poisson on 24²": False,
     }
+
+
+def test_a_task_with_the_name_of_another_on_a_test_grid_is_refused(tmp_path: Path, found: Registry) -> None:
+    text = SUITE.replace("grid: 16\n", "grid: 16\n    test_grids: [24]\n").replace(
+        "C from mixed", "B from poisson on 24²"
+    )
+    (tmp_path / "toy.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(
+        SuiteError, match=r"profiles\.tiny\.test_grids: task 'B from poisson on 24²' has the name of a task on"
+    ):
+        load_suite(tmp_path / "toy.yaml", found)
 
 
 @pytest.mark.parametrize(

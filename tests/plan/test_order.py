@@ -75,6 +75,22 @@ def test_a_point_that_may_add_trials_waits_for_the_end_of_its_own(tmp_path: Path
     assert isinstance(order.pop(), Point)
 
 
+def test_a_trial_that_two_points_add_is_submitted_once_and_both_wait_for_it(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, with_toy())
+    point = next(job for job in plan.jobs.values() if isinstance(job, Point) and job.trials)
+    added = plan.trial(point.trials[0])
+    both = [replace(point, trials=(), start=replace(point.start, job=None), seed=n, extend=1) for n in (0, 1)]
+    order = Order(both)
+    assert everything(order) == both
+    for one in both:
+        order.put_back(one, [added])
+    assert everything(order) == [added]
+    order.ended(added)
+    assert everything(order) == both
+    order.put_back(both[0], [added])  # its result is there by now, and is found again
+    assert everything(order) == [added]
+
+
 def test_a_faster_gpu_takes_less_time(tmp_path: Path) -> None:
     found = registry()
     suite = load_suite(toy_suite(tmp_path), found)
