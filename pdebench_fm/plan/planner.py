@@ -48,11 +48,12 @@ def make_plan(
     """
     profile = suite.profile(profile_name)
     plan = Plan(suite, profile_name, profile, model, registry, JobStore(output), device, precision, weights)
-    _Planner(plan, profile.seeds if seeds is None else seeds, _chosen_tasks(suite.tasks_at(profile), tasks)).build()
+    _Planner(plan, profile.seeds if seeds is None else seeds, chosen_tasks(suite.tasks_at(profile), tasks)).build()
     return plan
 
 
-def _chosen_tasks(tasks: Sequence[Task], names: Sequence[str]) -> list[Task]:
+def chosen_tasks(tasks: Sequence[Task], names: Sequence[str]) -> list[Task]:
+    """Return the tasks of these names, all if there are none; UnknownNameError for a name that no task has."""
     known = [task.name for task in tasks]
     for name in names:
         if name not in known:

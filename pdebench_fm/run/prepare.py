@@ -16,7 +16,7 @@ from pdebench_fm.hookspecs import ModelEntry
 from pdebench_fm.interfaces import OperatorModel
 from pdebench_fm.plan.model import ModelSpec, Weights, entry_of, model_spec, variant_name
 from pdebench_fm.plan.plan import Plan
-from pdebench_fm.plan.planner import make_plan
+from pdebench_fm.plan.planner import chosen_tasks, make_plan
 from pdebench_fm.plan.sets import check_files, specify
 from pdebench_fm.plan.store import check_weights
 from pdebench_fm.registry import Registry, registry
@@ -77,7 +77,8 @@ def prepare(
         spec = model_spec(found, name, arguments)
         weights = None
         if pretrained is not None:
-            weights = _check_weights(Path(pretrained), spec, loaded, chosen, found, "cpu" if elsewhere else where)
+            device_of_check = "cpu" if elsewhere else where
+            weights = _check_weights(Path(pretrained), spec, loaded, chosen, found, device_of_check, tasks)
         spec = replace(spec, name=variant_name(spec.name, _run_settings(precision, weights)))
         plan = make_plan(
             loaded,
@@ -151,9 +152,15 @@ def _members(found: Registry, family: str, suite: Suite, profile: str) -> list[s
 
 
 def _check_weights(
-    path: Path, spec: ModelSpec, suite: Suite, profile_name: str, found: Registry, device: str
+    path: Path,
+    spec: ModelSpec,
+    suite: Suite,
+    profile_name: str,
+    found: Registry,
+    device: str,
+    tasks: Sequence[str],
 ) -> Weights:
-    """Load the user's weights once, and predict one validation example of every task with them."""
+    """Load the user's weights once, and predict one validation example of every task that is run with them."""
     if not path.exists():
         raise DataFileError(f"{path}: there are no such weights")
     model = spec.make(found)
@@ -170,7 +177,7 @@ def _check_weights(
         raise DataFileError(f"{path}: cannot be read as weights of {spec.name}: {named(error)}") from error
     profile = suite.profile(profile_name)
     cache = SetCache(found, device)
-    for task in suite.tasks:
+    for task in chosen_tasks(suite.tasks_at(profile), tasks):
         distribution = suite.distributions[task.downstream]
         one = specify(distribution, found, "validation", 1, profile.grid, suite.data_seed)
         opened = call_plugin(f"examples of {task.downstream!r}", cache.open, one)

@@ -190,6 +190,12 @@ def test_weights_that_lack_a_channel_are_refused(pdefm: Call, weights: Path, tmp
     assert "omega" in text
 
 
+def test_only_the_tasks_that_are_run_ask_for_their_channels(pdefm: Call, weights: Path, tmp_path: Path) -> None:
+    common = ("run", toy_suite(tmp_path), "--model", "toy", "--pretrained", weights, "--dry-run")
+    assert pdefm(*common)[0] == 2
+    assert pdefm(*common, "--task", "B from poisson")[0] == 0
+
+
 def test_weights_of_another_architecture_are_refused(pdefm: Call, weights: Path, tmp_path: Path) -> None:
     assert "mine.safetensors" in refused(pdefm, tmp_path, weights, model="unet")
     assert "mine.safetensors" in refused(pdefm, tmp_path, weights, model="mode-regression")
