@@ -218,16 +218,35 @@ def git(folder, *arguments):
         (lambda head: None, ""),
         (lambda head: (head / "submissions" / "mine" / "card.yaml").unlink(), ""),  # a maintainer, after it was added
         (lambda head: (head / "setup.py").write_text("x"), "changes files in submissions/NAME/ only"),
+        (lambda head: (head / "verified.json").rename(head / "submissions" / "mine" / "x"), "NAME/ only"),
         (lambda head: (head / "submissions" / "flat").write_text("x"), "changes files in submissions/NAME/ only"),
         (lambda head: (head / "submissions" / "mine" / "link").symlink_to("/etc/passwd"), "has no links"),
         (lambda head: os.truncate(head / "submissions" / "mine" / "card.yaml", 21 << 20), "above 20 MB"),
     ],
 )
 def test_the_workflow_refuses_other_files_links_and_large_files(workflow, tmp_path, change, message):
-    head = tmp_path / "head"
+    refused = what_the_workflow_refuses(workflow, tmp_path, "CONTRIBUTOR", change)
+    assert message in refused if message else not refused
+
+
+def test_only_a_maintainer_may_change_other_files_while_removing_submissions(workflow, tmp_path):
+    def merge(head):
+        (head / "submissions" / "mine" / "card.yaml").unlink()
+        (head / "verified.json").write_text("{}")
+
+    for author, message in (("CONTRIBUTOR", "changes files in submissions/NAME/ only"), ("OWNER", "")):
+        (tmp_path / author).mkdir()
+        assert message in (found := what_the_workflow_refuses(workflow, tmp_path / author, author, merge))
+        assert bool(message) == bool(found)
+
+
+def what_the_workflow_refuses(workflow, folder, author, change):
+    """The error of its step that looks at the changed files; empty if it passes."""
+    head = folder / "head"
     (head / "submissions" / "mine").mkdir(parents=True)
     git(head, "init")
     (head / "submissions" / "mine" / "card.yaml").write_text("model: mine\n")
+    (head / "verified.json").write_text("[]")
     git(head, "add", "-A")
     git(head, "commit", "-m", "base")
     (head / "submissions" / "mine" / "card.yaml").write_text("model: mine\nauthors: [me]\n")
@@ -236,8 +255,7 @@ def test_the_workflow_refuses_other_files_links_and_large_files(workflow, tmp_pa
     git(head, "commit", "-m", "a submission")
     (job,) = workflow["jobs"].values()
     (script,) = [step["run"] for step in job["steps"] if step["name"].startswith("Refuse")]
-    done = subprocess.run(
-        ["bash", "-e", "-c", script], cwd=head, env={**os.environ, "RUNNER_TEMP": str(tmp_path)}, capture_output=True
-    )
-    assert (done.returncode == 0) == (message == "")
-    assert message in done.stdout.decode()
+    variables = {**os.environ, "RUNNER_TEMP": str(folder), "AUTHOR": author}
+    done = subprocess.run(["bash", "-e", "-c", script], cwd=head, env=variables, capture_output=True, text=True)
+    assert (done.returncode == 0) == (not done.stdout)
+    return done.stdout
