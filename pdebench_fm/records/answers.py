@@ -20,6 +20,9 @@ from pdebench_fm.records.curves import (
 from pdebench_fm.records.record import Cell, Record
 from pdebench_fm.records.savings import Gains, MeanFactor, geometric_mean, mean_factor, savings, transfer_gains
 
+FEWEST_SEEDS = 5
+"""With fewer, a bootstrap over seeds is their range, and holds the truth less often than it says."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -110,6 +113,8 @@ def _sentence(found: Sequence[Answer], seeds: int) -> str:
     sure = [answer for answer in compared if answer.gains.interval is not None and answer.gains.interval[0] > 1]
     if seeds == 1:
         return text + " One seed: another training may differ."
+    if seeds < FEWEST_SEEDS:  # the range of two seeds misses the truth every other time
+        return text + f" {seeds} seeds: too few for an interval, which takes {FEWEST_SEEDS}."
     return text + f" The 95% interval over {seeds} seeds is above 1 on {len(sure)} of {counted(len(compared), 'task')}."
 
 

@@ -68,10 +68,11 @@ def test_without_a_score_in_every_planned_cell_there_is_no_score_and_no_mean(smo
     assert "cannot be compared" in text
 
 
-def test_with_several_seeds_the_interval_decides(smoke: list[Record]) -> None:
-    records = [*make_suite(seeds=3)]
-    (text,) = sentences(answers(records), 3)
-    assert text.endswith("The 95% interval over 3 seeds is above 1 on 2 of 2 tasks.")
+def test_from_five_seeds_on_the_interval_decides() -> None:
+    (text,) = sentences(answers(make_suite(seeds=5)), 5)
+    assert text.endswith("The 95% interval over 5 seeds is above 1 on 2 of 2 tasks.")
+    (text,) = sentences(answers(make_suite(seeds=3)), 3)
+    assert text.endswith("3 seeds: too few for an interval, which takes 5.")
 
 
 def test_one_table_of_pretrainings_and_one_of_tasks(smoke: list[Record]) -> None:
