@@ -6,9 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pdebench_fm._util.text import show
+from pdebench_fm.errors import UsageError
 from pdebench_fm.interfaces import TransferProtocol
 from pdebench_fm.registry import Registry
 from pdebench_fm.registry.arguments import bind, call
+
+_LONGEST_LABEL = 200
+"""Most characters of an arm's name, which is in every record."""
 
 
 @dataclass(frozen=True)
@@ -46,4 +51,10 @@ def protocol_spec(registry: Registry, name: str, given: Mapping[str, Any]) -> Pr
     """Resolve a protocol's name and the suite's arguments to its complete arguments."""
     entry = registry.get("protocols", name)
     arguments = bind(registry.load("protocols", name), {**entry.arguments, **given})
-    return ProtocolSpec(name, entry.version, arguments, dict(given))
+    spec = ProtocolSpec(name, entry.version, arguments, dict(given))
+    if len(spec.label) > _LONGEST_LABEL or not spec.label.isprintable():
+        raise UsageError(
+            f"protocol {name}: with its arguments its name must be one line of at most {_LONGEST_LABEL} characters, "
+            f"got {show(spec.label)}"
+        )
+    return spec

@@ -177,7 +177,7 @@ class Record(_Strict):
     model: FileName
     model_args: PlainData
     parameters: Whole | None
-    protocol: FileName
+    protocol: Name
     examples: Whole
     data_seed: NonNegativeInt
     seed: NonNegativeInt

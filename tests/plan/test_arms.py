@@ -7,7 +7,7 @@ import pytest
 from pdefm_baselines.reference import Zero
 from pdefm_transfer.protocols import FineTune
 
-from pdebench_fm.errors import PluginError
+from pdebench_fm.errors import PluginError, UsageError
 from pdebench_fm.plan.arms import Arm, make_arm
 from pdebench_fm.plan.protocol import protocol_spec
 from pdebench_fm.registry import registry
@@ -21,6 +21,14 @@ def test_seeds_multiply_every_size_but_the_zero_shot_one() -> None:
     assert list(arm("zero-shot").cells(3)) == [(0, 0)]
     assert list(arm("fine-tune").cells(2)) == [(8, 0), (8, 1), (32, 0), (32, 1)]
     assert list(arm("scratch", (8,)).cells(2)) == [(0, 0), (0, 1), (8, 0), (8, 1)]
+
+
+def test_arguments_that_make_no_name_of_an_arm_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FineTune, "__init__", lambda self, recipe="": None)
+    assert protocol_spec(registry(), "fine-tune", {"recipe": "a/b.yaml"}).label == "fine-tune(recipe=a/b.yaml)"
+    for recipe in ("x" * 200, "two\nlines"):
+        with pytest.raises(UsageError, match=r"protocol fine-tune: .* one line of at most 200 characters"):
+            protocol_spec(registry(), "fine-tune", {"recipe": recipe})
 
 
 def test_sizes_of_numpy_are_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
