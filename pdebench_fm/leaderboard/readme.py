@@ -73,6 +73,8 @@ def _section(study: Row, ranking: Sequence[Row], cells: Sequence[Row]) -> Iterat
         yield "No model is ranked, because the suite's plan is unknown: scores are over the cells of all models.\n"
     if all(row["verified"] == "claimed" for row in ranking):
         yield "No result here has been verified: ranks are as claimed.\n"
+    if study["awaits_newer"]:
+        yield "The suite has a newer version by now, for which there are no results yet.\n"
     if study["under_trained"]:
         yield "Under-trained: at this scale models are not trained to the end.\n"
     ranked = [row for row in ranking if row["score"] is not None]

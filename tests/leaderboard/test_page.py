@@ -212,6 +212,7 @@ def test_the_command_of_a_superseded_record_names_the_file_of_its_suite():
     (found,) = group([make_record(suite="ood_sys1", suite_version=2)])
     rows = make_rows([(found, standings(found))], lambda record: ("records/file.jsonl", 1), suites=suites)
     assert rows["cells"][0]["records"][0]["command"].startswith("pdefm run leaderboard/suites/ood_sys1-v2.yaml ")
+    assert rows["studies"][0]["awaits_newer"]
 
 
 def test_a_wheel_has_the_page(tmp_path):

@@ -46,7 +46,10 @@ def make_rows(
     """
     newest = newest_versions(found for found, _ in results)
     return {
-        "studies": [study_row(found, newest[found.suite, found.profile]) for found, _ in results],
+        "studies": [
+            study_row(found, newest[found.suite, found.profile], (found.suite, found.suite_version) in suites)
+            for found, _ in results
+        ],
         "ranking": [ranking_row(found, standing, cards) for found, ranking in results for standing in ranking],
         "cells": [
             row

@@ -18,11 +18,12 @@ from pdebench_fm.tables.wording import natural
 Row = dict[str, Any]
 
 
-def study_row(found: SuiteResults, newest: int) -> Row:
+def study_row(found: SuiteResults, newest: int, replaced: bool) -> Row:
     """Return what is true of a suite, version and profile.
 
     Args:
         newest: version of the suite that the leaderboard has for this profile.
+        replaced: whether the suite has a newer version by now.
     """
     return {
         "study": study_name(found),
@@ -33,6 +34,7 @@ def study_row(found: SuiteResults, newest: int) -> Row:
         "ranked": found.from_suite,
         "under_trained": any(record.under_trained for record in found.records),
         "superseded": found.suite_version < newest,
+        "awaits_newer": replaced and found.suite_version == newest,
     }
 
 

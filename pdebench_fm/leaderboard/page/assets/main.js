@@ -9,6 +9,7 @@ function RankingView({ state, change }) {
   const groups = STUDIES.map((study) => {
     const peers = rows.filter((row) => row.study === study.study);
     const notes = [study.under_trained && "under-trained: at this scale models are not trained to the end", study.superseded && "superseded",
+      study.awaits_newer && "the suite has a newer version, without results yet",
       !study.ranked && "no ranks, because the suite's plan is unknown"].filter(Boolean);
     return { name: study.study, rows: sorted(peers, DATA.columns.ranking, state.sort || "rank"),
       note: notes.length > 0 && html`<small>${notes.join("; ")}</small>` };
