@@ -25,8 +25,9 @@ MODELS = ("fno-64k", "fno-1m", "fno-16m", "fno-256m")
 PAGE = """\
 # What the study costs
 
-The seven suites of the paper at its scale (`--profile paper`) for its four model sizes, on the {device}. These are
-calculated figures; nothing was run on a GPU. One command prints it for any suite, network and GPU ({names}):
+The six suites of the paper and `ood_sys2_exact` at its scale (`--profile paper`) for its four
+model sizes, on the {device}. These are calculated figures; nothing was run on a GPU. One command prints it for any
+suite, network and GPU ({names}):
 
     pdefm run ood_sys1 --model fno-1m --profile paper --dry-run --device {device}
 
