@@ -219,17 +219,22 @@ def make_executor(
 
 def _write_table_and_figures(plan: Plan, result: RunResult) -> None:
     from pdebench_fm.figures import draw
+    from pdebench_fm.plan.sets import sampled_pairs
     from pdebench_fm.scoring.shift import RealisedShift
     from pdebench_fm.tables.table import build_table, to_markdown
 
-    # The folder may hold other profiles: their tables stay, and the names of figures have the profile.
-    table = to_markdown([*build_table(result.records, plan.cells), *build_table(result.others)])
+    # Earlier runs may have done other tasks and seeds: the parts add up, and what is left is other profiles.
+    records = [*(record for record in result.others if record.profile == plan.profile_name), *result.records]
+    profiles = [record for record in result.others if record.profile != plan.profile_name]
+    cells = {*plan.cells, *(record.cell for record in records)}
+    table = to_markdown([*build_table(records, cells), *build_table(profiles)])
     shown, figures = result.folder / "table.md", result.folder / "figures"
     if shown.exists() and figures.is_dir() and shown.read_bytes() == table.encode():
         return
     if not os.access(result.folder, os.W_OK):  # a finished run of somebody else's
         return
-    draw(result.records, figures, realised=lambda found: RealisedShift(plan.registry).redrawn(found, plan.pairs))
+    pairs = {**sampled_pairs(plan.suite, plan.profile_name, plan.registry), **plan.pairs}
+    draw(records, figures, realised=lambda found: RealisedShift(plan.registry).redrawn(found, pairs))
     with replacing(shown) as temporary:  # another run may be reading or writing it
         temporary.write_text(table, encoding="utf-8")
 

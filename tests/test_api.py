@@ -163,6 +163,41 @@ def test_calling_again_reuses_everything(tmp_path: Path) -> None:
     assert second.records == first.records
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """The table and the figures of a run."""
+    return {path.name: path.read_bytes() for path in (folder / "table.md", *(folder / "figures").glob("*.png"))}
+
+
+def test_runs_of_parts_add_up_to_the_table_and_figures_of_the_whole(tmp_path: Path) -> None:
+    def run(output: str, *tasks: str, seeds: int) -> RunResult:
+        suite = toy_suite(tmp_path)
+        where: dict[str, Any] = {"device": "cpu", "output": tmp_path / output, "progress": False}
+        return pdebench_fm.evaluate("mean", suite, tasks=tasks, seeds=seeds, **where)
+
+    whole = run("whole", seeds=2)
+    for tasks, seeds in ((["C from mixed"], 2), (["B from poisson"], 1), (["B from poisson"], 2)):
+        part = run("parts", *tasks, seeds=seeds)
+        asked = [r for r in whole.records if r.kind == "point" and r.task in tasks and r.seed < seeds]
+        assert [r.job_id for r in part.records if r.kind == "point"] == [r.job_id for r in asked]
+    assert contents(part.folder) == contents(whole.folder)
+    again = run("parts", seeds=1)
+    assert {r.seed for r in again.records} == {0}
+    assert contents(again.folder) == contents(whole.folder)
+
+
+@pytest.mark.parametrize("changed", ["suite", "model"])
+def test_a_part_is_not_mixed_with_parts_of_another_version(tmp_path: Path, changed: str) -> None:
+    suite = toy_suite(tmp_path)
+    for version, task in enumerate(("C from mixed", "B from poisson"), start=1):
+        if changed == "suite":
+            suite.write_text(suite.read_text().replace("version: 1", f"version: {version}"))
+        entry = ModelEntry("flat", str(version) if changed == "model" else "1", "pdefm_baselines.reference:Mean", "")
+        result = pdebench_fm.evaluate(entry, suite, tasks=[task], device="cpu", output=tmp_path / "runs")
+    table = (result.folder / "table.md").read_text(encoding="utf-8")
+    assert "B from poisson" in table
+    assert "C from mixed" not in table
+
+
 WRONG: dict[str, tuple[dict[str, Any], type[PdefmError], str]] = {
     "model": ({"model": "uent"}, UnknownNameError, "did you mean 'unet'"),
     "no model": ({"model": dict}, UsageError, "a subclass of OperatorModel"),

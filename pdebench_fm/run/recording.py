@@ -66,9 +66,16 @@ class RecordLog:
 
     @property
     def others(self) -> list[Record]:
-        """The newest records of other profiles in the file."""
+        """The newest records in the file of what this run did not do: other profiles, tasks and seeds."""
         self._read()
-        return [record for record in self._newest.values() if record.profile != self._plan.profile_name]
+        made = {record.place for record in self._by_row.values()}
+        return [record for place, record in self._newest.items() if place not in made and self._belongs(record)]
+
+    def _belongs(self, record: Record) -> bool:
+        """Whether a record may stand beside this run's: in its profile, only of the same version of suite and model."""
+        plan = self._plan
+        same = (record.suite_version, record.job.get("model")) == (plan.suite.version, plan.model.describe())
+        return same or record.profile != plan.profile_name
 
     def enter(self, job: Job, outcome: Outcome) -> None:
         """Write the record of every row that a job fills: none for a trial, several where cells share a point."""

@@ -63,7 +63,7 @@ class RunResult:
         folder: where they were written.
         changed: whether this run wrote any record.
         planned: every cell of the plan.
-        others: records of other profiles in the same file.
+        others: records of other profiles, tasks and seeds in the same file.
     """
 
     records: list[Record]

@@ -27,6 +27,7 @@ from pdebench_fm.interfaces import QueuedJob
 from pdebench_fm.plan.job import Trial
 from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.store import UNSUPPORTED
+from pdebench_fm.records import file as record_file
 from pdebench_fm.registry import Registry
 from pdebench_fm.registry.calling import located
 from pdebench_fm.run.progress import JobProgress, read_progress
@@ -100,17 +101,34 @@ class RunStatus:
 
 
 def write_plan(plan: Plan) -> None:
-    """Keep beside the records what a run has to do, for `read_runs`."""
-    jobs = [
-        {"id": job.id, "label": job.label, "passes": job.passes if isinstance(job, Trial) else 0}
+    """Keep beside the records what a run has to do, for `read_runs`.
+
+    The jobs of other tasks and seeds stay in the file, unless the plan has another job of that name.
+    """
+    about = {"suite": plan.suite.name, "version": plan.suite.version, "model": plan.model.name}
+    about |= {"profile": plan.profile_name, "of": plan.model.describe()}
+    planned = {
+        job.id: {"id": job.id, "label": job.label, "passes": job.passes if isinstance(job, Trial) else 0}
         for job in plan.jobs.values()
-    ]
-    about = {"suite": plan.suite.name, "model": plan.model.name, "profile": plan.profile_name, "jobs": jobs}
-    path, text = plan.folder / f"plan-{plan.profile_name}.json", json.dumps(about)
-    if path.exists() and path.read_bytes() == text.encode():
-        return
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    }
+    path, labels = plan.folder / f"plan-{plan.profile_name}.json", {job.label for job in plan.jobs.values()}
+    with record_file.lock(plan.folder / "records.jsonl"):  # another run may add a part of its own
+        before = _jobs_before(path, about)
+        kept = {id: job for id, job in before.items() if id in planned or job["label"] not in labels}
+        text = json.dumps({**about, "jobs": [*{**kept, **planned}.values()]})
+        if path.exists() and path.read_bytes() == text.encode():
+            return
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def _jobs_before(path: Path, about: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the jobs in a file if it is of the same suite, model and profile, by id."""
+    with suppress(OSError, ValueError, LookupError, TypeError):  # there is none yet, or it is of another form
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if all(found[name] == value for name, value in about.items()):
+            return {job["id"]: {name: job[name] for name in ("id", "label", "passes")} for job in found["jobs"]}
+    return {}
 
 
 def read_runs(output: Path, registry: Registry) -> list[RunStatus]:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -19,6 +20,7 @@ from pdebench_fm._util.processes import is_running, mark
 from pdebench_fm.cli.status import status
 from pdebench_fm.hookspecs import ExecutorEntry
 from pdebench_fm.interfaces import QueuedJob
+from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.store import JobStore
 from pdebench_fm.registry import Registry, registry
 from pdebench_fm.run.cleaning import deletable
@@ -98,6 +100,31 @@ def test_progress_of_another_form_is_none(tmp_path: Path, wrong: dict[str, objec
     assert read_progress(tmp_path) is not None
     file.write_text(json.dumps({**json.loads(file.read_text()), **wrong}))
     assert read_progress(tmp_path) is None
+
+
+def test_status_knows_the_jobs_of_every_part_that_was_run(tmp_path: Path) -> None:
+    def part(*tasks: str, **options: Any) -> Plan:
+        plan = plan_of(tmp_path, with_toy(), tasks=tasks, output=tmp_path / "runs", **options)
+        plan.folder.mkdir(parents=True, exist_ok=True)
+        write_plan(plan)
+        return plan
+
+    def known() -> set[str]:
+        (run,) = read_runs(tmp_path / "runs", registry())
+        return {job.id for job in run.jobs}
+
+    first, second = part("B from poisson"), part("C from mixed", seeds=2)
+    assert known() == {*first.jobs, *second.jobs}
+    file = first.folder / "plan-tiny.json"
+    written = file.read_bytes()
+    part("B from poisson")
+    assert file.read_bytes() == written
+    other = part("B from poisson", extend=1)  # other points of the same names, and the same trials
+    assert known() == {*other.jobs, *second.jobs}
+    assert not known() >= first.jobs.keys()
+    file.write_text(file.read_text().replace('"version": 1', '"version": 0'))
+    part("B from poisson")
+    assert known() == {*first.jobs}
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "\udcff", '{"suite": 1, "model": "m", "profile": "p", "jobs": []}', ""])
