@@ -29,7 +29,7 @@ class RunProgress(Reporter):
     """Shows jobs as they run, and estimates the time left.
 
     Args:
-        todo: ids of the jobs that are not done yet.
+        todo: ids of the jobs that are not done yet. Trials that the run adds join them.
         title: comes before the name of every job, if several models are run.
     """
 
@@ -40,7 +40,7 @@ class RunProgress(Reporter):
         self._console = Console(file=sys.stderr, force_jupyter=notebook)
         jobs = (job for job in plan.jobs.values() if job.id in todo)
         self._work = Remaining({job.id: job.passes if isinstance(job, Trial) else 0 for job in jobs})
-        self._todo = todo
+        self._todo = set(todo)
         self._number = 0
         self._spoke = 0.0
         # Not the console's own opinion: FORCE_COLOR makes it take a log file for a terminal.
@@ -73,8 +73,9 @@ class RunProgress(Reporter):
 
     def progressed(self, job: Job, progress: FitProgress) -> None:
         """Move the fit's bar, or now and then print a line."""
-        if job.id not in self._todo or not isinstance(job, Trial):
+        if not isinstance(job, Trial):
             return
+        self._join(job)
         if self._live and job.id not in self._fits:
             self._fits[job.id] = self._bars.add_task(printable(self._title + job.label), total=None, count="", note="")
         if progress.total == 0:  # it has only begun
@@ -97,8 +98,9 @@ class RunProgress(Reporter):
         follows = outcome.status != "ok" and not self._failed.isdisjoint(job.parents)
         if outcome.status != "ok" and (follows or isinstance(job, Point) or outcome.status == "failed"):
             self._failed.add(job.id)
-        if job.id not in self._todo:
+        if job.id not in self._todo and outcome.reused:
             return
+        self._join(job)
         self._number += 1
         self._work.reported(job.id, 1, 1)
         if job.id in self._fits:
@@ -114,6 +116,14 @@ class RunProgress(Reporter):
             self._bars.update(self._all, advance=1, count=count, note="".join(self._left()))
         if not follows:
             self._say(text)
+
+    def _join(self, job: Job) -> None:
+        """Count a job that was not there when the run began: a trial that a search added."""
+        if job.id not in self._todo:
+            self._todo.add(job.id)
+            self._work.join(job.id, job.passes if isinstance(job, Trial) else 0)
+            if self._all is not None:
+                self._bars.update(self._all, total=len(self._todo), count=f"{self._number}/{len(self._todo)}")
 
     def _say(self, text: str) -> None:
         self._console.print(Text(printable(text, 1000)), highlight=False, soft_wrap=True)
@@ -138,12 +148,15 @@ class Remaining:
     """
 
     def __init__(self, work: Mapping[str, int], clock: Callable[[], float] = time.monotonic) -> None:
-        self._work = work
+        self._work = dict(work)
         self._clock = clock
-        self._total = sum(work.values())
         self._shares: dict[str, float] = {}
         self._earlier: dict[str, float] = {}  # shares that an earlier run had done
         self._first: tuple[float, float] | None = None
+
+    def join(self, job_id: str, work: int) -> None:
+        """Count a job that was added later."""
+        self._work[job_id] = work
 
     def reported(self, job_id: str, done: int, total: int) -> None:
         """Note how far a job has got."""
@@ -161,7 +174,7 @@ class Remaining:
         if seen <= 0:
             return None
         done = sum(self._work[job] * share for job, share in self._shares.items())
-        return (self._clock() - start) * (self._total - done) / seen
+        return (self._clock() - start) * (sum(self._work.values()) - done) / seen
 
     def _seen(self) -> float:
         """Return the training examples that this run has seen."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from concurrent.futures import BrokenExecutor, Future
+from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
 from typing import Any
@@ -18,6 +19,7 @@ from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.search import next_trials
 from pdebench_fm.run.distributed import World
 from pdebench_fm.run.progress import ProgressFile
+from pdebench_fm.run.status import write_plan
 from pdebench_fm.run.work import Outcome, Setting, Work
 from pdebench_fm.run.worker import carry_out
 from pdebench_fm.scoring.point import load_metrics
@@ -94,6 +96,9 @@ def runnable(order: Order, plan: Plan, world: World) -> Iterator[Job]:
         if isinstance(job, Point) and (more := more_trials(plan, job, world)):
             plan.widen(job, more)
             order.put_back(job, more)
+            if world.is_main and any(plan.store.result(trial.id) is None for trial in more):
+                with suppress(OSError):  # a full disk; only `pdefm status` needs it
+                    write_plan(plan)
         else:
             yield job
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 
@@ -9,15 +10,17 @@ import pytest
 from torch import Tensor, nn
 
 from pdebench_fm.interfaces import Progress as FitProgress
-from pdebench_fm.plan.job import Job, Trial
+from pdebench_fm.plan.job import Job, Point, Trial
+from pdebench_fm.plan.search import with_value
 from pdebench_fm.problem import Problem
 from pdebench_fm.run.prepare import prepare
 from pdebench_fm.run.reporting import Remaining, RunProgress
 from pdebench_fm.run.runner import Reporter, run_plan
+from pdebench_fm.run.status import read_runs
 from pdebench_fm.run.work import Outcome
 from tests.support.command import write_suite
 from tests.support.installed import with_toy
-from tests.support.toy import Toy, ToyNetwork, plan_of
+from tests.support.toy import Toy, ToyNetwork, plan_of, run_in
 
 
 class Clock:
@@ -110,6 +113,48 @@ def test_scores_take_no_training() -> None:
     left = Remaining({"a": 0})
     left.reported("a", 1, 1)
     assert left.seconds() is None
+
+
+def test_trials_that_a_search_adds_are_shown_counted_and_known_to_status(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan, again = (plan_of(tmp_path, with_toy(), extend=1) for _ in range(2))
+    planned = set(plan.jobs)
+    unknown: set[str] = set()
+
+    class Looks(RunProgress):
+        def finished(self, job: Job, outcome: Outcome) -> None:
+            (run,) = read_runs(tmp_path / "runs", with_toy())
+            unknown.update({job.id} - {known.id for known in run.jobs})
+            super().finished(job, outcome)
+
+    with Looks(plan, planned) as progress:
+        run_in(tmp_path / "runs", plan, reporter=progress)
+    ends = [line for line in capsys.readouterr().err.splitlines() if "validation" in line or "scored" in line]
+    added = [plan.jobs[id] for id in plan.jobs.keys() - planned]
+    assert added
+    assert not unknown
+    for job in added:
+        assert sum(f"] {job.label}: validation" in line for line in ends) == 1
+    assert ends[-1].startswith(f"[{len(plan.jobs)}/{len(plan.jobs)}] ")
+    with RunProgress(again, set()) as progress:
+        run_in(tmp_path / "runs", again, reporter=progress)
+    assert again.jobs.keys() == plan.jobs.keys()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_trial_that_a_search_adds_has_a_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    plan = plan_of(tmp_path, with_toy(), extend=1)
+    point = next(job for job in plan.jobs.values() if isinstance(job, Point) and job.trials)
+    added = with_value(plan.trials(point)[0], point, {"learning_rate": 0.1})
+    with RunProgress(plan, {point.id}) as progress:
+        plan.widen(point, [added])
+        progress.progressed(added, FitProgress(1, 4, "epoch", 0.5))
+        assert [(bar.completed, bar.total) for bar in progress._bars.tasks] == [(0, 2), (1, 4)]
+        progress.finished(added, Outcome("diverged", reason="nan"))
+        assert [(bar.completed, bar.total) for bar in progress._bars.tasks] == [(1, 2)]
 
 
 def test_what_fails_because_its_pretraining_failed_is_not_reported_again(
