@@ -20,6 +20,7 @@ from pdebench_fm.errors import UsageError
 if TYPE_CHECKING:
     from pdebench_fm.plan.gpus import Gpu
     from pdebench_fm.plan.plan import Plan
+    from pdebench_fm.registry.arguments import Written
     from pdebench_fm.run.runner import RunResult
 
 SOME_FAILED = 3
@@ -168,7 +169,8 @@ def run(
     if elsewhere and together:
         raise UsageError(f"--executor {executor} starts processes itself: see its settings, not --nproc or torchrun")
     if elsewhere and device == "auto":
-        device = "cuda" if parse_settings(executor_settings).get("gpus") else "cpu"
+        gpus = parse_settings(executor_settings, "--executor-set").get("gpus")
+        device = "cuda" if gpus is not None and gpus.read() else "cpu"
     plans = prepare(
         models,
         suite,
@@ -327,17 +329,16 @@ def _warn_of_coefficients(plan: Plan, records: list[Any]) -> None:
         )
 
 
-def parse_settings(texts: Iterable[str], option: str = "--set") -> dict[str, Any]:
-    """Read ``key=value`` of every ``--set``; a value is read as JSON, or else taken as text."""
-    settings: dict[str, Any] = {}
+def parse_settings(texts: Iterable[str], option: str = "--set") -> dict[str, Written]:
+    """Read ``key=value`` of every ``--set``; the parameter says whether a value is JSON or text."""
+    from pdebench_fm.registry.arguments import Written
+
+    settings: dict[str, Written] = {}
     for text in texts:
         key, separator, value = text.partition("=")
         if not separator or not key:
             raise UsageError(f"{option} takes KEY=VALUE, got {show(text)}")
         if key in settings:
             raise UsageError(f"{option} {printable(key)}: given twice")
-        try:
-            settings[key] = json.loads(value)
-        except (ValueError, RecursionError):  # RecursionError: brackets without end
-            settings[key] = value
+        settings[key] = Written(value)
     return settings

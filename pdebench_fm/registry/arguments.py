@@ -11,6 +11,7 @@ import functools
 import inspect
 import json
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, TypeVar, get_type_hints
 
@@ -20,6 +21,17 @@ from pdebench_fm._util.text import EXPECTED, named, printable, show
 from pdebench_fm.errors import PluginError, SettingError, suggestion
 
 Made = TypeVar("Made")
+
+
+class Written(str):
+    """A value as a user wrote it: what it says as JSON if the parameter takes that, or else the text itself."""
+
+    def read(self) -> Any:
+        """Return what it says as JSON; the text if it is none."""
+        try:
+            return json.loads(self)
+        except (ValueError, RecursionError):  # RecursionError: brackets without end
+            return str(self)
 
 
 def bind(
@@ -50,7 +62,7 @@ def bind(
         else:
             continue
         adapter = _adapter(factory, parameter)
-        typed = _validated(adapter, name, value)
+        typed = _taken(adapter, name, value) if isinstance(value, Written) else _validated(adapter, name, value)
         if _holds_a_set(typed):
             raise PluginError(
                 f"{qualified_name(factory)}: parameter {name!r}: a set has no fixed order, use a list or a tuple"
@@ -103,6 +115,17 @@ def _adapter(factory: Callable[..., Any], parameter: inspect.Parameter) -> TypeA
         raise PluginError(
             f"{where} must be a type of plain data, imported outside 'if TYPE_CHECKING'{reason}"
         ) from error
+
+
+def _taken(adapter: TypeAdapter[Any], name: str, value: Written) -> Any:
+    """Check what a user wrote; ``12345`` is a text where the parameter is one."""
+    try:
+        return _validated(adapter, name, value.read())
+    except SettingError:
+        if adapter.core_schema["type"] != "any":  # that takes every text, NaN as well
+            with suppress(SettingError):
+                return _validated(adapter, name, str(value))
+        raise
 
 
 def _holds_a_set(value: Any) -> bool:

@@ -13,7 +13,7 @@ from pdebench_fm.errors import PluginError, SettingError
 from pdebench_fm.hookspecs import ModelEntry
 from pdebench_fm.interfaces import Split
 from pdebench_fm.plan.model import model_spec
-from pdebench_fm.registry.arguments import bind, call, plain
+from pdebench_fm.registry.arguments import Written, bind, call, plain
 from pdebench_fm.registry.discovery import Registry
 from tests.support.toy import Toy
 
@@ -90,6 +90,47 @@ def test_what_a_factory_was_called_with_is_plain_data_again() -> None:
     def make(widths: tuple[int, ...], path: Path) -> None: ...
 
     assert plain(make, {"widths": (4, 2), "path": Path("a/b")}) == {"widths": [4, 2], "path": "a/b"}
+
+
+@pytest.mark.parametrize("text", ["12345", "01", "1e5", "1.50", "true", "null", "Infinity", "[8]", '{"a": 1}', "debug"])
+def test_what_a_user_wrote_is_the_text_where_the_parameter_is_one(text: str) -> None:
+    def make(account: str, path: Path, kind: Literal["12345", "debug"] = "debug") -> None: ...
+
+    given = {"account": Written(text), "path": Written(text)}
+    assert bind(make, given) == {"account": text, "path": text, "kind": "debug"}
+    assert bind(make, {**given, "kind": Written("12345")})["kind"] == "12345"
+    with pytest.raises(SettingError, match="account: must be text, got 5"):
+        bind(make, {**given, "account": 5})  # not written, but of a program
+
+
+REFUSED = object()
+
+
+@pytest.mark.parametrize(
+    ("text", "whole", "number", "untyped", "either"),
+    [
+        ("8", 8, 8.0, 8, 8.0),
+        ("1e3", REFUSED, 1000.0, 1000.0, 1000.0),
+        ("true", REFUSED, REFUSED, True, "true"),
+        ("null", REFUSED, REFUSED, None, None),
+        ('"8"', REFUSED, REFUSED, "8", "8"),
+        ("wide", REFUSED, REFUSED, "wide", "wide"),
+        ("[1, 2]", REFUSED, REFUSED, [1, 2], "[1, 2]"),
+        ("NaN", REFUSED, REFUSED, REFUSED, "NaN"),
+    ],
+)
+def test_what_a_user_wrote_is_json_where_the_parameter_takes_that(
+    text: str, whole: object, number: object, untyped: object, either: object
+) -> None:
+    def make(whole: int, number: float, untyped, either: float | str | None) -> None: ...  # type: ignore[no-untyped-def]
+
+    for name, value in {"whole": whole, "number": number, "untyped": untyped, "either": either}.items():
+        if value is REFUSED:
+            with pytest.raises(SettingError, match=f"{name}: must be (a whole number|a number|finite), got"):
+                bind(make, {name: Written(text)}, complete=False)
+        else:
+            bound = bind(make, {name: Written(text)}, complete=False)[name]
+            assert (bound, type(bound)) == (value, type(value))
 
 
 def test_names_imported_by_the_module_are_found() -> None:
