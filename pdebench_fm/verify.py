@@ -19,7 +19,7 @@ from pdebench_fm.errors import UsageError
 from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.leaderboard.badges import Badge, Tier, content_hash
 from pdebench_fm.leaderboard.confirmations import RETRAINED, SCORED_AGAIN
-from pdebench_fm.leaderboard.plans import planned_together, spec_of
+from pdebench_fm.leaderboard.plans import misnamed, planned_together, spec_of
 from pdebench_fm.plan.plan import Plan, PlannedRow
 from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.plan.store import JobStore
@@ -105,12 +105,13 @@ def verify(
     made: list[Verification] = []
     for records in groups.values():
         chosen = _chosen(records, cells)
+        group = [record for _, record in records]
         with tempfile.TemporaryDirectory(prefix="pdefm-verify-") as folder:
-            plan = _plan(records[0][1], [record for _, record in chosen], found, suites, Path(folder), device)
+            plan = _plan(group, [record for _, record in chosen], found, suites, Path(folder), device)
             plan = plan.only({_place(record) for _, record in chosen}, ancestors=retrain)
             checks = tuple(_checks(plan, chosen, retrain, executor, reporter))
         largest = min(max(check.difference for check in checks), 1.0)
-        badge = Badge.of_records([record for _, record in records], tier, len(checks), largest, plan.device)
+        badge = Badge.of_records(group, tier, len(checks), largest, plan.device)
         made.append(Verification(badge, checks))
     return made
 
@@ -123,13 +124,19 @@ def _chosen(records: Sequence[tuple[str, Record]], cells: int | None) -> list[tu
 
 
 def _plan(
-    first: Record, chosen: Sequence[Record], found: Registry, suites: Sequence[Suite], folder: Path, device: str
+    group: Sequence[Record],
+    chosen: Sequence[Record],
+    found: Registry,
+    suites: Sequence[Suite],
+    folder: Path,
+    device: str,
 ) -> Plan:
     """Plan the suite with as many seeds as the chosen records need."""
+    first = group[0]
     suite = find_suite(first.suite, first.suite_version, found, suites)
     if suite is None or first.profile not in suite.profiles:
         raise UsageError(f"{first.suite} v{first.suite_version} has no profile {first.profile} here; name a --suite")
-    spec = spec_of(found, first.model, first)
+    spec = spec_of(found, first.model, group)
     if spec is None:
         raise UsageError(f"model {first.model!r} is not installed here, so its records cannot be verified")
     seeds = 1 + max(record.seed for record in chosen)
@@ -155,7 +162,12 @@ def _checks(
     result = run_plan(plan, executor=executor, reporter=reporter)
     again = {_place(record): record for record in result.records}
     for where, record in chosen:
-        yield _compared(where, record, again.get(_place(record)), RETRAINED if retrain else SCORED_AGAIN)
+        wrong = misnamed(plan.model, record)
+        yield (
+            CellCheck(where, record, None, wrong)
+            if wrong
+            else _compared(where, record, again.get(_place(record)), RETRAINED if retrain else SCORED_AGAIN)
+        )
 
 
 def _place(of: Record | PlannedRow) -> tuple[str, str, str, int, int]:

@@ -105,6 +105,16 @@ def test_training_again_catches_weights_that_were_exchanged(tmp_path: Path, orig
     assert len(found.problems) == 4
 
 
+def test_a_copy_under_another_name_is_not_verified(tmp_path: Path, original: Path, registry: Registry) -> None:
+    copy = shutil.copytree(original, tmp_path / "copy")
+    text = records_of(copy).read_text()
+    records_of(copy).write_text(text.replace('"model": "toy"', '"model": "toy,precision=bfloat16"'))
+    (found,) = verify([records_of(copy)], cells=1, installed=registry)
+    assert [check.problem for check in found.checks] == [
+        "model: must be 'toy', as its arguments, precision and weights say, got 'toy,precision=bfloat16'"
+    ]
+
+
 def test_which_cells_are_taken_follows_from_the_content(original: Path, registry: Registry) -> None:
     one, other = (verify([records_of(original)], cells=2, installed=registry)[0] for _ in range(2))
     assert [check.where for check in one.checks] == [check.where for check in other.checks]

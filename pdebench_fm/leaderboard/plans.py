@@ -8,7 +8,6 @@ choice are compared, with the plan of any installed model.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from pdebench_fm._util.grouping import grouped
@@ -54,7 +53,7 @@ def against_plans(
             continue
         list(expected_rows(suite, profile, found))  # fails if a protocol is broken: then no plan is known
         seeds = 1 + max((record.seed for _, record in group if record.seed < MOST_SEEDS), default=0)
-        spec = spec_of(found, model, group[0][1])
+        spec = spec_of(found, model, [record for _, record in group])
         specs = [spec] if spec else filter(None, (spec_of(found, other) for other in found.names("models")))
         planned = _planned(found, suite, profile, precision, seeds, specs, shift)
         for where, record in group:
@@ -66,17 +65,30 @@ def planned_together(record: Record) -> tuple[str, int, str, str, str]:
     return (record.suite, record.suite_version, record.profile, record.model, record.precision)
 
 
-def spec_of(found: Registry, model: str, record: Record | None = None) -> ModelSpec | None:
-    """Return an installed model by its name, or the variant of one that a record names."""
-    registered = model.partition(",")[0]
+def spec_of(found: Registry, model: str, records: Sequence[Record] = ()) -> ModelSpec | None:
+    """Return an installed model, or the variant of it that records planned together describe, by its name in a run."""
     try:
-        variant = model_spec(found, registered, None if record is None else record.model_args)
-        # The name may go on with precision and weights, which the record says by itself.
-        if f"{model},".startswith(f"{variant.name},"):
-            return replace(variant, name=model)
-        return model_spec(found, registered)
+        if not records:
+            return model_spec(found, model)
+        variant = model_spec(found, model.partition(",")[0], records[0].model_args)
+        return variant.in_run(records[0].precision, weights_of(records))
     except PdefmError:
         return None
+
+
+def weights_of(records: Iterable[Record]) -> str:
+    """Return the SHA-256 of the user's weights that the first of these records started from; empty if none did."""
+    starts = [start_of(record) for record in records]
+    return next((str(start.get("sha256")) for start in starts if start.get("from") == "weights"), "")
+
+
+def misnamed(spec: ModelSpec, record: Record) -> str:
+    """Say what a record of this model must be called; empty if it is."""
+    own = weights_of([record])  # training from scratch starts from no weights, but is in the run that has them
+    name = spec.in_run(record.precision, own).name if own else spec.name
+    if name == record.model:
+        return ""
+    return f"model: must be {name!r}, as its arguments, precision and weights say, got {record.model!r}"
 
 
 def _planned(
@@ -108,6 +120,9 @@ def _problems(record: Record, suite: Suite, spec: ModelSpec | None, planned: _Pl
     name = f"{suite.name} v{suite.version}"
     if spec is not None and spec.lasting_arguments != record.model_args:
         yield f"model_args are not those of {record.model!r}; a --set variant has a name of its own"
+        return
+    if spec is not None and (wrong := misnamed(spec, record)):
+        yield wrong
         return
     yield from _differs_from_suite(suite, record)
     if planned is None:

@@ -7,7 +7,7 @@ import inspect
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ class ModelSpec:
         name: in records, tables and folders; see `variant_name`.
         entry: name in the registry.
         local: arguments that only say where files are; the fingerprint identifies these.
+        changed: what the name says of the arguments.
     """
 
     name: str
@@ -39,6 +40,7 @@ class ModelSpec:
     arguments: Mapping[str, Any]
     fingerprint: str = ""
     local: frozenset[str] = frozenset()
+    changed: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def lasting_arguments(self) -> dict[str, Any]:
@@ -49,6 +51,16 @@ class ModelSpec:
         """Return what a job's identity holds of the model."""
         fingerprint = {"fingerprint": self.fingerprint} if self.fingerprint else {}
         return {"family": self.family, "version": self.version, "arguments": self.lasting_arguments, **fingerprint}
+
+    def in_run(self, precision: str, weights: str = "") -> ModelSpec:
+        """Return the model by the name that it has in a run: precision and the user's weights set runs apart.
+
+        Args:
+            weights: SHA-256 of the user's weights, if any.
+        """
+        run = {"precision": precision} if precision != "float32" else {}
+        run |= {"pretrained": weights[:8]} if weights else {}
+        return replace(self, name=variant_name(self.entry, self.changed, run))
 
     def make(self, registry: Registry) -> OperatorModel:
         """Construct the model, without weights."""
@@ -82,17 +94,20 @@ def model_spec(registry: Registry, name: str, overrides: Mapping[str, Any] | Non
     for argument in local & changed.keys():
         changed[argument] = f"{Path(changed[argument]).name}-{fingerprint[:8]}"
     variant = variant_name(name, changed)
-    return ModelSpec(variant, name, entry.family or name, entry.version, arguments, fingerprint, local)
+    return ModelSpec(variant, name, entry.family or name, entry.version, arguments, fingerprint, local, changed)
 
 
-def variant_name(name: str, settings: Mapping[str, Any]) -> str:
+def variant_name(name: str, *settings: Mapping[str, Any]) -> str:
     """Return the name of a variant of a registered model, which is also a file name.
+
+    Call it once with all settings: a name that is too long ends with a hash of them.
 
     >>> variant_name("unet", {"width": 8, "levels": 2})
     'unet,width=8,levels=2'
     """
-    values = {k: v if isinstance(v, str) else json.dumps(v, separators=(",", ":")) for k, v in settings.items()}
-    text = ",".join([name, *(f"{key}={value}" for key, value in values.items())])
+    pairs = [pair for some in settings for pair in some.items()]
+    values = [(k, v if isinstance(v, str) else json.dumps(v, separators=(",", ":"))) for k, v in pairs]
+    text = ",".join([name, *(f"{key}={value}" for key, value in values)])
     safe = re.sub(r"[^\w.,=+\[\]-]", "_", text, flags=re.ASCII)
     if safe == text and len(safe) <= _LONGEST_NAME:
         return safe

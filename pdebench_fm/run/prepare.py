@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,7 +13,7 @@ from pdebench_fm.data.values import check_values
 from pdebench_fm.errors import PLUGIN_ERRORS, DataFileError, PdefmError, UnsupportedError, UsageError
 from pdebench_fm.hookspecs import ModelEntry
 from pdebench_fm.interfaces import OperatorModel
-from pdebench_fm.plan.model import ModelSpec, Weights, entry_of, model_spec, variant_name
+from pdebench_fm.plan.model import ModelSpec, Weights, entry_of, model_spec
 from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.planner import chosen_tasks, make_plan
 from pdebench_fm.plan.sets import check_files, specify
@@ -79,7 +78,7 @@ def prepare(
         if pretrained is not None:
             device_of_check = "cpu" if elsewhere else where
             weights = _check_weights(Path(pretrained), spec, loaded, chosen, found, device_of_check, tasks)
-        spec = replace(spec, name=variant_name(spec.name, _run_settings(precision, weights)))
+        spec = spec.in_run(precision, weights.sha256 if weights else "")
         plan = make_plan(
             loaded,
             chosen,
@@ -115,12 +114,6 @@ def _named(model: Model | Sequence[Model], found: Registry) -> tuple[list[str], 
             raise UsageError(f"model {name} is named twice")
         names.append(name)
     return names, found
-
-
-def _run_settings(precision: str, weights: Weights | None) -> dict[str, str]:
-    """Return what sets a run apart from the same model's plain one, for its name."""
-    settings = {} if precision == "float32" else {"precision": precision}
-    return settings if weights is None else {**settings, "pretrained": weights.sha256[:8]}
 
 
 def _members(found: Registry, family: str, suite: Suite, profile: str) -> list[str]:

@@ -13,9 +13,10 @@ from pdebench_fm.plan.model import model_spec
 from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.records.record import Record
 from pdebench_fm.registry.discovery import Registry
+from pdebench_fm.run.prepare import prepare
 from pdebench_fm.suite.reading import load_suite
 from tests.support.installed import with_toy
-from tests.support.toy import Toy, run_in, toy_suite
+from tests.support.toy import Toy, mixed_weights, run_in, toy_suite
 
 
 @pytest.fixture
@@ -86,8 +87,31 @@ def test_another_configuration_does_not_pass_under_the_registered_name(tmp_path:
     for name in ("toy", "toy,width=3"):
         renamed = [record.model_copy(update={"model": name}) for record in records]
         assert found(renamed, registry) == {
-            f"model_args are not those of {name!r}; a --set variant has a name of its own"
+            f"model: must be 'toy,width=2', as its arguments, precision and weights say, got {name!r}"
         }
+
+
+@pytest.mark.parametrize("more", ["precision=bfloat16", "pretrained=0123abcd", "mine"])
+def test_a_copy_does_not_pass_under_a_longer_name(tmp_path: Path, registry: Registry, more: str) -> None:
+    copies = [r.model_copy(update={"model": f"toy,{more}"}) for r in records_of(tmp_path / "run", registry, "toy")]
+    assert found(copies, registry) == {
+        f"model: must be 'toy', as its arguments, precision and weights say, got 'toy,{more}'"
+    }
+
+
+def test_precision_and_weights_of_a_run_are_in_its_name(tmp_path: Path, registry: Registry) -> None:
+    suite = toy_suite(tmp_path)
+    plain = make_plan(load_suite(suite, registry), "tiny", model_spec(registry, "toy"), registry)
+    weights = mixed_weights(tmp_path / "runs", run_in(tmp_path / "runs", plain))
+    (plan,) = prepare("toy", suite, pretrained=weights, precision="bfloat16", installed=registry, device="cpu")
+    records = run_in(tmp_path / "other", plan).records
+    (name,) = {record.model for record in records}
+    assert name.startswith("toy,precision=bfloat16,pretrained=")
+    assert found(records, registry) == set()
+    renamed = [record.model_copy(update={"model": f"{name[:-8]}01234567"}) for record in records]
+    assert found(renamed, registry) == {
+        f"model: must be {name!r}, as its arguments, precision and weights say, got '{name[:-8]}01234567'"
+    }
 
 
 def test_a_suite_that_is_given_goes_before_the_registered_one(tmp_path: Path, registry: Registry) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from pdebench_fm.errors import UsageError
+from pdebench_fm.hookspecs import ModelEntry
 from pdebench_fm.plan.model import model_spec, variant_name
 from pdebench_fm.run.prepare import prepare
 from tests.support.installed import with_toy
-from tests.support.toy import toy_suite
+from tests.support.toy import Toy, toy_suite
 
 
 @pytest.mark.parametrize(
@@ -44,6 +45,23 @@ def test_runs_that_differ_in_arguments_or_precision_have_folders_of_their_own(tm
     assert folder() == "toy"
     assert folder(arguments={"width": 2}) == "toy,width=2"
     assert folder(precision="bfloat16") == "toy,precision=bfloat16"
+
+
+def test_a_long_name_is_cut_once(tmp_path: Path) -> None:
+    class Described(Toy):
+        def __init__(self, description: str = "") -> None:
+            super().__init__()
+
+    installed, long = with_toy().with_model(ModelEntry("described", "1", Described, "")), {"description": "a" * 130}
+    spec = model_spec(installed, "described", long)
+
+    def name(**options: Any) -> str:
+        return prepare(
+            "described", toy_suite(tmp_path), arguments=long, output=tmp_path, installed=installed, **options
+        )[0].model.name
+
+    assert name() == spec.name == spec.in_run("float32").name
+    assert name(precision="bfloat16") == spec.in_run("bfloat16").name != spec.name
 
 
 def test_a_name_twice_is_refused(tmp_path: Path) -> None:

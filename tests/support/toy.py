@@ -81,6 +81,13 @@ def plan_of(folder: Path, registry: Registry, model: str = "toy", *, extend: int
     return make_plan(suite, "tiny", model_spec(registry, model), registry, **options)  # type: ignore[arg-type]
 
 
+def mixed_weights(output: Path, result: RunResult) -> Path:
+    """Return the weights that a run of the suite kept of its pre-training ``mixed``, which all tasks can start from."""
+    (record,) = [record for record in result.records if (record.kind, record.task) == ("pretraining", "mixed")]
+    kept = [output / "jobs" / trial.job_id / "model" / "model.safetensors" for trial in record.trials]
+    return next(path for path in kept if path.is_file())
+
+
 def run_in(output: Path, plan: Plan, **options: object) -> RunResult:
     """Run a plan with its results in a folder."""
     plan.store = JobStore(output)
