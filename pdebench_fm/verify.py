@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from pdebench_fm._util.grouping import grouped
@@ -216,11 +217,31 @@ def _compared(where: str, record: Record, again: Record | None, tolerance: float
     elif check.difference > tolerance:
         problem = f"{SCORE}: computed again it is {score:.6g}, stated is {record.metrics[SCORE]:.6g}"
     else:
-        problem = next(iter(_trial_problems(record, again, tolerance)), "")
+        more = chain(_trial_problems(record, again, tolerance), _other_problems(record, again, tolerance))
+        problem = next(more, "")
     return CellCheck(where, record, score, problem)
 
 
-def _trial_problems(record: Record, again: Record, tolerance: float) -> Iterable[str]:
+def _other_problems(record: Record, again: Record, tolerance: float) -> Iterator[str]:
+    """Yield intervals, and the use of coefficients, that are others now. Older records lack some."""
+    for name in (name for name in record.interval if name in again.interval):
+        stated, found = record.interval[name], again.interval[name]
+        if _apart(stated, found) > tolerance * max(map(abs, stated)):
+            yield f"interval.{name}: now it is {_ends(found)}, stated is {_ends(stated)}"
+    rise, now = record.coefficient_rise, again.coefficient_rise
+    if rise is not None and now is not None and abs(now - rise) > tolerance * max(1.0, abs(rise)):  # many are near 0
+        yield f"coefficient_rise: now it is {now:.6g}, stated is {rise:.6g}"
+
+
+def _apart(one: tuple[float, float], other: tuple[float, float]) -> float:
+    return max(abs(a - b) for a, b in zip(one, other, strict=True))
+
+
+def _ends(interval: tuple[float, float]) -> str:
+    return f"[{interval[0]:.6g}, {interval[1]:.6g}]"
+
+
+def _trial_problems(record: Record, again: Record, tolerance: float) -> Iterator[str]:
     """Yield trials whose validation error is another one now."""
     for number, (stated, found) in enumerate(zip(record.trials, again.trials, strict=False)):
         if stated.validation is None or found.validation is None:

@@ -14,7 +14,7 @@ import pytest
 from pdebench_fm.errors import UsageError
 from pdebench_fm.hookspecs import SuiteEntry
 from pdebench_fm.leaderboard.audit import problems
-from pdebench_fm.leaderboard.badges import add_badges, badges_that_hold, read_badges
+from pdebench_fm.leaderboard.badges import Badge, add_badges, badges_that_hold, read_badges
 from pdebench_fm.leaderboard.evidence import against_errors
 from pdebench_fm.records.errors import FILE, digest
 from pdebench_fm.records.file import collect, parse
@@ -118,6 +118,35 @@ def test_a_copy_under_another_name_is_not_verified(tmp_path: Path, original: Pat
 def test_which_cells_are_taken_follows_from_the_content(original: Path, registry: Registry) -> None:
     one, other = (verify([records_of(original)], cells=2, installed=registry)[0] for _ in range(2))
     assert [check.where for check in one.checks] == [check.where for check in other.checks]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("interval", {"relative_l2": [0.0, 9.0]}, "interval.relative_l2: now it is ["),
+        ("coefficient_rise", 0.9, "coefficient_rise: now it is "),
+    ],
+)
+def test_what_else_is_computed_again_is_compared(
+    tmp_path: Path, original: Path, registry: Registry, key: str, value: Any, said: str
+) -> None:
+    copy = shutil.copytree(original, tmp_path / "copy")
+    data = [json.loads(text) for text in records_of(copy).read_text().splitlines()]
+    point = next(number for number, record in enumerate(data) if record["coefficient_rise"] is not None)
+    data[point][key] = value
+    records_of(copy).write_text("".join(json.dumps(one) + "\n" for one in data))
+    (found,) = verify([records_of(copy)], installed=registry)
+    (problem,) = found.problems
+    assert problem.startswith(f"{records_of(copy)}:{point + 1}: {said}")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"interval": {}}, {"coefficient_rise": 0.9}, {"device": "an abacus"}, {"train_seconds": 0.0}]
+)
+def test_a_badge_is_of_everything_in_the_records(original: Path, changes: dict[str, Any]) -> None:
+    first, *rest = (record for _, record in collect([records_of(original)]))
+    badge = Badge.of_records([first, *rest], "retrained", 1, 0.0, "cpu")
+    assert badges_that_hold([badge], [first.model_copy(update=changes), *rest]) == {}
 
 
 def test_a_badge_holds_until_a_score_changes(tmp_path: Path, original: Path, registry: Registry) -> None:

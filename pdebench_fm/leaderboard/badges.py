@@ -1,6 +1,6 @@
 """Which results somebody has computed again, kept in ``leaderboard/verified.json``.
 
-A badge belongs to the content of the records: if one score changes, the badge no longer applies.
+A badge belongs to the content of the records: if anything in them changes, the badge no longer applies.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from pydantic import TypeAdapter, ValidationError
 from pdebench_fm import __version__
 from pdebench_fm._util.files import replacing
 from pdebench_fm._util.grouping import grouped
-from pdebench_fm._util.identity import canonical_json
 from pdebench_fm._util.plain import Strict, first_problem
 from pdebench_fm.errors import RecordError
 from pdebench_fm.records.record import Record
@@ -82,9 +81,9 @@ _BADGES: TypeAdapter[list[Badge]] = TypeAdapter(list[Badge])
 
 
 def content_hash(records: Iterable[Record]) -> str:
-    """Return the SHA-256 of jobs and scores; the order of the records does not matter."""
-    scored = sorted((str(r.place), r.job_id, sorted(r.metrics.items())) for r in records if r.status == "ok")
-    return hashlib.sha256(canonical_json({"records": scored}).encode("ascii")).hexdigest()
+    """Return the SHA-256 of the lines of all records with a score; their order does not matter."""
+    lines = sorted(record.line() for record in records if record.status == "ok")
+    return hashlib.sha256("\n".join(lines).encode("ascii")).hexdigest()
 
 
 def read_badges(directory: Path) -> list[Badge]:
