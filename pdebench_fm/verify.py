@@ -7,6 +7,7 @@ can show that it is wrong.
 from __future__ import annotations
 
 import hashlib
+import secrets
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
@@ -18,7 +19,8 @@ from pathlib import Path
 from pdebench_fm._util.grouping import grouped
 from pdebench_fm.errors import UsageError
 from pdebench_fm.interfaces.metric import SCORE
-from pdebench_fm.leaderboard.badges import Badge, Tier, content_hash
+from pdebench_fm.leaderboard.audit import Located
+from pdebench_fm.leaderboard.badges import Badge, Tier
 from pdebench_fm.leaderboard.confirmations import RETRAINED, SCORED_AGAIN
 from pdebench_fm.leaderboard.plans import misnamed, planned_together, spec_of
 from pdebench_fm.plan.plan import Plan, PlannedRow
@@ -79,6 +81,7 @@ def verify(
     runs: Sequence[Path],
     *,
     cells: int | None = None,
+    seed: str | None = None,
     retrain: bool = False,
     device: str = "auto",
     executor: Executor | None = None,
@@ -90,8 +93,8 @@ def verify(
 
     Args:
         runs: folders of runs, with the weights that points chose in ``jobs/``. With ``retrain``, records are enough.
-        cells: how many records of each model, suite and profile; all by default. Which ones follows from a hash of all
-            of them, so nobody chooses.
+        cells: how many records of each model, suite and profile; all by default.
+        seed: draws them; a random one by default, so that who made the records cannot know which.
         retrain: train again, from nothing.
         executor: where jobs run; in this process by default.
         suites: suites that take precedence over registered ones.
@@ -103,23 +106,23 @@ def verify(
     if not groups:
         raise UsageError("there are no records with scores to verify")
     tier: Tier = "retrained" if retrain else "scored again"
+    drawn_by = None if cells is None else seed or secrets.token_hex(8)
     made: list[Verification] = []
     for records in groups.values():
-        chosen = _chosen(records, cells)
+        chosen = _chosen(records, cells, drawn_by)
         group = [record for _, record in records]
         with tempfile.TemporaryDirectory(prefix="pdefm-verify-") as folder:
             plan = _plan(group, [record for _, record in chosen], found, suites, Path(folder), device)
             plan = plan.only({_place(record) for _, record in chosen}, ancestors=retrain)
             checks = tuple(_checks(plan, chosen, retrain, executor, reporter))
         largest = min(max(check.difference for check in checks), 1.0)
-        badge = Badge.of_records(group, tier, len(checks), largest, plan.device)
+        badge = Badge.of_records(group, tier, len(checks), largest, plan.device, drawn_by)
         made.append(Verification(badge, checks))
     return made
 
 
-def _chosen(records: Sequence[tuple[str, Record]], cells: int | None) -> list[tuple[str, Record]]:
-    """Return some records, in an order that follows from the content of all of them."""
-    seed = content_hash([record for _, record in records])
+def _chosen(records: Sequence[Located], cells: int | None, seed: str | None) -> list[Located]:
+    """Return the first records in an order that the seed draws."""
     shuffled = sorted(records, key=lambda one: hashlib.sha256(f"{seed} {one[1].key}".encode()).hexdigest())
     return shuffled[:cells]
 

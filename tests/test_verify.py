@@ -19,7 +19,7 @@ from pdebench_fm.leaderboard.evidence import against_errors
 from pdebench_fm.records.errors import FILE, digest
 from pdebench_fm.records.file import collect, parse
 from pdebench_fm.registry.discovery import Registry
-from pdebench_fm.verify import verify
+from pdebench_fm.verify import _chosen, verify
 from tests.support.installed import with_toy
 from tests.support.toy import plan_of, run_in, toy_suite
 
@@ -115,9 +115,21 @@ def test_a_copy_under_another_name_is_not_verified(tmp_path: Path, original: Pat
     ]
 
 
-def test_which_cells_are_taken_follows_from_the_content(original: Path, registry: Registry) -> None:
+def test_which_cells_are_taken_is_drawn_anew_and_can_be_repeated(original: Path, registry: Registry) -> None:
     one, other = (verify([records_of(original)], cells=2, installed=registry)[0] for _ in range(2))
-    assert [check.where for check in one.checks] == [check.where for check in other.checks]
+    assert one.badge.seed
+    assert one.badge.seed != other.badge.seed
+    (again,) = verify([records_of(original)], cells=2, seed=one.badge.seed, installed=registry)
+    assert [check.where for check in one.checks] == [check.where for check in again.checks]
+    assert again.badge.seed == one.badge.seed
+
+
+def test_what_records_say_does_not_change_which_are_drawn(original: Path) -> None:
+    records = collect([records_of(original)])
+    edited = [(where, record.model_copy(update={"train_seconds": 1.0})) for where, record in records]
+    drawn = [[where for where, _ in _chosen(some, 5, "a seed")] for some in (records, edited)]
+    assert drawn[0] == drawn[1]
+    assert drawn[0] != [where for where, _ in _chosen(records, 5, "another")]
 
 
 @pytest.mark.parametrize(

@@ -147,8 +147,9 @@ def solvers(suite: str, profile: str | None, solvers: tuple[str, ...], examples:
     "--cells",
     type=click.IntRange(min=1),
     metavar="K",
-    help="Records to check of each model, suite and profile; by default all. Their content decides which.",
+    help="Records to check of each model, suite and profile; by default all. They are drawn at random.",
 )
+@click.option("--seed", metavar="TEXT", help="Repeat a draw of --cells: the seed that it printed.")
 @click.option("--retrain", is_flag=True, help="Train again from nothing, instead of scoring the weights in RUNS.")
 @click.option("--badge", is_flag=True, help="Note what was verified in the leaderboard, so that build can rank it.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
@@ -160,6 +161,7 @@ def verify(
     context: click.Context,
     runs: tuple[Path, ...],
     cells: int | None,
+    seed: str | None,
     retrain: bool,
     badge: bool,
     device: str,
@@ -183,15 +185,22 @@ def verify(
     where = resolve_device(device)
     with make_executor(registry(), "local" if workers > 1 else "debug", {}, workers, where) as executor:
         found = verify_runs(
-            runs, cells=cells, retrain=retrain, device=where, executor=executor, suites=_own_suites(directory, suites)
+            runs,
+            cells=cells,
+            seed=seed,
+            retrain=retrain,
+            device=where,
+            executor=executor,
+            suites=_own_suites(directory, suites),
         )
     for one in found:
         for line in one.problems:
             click.echo(line)
         made, bad = one.badge, len(one.problems)
+        drawn = f"; seed {made.seed}" if made.seed else ""
         click.echo(
             f"{made.suite} v{made.suite_version}, {made.profile}, {made.model}: {len(one.checks) - bad} of "
-            f"{len(one.checks)} records agree ({made.tier}; largest difference {made.difference:.2g})"
+            f"{len(one.checks)} records agree ({made.tier}; largest difference {made.difference:.2g}{drawn})"
         )
     if any(one.problems for one in found):
         context.exit(1)

@@ -34,6 +34,7 @@ class Badge(Strict):
         tier: ``scored again`` from kept weights, or ``retrained`` from nothing.
         cells: number of records computed again.
         of: number of records with a score.
+        seed: drew these records. None if all were to be computed again, and in older badges.
         difference: largest relative difference of a score.
         date: when, in UTC.
         version: of this package.
@@ -47,13 +48,22 @@ class Badge(Strict):
     tier: Tier
     cells: int
     of: int
+    seed: str | None = None
     difference: float
     device: str
     date: str
     version: str
 
     @classmethod
-    def of_records(cls, records: Sequence[Record], tier: Tier, cells: int, difference: float, device: str) -> Badge:
+    def of_records(
+        cls,
+        records: Sequence[Record],
+        tier: Tier,
+        cells: int,
+        difference: float,
+        device: str,
+        seed: str | None = None,
+    ) -> Badge:
         """Return the badge of records of one model that were verified now."""
         first = records[0]
         return cls(
@@ -65,6 +75,7 @@ class Badge(Strict):
             tier=tier,
             cells=cells,
             of=len(records),
+            seed=seed,
             difference=difference,
             device=device,
             date=datetime.now(UTC).date().isoformat(),
@@ -100,7 +111,7 @@ def read_badges(directory: Path) -> list[Badge]:
 def add_badges(directory: Path, badges: Iterable[Badge]) -> None:
     """Add badges to a leaderboard; each replaces an earlier one of the same model, suite and profile."""
     known = {badge.group: badge for badge in read_badges(directory)} | {badge.group: badge for badge in badges}
-    lines = [known[group].model_dump(mode="json") for group in sorted(known)]
+    lines = [known[group].model_dump(mode="json", exclude_none=True) for group in sorted(known)]
     directory.mkdir(parents=True, exist_ok=True)
     with replacing(directory / FILE) as temporary:
         temporary.write_text(json.dumps(lines, indent=1) + "\n", encoding="utf-8")

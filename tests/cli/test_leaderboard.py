@@ -299,12 +299,12 @@ def scored(tmp_path_factory):
 
 def test_verify_scores_kept_weights_again_and_leaves_a_badge(pdefm, scored, tmp_path):
     at = ("--directory", tmp_path / "board")
-    code, out, _ = pdefm("leaderboard", "verify", scored, "--cells", 2, "--badge", *at)
-    assert (code, out.split(": ")[1]) == (0, "2 of 2 records agree (scored again; largest difference 0)\n")
+    code, out, _ = pdefm("leaderboard", "verify", scored, "--cells", 2, "--seed", "7", "--badge", *at)
+    assert (code, out.split(": ")[1]) == (0, "2 of 2 records agree (scored again; largest difference 0; seed 7)\n")
     assert pdefm("leaderboard", "add", scored, *at)[0] == 0
     assert pdefm("leaderboard", "build", *at)[0] == 0
     (badge,) = json.loads((tmp_path / "board" / "verified.json").read_text(encoding="utf-8"))
-    assert (badge["model"], badge["tier"], badge["cells"]) == ("zero", "scored again", 2)
+    assert (badge["model"], badge["tier"], badge["cells"], badge["seed"]) == ("zero", "scored again", 2, "7")
 
 
 def test_verify_names_the_record_that_is_wrong(pdefm, scored, tmp_path):
