@@ -173,12 +173,13 @@ class Remaining:
         seen = self._seen() - before
         if seen <= 0:
             return None
-        done = sum(self._work[job] * share for job, share in self._shares.items())
+        done = sum(self._work[job] * share for job, share in list(self._shares.items()))
         return (self._clock() - start) * (sum(self._work.values()) - done) / seen
 
     def _seen(self) -> float:
         """Return the training examples that this run has seen."""
-        return sum(self._work[job] * (share - self._earlier[job]) for job, share in self._shares.items())
+        shares = list(self._shares.items())  # another thread may add to them
+        return sum(self._work[job] * (share - self._earlier[job]) for job, share in shares)
 
 
 def _ending(outcome: Outcome) -> str:
