@@ -10,19 +10,23 @@ import hashlib
 import secrets
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from pdebench_fm._util.grouping import grouped
-from pdebench_fm.errors import UsageError
+from pdebench_fm._util.text import counted
+from pdebench_fm.data.hashing import hash_of
+from pdebench_fm.errors import SettingError, UnknownNameError, UsageError
 from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.leaderboard.audit import Located
 from pdebench_fm.leaderboard.badges import Badge, Tier
 from pdebench_fm.leaderboard.confirmations import RETRAINED, SCORED_AGAIN
-from pdebench_fm.leaderboard.plans import misnamed, planned_together, spec_of
+from pdebench_fm.leaderboard.plans import misnamed, planned_together, variant_of, weights_of
+from pdebench_fm.plan.model import ModelSpec, Weights
 from pdebench_fm.plan.plan import Plan, PlannedRow
 from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.plan.store import JobStore
@@ -65,16 +69,19 @@ class Verification:
 
     Args:
         badge: what a leaderboard shows if everything agreed.
-        checks: one for each cell.
+        checks: one for each cell that could be computed again.
+        lacking: why others could not be; empty if there are none.
     """
 
     badge: Badge
     checks: tuple[CellCheck, ...]
+    lacking: str = ""
 
     @property
     def problems(self) -> list[str]:
-        """One line for each record that is not what it says."""
-        return [f"{check.where}: {check.problem}" for check in self.checks if check.problem]
+        """One line for each record that is not what it says, and one for those that could not be checked."""
+        wrong = [f"{check.where}: {check.problem}" for check in self.checks if check.problem]
+        return [self.lacking, *wrong] if self.lacking else wrong
 
 
 def verify(
@@ -83,6 +90,8 @@ def verify(
     cells: int | None = None,
     seed: str | None = None,
     retrain: bool = False,
+    arguments: Mapping[str, Any] | None = None,
+    pretrained: Path | None = None,
     device: str = "auto",
     executor: Executor | None = None,
     reporter: Reporter | None = None,
@@ -96,6 +105,8 @@ def verify(
         cells: how many records of each model, suite and profile; all by default.
         seed: draws them; a random one by default, so that who made the records cannot know which.
         retrain: train again, from nothing.
+        arguments: of the model, if its records do not keep them, e.g. ``checkpoint``.
+        pretrained: weights that runs with ``--pretrained`` started from.
         executor: where jobs run; in this process by default.
         suites: suites that take precedence over registered ones.
         installed: replaces the registry of installed plugins.
@@ -108,17 +119,32 @@ def verify(
     tier: Tier = "retrained" if retrain else "scored again"
     drawn_by = None if cells is None else seed or secrets.token_hex(8)
     made: list[Verification] = []
+    given = None if pretrained is None else Weights(str(pretrained), hash_of(pretrained))
     for records in groups.values():
-        chosen = _chosen(records, cells, drawn_by)
         group = [record for _, record in records]
+        weights = given if given is not None and given.sha256 == weights_of(group) else None
+        drawn = _chosen(records, cells, drawn_by)
+        chosen = [one for one in drawn if weights is not None or not weights_of([one[1]])]
         with tempfile.TemporaryDirectory(prefix="pdefm-verify-") as folder:
-            plan = _plan(group, [record for _, record in chosen], found, suites, Path(folder), device)
+            spec = _spec(group, found, arguments or {})
+            plan = _plan(spec, [record for _, record in drawn], found, suites, Path(folder), device, weights)
             plan = plan.only({_place(record) for _, record in chosen}, ancestors=retrain)
             checks = tuple(_checks(plan, chosen, retrain, executor, reporter))
-        largest = min(max(check.difference for check in checks), 1.0)
+        largest = min(max((check.difference for check in checks), default=0.0), 1.0)
         badge = Badge.of_records(group, tier, len(checks), largest, plan.device, drawn_by)
-        made.append(Verification(badge, checks))
+        made.append(Verification(badge, checks, _lacking(group, len(drawn) - len(chosen), given)))
     return made
+
+
+def _lacking(group: Sequence[Record], left_out: int, given: Weights | None) -> str:
+    """Say which weights are missing to compute records again that started from them; empty if none are."""
+    if not left_out:
+        return ""
+    first, other = group[0], "" if given is None else f", not {given.sha256[:12]}…"
+    return (
+        f"{first.suite} v{first.suite_version}, {first.profile}, {first.model}: {counted(left_out, 'record')} started "
+        f"from weights with SHA-256 {weights_of(group)[:12]}…{other}; name their file with --pretrained"
+    )
 
 
 def _chosen(records: Sequence[Located], cells: int | None, seed: str | None) -> list[Located]:
@@ -127,26 +153,53 @@ def _chosen(records: Sequence[Located], cells: int | None, seed: str | None) -> 
     return shuffled[:cells]
 
 
+def _spec(group: Sequence[Record], found: Registry, arguments: Mapping[str, Any]) -> ModelSpec:
+    """Return the model of records; with arguments that they do not keep, only if it is the same model then."""
+    first = group[0]
+    for name in sorted(arguments.keys() & first.model_args.keys()):
+        raise UsageError(f"--set {name}: not needed, because the records of {first.model!r} say it")
+    try:
+        spec = variant_of(found, group, arguments)
+    except UnknownNameError:
+        raise UsageError(f"model {first.model!r} is not installed here, so its records cannot be verified") from None
+    except SettingError as error:
+        raise UsageError(f"{error}; what records do not keep is given with --set KEY=VALUE") from None
+    stated, made = first.job.get("model"), spec.describe()
+    if arguments and stated != made:
+        theirs = stated if isinstance(stated, dict) else {}
+        key = next((key for key in made if made[key] != theirs.get(key)), "fingerprint")
+        raise UsageError(
+            f"--set: {key} of {first.model!r} must be {theirs.get(key)}, as in its records, got {made.get(key)}"
+        )
+    return spec
+
+
 def _plan(
-    group: Sequence[Record],
+    spec: ModelSpec,
     chosen: Sequence[Record],
     found: Registry,
     suites: Sequence[Suite],
     folder: Path,
     device: str,
+    weights: Weights | None,
 ) -> Plan:
     """Plan the suite with as many seeds as the chosen records need."""
-    first = group[0]
+    first = chosen[0]
     suite = find_suite(first.suite, first.suite_version, found, suites)
     if suite is None or first.profile not in suite.profiles:
         raise UsageError(f"{first.suite} v{first.suite_version} has no profile {first.profile} here; name a --suite")
-    spec = spec_of(found, first.model, group)
-    if spec is None:
-        raise UsageError(f"model {first.model!r} is not installed here, so its records cannot be verified")
     seeds = 1 + max(record.seed for record in chosen)
     where = resolve_device(device)
     return make_plan(
-        suite, first.profile, spec, found, output=folder, seeds=seeds, device=where, precision=first.precision
+        suite,
+        first.profile,
+        spec,
+        found,
+        output=folder,
+        seeds=seeds,
+        device=where,
+        precision=first.precision,
+        weights=weights,
     )
 
 

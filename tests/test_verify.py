@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import shutil
@@ -10,18 +11,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pdefm_baselines.reference import Zero
 
+from pdebench_fm.data.hashing import hash_of
 from pdebench_fm.errors import UsageError
-from pdebench_fm.hookspecs import SuiteEntry
+from pdebench_fm.hookspecs import ModelEntry, SuiteEntry
 from pdebench_fm.leaderboard.audit import problems
 from pdebench_fm.leaderboard.badges import Badge, add_badges, badges_that_hold, read_badges
 from pdebench_fm.leaderboard.evidence import against_errors
+from pdebench_fm.leaderboard.plans import misnamed
+from pdebench_fm.plan.model import model_spec
+from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.records.errors import FILE, digest
 from pdebench_fm.records.file import collect, parse
 from pdebench_fm.registry.discovery import Registry
+from pdebench_fm.run.prepare import prepare
+from pdebench_fm.suite.reading import load_suite
 from pdebench_fm.verify import _chosen, verify
 from tests.support.installed import with_toy
-from tests.support.toy import plan_of, run_in, toy_suite
+from tests.support.toy import mixed_weights, plan_of, run_in, toy_suite
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +121,64 @@ def test_a_copy_under_another_name_is_not_verified(tmp_path: Path, original: Pat
     assert [check.problem for check in found.checks] == [
         "model: must be 'toy', as its arguments, precision and weights say, got 'toy,precision=bfloat16'"
     ]
+
+
+class Released(Zero):
+    """Predicts zero, as its file says."""
+
+    local_arguments = frozenset({"checkpoint"})
+
+    def __init__(self, checkpoint: str) -> None:
+        self.checkpoint = Path(checkpoint)
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256(self.checkpoint.read_bytes()).hexdigest()
+
+
+def test_a_released_model_is_verified_with_its_files(tmp_path: Path, original: Path, registry: Registry) -> None:
+    installed = registry.with_model(ModelEntry("released", "1", Released, ""))
+    for name, text in (("mine", "same"), ("theirs", "same"), ("other", "another")):
+        (tmp_path / name).write_text(text)
+    spec = model_spec(installed, "released", {"checkpoint": str(tmp_path / "mine")})
+    suite = load_suite(original / "toy.yaml", installed)
+    runs = run_in(tmp_path / "runs", make_plan(suite, "tiny", spec, installed)).folder
+
+    def problems(**arguments: Any) -> list[str]:
+        (found,) = verify([runs], cells=2, arguments=arguments, installed=installed)
+        return found.problems
+
+    assert problems(checkpoint=str(tmp_path / "theirs")) == []
+    _, record = collect([runs])[0]
+    assert misnamed(spec, record) == ""
+    assert misnamed(spec, record.model_copy(update={"model": f"{record.model},precision=bfloat16"})) != ""
+    with pytest.raises(UsageError, match=r"^--set: fingerprint of 'released,checkpoint=mine-.*' must be .*, got "):
+        problems(checkpoint=str(tmp_path / "other"))
+    with pytest.raises(UsageError, match=r"^model released: checkpoint: is required; .* with --set KEY=VALUE$"):
+        problems()
+
+
+def test_arguments_that_the_records_keep_are_not_given(original: Path, registry: Registry) -> None:
+    with pytest.raises(UsageError, match=r"^--set width: not needed, because the records of 'toy' say it$"):
+        verify([records_of(original)], arguments={"width": 4}, installed=registry)
+
+
+def test_a_run_from_ones_own_weights_is_verified_with_them(tmp_path: Path, original: Path, registry: Registry) -> None:
+    weights = mixed_weights(original / "runs", [record for _, record in collect([records_of(original)])])
+    (plan,) = prepare("toy", original / "toy.yaml", pretrained=weights, installed=registry, device="cpu")
+    runs = run_in(tmp_path / "runs", plan).folder
+    (found,) = verify([runs], pretrained=weights, installed=registry)
+    assert (found.problems, found.badge.cells) == ([], found.badge.of)
+    (found,) = verify([runs], installed=registry)
+    assert found.problems == [
+        f"toy v1, tiny, {plan.model.name}: 6 records started from weights with SHA-256 {hash_of(weights)[:12]}…; "
+        "name their file with --pretrained"
+    ]
+    assert {check.record.protocol for check in found.checks} == {"scratch"}
+    alone = runs / "alone.jsonl"
+    alone.write_text(next(x for x in (runs / "records.jsonl").read_text().splitlines() if "zero-shot" in x))
+    (found,) = verify([alone], pretrained=original / "toy.yaml", installed=registry)
+    assert found.checks == ()
+    assert f"{hash_of(weights)[:12]}…, not {hash_of(original / 'toy.yaml')[:12]}…; " in found.problems[0]
 
 
 def test_which_cells_are_taken_is_drawn_anew_and_can_be_repeated(original: Path, registry: Registry) -> None:

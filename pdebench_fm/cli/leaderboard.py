@@ -151,6 +151,19 @@ def solvers(suite: str, profile: str | None, solvers: tuple[str, ...], examples:
 )
 @click.option("--seed", metavar="TEXT", help="Repeat a draw of --cells: the seed that it printed.")
 @click.option("--retrain", is_flag=True, help="Train again from nothing, instead of scoring the weights in RUNS.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="An argument that records do not keep, such as checkpoint of a released model; may be repeated.",
+)
+@click.option(
+    "--pretrained",
+    metavar="PATH",
+    type=FilePath(exists=True),
+    help="Weights that a run with --pretrained started from.",
+)
 @click.option("--badge", is_flag=True, help="Note what was verified in the leaderboard, so that build can rank it.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Jobs done side by side.")
@@ -163,6 +176,8 @@ def verify(
     cells: int | None,
     seed: str | None,
     retrain: bool,
+    settings: tuple[str, ...],
+    pretrained: Path | None,
     badge: bool,
     device: str,
     workers: int,
@@ -177,6 +192,7 @@ def verify(
     Exit codes: 0 all agree, 1 some do not, 2 bad usage.
     """
     from pdebench_fm.api import make_executor
+    from pdebench_fm.cli.run import parse_settings
     from pdebench_fm.leaderboard.badges import add_badges
     from pdebench_fm.registry import registry
     from pdebench_fm.run.devices import resolve_device
@@ -189,6 +205,8 @@ def verify(
             cells=cells,
             seed=seed,
             retrain=retrain,
+            arguments=parse_settings(settings),
+            pretrained=pretrained,
             device=where,
             executor=executor,
             suites=_own_suites(directory, suites),
@@ -196,10 +214,10 @@ def verify(
     for one in found:
         for line in one.problems:
             click.echo(line)
-        made, bad = one.badge, len(one.problems)
+        made, agree = one.badge, sum(not check.problem for check in one.checks)
         drawn = f"; seed {made.seed}" if made.seed else ""
         click.echo(
-            f"{made.suite} v{made.suite_version}, {made.profile}, {made.model}: {len(one.checks) - bad} of "
+            f"{made.suite} v{made.suite_version}, {made.profile}, {made.model}: {agree} of "
             f"{len(one.checks)} records agree ({made.tier}; largest difference {made.difference:.2g}{drawn})"
         )
     if any(one.problems for one in found):

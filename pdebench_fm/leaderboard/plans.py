@@ -7,6 +7,7 @@ choice are compared, with the plan of any installed model.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -66,14 +67,22 @@ def planned_together(record: Record) -> tuple[str, int, str, str, str]:
 
 
 def spec_of(found: Registry, model: str, records: Sequence[Record] = ()) -> ModelSpec | None:
-    """Return an installed model, or the variant of it that records planned together describe, by its name in a run."""
+    """Return an installed model, or the variant of it that records planned together describe."""
     try:
-        if not records:
-            return model_spec(found, model)
-        variant = model_spec(found, model.partition(",")[0], records[0].model_args)
-        return variant.in_run(records[0].precision, weights_of(records))
+        return variant_of(found, records) if records else model_spec(found, model)
     except PdefmError:
         return None
+
+
+def variant_of(found: Registry, records: Sequence[Record], local: Mapping[str, Any] | None = None) -> ModelSpec:
+    """Return the variant of a model that records planned together describe, by its name in a run.
+
+    Args:
+        local: arguments that records do not keep, e.g. where the files of a released model are.
+    """
+    first = records[0]
+    variant = model_spec(found, first.model.partition(",")[0], {**first.model_args, **(local or {})})
+    return variant.in_run(first.precision, weights_of(records))
 
 
 def weights_of(records: Iterable[Record]) -> str:
@@ -86,7 +95,9 @@ def misnamed(spec: ModelSpec, record: Record) -> str:
     """Say what a record of this model must be called; empty if it is."""
     own = weights_of([record])  # training from scratch starts from no weights, but is in the run that has them
     name = spec.in_run(record.precision, own).name if own else spec.name
-    if name == record.model:
+    # The folder of released weights may have another name here; the fingerprint beside it is what counts.
+    folder = re.compile(rf"=[^,=]*-{spec.fingerprint[:8]}(?=,|$)")
+    if name == record.model or (spec.local and folder.sub("", name) == folder.sub("", record.model)):
         return ""
     return f"model: must be {name!r}, as its arguments, precision and weights say, got {record.model!r}"
 

@@ -193,6 +193,14 @@ def test_the_command_of_a_record_is_one_that_pdefm_takes(record, wanted):
         assert [*context.params["settings"]] == ["width=8", "modes=[4,4]"]
 
 
+def test_the_command_of_a_released_model_leaves_its_files_open():
+    model = {"family": "net", "version": "1", "arguments": {"modes": 4}, "fingerprint": "0123abcd" * 8}
+    record = make_record("net,checkpoint=big-0123abcd,modes=4", model_args={"modes": 4})
+    job = {**record.job, "model": model}
+    record = make_record(record.model, model_args={"modes": 4}, job=job)
+    assert "--model net --set modes=4 --set 'checkpoint=…' --task" in command(record, "smoke")
+
+
 @pytest.mark.parametrize(
     ("study", "suite"), [("smoke/smoke", "smoke"), ("ood_sys1/lite", "leaderboard/suites/ood_sys1-v2.yaml")]
 )

@@ -102,7 +102,7 @@ def test_a_copy_does_not_pass_under_a_longer_name(tmp_path: Path, registry: Regi
 def test_precision_and_weights_of_a_run_are_in_its_name(tmp_path: Path, registry: Registry) -> None:
     suite = toy_suite(tmp_path)
     plain = make_plan(load_suite(suite, registry), "tiny", model_spec(registry, "toy"), registry)
-    weights = mixed_weights(tmp_path / "runs", run_in(tmp_path / "runs", plain))
+    weights = mixed_weights(tmp_path / "runs", run_in(tmp_path / "runs", plain).records)
     (plan,) = prepare("toy", suite, pretrained=weights, precision="bfloat16", installed=registry, device="cpu")
     records = run_in(tmp_path / "other", plan).records
     (name,) = {record.model for record in records}

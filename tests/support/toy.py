@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.plan.store import JobStore
 from pdebench_fm.problem import Problem
+from pdebench_fm.records.record import Record
 from pdebench_fm.registry.discovery import Registry
 from pdebench_fm.run.runner import RunResult, run_plan
 from pdebench_fm.suite.reading import load_suite
@@ -81,9 +83,9 @@ def plan_of(folder: Path, registry: Registry, model: str = "toy", *, extend: int
     return make_plan(suite, "tiny", model_spec(registry, model), registry, **options)  # type: ignore[arg-type]
 
 
-def mixed_weights(output: Path, result: RunResult) -> Path:
+def mixed_weights(output: Path, records: Sequence[Record]) -> Path:
     """Return the weights that a run of the suite kept of its pre-training ``mixed``, which all tasks can start from."""
-    (record,) = [record for record in result.records if (record.kind, record.task) == ("pretraining", "mixed")]
+    (record,) = [record for record in records if (record.kind, record.task) == ("pretraining", "mixed")]
     kept = [output / "jobs" / trial.job_id / "model" / "model.safetensors" for trial in record.trials]
     return next(path for path in kept if path.is_file())
 

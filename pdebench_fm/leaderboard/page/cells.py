@@ -237,6 +237,8 @@ def command(record: Record, suite: str) -> str:
     for name in changed:
         value = record.model_args[name]
         words += ["--set", f"{name}={value if isinstance(value, str) else json.dumps(value, separators=(',', ':'))}"]
+    for name in _local_arguments(record):
+        words += ["--set", f"{name}=…"]
     if record.kind == "point":
         words += ["--task", record.task, "--seeds", str(record.seed + 1)]
     if record.precision != "float32":
@@ -244,6 +246,13 @@ def command(record: Record, suite: str) -> str:
     if start_of(record).get("from") == "weights":
         words += ["--pretrained", f"weights-{str(start_of(record).get('sha256'))[:12]}.safetensors"]
     return shlex.join(words)
+
+
+def _local_arguments(record: Record) -> list[str]:
+    """Return the arguments that only say where files are; a name has the fingerprint of these files instead."""
+    model = record.job.get("model")
+    fingerprint = str(model.get("fingerprint", "")) if isinstance(model, Mapping) else ""
+    return re.findall(rf",(\w+)=[^,]*-{re.escape(fingerprint[:8])}(?=,|$)", record.model) if fingerprint else []
 
 
 def _systems(record: Record) -> str:
