@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from pdebench_fm._util.text import quoted, reason_of
 from pdebench_fm.data.open import OpenSet
@@ -18,6 +19,7 @@ from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.interfaces.pde_system import NoResidualError
 from pdebench_fm.problem import Fields, Problem
 from pdebench_fm.registry import Registry
+from pdebench_fm.registry.calling import located
 from pdebench_fm.scoring.bootstrap import interval
 from pdebench_fm.training.precision import matmul_precision
 
@@ -90,13 +92,18 @@ def validation_error(model: OperatorModel, sets: Sequence[OpenSet], metrics: Met
 
 def measure(model: OperatorModel, sets: Sequence[OpenSet], metrics: Metrics) -> Measured:
     """Score a model on its test set; it has diverged if the main score is not finite."""
-    values = per_sample(model, sets, metrics.made)
     scores: dict[str, float] = {}
     intervals: dict[str, tuple[float, float]] = {}
     left_out: dict[str, str] = {}
+    values = per_sample(model, sets, metrics.made, left_out)
     for name, each in values.items():
         metric = metrics.made[name]
-        value, (low, high) = float(metric.summarise(each)), interval(metric, each)
+        try:
+            with np.errstate(all="ignore"):  # what is not finite is left out below
+                value, (low, high) = float(metric.summarise(each)), interval(metric, each)
+        except PLUGIN_ERRORS as error:
+            _leave_out(name, error, left_out)
+            continue
         if np.isfinite([value, low, high]).all():
             scores[name], intervals[name] = value, (low, high)
         else:
@@ -106,10 +113,15 @@ def measure(model: OperatorModel, sets: Sequence[OpenSet], metrics: Metrics) -> 
     return Measured(values[SCORE], scores, intervals, left_out)
 
 
-def per_sample(model: OperatorModel, sets: Sequence[OpenSet], metrics: Mapping[str, Metric]) -> dict[str, np.ndarray]:
+def per_sample(
+    model: OperatorModel, sets: Sequence[OpenSet], metrics: Mapping[str, Metric], left_out: dict[str, str] | None = None
+) -> dict[str, np.ndarray]:
     """Score every example of ``sets``.
 
     A metric that needs the PDE, or its residual, is left out if a set comes without one.
+
+    Args:
+        left_out: takes why a metric failed, as a note of a record. The main score may not fail.
 
     Returns:
         metric name → float64 (examples,), in the order of the sets.
@@ -126,13 +138,27 @@ def per_sample(model: OperatorModel, sets: Sequence[OpenSet], metrics: Mapping[s
             for name in list(values):
                 try:
                     scores = metrics[name].per_sample(problem, inputs, prediction, target, opened.system)
+                    values[name].append(_checked(name, scores, len(target[problem.output_names[0]])))
                 except NoResidualError:
                     del values[name]
-                    continue
-                if scores.ndim != 1 or len(scores) != len(target[problem.output_names[0]]):
-                    raise RunError(f"metric {name!r}: per_sample must return (batch,), got {tuple(scores.shape)}")
-                values[name].append(scores.detach().double().cpu().numpy())
+                except PLUGIN_ERRORS as error:
+                    _leave_out(name, error, left_out)
+                    del values[name]
     return {name: np.concatenate(parts) for name, parts in values.items()}
+
+
+def _checked(name: str, scores: Tensor, count: int) -> np.ndarray:
+    if tuple(scores.shape) != (count,):
+        raise RunError(f"metric {name!r}: per_sample must return (batch,), got {tuple(scores.shape)}")
+    values: np.ndarray = scores.detach().double().cpu().numpy()
+    return values
+
+
+def _leave_out(name: str, error: BaseException, left_out: dict[str, str] | None) -> None:
+    """Note why a metric has no score. Somebody else's must not cost the point its main score, which may not fail."""
+    if name == SCORE or left_out is None:
+        raise error
+    left_out[f"metric {name}"] = quoted(f"left out: {located(error)}")
 
 
 def predict(model: OperatorModel, problem: Problem, inputs: Fields, target: Fields) -> Fields:

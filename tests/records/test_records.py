@@ -150,7 +150,7 @@ def test_what_is_no_object_is_refused(text):
         parse(text, "here:1")
 
 
-@pytest.mark.parametrize("key", ["suite", "profile", "model", "protocol"])
+@pytest.mark.parametrize("key", ["suite", "profile", "model"])
 def test_a_name_that_becomes_a_file_name_has_at_most_200_bytes(key):
     data = json.loads(make_record().line())
     data[key] = "é" * 100

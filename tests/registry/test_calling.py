@@ -86,14 +86,6 @@ def test_a_metric_without_a_value_is_left_out_and_named(tmp_path: Path, registry
     assert all("odd" not in record.metrics and "its value is" in record.notes["metric odd"] for record in scored)
 
 
-def test_a_metric_that_raises_fails_the_points_and_no_training(tmp_path: Path, registry: Registry) -> None:
-    found = registry.with_entry("metrics", MetricEntry("odd", "1", Raises, ""))
-    result = run_in(tmp_path / "runs", plan_of(tmp_path, found, "zero"))
-    assert {record.status for record in result.records if record.status != "unsupported"} == {"failed"}
-    assert "ValueError: not today" in result.records[0].reason
-    assert run_in(tmp_path / "runs", plan_of(tmp_path, registry, "zero")).complete
-
-
 def test_a_metric_that_cannot_be_loaded_is_left_out_until_it_can(tmp_path: Path, registry: Registry) -> None:
     def run_with(factory: str) -> RunResult:
         found = registry.with_entry("metrics", MetricEntry("lately", "1", factory, ""))
@@ -104,6 +96,24 @@ def test_a_metric_that_cannot_be_loaded_is_left_out_until_it_can(tmp_path: Path,
     assert all("ModuleNotFoundError" in record.notes["metric lately"] for record in without.records)
     mended = run_with("pdefm_metrics.errors:MaxError")
     assert all(record.metrics["lately"] == record.metrics["max_error"] for record in mended.records)
+
+
+class NoBatch(RelativeL2):
+    def per_sample(self, *arguments: Any) -> Tensor:
+        return super().per_sample(*arguments).mean()
+
+
+@pytest.mark.parametrize(
+    ("metric", "says"), [(NoBatch, "must return (batch,), got ()"), (Raises, "ValueError: not today")]
+)
+def test_a_metric_that_fails_is_left_out_and_the_others_stay(
+    tmp_path: Path, registry: Registry, metric: type[RelativeL2], says: str
+) -> None:
+    found = registry.with_entry("metrics", MetricEntry("odd", "1", metric, ""))
+    result = run_in(tmp_path / "runs", plan_of(tmp_path, found))
+    assert {record.status for record in result.records} == {"ok"}
+    assert all({"relative_l2", "max_error"} <= record.metrics.keys() for record in result.records)
+    assert all(says in record.notes["metric odd"] for record in result.records)
 
 
 def test_without_the_main_score_nothing_is_done(tmp_path: Path, registry: Registry) -> None:
