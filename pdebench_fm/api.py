@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pdebench_fm._util.files import replacing
 from pdebench_fm._util.text import printable
-from pdebench_fm.errors import UsageError
+from pdebench_fm.errors import PluginError, SettingError, UsageError
 from pdebench_fm.interfaces import Examples, Schedules, Split
 from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.sets import open_distribution
@@ -72,7 +72,7 @@ def evaluate(
     profile: str | None = None,
     *,
     arguments: Mapping[str, Any] | None = None,
-    tasks: Sequence[str] = (),
+    tasks: str | Sequence[str] = (),
     seeds: int | None = None,
     pretrained: str | Path | None = None,
     device: str = "auto",
@@ -91,7 +91,7 @@ def evaluate(
         suite: name of a shipped suite, or path of a suite file.
         profile: scale; by default the suite's own.
         arguments: overrides of the model's arguments.
-        tasks: names of the tasks to score; all by default.
+        tasks: names of the tasks to score, or one name; all by default.
         seeds: number of seeds; by default the profile's.
         pretrained: your own weights, as the model's `save` writes them, in place of pre-training.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
@@ -213,7 +213,13 @@ def make_executor(
     factory = registry.load("executors", name)
     filled_in = {"workers": workers, "device": device, "output": output}
     taken = {key: value for key, value in filled_in.items() if key in parameters_of(factory)}
-    executor: Executor = call(factory, bind(factory, settings, reserved=tuple(filled_in)), **taken)
+    try:
+        bound = bind(factory, settings, reserved=tuple(filled_in))
+    except SettingError as error:
+        raise SettingError(f"executor {name}: {error.setting}", error.message) from None
+    executor: Executor = call(factory, bound, **taken)
+    if not isinstance(executor, Executor):
+        raise PluginError(f"executor {name!r} must be a concurrent.futures.Executor, got {type(executor).__name__}")
     return executor
 
 

@@ -153,6 +153,14 @@ def test_a_registered_name_takes_arguments_and_seeds(tmp_path: Path) -> None:
     assert {r.seed for r in result.records} == {0, 1}
 
 
+def test_no_model_is_refused_and_one_task_may_be_named_by_its_name(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="a list of at least one"):
+        pdebench_fm.evaluate([], toy_suite(tmp_path))
+    where: dict[str, Any] = {"device": "cpu", "output": tmp_path / "runs", "progress": False}
+    result = pdebench_fm.evaluate("mean", toy_suite(tmp_path), tasks="B from poisson", **where)
+    assert {record.task for record in result.records if record.kind == "point"} == {"B from poisson"}
+
+
 def test_calling_again_reuses_everything(tmp_path: Path) -> None:
     def call() -> RunResult:
         return pdebench_fm.evaluate("mean", toy_suite(tmp_path), device="cpu", output=tmp_path / "runs")

@@ -40,7 +40,8 @@ def clean(output: Path, yes: bool, weights: bool) -> int:
             item.path.unlink(missing_ok=True)
     for what, size in sizes.items():
         click.echo(f"{megabytes(size):>10}  {what}")
-    click.echo(f"{megabytes(sizes.total()):>10}  {'deleted' if yes else 'can be deleted: add --yes'}")
+    what_now = ("deleted" if yes else "can be deleted: add --yes") if sizes else "nothing to delete"
+    click.echo(f"{megabytes(sizes.total()):>10}  {what_now}")
     for what, size in kept.items():
         click.echo(f"kept without --weights: {megabytes(size)}, {what}", err=True)
     return 0

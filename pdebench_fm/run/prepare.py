@@ -36,7 +36,7 @@ def prepare(
     profile: str | None = None,
     *,
     arguments: Mapping[str, Any] | None = None,
-    tasks: Sequence[str] = (),
+    tasks: str | Sequence[str] = (),
     seeds: int | None = None,
     pretrained: str | Path | None = None,
     device: str = "auto",
@@ -54,6 +54,9 @@ def prepare(
         a plan for each model; for a family, one for each of its sizes.
     """
     names, found = _named(model, registry() if installed is None else installed)
+    if not names:
+        raise UsageError("model must be a name, an entry, a class, or a list of at least one of these")
+    tasks = (tasks,) if isinstance(tasks, str) else tasks
     for setting, path in (("output", output), ("pretrained", pretrained)):
         if path == "":
             raise UsageError(f"{setting} must not be empty; '.' is the current folder")

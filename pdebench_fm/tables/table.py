@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 NOTE = (
     "Mean relative L2 error over the test set, median over seeds; in parentheses its 95% interval over seeds (the "
-    "range if there are fewer than five), or over test examples with one seed. ↓ ↑ the smallest or largest learning "
+    "range if there are five or fewer), or over test examples with one seed. ↓ ↑ the smallest or largest learning "
     "rate tried was chosen, so that a better one may lie beyond. – no such cell."
 )
 """What the cells of a Markdown table mean."""

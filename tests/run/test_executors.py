@@ -19,7 +19,8 @@ import torch
 from pdefm_slurm.queue import queued
 
 from pdebench_fm.api import make_executor
-from pdebench_fm.errors import RunError, SettingError, UnknownNameError, WorkerDiedError
+from pdebench_fm.errors import PluginError, RunError, SettingError, UnknownNameError, WorkerDiedError
+from pdebench_fm.hookspecs import ExecutorEntry
 from pdebench_fm.interfaces import OperatorModel, Schedules, Task
 from pdebench_fm.plan.job import Job
 from pdebench_fm.registry import registry
@@ -177,8 +178,14 @@ def test_each_does_500_empty_jobs(tmp_path: Path, make: Make) -> None:
 def test_unknown_names_and_settings_get_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'local'"):
         make_executor(registry(), "locl", {})
-    with pytest.raises(SettingError, match="partition"):
+    with pytest.raises(SettingError, match="executor debug: partition"):
         make_executor(registry(), "debug", {"partition": "gpu"})
+
+
+def test_a_factory_that_makes_no_executor_is_named() -> None:
+    found = registry().with_entry("executors", ExecutorEntry("none", "1", lambda: None, "makes none"))
+    with pytest.raises(PluginError, match=r"executor 'none' must be a concurrent.futures.Executor, got NoneType"):
+        make_executor(found, "none", {})
 
 
 def test_workers_have_the_threads_and_gpus_they_are_given() -> None:
