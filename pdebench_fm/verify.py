@@ -103,7 +103,7 @@ def verify(
     Args:
         runs: folders of runs, with the weights that points chose in ``jobs/``. With ``retrain``, records are enough.
         cells: how many records of each model, suite and profile; all by default.
-        seed: draws them; a random one by default, so that who made the records cannot know which.
+        seed: draws them; a random one by default, which the author of the records cannot know.
         retrain: train again, from nothing.
         arguments: of the model, if its records do not keep them, e.g. ``checkpoint``.
         pretrained: weights that runs with ``--pretrained`` started from.
@@ -156,8 +156,8 @@ def _chosen(records: Sequence[Located], cells: int | None, seed: str | None) -> 
 def _spec(group: Sequence[Record], found: Registry, arguments: Mapping[str, Any]) -> ModelSpec:
     """Return the model of records; with arguments that they do not keep, only if it is the same model then."""
     first = group[0]
-    for name in sorted(arguments.keys() & first.model_args.keys()):
-        raise UsageError(f"--set {name}: not needed, because the records of {first.model!r} say it")
+    if known := sorted(arguments.keys() & first.model_args.keys()):
+        raise UsageError(f"--set {known[0]}: not needed, because the records of {first.model!r} say it")
     try:
         spec = variant_of(found, group, arguments)
     except UnknownNameError:

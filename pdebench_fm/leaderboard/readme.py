@@ -41,6 +41,7 @@ _SHOWN = (
 )
 """Columns of a ranking. The page has more, and definitions of all."""
 
+_COLUMNS = {column.key: column for column in RANKING}
 _LEFT = ("rank", "model", "reason")
 _COST = ("train_seconds", "device", "parameters")
 
@@ -85,8 +86,9 @@ def _section(study: Row, ranking: Sequence[Row], cells: Sequence[Row]) -> Iterat
     yield from _hurt_cells(cells)
     for row in ranking:
         if row["unused_on"]:
-            rise = f"{row['coefficients']:+.0%} in all"
-            yield escape_markdown(f"{row['model']} hardly uses its coefficients on {row['unused_on']} ({rise}).") + "\n"
+            rise = written(_COLUMNS["coefficients"], row)
+            text = f"{row['model']} hardly uses its coefficients on {row['unused_on']} ({rise} in all)."
+            yield escape_markdown(text) + "\n"
         if row["seen"]:
             yield escape_markdown(f"{row['model']} saw in its own pre-training: {row['seen']}.") + "\n"
     if others:
@@ -95,8 +97,7 @@ def _section(study: Row, ranking: Sequence[Row], cells: Sequence[Row]) -> Iterat
 
 def _ranking(study: Row, rows: Sequence[Row], keys: Sequence[str]) -> str:
     """Return a table of models, without columns that are empty for all of them."""
-    columns = {column.key: column for column in RANKING}
-    shown = [columns[key] for key in keys if any(row.get(key) not in (None, "", "–") for row in rows)]
+    shown = [_COLUMNS[key] for key in keys if any(row.get(key) not in (None, "", "–") for row in rows)]
     table = [
         {column.label.lower(): _cell(study, column.key, written(column, row), row) for column in shown} for row in rows
     ]

@@ -155,7 +155,7 @@ def _checked(name: str, scores: Tensor, count: int) -> np.ndarray:
 
 
 def _leave_out(name: str, error: BaseException, left_out: dict[str, str] | None) -> None:
-    """Note why a metric has no score. Somebody else's must not cost the point its main score, which may not fail."""
+    """Note why a metric has no score; only the main score may not fail."""
     if name == SCORE or left_out is None:
         raise error
     left_out[f"metric {name}"] = quoted(f"left out: {located(error)}")

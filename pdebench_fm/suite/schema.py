@@ -228,10 +228,10 @@ class Suite(Model):
             self._needs_files(task.downstream, ("train", "validation", "test"), "tasks", i, "downstream")
         _distinct("protocol", tuple(map(str, self.protocols)), "protocols")
         for name, profile in self.profiles.items():
-            for made in {task.name for task in self.tasks_at(profile) if task.test_grid} & {t.name for t in self.tasks}:
-                raise LocatedError(
-                    f"task {show(made)} has the name of a task on a test grid", "profiles", name, "test_grids"
-                )
+            on_grids = [task.name for task in self.tasks_at(profile) if task.test_grid]
+            if taken := [task.name for task in self.tasks if task.name in on_grids]:
+                message = f"task {show(taken[0])} has the name of a task on a test grid"
+                raise LocatedError(message, "profiles", name, "test_grids")
             read = [task.downstream for task in self.tasks if self.distributions[task.downstream].files is not None]
             if read and profile.test_grids:
                 message = f"distribution {show(read[0])} is read from files, which have one grid"
