@@ -1,14 +1,33 @@
-"""Plain data from files, held to a pydantic model as strictly as a suite."""
+"""Plain data from files, held to a pydantic model, and what pydantic finds wrong in plain words."""
 
 from __future__ import annotations
 
 import json
-from typing import Any, TypeVar
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pdebench_fm._util.text import EXPECTED, one_line, printable, show
-from pdebench_fm.errors import UsageError
+from pdebench_fm._util.text import one_line, printable, show
+from pdebench_fm.errors import UsageError, suggestion
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+_EXPECTED = {
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "finite_number": "must be finite",
+    "string_type": "must be text",
+    "bool_type": "must be true or false",
+    "list_type": "must be a list",
+    "tuple_type": "must be a list",
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping",
+}
+_RELATIONS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
 
 
 class Strict(BaseModel):
@@ -17,12 +36,44 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-def first_problem(error: ValidationError, whole: str = "") -> str:
-    """Return the first of pydantic's findings as ``key: what was expected``; ``whole`` is the key of the whole."""
+def in_words(found: ErrorDetails, keys: Iterable[str] | None = None) -> str:
+    """Return one of pydantic's findings as ``must be …, got …``.
+
+    Args:
+        keys: those that there are, to name the nearest one.
+    """
+    kind, limits = found["type"], found.get("ctx", {})
+    for limit, relation in _RELATIONS.items():
+        if limit in limits:
+            return f"must be {relation} {limits[limit]:g}, got {show(found['input'])}"
+    match kind:
+        case "extra_forbidden":
+            return "unknown key" + ("" if keys is None else suggestion(str(found["loc"][-1]), keys))
+        case "missing":
+            return "is required"
+        case "value_error":
+            return one_line(limits["error"])
+        case "literal_error" if "'" in limits["expected"]:
+            valid = re.findall(r"'([^']*)'", limits["expected"])
+            return f"unknown value {show(found['input'])}{suggestion(str(found['input']), valid)}"
+        case "too_short" | "string_too_short":
+            return "must not be empty"
+        case "string_too_long":
+            return f"must be at most {limits['max_length']} characters"
+    expected = _EXPECTED.get(kind) or one_line(found["msg"]).replace("Input should", "must", 1)
+    return f"{expected}, got {show(found['input'])}"
+
+
+def first_problem(error: ValidationError, whole: str = "", keys: Iterable[str] | None = None) -> str:
+    """Return the first of pydantic's findings as ``key: what was expected``.
+
+    Args:
+        whole: the key of the whole.
+        keys: those that there are, to name the nearest one.
+    """
     first = error.errors(include_url=False)[0]
-    key = ".".join(map(str, first["loc"])) or whole
-    message = first["msg"].removeprefix("Value error, ").replace("Input should", "must", 1)
-    return one_line(f"{key}: {message}" if key else message)
+    where = printable(".".join(map(str, first["loc"]))) or whole
+    return f"{where}: {in_words(first, keys)}" if where else in_words(first, keys)
 
 
 Read = TypeVar("Read", bound=Strict)
@@ -44,10 +95,4 @@ def read_plain(model: type[Read], value: Any) -> Read:
     except TypeError as error:
         raise UsageError(f"must be plain data: {error}") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = printable(".".join(map(str, first["loc"])))
-        if first["type"] == "extra_forbidden":
-            raise UsageError(f"{where}: unknown key") from None
-        expected = EXPECTED.get(first["type"]) or "must be " + first["msg"].removeprefix("Input should be ")
-        got = "" if first["type"] == "missing" else f", got {show(first['input'])}"
-        raise UsageError(f"{where}: {expected}{got}".removeprefix(": ")) from None
+        raise UsageError(first_problem(error)) from None

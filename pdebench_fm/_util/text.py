@@ -7,21 +7,6 @@ from typing import Any
 
 from pdebench_fm.errors import PdefmError
 
-EXPECTED = {
-    "int_type": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "float_type": "must be a number",
-    "finite_number": "must be finite",
-    "string_type": "must be text",
-    "bool_type": "must be true or false",
-    "list_type": "must be a list",
-    "tuple_type": "must be a list",
-    "dict_type": "must be a mapping",
-    "model_type": "must be a mapping",
-    "missing": "must be given",
-}
-"""What pydantic's error types mean, in plain words."""
-
 
 def printable(text: str, limit: int = 200) -> str:
     """Escape control characters and cut to ``limit`` characters, so that a terminal shows one safe line."""

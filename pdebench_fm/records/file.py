@@ -6,14 +6,15 @@ import codecs
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from filelock import FileLock
 from pydantic import ValidationError
 
+from pdebench_fm._util.plain import first_problem
 from pdebench_fm._util.text import one_line, printable
-from pdebench_fm.errors import RecordError, suggestion
+from pdebench_fm.errors import RecordError
 from pdebench_fm.records.record import Record, TrialRecord
 
 _BEGINNING = b'{"schema": '
@@ -106,6 +107,38 @@ def collect(runs: Iterable[Path]) -> list[tuple[str, Record]]:
     return found
 
 
+def tell_apart(found: Sequence[tuple[str, Record]]) -> list[tuple[str, Record]]:
+    """Name models with their folders, e.g. ``unet (monday)``, where two files have different results at one place."""
+    files = [Path(where.rpartition(":")[0]) for where, _ in found]
+    places: dict[object, dict[Path, Record]] = {}
+    for file, (_, record) in zip(files, found, strict=True):
+        places.setdefault(record.place, {})[file] = record
+    twice = {
+        place: by_file
+        for place, by_file in places.items()
+        if len({(record.job_id, *record.metrics.values()) for record in by_file.values()}) > 1
+    }
+    if not twice:
+        return list(found)
+    models = {record.model for by_file in twice.values() for record in by_file.values()}
+    names = _short({file for by_file in twice.values() for file in by_file})
+    return [
+        (where, record.model_copy(update={"model": f"{record.model} ({names[file]})"}))
+        if record.model in models and file in names
+        else (where, record)
+        for file, (where, record) in zip(files, found, strict=True)
+    ]
+
+
+def _short(files: Collection[Path]) -> dict[Path, str]:
+    """Return what tells paths apart, without the parts that all of them begin or end with."""
+    common = os.path.commonpath(files)
+    parts = {file: file.relative_to(common).parts for file in files}
+    while len({path[-1] for path in parts.values()}) == 1 and all(len(path) > 1 for path in parts.values()):
+        parts = {file: path[:-1] for file, path in parts.items()}
+    return {file: "/".join(path) for file, path in parts.items()}
+
+
 def _files(folder: Path) -> list[Path]:
     """List the record files in a folder, leaving out what jobs keep for themselves."""
     every: list[Path] = []
@@ -121,16 +154,7 @@ def _files(folder: Path) -> list[Path]:
 def _explain(error: ValidationError) -> str:
     """Return the first error as one line: the key, what was expected, what was given."""
     first = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ").replace("Input should", "must", 1)
     if first["type"] == "json_invalid":
-        return f"not a record: {printable(one_line(message), 100)}"
-    if first["type"] == "extra_forbidden":
-        fields = TrialRecord.model_fields if first["loc"][0] == "trials" else Record.model_fields
-        known = [field.alias or name for name, field in fields.items()]
-        return f"{key}: unknown key{suggestion(str(first['loc'][-1]), known)}"
-    if first["type"] == "missing":
-        return f"{key}: must be given"
-    if not key or isinstance(first["input"], dict):
-        return f"{key}: {message}" if key else message
-    return f"{key}: {message}, got {printable(one_line(repr(first['input'])), 100)}"
+        return f"not a record: {printable(one_line(first['msg']), 100)}"
+    fields = TrialRecord.model_fields if first["loc"][:1] == ("trials",) else Record.model_fields
+    return first_problem(error, keys=[field.alias or name for name, field in fields.items()])

@@ -17,7 +17,8 @@ from typing import Any, TypeVar, get_type_hints
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
-from pdebench_fm._util.text import EXPECTED, named, printable, show
+from pdebench_fm._util.plain import in_words
+from pdebench_fm._util.text import named, printable, show
 from pdebench_fm.errors import PluginError, SettingError, suggestion
 
 Made = TypeVar("Made")
@@ -149,5 +150,4 @@ def _validated(adapter: TypeAdapter[Any], name: str, value: Any) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         where = "".join(f"[{part}]" for part in first["loc"])
-        expected = EXPECTED.get(first["type"]) or "must be " + first["msg"].removeprefix("Input should be ")
-        raise SettingError(name + where, f"{expected}, got {show(first['input'])}") from None
+        raise SettingError(name + where, in_words(first)) from None

@@ -18,8 +18,9 @@ from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.scalarbool import ScalarBoolean
 from ruamel.yaml.scanner import RoundTripScanner
 
-from pdebench_fm._util.text import EXPECTED, one_line, printable, show
-from pdebench_fm.errors import SuiteError, suggestion
+from pdebench_fm._util.plain import in_words
+from pdebench_fm._util.text import one_line, printable, show
+from pdebench_fm.errors import SuiteError
 
 MAX_VALUES = 10_000  # with aliases expanded
 
@@ -173,30 +174,8 @@ def explain(error: ValidationError, document: Document, model: type[BaseModel]) 
         order = (item["type"] != "extra_forbidden", place.file != document.path, place.line, place.column)
         found.append((order, where, at_key, item))
     _, where, at_key, item = min(found, key=lambda entry: entry[0])
-    return document.error(where, _explanation(item, where, model), at_key)
-
-
-def _explanation(item: Any, where: Where, model: type[BaseModel]) -> str:
-    kind, limits, got = item["type"], item.get("ctx", {}), f"got {show(item['input'])}"
-    for key, relation in {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}.items():
-        if key in limits:
-            return f"must be {relation} {limits[key]:g}, {got}"
-    match kind:
-        case "extra_forbidden":
-            return f"unknown key{suggestion(str(where[-1]), _keys(model, where[:-1]))}"
-        case "missing":
-            return "is required"
-        case "value_error":
-            return str(limits["error"])
-        case "literal_error":
-            valid = re.findall(r"'([^']*)'", limits["expected"])
-            return f"unknown value {show(item['input'])}{suggestion(str(item['input']), valid)}"
-        case "too_short" | "string_too_short":
-            return "must not be empty"
-        case "string_too_long":
-            return f"must be at most {limits['max_length']} characters"
-    message: str = item["msg"]
-    return f"{EXPECTED.get(kind) or message[:1].lower() + message[1:]}, {got}"
+    keys = _keys(model, where[:-1]) if item["type"] == "extra_forbidden" else None
+    return document.error(where, in_words(item, keys), at_key)
 
 
 def _keys(model: Any, where: Where) -> list[str]:

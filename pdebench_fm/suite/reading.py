@@ -39,7 +39,9 @@ def load_suite(reference: str | Path, registry: Registry | None = None) -> Suite
         raise explain(error, document, Suite) from None
     for i, protocol in enumerate(suite.protocols):
         with _pointing(document, "protocols", i):
-            bind(registry.load("protocols", protocol.name), protocol.arguments)
+            entry, factory = registry.get("protocols", protocol.name), registry.load("protocols", protocol.name)
+            arguments = bind(factory, {**entry.arguments, **protocol.arguments})
+            call_plugin(f"protocol {protocol.name!r} cannot be made", call, factory, arguments)
     for name, pretraining in suite.pretraining.items():
         if (objective := pretraining.objective) is not None:
             with _pointing(document, "pretraining", name, "objective"):

@@ -223,7 +223,7 @@ class NetworkModel(OperatorModel):
             self._check_arguments(about.arguments)
             problem, normalisation = Problem.parse(about.problem), InputNormalisation.from_state(about.normalisation)
             if lacking := set(problem.constants) - normalisation.constant_references.keys():
-                raise UsageError(f"normalisation.constant_references: {min(lacking)!r} must be given")
+                raise UsageError(f"normalisation.constant_references: {min(lacking)!r} is required")
             self.assemble(problem, normalisation, load_file(file) | about.extra_state)
         except UsageError as error:
             raise DataFileError(f"{file}: {error}") from error

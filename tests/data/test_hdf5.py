@@ -205,10 +205,10 @@ SPOILT = {
     "length NaN": (_stated(float("nan"), *GRID, "length"), "grid.length: must be finite"),
     "unknown key": (_stated([1, 1], *GRID, "spacing"), "grid.spacing: unknown key"),
     "homogeneous as text": (_stated("no", "problem", "homogeneous"), "homogeneous: must be true or false, got"),
-    "homogeneous missing": (_stated(LACKS, "problem", "homogeneous"), "homogeneous: must be given"),
+    "homogeneous missing": (_stated(LACKS, "problem", "homogeneous"), "homogeneous: is required"),
     "a role of its own": (
         _stated([["source", "tensor"]], "problem", "inputs"),
-        "inputs.0.1: must be 'field' or ",
+        "inputs.0.1: unknown value 'tensor'",
     ),
     "outputs as text": (_stated("solution", "problem", "outputs"), "outputs: must be a list, got 'solution'"),
     "names that are numbers": (

@@ -468,3 +468,11 @@ def test_loading_a_suite_does_not_import_torch() -> None:
         "assert not {'torch', 'h5py'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_a_protocol_is_made_with_its_arguments(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    text = (Path(__file__).parents[2] / "suites" / "smoke.yaml").read_text(encoding="utf-8")
+    path.write_text(text.replace("[zero-shot, fine-tune, scratch]", "[scratch, {lora: {rank: 0}}]"), encoding="utf-8")
+    with pytest.raises(SuiteError, match=r"s\.yaml:\d+:\d+: protocols\[1\]: rank: must be at least 1, got 0$"):
+        load_suite(path)
