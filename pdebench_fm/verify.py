@@ -120,6 +120,8 @@ def verify(
     drawn_by = None if cells is None else seed or secrets.token_hex(8)
     made: list[Verification] = []
     given = None if pretrained is None else Weights(str(pretrained), hash_of(pretrained))
+    if given is not None and not any(weights_of([record]) for _, record in scored):
+        raise UsageError("--pretrained: not needed, because no record started from weights that a run was given")
     for records in groups.values():
         group = [record for _, record in records]
         weights = given if given is not None and given.sha256 == weights_of(group) else None

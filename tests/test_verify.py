@@ -160,6 +160,8 @@ def test_a_released_model_is_verified_with_its_files(tmp_path: Path, original: P
 def test_arguments_that_the_records_keep_are_not_given(original: Path, registry: Registry) -> None:
     with pytest.raises(UsageError, match=r"^--set width: not needed, because the records of 'toy' say it$"):
         verify([records_of(original)], arguments={"width": 4}, installed=registry)
+    with pytest.raises(UsageError, match=r"^--pretrained: not needed, because no record started from weights"):
+        verify([records_of(original)], pretrained=original / "toy.yaml", installed=registry)
 
 
 def test_a_run_from_ones_own_weights_is_verified_with_them(tmp_path: Path, original: Path, registry: Registry) -> None:

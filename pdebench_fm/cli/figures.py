@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from pdebench_fm.cli.own_suites import load_suites, suites_option
 from pdebench_fm.cli.paths import FilePath
 from pdebench_fm.errors import RunError
 from pdebench_fm.figures import KINDS, Realised, draw
-from pdebench_fm.records.file import collect
+from pdebench_fm.records.file import collect, tell_apart
 from pdebench_fm.records.record import Record
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def figures(runs: tuple[Path, ...], output: Path, kinds: tuple[str, ...], suites
     from pdebench_fm.figures.cases import NEEDS, draw_cases  # imports torch
 
     realised = known_distributions(load_suites(suites))
-    found = collect(runs)
+    found = tell_apart(collect(runs))
     _warn(found)
     from_records = [kind for kind in kinds if kind != _CASES]
     written: dict[str, list[Path]] = {}
@@ -106,7 +107,5 @@ def _warn(found: Sequence[tuple[str, Record]]) -> None:
     """Warn if records that do not compare are drawn together."""
     from pdebench_fm.leaderboard.audit import disagreements
 
-    # Two numbers for one place come first, because only one of them can be drawn.
-    lines = sorted(disagreements(found), key=lambda line: not line[1].startswith("job_id"))
-    for where, what in lines[:1]:
-        click.echo(f"drawn together, of one place the later: {where}: {what}", err=True)
+    for where, what in islice(disagreements(found), 1):
+        click.echo(f"drawn together: {where}: {what}", err=True)

@@ -25,9 +25,10 @@ def compare(runs: tuple[Path, ...], as_json: bool) -> None:
     """Print the records of RUNS in one table for each suite and profile.
 
     RUNS are records.jsonl files, or folders that are searched for them, such as runs/smoke or leaderboard/records. Only
-    records are read. `pdefm figures RUNS` draws the same.
+    records are read. A model that several of them have scored is named with its folder. `pdefm figures RUNS` draws the
+    same.
     """
-    from pdebench_fm.records.file import collect
+    from pdebench_fm.records.file import collect, tell_apart
 
     found = collect(runs)
     if as_json:
@@ -35,7 +36,7 @@ def compare(runs: tuple[Path, ...], as_json: bool) -> None:
 
         click.echo(json.dumps(json.loads(load_records(runs).to_json(orient="records")), indent=1))
         return
-    print_summaries([record for _, record in found])
+    print_summaries([record for _, record in tell_apart(found)])
 
 
 def print_summaries(records: Sequence[Record], planned: Collection[Cell] | None = None) -> None:

@@ -10,6 +10,7 @@ from pdebench_fm.leaderboard.board import Board
 from pdebench_fm.leaderboard.lines import first_difference
 from pdebench_fm.leaderboard.page import make_rows, render_csv, render_json, render_page
 from pdebench_fm.leaderboard.readme import render_readme
+from pdebench_fm.leaderboard.standing import group
 from pdebench_fm.leaderboard.store import RefusedError, write_files
 
 
@@ -51,10 +52,13 @@ def check(directory: Path, rules: Rules = NO_RULES) -> list[str]:
         return [str(error)]
     if wrong:
         return wrong
+    groups = group((record for *_, record in board.stored), rules)
+    unknown = sorted({f"{found.suite} v{found.suite_version}" for found in groups if not found.from_suite})
+    advice = f", or give --suite FILE for {', '.join(unknown)} here too" if unknown else ""
     for name, text in render(board).items():
         file = directory / name
         if not file.is_file():
             wrong.append(f"{file}: missing; run pdefm leaderboard build, or name another --directory")
         elif (line := first_difference(file.read_bytes(), text.encode("utf-8"))) is not None:
-            wrong.append(f"{file}:{line}: differs from what the records give; run pdefm leaderboard build")
+            wrong.append(f"{file}:{line}: differs from what the records give; run pdefm leaderboard build{advice}")
     return wrong

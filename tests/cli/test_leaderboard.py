@@ -165,6 +165,8 @@ def test_a_suite_of_ones_own_is_ranked_where_its_file_is_given(pdefm, own_run, t
         with (tmp_path / "board" / "leaderboard.csv").open(encoding="utf-8") as file:
             ranks += [row["rank"] for row in csv.DictReader(file)]
     assert ranks == ["", "1"]
+    code, out, _ = pdefm("leaderboard", "check", *board)
+    assert (code, "give --suite FILE for unheard-of v1" in out) == (1, True)
     (tmp_path / "same.yaml").write_text(OWN_SUITE, encoding="utf-8")
     code, _, err = pdefm("leaderboard", "build", *board, *own, "--suite", tmp_path / "same.yaml")
     assert (code, "are both suite 'unheard-of' v1" in err) == (2, True)
@@ -182,15 +184,17 @@ def test_figures_are_drawn_from_folders(pdefm, runs, tmp_path):
     assert err == f"{made}; the records do not allow sizes, parameters, mixtures, seeds, cases\n"
 
 
-def test_where_two_runs_have_numbers_for_one_place_figures_say_which_is_drawn(pdefm, tmp_path):
+def test_a_model_in_two_runs_is_named_with_their_folders(pdefm, tmp_path):
     for name in ("first", "second"):
         made = [make_record(examples=size, job={"code": name}) for size in (16, 64)]
-        append(tmp_path / name / "records.jsonl", made)
+        append(tmp_path / name / "tiny" / "records.jsonl", made)
     runs = (tmp_path / "first", tmp_path / "second")
-    _, _, err = pdefm("figures", *runs, "--output", tmp_path / "figures", "--kind", "errors")
-    assert err.startswith(f"drawn together, of one place the later: {runs[1] / 'records.jsonl'}:1: job_id ")
-    _, _, err = pdefm("figures", *runs[:1] * 2, "--output", tmp_path / "figures", "--kind", "errors")
-    assert "differ" not in err
+    code, out, _ = pdefm("compare", *runs)
+    assert (code, *(f"{made[0].model} ({name})" in out for name in ("first", "second"))) == (0, True, True)
+    code, out, err = pdefm("figures", *runs, "--output", tmp_path / "figures", "--kind", "errors")
+    assert (code, "differ" in err) == (0, False)
+    _, once, _ = pdefm("compare", runs[0])
+    assert pdefm("compare", *runs[:1] * 2)[1] == once
 
 
 def test_figures_say_where_records_of_two_budgets_are_drawn_together(pdefm, tmp_path):
@@ -201,7 +205,7 @@ def test_figures_say_where_records_of_two_budgets_are_drawn_together(pdefm, tmp_
     assert (code, len(out.splitlines()), len(err.splitlines())) == (0, 2, 2)
     where = tmp_path / "records.jsonl"
     wanted = "budget.epochs 4000 differs from 3"
-    assert err.startswith(f"drawn together, of one place the later: {where}:2: {wanted} at {where}:1: ")
+    assert err.startswith(f"drawn together: {where}:2: {wanted} at {where}:1: ")
 
 
 @pytest.mark.parametrize("start", ["x", ["from"]])
