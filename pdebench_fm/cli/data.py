@@ -115,6 +115,7 @@ def inspect_file(file: Path, as_json: bool) -> None:
         "inputs": ", ".join(summary.inputs),
         "outputs": ", ".join(summary.outputs),
         "constants": ", ".join(summary.constants) or "none named",
+        "problem": _problem(summary),
     }
     for key, value in summary.metadata.items():
         if key != "problem":  # a key of ours in the file's own metadata must not replace what was measured
@@ -124,6 +125,19 @@ def inspect_file(file: Path, as_json: bool) -> None:
     width = max(map(len, lines))
     for key, value in lines.items():
         click.echo(printable(f"{key:<{width}}  {value}", 2000))
+
+
+def _problem(summary: FileSummary) -> str:
+    """Return what the file states beside its channels, or what is assumed because it states nothing."""
+    from pdebench_fm.problem import Grid, Problem
+
+    try:
+        problem = Problem.parse(summary.metadata["problem"])
+    except KeyError:
+        return f"not stated, so {Grid(summary.grid)}, not homogeneous"
+    except UsageError as error:
+        return f"wrong: {error}"
+    return f"{problem.grid}, {'' if problem.homogeneous else 'not '}homogeneous"
 
 
 def _batches(made: OpenSet, size: int) -> Iterator[tuple[Fields, Fields]]:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from string import Template
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from pdebench_fm._util.text import show
+from pdebench_fm.cli.context import current_registry
 from pdebench_fm.errors import UsageError
+
+if TYPE_CHECKING:
+    from pdebench_fm.registry.discovery import Kind
 
 
 class _Kind(NamedTuple):
     """What differs between kinds of plugins: the entries of ``__init__.py``, and the test."""
 
+    registered: Kind
     entries: str
     hooks: str
     test: str
@@ -24,21 +31,25 @@ class _Kind(NamedTuple):
 
 _KINDS = {
     "model": _Kind(
+        "models",
         "ModelEntry",
         'def pdefm_models():\n    return [ModelEntry("$name", "1", "$module.$module:$class_", "a network")]',
         'model_checks("$name")',
     ),
     "protocol": _Kind(
+        "protocols",
         "ProtocolEntry",
         'def pdefm_protocols():\n    return [ProtocolEntry("$name", "1", "$module.$module:$class_", "smaller steps")]',
         'protocol_checks("$name")',
     ),
     "metric": _Kind(
+        "metrics",
         "MetricEntry",
         'def pdefm_metrics():\n    return [MetricEntry("$name", "1", "$module.$module:$class_", "mean error")]',
         'metric_checks("$name")',
     ),
     "system": _Kind(
+        "systems",
         "SamplerEntry, SuiteEntry, SystemEntry",
         "def pdefm_systems():\n"
         '    return [SystemEntry("$name", "1", "$module.$module:$class_", "−Δu + u = f", sampler="$name")]\n\n\n'
@@ -86,6 +97,10 @@ def new(kind: str, name: str) -> int:
     folder, module = Path(name), name.replace("-", "_")
     if folder.exists():
         raise UsageError(f"{folder}: exists already")
+    if keyword.iskeyword(module) or find_spec(module) is not None:
+        raise UsageError(f"{name}: Python has something of that name; take another")
+    if name in current_registry().names(_KINDS[kind].registered):
+        raise UsageError(f"{name}: is a registered {kind}; take another name, or see `pdefm show {kind} {name}`")
     words = {"name": name, "module": module, "class_": "".join(part.title() for part in name.split("-"))}
     for path, text in _package(kind, module).items():
         target = folder / path

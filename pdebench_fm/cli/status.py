@@ -62,6 +62,8 @@ def _lines(run: RunStatus) -> Iterator[str]:
     """Yield a line for the run, one for each job that runs or was interrupted, and the first of those that failed."""
     counts = [f"{number:,} {state}" for state in get_args(State) if (number := run.count(state))]
     left = "" if run.seconds_left is None else f"; about {duration(run.seconds_left)} left"
+    if not any(job.state in ("running", "queued") for job in run.jobs) and run.count("done") < len(run.jobs):
+        left = "; nothing is running, the same command goes on"
     yield f"{run.suite} · {run.model} · {run.profile}: {len(run.jobs):,} jobs: {', '.join(counts)}{left}"
     for job in run.jobs:
         if job.progress is not None:
@@ -72,10 +74,21 @@ def _lines(run: RunStatus) -> Iterator[str]:
     for told, number in waiting.items():
         yield f"  queued: {number:,} {told}"
     failed = [job for job in run.jobs if job.state == "failed"]
-    for job in failed[:_SHOWN]:
+    reasons = {job.reason for job in failed}
+    first = [job for job in failed if not any(cause in reasons for cause in _causes(job.reason))]
+    for job in first[:_SHOWN]:
         yield f"  failed: {job.label}: {job.reason} (see {job.log})"
-    if len(failed) > _SHOWN:
-        yield f"  … and {len(failed) - _SHOWN:,} more that failed"
+    if len(first) > _SHOWN:
+        yield f"  … and {len(first) - _SHOWN:,} more that failed"
+    if len(failed) > len(first):
+        yield f"  failed because of them: {len(failed) - len(first):,}"
+
+
+def _causes(reason: str) -> Iterator[str]:
+    """Yield what follows each colon: the reason of a job that needs one which failed ends with that one's."""
+    while ": " in reason:
+        _, _, reason = reason.partition(": ")
+        yield reason
 
 
 def _how_far(progress: JobProgress) -> str:

@@ -18,7 +18,7 @@ def coarse_grid(system: PDESystem, coarsen: int) -> Grid:
         UnsupportedError: the system is none of `pdefm_spectral`, or the grid has no such points.
     """
     if not isinstance(system, ConstantCoefficientSystem):
-        raise UnsupportedError(f"solves systems with constant coefficients, not {type(system).__name__}")
+        raise UnsupportedError(f"solves the three systems of pdefm_spectral, not {type(system).__name__}")
     grid = system.problem.grid
     if grid.size % coarsen or grid.size // coarsen < 4:
         raise UnsupportedError(

@@ -134,6 +134,7 @@ def test_inspect_describes_a_file(tmp_path: Path) -> None:
     assert lines["complete"] == "yes"
     assert lines["examples"] == "10, 8 × 8, float32"
     assert lines["constants"] == "k"
+    assert lines["problem"] == "8 × 8, length 1, periodic, homogeneous"
     assert lines["distribution"] == '"near(1,2)"'
     assert lines["range of source"] == "1 … 10 (10 examples read)"
     about = json.loads(invoke("inspect", str(tmp_path / "a.h5"), "--json").stdout)
@@ -148,6 +149,7 @@ def test_a_file_cannot_speak_for_what_was_seen(tmp_path: Path) -> None:
     said = invoke("inspect", str(tmp_path / "a.h5")).stdout
     lines = {line.split("  ")[0]: line.split("  ", 1)[1].strip() for line in said.splitlines()}
     assert (lines["complete"], lines["examples"]) == ("no", "10, 8 × 8, float32")
+    assert lines["problem"] == "not stated, so 8 × 8, length 1, periodic, not homogeneous"
     assert (lines["pdefm: complete"], lines["pdefm: examples"]) == ('"surely"', "1000")
 
 

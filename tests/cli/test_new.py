@@ -42,3 +42,12 @@ def test_it_never_overwrites_and_names_are_checked(call: Call, tmp_path: Path, m
     assert call("new", "model", "there")[0] == 2
     assert call("new", "model", "Not A Name")[0] == 2
     assert not list((tmp_path / "there").iterdir())
+
+
+@pytest.mark.parametrize(("name", "said"), [("json", "Python has something"), ("fno", "is a registered model")])
+def test_names_that_are_taken_are_refused(
+    name: str, said: str, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = call("new", "model", name)
+    assert (code, said in err, list(tmp_path.iterdir())) == (2, True, [])

@@ -18,6 +18,7 @@ from pdefm_slurm.queue import write_submission
 
 from pdebench_fm._util.processes import is_running, mark
 from pdebench_fm.cli.status import status
+from pdebench_fm.errors import RunError
 from pdebench_fm.hookspecs import ExecutorEntry
 from pdebench_fm.interfaces import QueuedJob
 from pdebench_fm.plan.plan import Plan
@@ -49,7 +50,8 @@ def test_status_counts_what_is_done_and_what_is_left(tmp_path: Path, call: Call)
     assert (run.count("done"), run.count("waiting")) == (5, len(run.jobs) - 5)
     code, out, _ = call("status", tmp_path / "runs")
     assert code == 0
-    assert f"toy · toy · tiny: {len(run.jobs)} jobs: 5 done, {len(run.jobs) - 5} waiting" in out
+    counts = f"toy · toy · tiny: {len(run.jobs)} jobs: 5 done, {len(run.jobs) - 5} waiting"
+    assert out == f"{counts}; nothing is running, the same command goes on\n"
     _, out, _ = call("status", tmp_path / "runs", "--json")
     assert len(json.loads(out)[0]["jobs"]) == len(run.jobs)
 
@@ -74,6 +76,19 @@ def test_a_job_whose_process_is_gone_is_interrupted_and_a_failed_one_says_why(
     _, out, _ = call("status", tmp_path / "runs")
     assert "ValueError: no room" in out
     assert "left" in out
+
+
+def test_only_the_first_to_fail_are_listed(tmp_path: Path, call: Call, finished_run: Finished) -> None:
+    finished_run(tmp_path / "runs")
+    plan = plan_of(tmp_path, with_toy(), output=tmp_path / "runs")
+    first, *others = list(plan.jobs.values())[:4]
+    for job in (first, *others):
+        (plan.store.folder(job.id) / "result.json").unlink()
+        before = "" if job is first else "its pre-training failed: "
+        plan.store.log_failure(job, RunError(f"{before}ValueError: no room"))
+    _, out, _ = call("status", tmp_path / "runs")
+    assert out.count("no room") == 1
+    assert out.endswith("  failed because of them: 3\n")
 
 
 def test_a_number_that_was_given_to_another_process_is_not_taken_for_the_one_that_ran(tmp_path: Path) -> None:
