@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -157,8 +157,8 @@ class RealisedShift:
 
     def _measured(self, records: Collection[Record], pair: Pair) -> Shift | None:
         """Return the shift of a pair if it is the one that the records were measured with."""
-        target = canonical_json([dict(spec.description) for spec in pair.target])
-        if any(canonical_json(record.job["test"]["sets"]) != target for record in records):
+        target = _on_any_grid([spec.description for spec in pair.target])
+        if any(_on_any_grid(record.job["test"]["sets"]) != target for record in records):
             return None
         known = [record.overlap for record in records if record.overlap is not None]
         shift = self.between(pair.source, pair.target) if known else None
@@ -215,3 +215,8 @@ def _fitting_bins(samples: Sequence[np.ndarray]) -> int:
 
 def _whole(values: np.ndarray) -> bool:
     return np.array_equal(values, np.round(values))
+
+
+def _on_any_grid(sets: Iterable[Mapping[str, Any]]) -> str:
+    """Describe sets without their grids: an example is the same function on every grid."""
+    return canonical_json([{name: value for name, value in part.items() if name != "grid"} for part in sets])

@@ -135,7 +135,9 @@ def committed(suite: str) -> tuple[list[Record], dict[str, Pair]]:
     return found, sampled_pairs(installed, "lite", registry())
 
 
-@pytest.mark.parametrize(("suite", "tasks"), [("ood_sys1", 4), ("ood_sys2", 4), ("ood_sys3", 2), ("mixed", 12)])
+@pytest.mark.parametrize(
+    ("suite", "tasks"), [("ood_sys1", 4), ("ood_sys2", 4), ("ood_sys3", 2), ("mixed", 12), ("resolution", 3)]
+)
 def test_what_is_drawn_again_is_what_records_were_measured_on(suite: str, tasks: int) -> None:
     found, pairs = committed(suite)
     shifts = RealisedShift(registry())
