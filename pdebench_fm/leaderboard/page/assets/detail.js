@@ -130,6 +130,8 @@ function ModelView({ state }) {
   const list = (found) => html`<ul class="cells">${found.map((row) => html`<li key=${row.id}><a href=${cellLink(state, row)}>${row.task}, ${row.arm}, N = ${row.n}</a>
     <small> ${row.study}, ${digits(row.error)}${row.gain == null ? "" : `, gain ${digits(row.gain)} ×`}</small></li>`)}</ul>`;
   const files = unique(cells.map((row) => row.records[0].file));
+  const given = unique(cells.flatMap(({ records }) => records[0].command.match(/--set '\w+=…'|--pretrained \S+/g) || [])); // no record has these
+  const verify = ["pdefm leaderboard verify", ...files.map(quoted), "--cells 5 --retrain", ...given].join(" ");
   return html`<article><p class="trail"><a href=${linkTo(state, "ranking")}>Ranking</a></p><h2>${state.id}</h2>
     <${Facts} facts=${[["Kind", rows[0].kind], ["Parameters", unique(d3.extent(rows, (row) => row.parameters).map(FORMS.count)).join(" to ")],
       ["Devices", unique(rows.map((row) => row.device)).join(", ")], ["Records", files.map((file, i) => html`${i ? "; " : ""}<a key=${file} href=${encodeURI(file)}>${file.split("/").slice(1, 3).join(", ")}</a>`)]]} />
@@ -141,7 +143,6 @@ function ModelView({ state }) {
       draw=${(width) => shiftPlot(cells, Math.min(width, 900), {})} onPick=${(row) => go({ ...readAddress(), view: "cell", id: row.id, sort: "" })} />
     <h3>Pre-training hurts (${hurt.length} cells)</h3>${hurt.length ? list(hurt) : html`<p>In no cell.</p>`}
     <details><summary>Open searches (${open.length} of ${cells.filter((row) => row.search).length} cells)</summary>${list(open)}</details>
-    ${VERIFIES && html`<h3>Verify</h3><p>Train five records of each suite again, chosen by a hash of their content:</p>
-    <${Copied} text=${`pdefm leaderboard verify ${files.map(quoted).join(" ")} --cells 5 --retrain`} />`}
+    ${VERIFIES && html`<h3>Verify</h3><p>Train five records of each suite again, drawn at random:</p><${Copied} text=${verify} />`}
     <p><a href=${linkTo({ ...state, filters: { model: [state.id] } }, "cells")}>All cells of ${state.id}</a></p></article>`;
 }
