@@ -10,6 +10,7 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +72,18 @@ class ModelEntry(Entry):
         arguments: arguments this name stands for, e.g. ``{"width": 16}``; users override them with ``--set``.
         family: the name of the architecture. Two names of one family with equal arguments are the same model, with the
             same job ids, and are to be made by one factory; the model's own name where empty.
+        needs: modules of optional libraries, and what to ask pip for: ``{"monai": "monai>=1.5"}``. Without them the
+            model is listed, but cannot be used.
     """
 
     arguments: Mapping[str, Any] = field(default_factory=dict)
     family: str = ""
+    needs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def missing(self) -> str:
+        """The first module that is needed and not installed; empty if all are there."""
+        return next((module for module in self.needs if find_spec(module) is None), "")
 
 
 @dataclass(frozen=True)

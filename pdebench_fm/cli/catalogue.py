@@ -23,7 +23,7 @@ _FILLED_IN = ("output", "device", "workers", "system")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_entries(kind: Kind, as_json: bool) -> None:
     """List the registered entries of one KIND, e.g. systems, samplers, models, protocols, metrics or suites."""
-    entries = [{"name": entry.name, "summary": entry.summary} for entry in registry().entries(kind)]
+    entries = [{"name": entry.name, "summary": _summary(entry)} for entry in registry().entries(kind)]
     if as_json:
         click.echo(json.dumps(entries, indent=1))
         return
@@ -77,6 +77,11 @@ def plugins(as_json: bool) -> None:
         _say(f"{plugin['name']} ({plugin['distribution'] or plugin['module']})  {registered}")
         if plugin["failure"]:
             _say(f"  failed: {plugin['failure']}")
+
+
+def _summary(entry: Any) -> str:
+    missing = getattr(entry, "missing", "")
+    return f"{entry.summary}; {missing} is not installed" if missing else str(entry.summary)
 
 
 def _say(head: str, text: str = "", indent: int = 4) -> None:

@@ -82,6 +82,9 @@ def model_spec(registry: Registry, name: str, overrides: Mapping[str, Any] | Non
     Overrides that change something become part of the name, so that variants never share a folder or a row of a table.
     """
     entry = registry.get("models", name)
+    if missing := entry.missing:
+        advice = f"pip install '{entry.needs[missing]}'"
+        raise UsageError(f"model {name}: it needs {missing}, which is not installed: {advice}")
     factory = registry.load("models", name)
     try:
         arguments = bind(factory, {**entry.arguments, **(overrides or {})})

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from pdebench_fm.hookspecs import ModelEntry, hookimpl
 
+_EXTRAS = {
+    "neuralop": "pdebench_fm[neuraloperator]",
+    "torch_harmonics": "pdebench_fm[neuraloperator]",
+    "transformers": "pdebench_fm[transformers]",
+    "monai": "pdebench_fm[monai]",
+}
 _MODELS = {
     "neuralop-fno": ("neuralop:FNO", "FNO of neuraloperator; set width, modes and layers"),
     "neuralop-tfno": ("neuralop:TFNO", "FNO of neuraloperator with Tucker-factorised weights; set rank"),
@@ -18,6 +24,11 @@ _MODELS = {
 @hookimpl
 def pdefm_models() -> list[ModelEntry]:
     """Register the models."""
-    return [
-        ModelEntry(name, "1", f"pdefm_libraries.of_{factory}", summary) for name, (factory, summary) in _MODELS.items()
-    ]
+    return [_entry(name, *about) for name, about in _MODELS.items()]
+
+
+def _entry(name: str, factory: str, summary: str) -> ModelEntry:
+    library = factory.partition(":")[0]
+    modules = [library, "torch_harmonics"] if name == "neuralop-local-no" else [library]
+    needs = {module: _EXTRAS[module] for module in modules if module in _EXTRAS}
+    return ModelEntry(name, "1", f"pdefm_libraries.of_{factory}", summary, needs=needs)

@@ -1,34 +1,15 @@
-"""Import a library when a model needs it, and say how to get it if it is missing."""
+"""What the models of libraries share."""
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import warnings
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor, nn
 
 from pdebench_fm.errors import SettingError
-from pdebench_fm.problem import Problem
-from pdebench_fm.training import NetworkModel, planes
-
-
-class LibraryModel(NetworkModel):
-    """A network of a library.
-
-    Attributes:
-        needs: the modules that must be installed, and the extra of pdebench_fm that installs each.
-    """
-
-    needs: ClassVar[dict[str, str]] = {}
-
-    def supports(self, problem: Problem) -> str | None:
-        """Refuse if a library is missing."""
-        for module, extra in self.needs.items():
-            if importlib.util.find_spec(module) is None:
-                return f"it needs {module}, which is not installed: pip install 'pdebench_fm[{extra}]'"
-        return None
+from pdebench_fm.training import planes
 
 
 class OnPlanes(nn.Module):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from torch import nn
 
 from pdebench_fm.problem import Problem
-from pdefm_libraries.library import LibraryModel, OnPlanes, check_least, load
+from pdebench_fm.training import NetworkModel
+from pdefm_libraries.library import OnPlanes, check_least, load
 
 
-class UNet(LibraryModel):
+class UNet(NetworkModel):
     """MONAI's U-Net with residual units and strided convolutions. It pads with zeros, so it takes any boundary.
 
     Normalisation is over all channels together, and not MONAI's default by channel. Constants enter as constant planes,
@@ -21,8 +20,6 @@ class UNet(LibraryModel):
         levels: how often the grid is halved; its side must be a multiple of 2^levels.
         units: residual units of each level.
     """
-
-    needs: ClassVar[dict[str, str]] = {"monai": "monai"}
 
     def __init__(self, width: int = 8, levels: int = 3, units: int = 2) -> None:
         check_least(width=width, levels=levels, units=units)
@@ -35,7 +32,7 @@ class UNet(LibraryModel):
         n, factor = problem.grid.size, 2**self.levels
         if n % factor:
             return f"{self.levels} levels need a multiple of {factor} grid points a side, got {n}"
-        return super().supports(problem)
+        return None
 
     def build(self, problem: Problem) -> nn.Module:
         """Return a new network for the channels of ``problem``."""

@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import nn
 
 from pdebench_fm.errors import SettingError
 from pdebench_fm.problem import Problem
-from pdefm_libraries.library import LibraryModel, OnPlanes, check_least, load
+from pdebench_fm.training import NetworkModel
+from pdefm_libraries.library import OnPlanes, check_least, load
 
 
-class FNO(LibraryModel):
+class FNO(NetworkModel):
     """The FNO of neuraloperator, with as many weights as ours of equal width and modes.
 
     It keeps all of the first count of modes and half of the second, so (2m, 2m − 1) are the modes of our FNO. What ours
@@ -25,8 +26,6 @@ class FNO(LibraryModel):
         modes: m; a grid needs at least 2m points a side.
         layers: number of Fourier layers.
     """
-
-    needs: ClassVar[dict[str, str]] = {"neuralop": "neuraloperator"}
 
     def __init__(self, width: int = 16, modes: int = 4, layers: int = 4) -> None:
         check_least(width=width, modes=modes, layers=layers)
@@ -40,7 +39,7 @@ class FNO(LibraryModel):
             return "it needs a periodic grid"
         if problem.grid.size < 2 * self.modes:
             return f"{self.modes} modes need a grid of at least {2 * self.modes} points a side, got {problem.grid.size}"
-        return super().supports(problem)
+        return None
 
     def build(self, problem: Problem) -> nn.Module:
         """Return a new network for the channels of ``problem``."""
@@ -86,8 +85,6 @@ class TFNO(FNO):
 
 class LocalNO(FNO):
     """The same with local convolutions beside the spectral ones; needs torch-harmonics too."""
-
-    needs: ClassVar[dict[str, str]] = {"neuralop": "neuraloperator", "torch_harmonics": "neuraloperator"}
 
     def build(self, problem: Problem) -> nn.Module:
         """Return a new network for the channels and the grid of ``problem``."""

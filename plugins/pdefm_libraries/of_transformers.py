@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from torch import Tensor, nn
 
 from pdebench_fm.errors import SettingError
 from pdebench_fm.problem import Problem
-from pdebench_fm.training import planes
-from pdefm_libraries.library import LibraryModel, check_least, load
+from pdebench_fm.training import NetworkModel, planes
+from pdefm_libraries.library import check_least, load
 
 
-class ViT(LibraryModel):
+class ViT(NetworkModel):
     """A ViT whose tokens are each mapped back to a patch of the outputs.
 
     On another grid than that of training, position embeddings are interpolated as the library does it.
@@ -23,8 +21,6 @@ class ViT(LibraryModel):
         heads: of attention; must divide the width.
         patch: points along each side of a patch; must divide those of the grid.
     """
-
-    needs: ClassVar[dict[str, str]] = {"transformers": "transformers"}
 
     def __init__(self, width: int = 64, depth: int = 4, heads: int = 4, patch: int = 4) -> None:
         check_least(width=width, depth=depth, heads=heads, patch=patch)
@@ -39,7 +35,7 @@ class ViT(LibraryModel):
         """Refuse a grid that cannot be cut into patches."""
         if problem.grid.size % self.patch:
             return f"patches of {self.patch} points need a multiple of them a side, got {problem.grid.size}"
-        return super().supports(problem)
+        return None
 
     def build(self, problem: Problem) -> nn.Module:
         """Return a new network for the channels of ``problem``, with position embeddings for its grid."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,15 @@ def test_a_model_that_cannot_take_the_suite_has_no_scores_on_it(tmp_path: Path, 
     spec = model_spec(registry, "fno-16m")  # 32 modes need more than the grid of 16
     forged = record.model_copy(update={"model": spec.name, "model_args": dict(spec.arguments)})
     assert found([forged], registry) == {"'fno-16m' as installed here cannot take toy, profile tiny"}
+
+
+def test_records_of_a_model_whose_library_is_missing_here_are_compared_like_those_of_any_other(
+    tmp_path: Path, registry: Registry
+) -> None:
+    records = records_of(tmp_path / "run", registry, "toy")
+    elsewhere = registry.with_entry("models", replace(registry.get("models", "toy"), needs={"lost": "lost"}))
+    assert found(records, elsewhere) == set()
+    assert found([record.model_copy(update={"examples": 5}) for record in records[-1:]], elsewhere) != set()
 
 
 def test_nor_has_one_that_cannot_take_a_task_on_that_task(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,13 @@ def test_what_differs_from_the_registered_model_is_in_the_name(overrides: dict[s
 
 def test_a_member_of_a_family_is_compared_with_its_own_arguments() -> None:
     assert model_spec(with_toy(), "fno-64k", {"modes": 3}).name == "fno-64k,modes=3"
+
+
+def test_a_library_that_is_missing_is_named_with_the_way_to_get_it() -> None:
+    found = with_toy()
+    found = found.with_entry("models", replace(found.get("models", "toy"), needs={"torch": "torch", "lost": "lost>=2"}))
+    with pytest.raises(UsageError, match=r"^model toy: it needs lost, which is not installed: pip install 'lost>=2'$"):
+        model_spec(found, "toy")
 
 
 def test_texts_that_no_file_name_takes_do_not_collide() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -12,17 +11,15 @@ import torch
 from pdefm_fno.model import FNO
 from pdefm_fno.reference import ReferenceNetwork, spectral_convolution
 from pdefm_libraries import of_neuralop
-from pdefm_libraries.library import LibraryModel
 from pdefm_libraries.of_deeponet import DeepONet
 from pdefm_libraries.of_monai import UNet
 from pdefm_libraries.of_neuralop import TFNO, UNO
 from pdefm_libraries.of_transformers import ViT
-from torch import nn
 from torch.nn.functional import gelu
 
 from pdebench_fm.errors import SettingError
 from pdebench_fm.interfaces import OperatorModel
-from pdebench_fm.problem import Grid, Problem
+from pdebench_fm.problem import Grid
 from tests.plugins.adaptation.networks import fitted
 from tests.plugins.baselines.synthetic import Synthetic, error, fit, screened_poisson
 
@@ -30,18 +27,6 @@ from tests.plugins.baselines.synthetic import Synthetic, error, fit, screened_po
 def needs(module: str) -> pytest.MarkDecorator:
     missing = importlib.util.find_spec(module) is None
     return pytest.mark.skipif(missing, reason=f"needs {module}, an optional extra")
-
-
-class Lost(LibraryModel):
-    needs: ClassVar[dict[str, str]] = {"no_such_library": "lost"}
-
-    def build(self, problem: Problem) -> nn.Module:
-        return nn.Identity()
-
-
-def test_a_missing_library_is_named_with_the_way_to_get_it() -> None:
-    reason = Lost().supports(screened_poisson(16))
-    assert reason == "it needs no_such_library, which is not installed: pip install 'pdebench_fm[lost]'"
 
 
 def test_they_say_what_they_cannot_take() -> None:
