@@ -74,9 +74,9 @@ def _ratio(pair: tuple[Record, Record]) -> float:
 
 def _gain(pairs: list[tuple[Record, Record]], errors: dict[str, np.ndarray]) -> str:
     gain = geometric_mean([_ratio(pair) for pair in pairs])
-    if any(record.job_id not in errors for pair in pairs for record in pair):
+    if any(record.errors_sha256 not in errors for pair in pairs for record in pair):
         return f"{gain:.2f}"
-    table = np.array([[errors[record.job_id] for record in pair] for pair in pairs], dtype=float)
+    table = np.array([[errors[record.errors_sha256] for record in pair] for pair in pairs], dtype=float)
     scores = np.log(table @ weights(table.shape[-1], pairs[0][0].task).T)  # (N, arms, resamples)
     low, high = np.exp(np.quantile((scores[:, 0] - scores[:, 1]).mean(axis=0), (0.025, 0.975)))
     return f"{gain:.2f} ({low:.2f}–{high:.2f})"

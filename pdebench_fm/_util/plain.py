@@ -45,7 +45,9 @@ def in_words(found: ErrorDetails, keys: Iterable[str] | None = None) -> str:
     kind, limits = found["type"], found.get("ctx", {})
     for limit, relation in _RELATIONS.items():
         if limit in limits:
-            return f"must be {relation} {limits[limit]:g}, got {show(found['input'])}"
+            short = f"{limits[limit]:g}"
+            exact = short if float(short) == limits[limit] else str(limits[limit])
+            return f"must be {relation} {exact}, got {show(found['input'])}"
     match kind:
         case "extra_forbidden":
             return "unknown key" + ("" if keys is None else suggestion(str(found["loc"][-1]), keys))

@@ -61,10 +61,8 @@ class Board:
         return Confirmations.of((one for _, one in self.confirmed), (record for *_, record in self.stored))
 
     def errors(self) -> Errors:
-        """Read the errors of the test examples, as far as they are kept."""
-        stored = located(self.directory, self.stored)
-        places = {where: record.job_id for where, record in stored}
-        return {places[where]: errors for where, errors in errors_of(stored).items()}
+        """Read the errors of the test examples, as far as they are kept, by their hash."""
+        return errors_of(located(self.directory, self.stored))
 
     def rankings(self, errors: Errors | None = None) -> list[tuple[SuiteResults, list[Standing]]]:
         """Return every study with the ranking of its models; ``errors`` are those of the test examples, if known."""

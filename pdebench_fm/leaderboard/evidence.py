@@ -35,12 +35,12 @@ def against_errors(located: Sequence[Located]) -> Iterator[tuple[str, str]]:
             continue
         sizes: dict[int, list[Located]] = {}
         for where, record in records:
-            if record.errors_sha256 is not None and record.job_id in kept:
-                sizes.setdefault(len(kept[record.job_id]), []).append((where, record))
+            if (errors := kept.get(record.errors_sha256 or "")) is not None:
+                sizes.setdefault(len(errors), []).append((where, record))
         for of_size in sizes.values():
             for start in range(0, len(of_size), _TOGETHER):
                 some = of_size[start : start + _TOGETHER]
-                yield from _compare(some, np.array([kept[record.job_id] for _, record in some], np.float64))
+                yield from _compare(some, np.array([kept[str(r.errors_sha256)] for _, r in some], np.float64))
 
 
 def _compare(located: Sequence[Located], errors: np.ndarray) -> Iterator[tuple[str, str]]:
@@ -53,13 +53,10 @@ def _compare(located: Sequence[Located], errors: np.ndarray) -> Iterator[tuple[s
 
 
 def errors_of(located: Iterable[Located]) -> dict[str, np.ndarray]:
-    """Return the errors kept beside some records, by ``file:line``."""
-    found = {}
+    """Return the errors kept beside some records, by their hash."""
+    found: dict[str, np.ndarray] = {}
     for file, records in _by_file(located).items():
-        kept = load_errors(file, (record for _, record in records))
-        for where, record in records:
-            if record.job_id in kept and record.errors_sha256 is not None:
-                found[where] = kept[record.job_id]
+        found |= load_errors(file, (record for _, record in records))
     return found
 
 

@@ -122,7 +122,7 @@ def uncertainties(records: Iterable[Record], ranked: Collection[str], errors: Er
     best, worst = rank_ranges(order)
     letters = groups(order, draws.scores[at])
     places = {index: place for place, index in enumerate(at)}
-    lacking = {name for name in names if not all(r.job_id in errors for r in models[name].values())}
+    lacking = {name for name in names if not all(r.errors_sha256 in errors for r in models[name].values())}
     wins = win_shares(draws.drawn)
     return {
         name: Uncertainty(
@@ -234,7 +234,7 @@ def _by_test(records: Iterable[Record], errors: Errors) -> dict[str, Cells]:
     for record in sorted(records, key=lambda record: record.cell):
         test = record.job.get("test")
         name = job_id(test) if isinstance(test, Mapping) else record.task
-        point = Point(record.metrics[SCORE], errors.get(record.job_id), _spread(record))
+        point = Point(record.metrics[SCORE], errors.get(record.errors_sha256 or ""), _spread(record))
         found.setdefault(name, {}).setdefault(record.cell[:3], []).append(point)
     return {name: list(cells.values()) for name, cells in found.items()}
 

@@ -206,8 +206,7 @@ def write(
     for path, lines in sorted(files.items()):
         ordered = sorted((record for _, record in lines), key=order)
         contents[path] = "".join(record.line() + "\n" for record in ordered).encode("utf-8")
-        jobs = {where: record.job_id for where, record in lines}
-        if kept := {jobs[where]: errors for where, errors in errors_of(lines).items()}:
+        if kept := errors_of(lines):
             contents[archive_of(path)] = write_archive(kept)
     files_of_confirmations = confirmation_files(directory, confirmed)
     write_files({**contents, **files_of_confirmations, **others})

@@ -1,7 +1,7 @@
 """The error of every test example behind a record: kept beside it, and tied to it by a hash.
 
 A run keeps them in ``jobs/<id>/errors.npy``; a leaderboard and a bundle keep those of a file of records in one archive
-beside it, ``<name>.errors.npz``, by job id.
+beside it, ``<name>.errors.npz``, by their hash: a job that was measured twice has two.
 """
 
 from __future__ import annotations
@@ -41,46 +41,48 @@ def write_archive(errors: Mapping[str, np.ndarray]) -> bytes:
     """Return an archive as bytes; the same errors always give the same bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for job_id in sorted(errors):
+        for sha256 in sorted(errors):
             content = io.BytesIO()
-            np.save(content, as_kept(errors[job_id]))
-            entry = zipfile.ZipInfo(f"{job_id}.npy")  # dated 1980, whenever it is written
+            np.save(content, as_kept(errors[sha256]))
+            entry = zipfile.ZipInfo(f"{sha256}.npy")  # dated 1980, whenever it is written
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, content.getvalue())
     return buffer.getvalue()
 
 
 def load_errors(path: Path, records: Iterable[Record]) -> dict[str, np.ndarray]:
-    """Return the errors of the test examples of some records of one file, by job id; without those that have none.
+    """Return the errors of the test examples of some records of one file, by ``errors_sha256``, as far as kept.
 
     Args:
         path: the file of records: in a run's folder, in a bundle or on a leaderboard.
     """
-    wanted = {record.job_id: record.errors_sha256 for record in records if record.errors_sha256 is not None}
+    wanted = {record.errors_sha256: record.job_id for record in records if record.errors_sha256 is not None}
     archive = archive_of(path)
     try:
         found = _from_archive(archive, wanted) if archive.is_file() else _from_jobs(path, wanted)
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
         raise RecordError(f"{path}: the errors of its test examples cannot be read: {error}") from error
-    for job_id, errors in found.items():
-        if digest(errors) != wanted[job_id]:
-            raise RecordError(f"{path}: the errors of the test examples of {job_id[:12]}… have changed (SHA-256)")
+    for sha256, errors in found.items():
+        if digest(errors) != sha256:
+            raise RecordError(
+                f"{path}: the errors of the test examples of {wanted[sha256][:12]}… have changed (SHA-256)"
+            )
     return found
 
 
 def _from_archive(archive: Path, wanted: Iterable[str]) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(archive) as kept:
         there = set(kept.namelist())
-        return {job_id: _array(kept.read(f"{job_id}.npy")) for job_id in wanted if f"{job_id}.npy" in there}
+        return {sha256: _array(kept.read(f"{sha256}.npy")) for sha256 in wanted if f"{sha256}.npy" in there}
 
 
-def _from_jobs(path: Path, wanted: Iterable[str]) -> dict[str, np.ndarray]:
+def _from_jobs(path: Path, wanted: Mapping[str, str]) -> dict[str, np.ndarray]:
     """Read them from the folders of jobs: ``OUTPUT/SUITE/MODEL/records.jsonl`` and ``OUTPUT/jobs/ID/errors.npy``."""
     jobs = path.absolute().parent.parent.parent / "jobs"
     found = {}
-    for job_id in wanted:
+    for sha256, job_id in wanted.items():
         with suppress(FileNotFoundError, NotADirectoryError), open(f"{jobs}/{job_id}/{FILE}", "rb") as file:
-            found[job_id] = _array(file.read())
+            found[sha256] = _array(file.read())
     return found
 
 

@@ -225,7 +225,7 @@ class Record(_Strict):
         if self.status != "ok" and not self.reason:
             raise ValueError(f"status {self.status!r} needs a reason")
         if (score := self.metrics.get(SCORE, 0.0)) < 0:
-            raise ValueError(f"metrics.{SCORE}: must be greater than or equal to 0, got {score:g}")
+            raise ValueError(f"metrics.{SCORE}: must be at least 0, got {score:g}")
         timed = (self.inference_seconds, self.inference_batch, self.inference_device)
         if None in timed and any(value is not None for value in timed):
             raise ValueError("inference_seconds, inference_batch and inference_device must be given together")

@@ -84,7 +84,7 @@ def test_a_refused_record_is_named_and_nothing_is_added(pdefm, runs, tmp_path):
         stream.write(json.dumps(line) + "\n")
     code, out, err = pdefm("leaderboard", "add", runs, "--directory", tmp_path / "board")
     assert (code, out) == (2, "")
-    assert f"{file}:12: metrics.relative_l2: must be greater than or equal to 0, got -1" in err
+    assert f"{file}:12: metrics.relative_l2: must be at least 0, got -1" in err
     assert not (tmp_path / "board").exists()
 
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from pdebench_fm._util.bootstrap import resamples
 from pdebench_fm.leaderboard import Rules, add, build, check
+from pdebench_fm.leaderboard.board import Board
 from pdebench_fm.leaderboard.intervals import Point, compare, draw_scores, groups, rank_ranges, win_shares
 from pdebench_fm.leaderboard.standing import group, standings
-from pdebench_fm.records.errors import FILE, digest
+from pdebench_fm.records.errors import FILE, archive_of, digest, write_archive
 from tests.support.records import append, make_record, make_suite
 
 EXAMPLES = np.random.default_rng(0).gamma(4.0, 0.25, 256)
@@ -132,10 +133,23 @@ def test_records_without_kept_errors_have_the_intervals_that_they_state():
         standing.uncertainty.over
         == "test examples of this task only; another training often falls outside (by the records' intervals)"
     )
-    kept = ranking(*records, errors={record.job_id: 0.1 * EXAMPLES / EXAMPLES.mean() for record in records})
+    errors = 0.1 * EXAMPLES / EXAMPLES.mean()
+    hashed = [record.model_copy(update={"errors_sha256": digest(errors)}) for record in records]
+    kept = ranking(*hashed, errors={digest(errors): errors})
     assert (
         kept["conv-small"].uncertainty.over == "test examples of this task only; another training often falls outside"
     )
+
+
+def test_two_measurements_of_one_job_have_each_their_own_errors(tmp_path):
+    for suite, factor in (("one", 0.1), ("two", 0.2)):
+        record = make_record(suite=suite, job={"code": "same"}, errors_sha256=digest(factor * EXAMPLES))
+        path = tmp_path / "records" / suite / "smoke" / f"{record.model}.jsonl"
+        append(path, [record])
+        archive_of(path).write_bytes(write_archive({digest(factor * EXAMPLES): factor * EXAMPLES}))
+    board = Board.load(tmp_path)
+    assert len({record.job_id for *_, record in board.stored}) == 1
+    assert board.errors().keys() == {digest(factor * EXAMPLES) for factor in (0.1, 0.2)}
 
 
 def test_an_incomplete_model_has_no_interval():

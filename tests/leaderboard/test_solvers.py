@@ -82,9 +82,9 @@ MUTANTS: dict[str, tuple[dict[str, Any], str]] = {
     "a large error": ({"error": 1e9, "interval": [1e9, 1e9]}, "error: must be at most"),
     "an interval elsewhere": ({"interval": [0.5, 0.6]}, "must be inside its interval"),
     "more examples": ({"test_examples": 9}, "test_examples must be at most those of test, 8, got 9"),
-    "a negative error": ({"error": -1.0}, "error: must be greater than or equal to 0"),
-    "an unknown key": ({"rank": 1}, "rank: Extra inputs are not permitted"),
-    "no batch": ({"inference_batch": 0}, "inference_batch: must be greater than 0"),
+    "a negative error": ({"error": -1.0}, "error: must be at least 0"),
+    "an unknown key": ({"rank": 1}, "rank: unknown key"),
+    "no batch": ({"inference_batch": 0}, "inference_batch: must be more than 0"),
 }
 
 

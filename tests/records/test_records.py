@@ -81,7 +81,7 @@ def test_the_shipped_schema_is_up_to_date():
     ("change", "message"),
     [
         ({"metrics": {}}, "needs metrics"),
-        ({"metrics": {"relative_l2": -0.1}}, "metrics.relative_l2: must be greater than or equal to 0, got -0.1"),
+        ({"metrics": {"relative_l2": -0.1}}, "metrics.relative_l2: must be at least 0, got -0.1"),
         ({"status": "diverged"}, "must have empty metrics"),
         ({"status": "diverged", "metrics": {}, "interval": {}}, "needs a reason"),
         ({"status": "fine"}, "status: unknown value 'fine'"),
@@ -239,7 +239,7 @@ def test_a_full_disk_leaves_the_file_as_it_was(tmp_path):
 def test_a_metric_may_be_negative_but_a_relative_error_may_not():
     line = make_record(metrics={"relative_l2": 0.1, "skill": -2.5}, interval={"skill": (-3.0, -2.0)}).line()
     assert parse(line, "here:1").metrics["skill"] == -2.5
-    with pytest.raises(RecordError, match=r"here:1: metrics\.relative_l2: must be greater than or equal to 0"):
+    with pytest.raises(RecordError, match=r"here:1: metrics\.relative_l2: must be at least 0"):
         parse(line.replace('"relative_l2": 0.1', '"relative_l2": -0.1'), "here:1")
 
 
