@@ -73,6 +73,7 @@ class SlurmExecutor(Executor):
         self._bundle = bundle
         self._poll = poll
         self._watched: dict[str, dict[int, Future[Any]]] = {}  # by task, by number in its bundle
+        self._own: set[str] = set()  # tasks that this executor has submitted
         self._ended: set[str] = set()
         self._changing = threading.RLock()
         self._over = threading.Event()
@@ -92,14 +93,14 @@ class SlurmExecutor(Executor):
             return []
         with self._changing:
             places = self._still_queued(tasks)
-            earlier = set(places)
+            before = set(self._own)
             try:
                 for level in levels([task for task in tasks if task.key not in places]):
                     array = bundles(level, self._tasks)
                     for start in range(0, len(array), _LARGEST):
                         places |= self._submitted(array[start : start + _LARGEST], places)
             except BaseException:
-                self._withdraw({place.task for key, place in places.items() if key not in earlier})
+                self._withdraw(self._own - before)
                 raise
             futures = [self._watch(places[task.key]) for task in tasks]
         if self._thread is None:
@@ -108,11 +109,14 @@ class SlurmExecutor(Executor):
         return futures
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the executor: wait for what it watches, or take it out of the queue, or leave it there."""
+        """End the executor: wait for what it watches, or take its own tasks out of the queue, or leave them there.
+
+        Tasks that another run has submitted stay: their submission must not be forgotten while they are in the queue.
+        """
         with self._changing:
             futures = [future for watched in self._watched.values() for future in watched.values()]
             if cancel_futures:
-                self._withdraw(self._watched)
+                self._withdraw(self._watched.keys() & self._own)
                 self._watched.clear()
                 for future in futures:
                     if not future.cancel():  # it runs
@@ -161,6 +165,7 @@ class SlurmExecutor(Executor):
         except Exception as error:
             raise RunError(f"Slurm does not take the jobs: {_named(error)}") from error
         ids = [job.job_id for job in jobs]
+        self._own.update(ids)
         keys = [[task.key for task in bundle] for bundle in array]
         write_submission(self._folder, ids, keys)
         _LOG.info("submitted %d tasks as Slurm job %s", len(ids), ids[0].partition("_")[0])
@@ -247,7 +252,7 @@ def _last_words(log: Path) -> str:
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return f"it left no log; does its node see {log.parent}?"
+        return f"it left no log: it was cancelled before it began, or its node does not see {log.parent}"
     slurm_says = [line.partition("error: ")[2].strip("* ") for line in lines if "error: *** " in line]
     return f"{slurm_says[-1] if slurm_says else 'killed?'}; log: {log}"
 

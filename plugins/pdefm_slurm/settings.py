@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from concurrent.futures import Executor
@@ -73,6 +74,9 @@ def slurm(
     for name, value in counts.items():
         if value < 1:
             raise SettingError(name, f"must be at least 1, got {value}")
+    limit = _seconds(str(time))
+    if limit is not None and notice >= limit:
+        raise SettingError("notice", f"must be less than the time limit, {limit} s, got {notice}")
     if queued() is None:
         raise UsageError("--executor slurm: squeue is missing on this machine or does not answer")
 
@@ -108,6 +112,23 @@ def slurm(
     path = [os.path.abspath(entry) for entry in sys.path]
     bundle = partial(Bundle, folder, path=path, nodes=nodes, processes=tasks_per_node, notice=notice)
     return SlurmExecutor(folder, made, kept, tasks, bundle, poll)
+
+
+def _seconds(limit: str) -> int | None:
+    """Return a time limit of ``sbatch`` in seconds; None if it is none.
+
+    >>> [_seconds(limit) for limit in ("30", "1:30", "2:00:00", "1-12", "1-0:30", "")]
+    [1800, 90, 7200, 129600, 88200, None]
+    """
+    days, dash, rest = limit.rpartition("-")
+    if not re.fullmatch(r"\d+(:\d+){0,2}", rest) or (dash and not days.isdigit()):
+        return None
+    parts = [int(part) for part in rest.split(":")]
+    if dash or len(parts) == 3:
+        hours, minutes, seconds = [*parts, 0, 0][:3]
+    else:
+        hours, (minutes, seconds) = 0, [*parts, 0][:2]
+    return 86400 * int(days or 0) + 3600 * hours + 60 * minutes + seconds
 
 
 def _looks_for(folder: Path) -> str:

@@ -23,7 +23,7 @@ from typing import Any
 
 from pdebench_fm.errors import WorkerDiedError
 from pdebench_fm.interfaces import is_saved, save_soon
-from pdefm_slurm.queue import outcome_file, submission, write
+from pdefm_slurm.queue import outcome_file, submission, submitted, write
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,11 @@ class Bundle:
         if code:
             raise WorkerDiedError(f"a process ended with code {code}")
 
-    def work(self, speaks: bool = True) -> None:
+    def work(self, is_main: bool = True) -> None:
         """Do the jobs in this process.
 
         Args:
-            speaks: whether this process writes outcomes.
+            is_main: whether this process writes outcomes.
         """
         calls: list[Callable[[], Any]] = []
         sys.path.extend(entry for entry in self.path if entry not in sys.path)
@@ -86,9 +86,9 @@ class Bundle:
             except Exception as error:
                 traceback.print_exc()  # into the log of the task
                 outcome = (None, error)
-            if speaks:
+            if is_main:
                 _write(path, outcome)
-            if outcome[1] is not None and not speaks:
+            if outcome[1] is not None and not is_main:
                 raise outcome[1]
 
 
@@ -119,12 +119,11 @@ def _obey(bundle: Bundle, requeues: bool) -> None:
 
     def requeue() -> None:
         """Queue the task again once its state is written, if it got on since it began."""
-        end = time.monotonic() + max(1.0, min(0.5 * bundle.notice, 30.0))
-        while not is_saved() and time.monotonic() < end:
+        asked, end = time.time(), time.monotonic() + max(1.0, min(0.5 * bundle.notice, 30.0))
+        while not _has_saved(bundle, task, asked) and time.monotonic() < end:
             time.sleep(0.05)
-        together = bundle.nodes * bundle.processes > 1  # other processes save
         stuck = outcome_file(bundle.folder, task, "stuck")
-        if together or is_saved() or _has_outcome(bundle, task, began):
+        if _has_saved(bundle, task, asked) or _has_outcome(bundle, task, began):
             stuck.unlink(missing_ok=True)
         elif stuck.exists():
             print("twice nothing was done that could be saved: not queued again", file=sys.stderr, flush=True)
@@ -150,6 +149,15 @@ def _obey(bundle: Bundle, requeues: bool) -> None:
     signal.signal(signal.SIGCONT, signal.SIG_DFL)
 
 
+def _has_saved(bundle: Bundle, task: str, since: float) -> bool:
+    """Whether the fit under way has written its state, in this process or in one of those that torchrun started."""
+    if bundle.nodes * bundle.processes == 1:
+        return is_saved()
+    jobs = [key for key, place in submitted(bundle.folder).items() if place.task == task]
+    states = (path for key in jobs for path in (bundle.folder.parent / "jobs" / key / "workspace").glob("resume*"))
+    return any(path.stat().st_mtime >= since for path in states)
+
+
 def _has_outcome(bundle: Bundle, task: str, since: float) -> bool:
     paths = (outcome_file(bundle.folder, task, number) for number in range(bundle.count))
     return any(path.exists() and path.stat().st_mtime >= since for path in paths)
@@ -162,7 +170,7 @@ def main(submitted: str) -> None:
     call: Any = DelayedSubmission.load(submitted)
     bundle: Bundle = call.function.__self__
     _obey(bundle, requeues=False)
-    bundle.work(speaks=os.environ["RANK"] == "0")
+    bundle.work(is_main=os.environ["RANK"] == "0")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import subprocess
 import time
 from concurrent.futures import Executor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,7 +19,8 @@ import pytest
 from pdefm_slurm.queue import queued
 
 from pdebench_fm.api import make_executor
-from pdebench_fm.errors import WorkerDiedError
+from pdebench_fm.errors import SettingError, WorkerDiedError
+from pdebench_fm.interfaces import Schedules, Task
 from pdebench_fm.plan.job import Trial
 from pdebench_fm.plan.model import model_spec
 from pdebench_fm.plan.plan import Plan
@@ -75,6 +77,11 @@ def test_a_signal_while_a_task_still_imports_loses_nothing(tmp_path: Path, name:
     assert log(tmp_path).count("queued again") == again
 
 
+def test_a_notice_longer_than_the_time_limit_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="must be less than the time limit, 60 s, got 90"):
+        executor(tmp_path, time=1, notice=90)
+
+
 def _environment() -> dict[str, str]:
     return dict(os.environ)
 
@@ -122,6 +129,19 @@ def test_a_run_that_is_detached_is_collected_later_and_equals_one_here(tmp_path:
     here = pdefm(*command, "--output", "here", folder=tmp_path)
     assert collected.stdout == here.stdout.replace("here/", "there/")
     assert same_records.main(str(tmp_path / "here"), str(tmp_path / "there")) == 0
+
+
+def test_a_run_that_is_broken_off_leaves_the_tasks_of_another(tmp_path: Path) -> None:
+    job = Task("a" * 64, partial(time.sleep, 4))
+    with executor(tmp_path) as one:
+        assert isinstance(one, Schedules)
+        (future,) = one.schedule([job])
+        other = executor(tmp_path)
+        assert isinstance(other, Schedules)
+        (watched,) = other.schedule([job])
+        other.shutdown(cancel_futures=True)
+        assert watched.done()
+        assert future.result(timeout=PATIENCE) is None
 
 
 class DiesInTheMiddle(Toy):
@@ -194,6 +214,6 @@ def test_a_folder_that_a_node_does_not_see_is_one_line(tmp_path: Path, count: in
             pytest.skip("this machine does not let a node have mounts of its own")
     with executor(hidden / "runs", nodes=count, sbatch={"nodelist": ",".join(nodes)}) as made:
         error = made.submit(int).exception(timeout=PATIENCE)
-    says = f"it left no log; does its node see {hidden}/runs/slurm?", f"a node does not see {hidden}/runs/slurm; log: "
+    says = f"or its node does not see {hidden}/runs/slurm", f"a node does not see {hidden}/runs/slurm; log: "
     assert says[count - 1] in str(error)
     assert "\n" not in str(error)
