@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import stat
 import traceback
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -147,6 +148,7 @@ class JobStore:
         kind = UNSUPPORTED if isinstance(error, UnsupportedError) else ""
         text = "\n\n".join([quoted(kind + located(error)), "".join(traceback.format_exception(error))])
         with suppress(OSError):  # the disk may be full, and just that what went wrong
+            self.folder(job.id).mkdir(parents=True, exist_ok=True)  # it may never have begun
             (self.folder(job.id) / name).write_text(text, encoding="utf-8", errors="backslashreplace")
 
     def failure(self, job_id: str) -> str:
@@ -169,6 +171,9 @@ class JobStore:
         temporary.mkdir()
         model.save(temporary)
         _write(_sums(self.model(job.id)), _sha256(temporary, self.model(job.id).name))
+        mode = stat.S_IMODE(_sums(self.model(job.id)).stat().st_mode)
+        for file in filter(Path.is_file, temporary.rglob("*")):
+            file.chmod(mode)  # safetensors writes files that only their owner can read
         os.replace(temporary, self.model(job.id))
 
     def keep_errors(self, job: Job, errors: np.ndarray) -> str | None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,7 @@ class Saved:
         self.whole = whole
 
     def save(self, path: Path) -> None:
+        (path / "weight").touch(0o600)  # as safetensors does
         (path / "weight").write_text(self.weight)
         if not self.whole:
             raise OSError("disk full")
@@ -113,6 +116,17 @@ def test_a_point_is_scored_again_where_scores_have_changed_and_its_weights_are_t
     store.keep_model(TRIAL, model("1.0"))
     assert store.finished(POINT, NOW) == SCORED
     assert store.finished(POINT, later) is None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes of files are those of POSIX")
+def test_weights_can_be_read_by_all_who_can_read_results(store: JobStore) -> None:
+    before = os.umask(0o027)
+    try:
+        store.keep_model(TRIAL, model("1.0"))
+    finally:
+        os.umask(before)
+    (weight,) = store.model(TRIAL.id).iterdir()
+    assert stat.S_IMODE(weight.stat().st_mode) == 0o640
 
 
 def test_new_weights_take_the_place_of_old_ones_only_when_they_are_whole(store: JobStore) -> None:
