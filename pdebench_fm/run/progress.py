@@ -33,6 +33,7 @@ class JobProgress:
 
     Args:
         total: units of work of the whole job; 0 before the first report.
+        earlier: units that were done before this process began, of a fit that was resumed.
         best: lowest validation loss so far.
         started: when the job began, in seconds since 1970.
         process: its mark, see `pdebench_fm._util.processes`.
@@ -49,6 +50,13 @@ class JobProgress:
     pid: int
     process: str = ""
     seen: float = 0.0
+    earlier: int = 0
+
+    @property
+    def speed(self) -> float:
+        """Share of the job that is done in a second; 0 if that is not known."""
+        seconds = self.updated - self.started
+        return (self.done - self.earlier) / self.total / seconds if self.total and seconds > 0 else 0.0
 
 
 def read_progress(folder: Path) -> JobProgress | None:
@@ -67,6 +75,7 @@ class ProgressFile:
         self._path = folder / FILE
         self._started = time.time()
         self._written = 0.0
+        self._earlier: int | None = None
         self._over = threading.Event()
 
     def begin(self) -> None:
@@ -76,6 +85,8 @@ class ProgressFile:
 
     def report(self, progress: Progress) -> None:
         """Write the progress, unless that was done a moment ago."""
+        if self._earlier is None:
+            self._earlier = max(int(progress.done) - 1, 0)
         if time.monotonic() - self._written >= _INTERVAL:
             self._write(progress)
 
@@ -101,6 +112,7 @@ class ProgressFile:
             host=socket.gethostname(),
             pid=os.getpid(),
             process=mark(os.getpid()),
+            earlier=self._earlier or 0,
         )
         with replacing(self._path) as temporary:
             temporary.write_text(json.dumps(asdict(said)), encoding="utf-8")

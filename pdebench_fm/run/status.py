@@ -64,10 +64,9 @@ class JobStatus:
     @property
     def seconds_left(self) -> float | None:
         """Estimate from its progress; None if it has reported none."""
-        if self.state != "running" or self.progress is None or not self.progress.done:
+        if self.state != "running" or self.progress is None or not self.progress.speed:
             return None
-        spent = self.progress.updated - self.progress.started
-        return spent * (self.progress.total - self.progress.done) / self.progress.done
+        return (1 - self.progress.done / self.progress.total) / self.progress.speed
 
 
 @dataclass(frozen=True)
@@ -87,16 +86,14 @@ class RunStatus:
     @property
     def seconds_left(self) -> float | None:
         """Estimate from running jobs; None if none has reported progress."""
-        running = [job for job in self.jobs if job.state == "running" and job.progress and job.progress.done]
-        speed = sum(_speed(job) for job in running)
+        running = [(job, job.progress) for job in self.jobs if job.state == "running" and job.progress]
+        speed = sum(job.passes * progress.speed for job, progress in running)
         if not speed:
             return None
         left: float = sum(
             job.passes for job in self.jobs if job.state in ("waiting", "queued", "interrupted", "failed")
         )
-        for job in running:
-            assert job.progress is not None
-            left += job.passes * (1 - job.progress.done / max(job.progress.total, 1))
+        left += sum(job.passes * (1 - progress.done / max(progress.total, 1)) for job, progress in running)
         return left / speed
 
 
@@ -194,9 +191,3 @@ def is_alive(progress: JobProgress) -> bool:
     if progress.host == socket.gethostname():
         return is_running(progress.pid, progress.process)
     return time.time() - max(progress.updated, progress.seen) < _STALE
-
-
-def _speed(job: JobStatus) -> float:
-    assert job.progress is not None
-    seconds = max(job.progress.updated - job.progress.started, 1e-3)
-    return job.passes * job.progress.done / max(job.progress.total, 1) / seconds

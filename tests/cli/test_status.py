@@ -20,14 +20,14 @@ from pdebench_fm._util.processes import is_running, mark
 from pdebench_fm.cli.status import status
 from pdebench_fm.errors import RunError
 from pdebench_fm.hookspecs import ExecutorEntry
-from pdebench_fm.interfaces import QueuedJob
+from pdebench_fm.interfaces import Progress, QueuedJob
 from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.store import JobStore
 from pdebench_fm.registry import Registry, registry
 from pdebench_fm.run.cleaning import deletable
 from pdebench_fm.run.progress import ProgressFile, read_progress
 from pdebench_fm.run.runner import Reporter, RunResult
-from pdebench_fm.run.status import is_alive, read_runs, write_plan
+from pdebench_fm.run.status import JobStatus, is_alive, read_runs, write_plan
 from tests.support.installed import with_toy
 from tests.support.toy import plan_of, run_in
 
@@ -76,6 +76,15 @@ def test_a_job_whose_process_is_gone_is_interrupted_and_a_failed_one_says_why(
     _, out, _ = call("status", tmp_path / "runs")
     assert "ValueError: no room" in out
     assert "left" in out
+
+
+def test_the_time_left_of_a_resumed_fit_counts_only_the_steps_of_this_process(tmp_path: Path) -> None:
+    writer = ProgressFile(tmp_path)
+    writer.report(Progress(1001, 2000))
+    begun = read_progress(tmp_path)
+    assert begun is not None
+    later = replace(begun, done=1100, updated=begun.started + 10)
+    assert JobStatus("a" * 64, "a fit", 8, "running", later).seconds_left == pytest.approx(90)
 
 
 def test_only_the_first_to_fail_are_listed(tmp_path: Path, call: Call, finished_run: Finished) -> None:
