@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from pdebench_fm._util.text import named, reason_of, show
 from pdebench_fm.errors import PLUGIN_ERRORS, PdefmError, PluginError
+from pdebench_fm.hookspecs import PROJECT
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -46,8 +48,16 @@ def located(error: BaseException) -> str:
 
 
 def place_of(error: BaseException) -> str:
-    """Return ``file.py:line`` of the innermost frame in a plugin's code; empty if there is none."""
-    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
-        if frame.f_globals.get("__name__", "").partition(".")[0] not in _NOT_PLUGINS:
-            return f"{Path(frame.f_code.co_filename).name}:{line}"
-    return ""
+    """Return ``file.py:line`` of the innermost frame in a plugin's code, if possible not in a library that it calls.
+
+    Returns an empty text if there is none.
+    """
+    found = [
+        (frame.f_globals.get("__name__", "").partition(".")[0], Path(frame.f_code.co_filename), line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+    ]
+    outside = [place for place in reversed(found) if place[0] not in _NOT_PLUGINS]
+    registered = {point.module.partition(".")[0] for point in entry_points(group=PROJECT)}
+    own = (place for place in outside if place[0] in registered or "site-packages" not in place[1].parts)
+    _, path, line = next(own, outside[0] if outside else ("", Path(), 0))
+    return f"{path.name}:{line}" if line else ""

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pandas import DataFrame
 from pdefm_metrics.errors import RelativeL2
 from pdefm_transfer.protocols import FineTune
 from torch import Tensor
@@ -181,3 +182,13 @@ def test_a_model_may_be_registered_by_a_function_that_makes_it(
 
 def _made() -> Toy:
     return Toy()
+
+
+def test_nor_that_of_another_library_which_it_calls() -> None:
+    def read() -> None:
+        DataFrame({"a": [1]})["b"]
+
+    with pytest.raises(PluginError) as caught:
+        call_plugin("model 'm'", read)
+    assert isinstance(caught.value.__cause__, KeyError)
+    assert place_of(caught.value.__cause__) == f"test_calling.py:{read.__code__.co_firstlineno + 1}"
