@@ -42,9 +42,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def registry(original: Path) -> Registry:
-    found = with_toy()
-    found._entries["suites"]["toy"] = SuiteEntry("toy", toy_suite(original, extend=1), "")
-    return found
+    return with_toy().with_entry("suites", SuiteEntry("toy", toy_suite(original, extend=1), ""))
 
 
 def records_of(folder: Path) -> Path:

@@ -20,7 +20,7 @@ from pdebench_fm.plan.store import JobStore
 from pdebench_fm.problem import Problem
 from pdebench_fm.registry import Registry
 from pdebench_fm.registry.calling import call_plugin, refusal_reason
-from pdebench_fm.suite.schema import Suite, Task
+from pdebench_fm.suite.schema import Suite, SuiteTask
 from pdebench_fm.training import NetworkModel
 
 
@@ -52,7 +52,7 @@ def make_plan(
     return plan
 
 
-def chosen_tasks(tasks: Sequence[Task], names: Sequence[str]) -> list[Task]:
+def chosen_tasks(tasks: Sequence[SuiteTask], names: Sequence[str]) -> list[SuiteTask]:
     """Return the tasks of these names, all if there are none; UnknownNameError for a name that no task has."""
     known = [task.name for task in tasks]
     for name in names:
@@ -64,7 +64,7 @@ def chosen_tasks(tasks: Sequence[Task], names: Sequence[str]) -> list[Task]:
 class _Planner:
     """Builds one plan; holds what every step of it needs."""
 
-    def __init__(self, plan: Plan, seeds: int, tasks: Sequence[Task]) -> None:
+    def __init__(self, plan: Plan, seeds: int, tasks: Sequence[SuiteTask]) -> None:
         self.plan = plan
         self.registry = plan.registry
         self.seeds = seeds
@@ -91,7 +91,7 @@ class _Planner:
             for arm in arms:
                 self._add_arm(task, arm, direct[task.name])
 
-    def _add_arm(self, task: Task, arm: Arm, refusal: str | None) -> None:
+    def _add_arm(self, task: SuiteTask, arm: Arm, refusal: str | None) -> None:
         """Add the rows of one protocol on one task."""
         refusal = refusal or arm.refusal_of(self.model)
         if arm.pretrained:
@@ -111,7 +111,7 @@ class _Planner:
                 )
             )
 
-    def _point(self, task: Task, arm: Arm, examples: int, seed: int, refusal: str | None) -> Point:
+    def _point(self, task: SuiteTask, arm: Arm, examples: int, seed: int, refusal: str | None) -> Point:
         """Describe one downstream point and its trials; add them to the plan unless the model refuses."""
         sets = self.sets.downstream(task)
         common = {
@@ -194,7 +194,7 @@ class _Planner:
             self.plan.add(job)
         return point
 
-    def _start(self, task: Task, arm: Arm, pool: Sequence[SetSpec], refusal: str | None) -> Start:
+    def _start(self, task: SuiteTask, arm: Arm, pool: Sequence[SetSpec], refusal: str | None) -> Start:
         """Describe what a downstream fit starts from."""
         if not arm.pretrained:
             return Start("initialised", problem=self._problem(pool))
@@ -204,7 +204,7 @@ class _Planner:
             return Start("weights", sha256=self.plan.weights.sha256)
         return Start("pretrained", job=self._pretraining(task.pretraining, add=refusal is None).id)
 
-    def _pretraining_id(self, task: Task, arm: Arm) -> str | None:
+    def _pretraining_id(self, task: SuiteTask, arm: Arm) -> str | None:
         if not arm.pretrained or task.pretraining not in self.pretrained:
             return None
         return self.pretrained[task.pretraining].id
@@ -230,7 +230,7 @@ class _Planner:
                     raise PluginError(f"{who}: search_space {what}; it takes learning_rate")
         return space
 
-    def _refusal_of(self, task: Task) -> str | None:
+    def _refusal_of(self, task: SuiteTask) -> str | None:
         """Return why the model cannot take a task itself, None if it can."""
         problem = self._downstream_problem(task)
         refusal = self._unsupported(problem)
@@ -238,7 +238,7 @@ class _Planner:
             return self._unsupported(self._problem(self.sets.downstream(task)["test"]))
         return refusal
 
-    def _refusal_of_pretraining(self, task: Task) -> str | None:
+    def _refusal_of_pretraining(self, task: SuiteTask) -> str | None:
         """Return why the model cannot be pre-trained for a task, None if it can."""
         if not self.model.learns_from_pretraining or self.plan.weights is not None:
             return None
@@ -252,7 +252,7 @@ class _Planner:
             )
         return self._unsupported(source)
 
-    def _downstream_problem(self, task: Task) -> Problem:
+    def _downstream_problem(self, task: SuiteTask) -> Problem:
         return self._problem(self.sets.of([task.downstream], "train", self.profile.examples.pool_size))
 
 

@@ -34,7 +34,7 @@ from pdebench_fm.registry.arguments import bind
 from pdebench_fm.registry.calling import call_plugin
 from pdebench_fm.suite.reading import find_distribution
 from pdebench_fm.suite.scale import Profile
-from pdebench_fm.suite.schema import RESERVED, Distribution, Pretraining, Suite, Task, Use
+from pdebench_fm.suite.schema import RESERVED, Distribution, Pretraining, Suite, SuiteTask, Use
 
 
 def with_objective(spec: SetSpec, objective: Use, registry: Registry) -> SetSpec:
@@ -195,7 +195,7 @@ class ProfileSets:
         self._registry = registry
         self._specified: dict[tuple[str, Split, int, int], SetSpec] = {}
 
-    def pair(self, task: Task, source: Sequence[str]) -> Pair:
+    def pair(self, task: SuiteTask, source: Sequence[str]) -> Pair:
         """Describe the source of a task, some distributions, and its target."""
         counts = self._profile.examples
         return Pair(
@@ -203,7 +203,7 @@ class ProfileSets:
             self.of([task.downstream], "test", counts.test),
         )
 
-    def downstream(self, task: Task) -> dict[str, tuple[SetSpec, ...]]:
+    def downstream(self, task: SuiteTask) -> dict[str, tuple[SetSpec, ...]]:
         """Describe the splits of a task: training, validation and test."""
         counts, one = self._profile.examples, [task.downstream]
         return {

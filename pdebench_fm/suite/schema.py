@@ -109,7 +109,7 @@ class Distribution(Model):
         return name
 
 
-class Task(Model):
+class SuiteTask(Model):
     """One transfer from a pre-training to a downstream distribution, and its shift."""
 
     name: Name
@@ -123,7 +123,7 @@ class Task(Model):
         """Points along each side of the test examples; None for the grid of the profile."""
         return self._test_grid
 
-    def tested_on(self, grid: int) -> Task:
+    def tested_on(self, grid: int) -> SuiteTask:
         """Return the task with test examples on another grid, under a name that says so."""
         other = self.model_copy(update={"name": f"{self.name} on {grid}²"})
         other._test_grid = grid
@@ -197,7 +197,7 @@ class Suite(Model):
     data_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     distributions: Annotated[dict[Name, Distribution], Field(min_length=1)]
     pretraining: Annotated[dict[Name, Pretraining], Field(min_length=1)]
-    tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
+    tasks: Annotated[tuple[SuiteTask, ...], Field(min_length=1)]
     protocols: Annotated[tuple[Use, ...], Field(min_length=1)]
     profiles: Annotated[dict[ProfileName, Profile], Field(min_length=1)]
     family: bool = False
@@ -249,7 +249,7 @@ class Suite(Model):
         """The file the suite was read from."""
         return self._source
 
-    def tasks_at(self, profile: Profile) -> list[Task]:
+    def tasks_at(self, profile: Profile) -> list[SuiteTask]:
         """Return the tasks at the scale of a profile: each on its grid, then on each of its test grids."""
         return [other for task in self.tasks for other in (task, *map(task.tested_on, profile.test_grids))]
 

@@ -78,7 +78,7 @@ def fit_network(
         dtype, passes = real_dtype(module), schedule.epochs
         trained = Feed(train, encode, outputs, dtype, passes)
         validated = Feed(validation, encode, outputs, dtype, passes)
-        state = _State(data_seconds=time.perf_counter() - clock)
+        state = _FitState(data_seconds=time.perf_counter() - clock)
         first = trained.batch(np.arange(1))
         micro_batch = micro_batch or micro_batch_size(module, first)  # also completes lazy modules
         report = _Fit(
@@ -127,7 +127,7 @@ class _Schedule:
 
 
 @dataclass
-class _State:
+class _FitState:
     """What a killed fit needs to continue, apart from weights and moments."""
 
     step: int = 0
@@ -156,7 +156,7 @@ class _Fit:
     micro_batch: int
     resume: ResumeFile
     identity: str
-    state: _State
+    state: _FitState
     clock: float
 
     def __post_init__(self) -> None:

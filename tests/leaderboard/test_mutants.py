@@ -35,9 +35,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def registry(original: Path) -> Registry:
-    found = with_toy()
-    found._entries["suites"]["toy"] = SuiteEntry("toy", toy_suite(original), "")
-    return found
+    return with_toy().with_entry("suites", SuiteEntry("toy", toy_suite(original), ""))
 
 
 def rules(registry: Registry) -> Rules:

@@ -23,9 +23,7 @@ from tests.support.toy import Toy, mixed_weights, run_in, toy_suite
 @pytest.fixture
 def registry(tmp_path: Path) -> Registry:
     """Everything installed, and the suite ``toy``."""
-    found = with_toy()
-    found._entries["suites"]["toy"] = SuiteEntry("toy", toy_suite(tmp_path), "")
-    return found
+    return with_toy().with_entry("suites", SuiteEntry("toy", toy_suite(tmp_path), ""))
 
 
 MADE: dict[tuple[str, str, str], list[Record]] = {}

@@ -35,8 +35,7 @@ def what(data: dict[str, Any]) -> str:
 
 
 def test_what_a_run_wrote_is_accepted(folder: Path, extended: list[Record]) -> None:
-    registry = with_toy()
-    registry._entries["suites"]["toy"] = SuiteEntry("toy", toy_suite(folder, extend=2), "")
+    registry = with_toy().with_entry("suites", SuiteEntry("toy", toy_suite(folder, extend=2), ""))
     located = [("here:1", record) for record in extended]
     assert [text for _, record in located for text in problems(record)] == []
     assert list(conflicts([("a:1", r) for r in extended])) == []
@@ -62,8 +61,7 @@ def test_more_trials_than_the_suite_allows_are_refused(extended: list[Record]) -
 
 
 def test_a_trial_with_an_id_of_another_is_refused(folder: Path, extended: list[Record]) -> None:
-    registry = with_toy()
-    registry._entries["suites"]["toy"] = SuiteEntry("toy", toy_suite(folder, extend=2), "")
+    registry = with_toy().with_entry("suites", SuiteEntry("toy", toy_suite(folder, extend=2), ""))
     data = longest(extended)
     data["trials"][2]["job_id"] = "0" * 64
     found = [text for _, text in against_plans([("here:1", Record.model_validate(data))], registry)]
@@ -71,8 +69,7 @@ def test_a_trial_with_an_id_of_another_is_refused(folder: Path, extended: list[R
 
 
 def test_another_extension_than_the_suites_is_refused(tmp_path: Path, extended: list[Record]) -> None:
-    registry = with_toy()
-    registry._entries["suites"]["toy"] = SuiteEntry("toy", toy_suite(tmp_path, extend=1), "")
+    registry = with_toy().with_entry("suites", SuiteEntry("toy", toy_suite(tmp_path, extend=1), ""))
     data = longest(extended)
     found = [text for _, text in against_plans([("here:1", Record.model_validate(data))], registry)]
     assert "job.extend: must be 1, as in toy v1, got 2" in found

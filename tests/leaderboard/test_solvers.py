@@ -28,10 +28,8 @@ from tests.support.toy import toy_suite
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
-    found = with_toy()
-    found._entries["suites"]["toy"] = SuiteEntry("toy", toy_suite(tmp_path_factory.mktemp("toy")), "")
-    found._entries["solvers"]["broken"] = SolverEntry("broken", "1", "no_such_module:Solver", "")
-    return found
+    found = with_toy().with_entry("suites", SuiteEntry("toy", toy_suite(tmp_path_factory.mktemp("toy")), ""))
+    return found.with_entry("solvers", SolverEntry("broken", "1", "no_such_module:Solver", ""))
 
 
 @pytest.fixture(scope="module")

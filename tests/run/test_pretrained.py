@@ -53,10 +53,9 @@ def suite_of_one_task(folder: Path, *, task: str = "B from poisson") -> Path:
     return path
 
 
-def run(pdefm: Call, suite: Path, output: Path, *options: object) -> list[Record]:
-    code, out, err = pdefm(
-        "run", suite, "--model", "toy", "--device", "cpu", "--workers", 1, "--output", output, "--json", *options
-    )
+def run(pdefm: Call, suite: Path, output: Path, *options: object, **where: object) -> list[Record]:
+    command = ("run", suite, "--model", "toy", "--device", "cpu", "--workers", 1, "--output", output, "--json")
+    code, out, err = pdefm(*command, *options, **where)
     assert code == 0, err
     return [Record.model_validate(record) for record in json.loads(out)]
 
@@ -89,11 +88,10 @@ def test_weights_of_a_run_give_its_scores_without_pretraining(
     weights: Path,
     tmp_path: Path,
     toys: Registry,
-    monkeypatch: pytest.MonkeyPatch,
     factory: Callable[[], Toy],
 ) -> None:
-    monkeypatch.setitem(toys._entries["models"], "toy", replace(toys.get("models", "toy"), factory=factory))
-    made = run(pdefm, suite_of_one_task(tmp_path), tmp_path / "runs", "--pretrained", weights)
+    other = toys.with_entry("models", replace(toys.get("models", "toy"), factory=factory))
+    made = run(pdefm, suite_of_one_task(tmp_path), tmp_path / "runs", "--pretrained", weights, registry=other)
     points = [record for record in original[0].records if record.kind == "point"]
     assert [r.kind for r in made] == ["point"] * len(points)
     assert [(r.protocol, r.examples, r.metrics) for r in made] == [(r.protocol, r.examples, r.metrics) for r in points]

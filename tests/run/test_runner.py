@@ -291,13 +291,10 @@ def test_an_unsupported_row_was_chosen_by_no_validation_example(tmp_path: Path, 
     assert {r.validation_examples for r in result.records if r.status == "unsupported"} == {0}
 
 
-def test_a_new_metric_is_computed_without_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished_run: Finished
-) -> None:
+def test_a_new_metric_is_computed_without_training(tmp_path: Path, finished_run: Finished) -> None:
     finished_run(tmp_path / "runs")
-    wider = with_toy()
-    entry = wider.get("metrics", "max_error")
-    monkeypatch.setitem(wider._entries["metrics"], "another", type(entry)("another", "1", entry.factory, ""))
+    entry = with_toy().get("metrics", "max_error")
+    wider = with_toy().with_entry("metrics", replace(entry, name="another", version="1"))
     counting = Counting()
     plan = plan_of(tmp_path, wider)
     result = run_in(tmp_path / "runs", plan, reporter=counting)
@@ -306,14 +303,13 @@ def test_a_new_metric_is_computed_without_training(
 
 
 def test_a_score_that_cannot_be_made_anew_says_which_version_of_a_metric_made_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished_run: Finished
+    tmp_path: Path, finished_run: Finished
 ) -> None:
     finished_run(tmp_path / "runs")
     for weights in (tmp_path / "runs" / "jobs").glob("*/model"):
         shutil.rmtree(weights)
-    newer = with_toy()
-    entry = newer.get("metrics", "max_error")
-    monkeypatch.setitem(newer._entries["metrics"], "max_error", replace(entry, version="2"))
+    entry = with_toy().get("metrics", "max_error")
+    newer = with_toy().with_entry("metrics", replace(entry, version="2"))
     result = run_in(tmp_path / "runs", plan_of(tmp_path, newer))
     old = [r for r in result.records if r.metrics and (r.protocol, r.examples) != ("scratch", 0)]  # needs no training
     assert {r.versions["metric max_error"] for r in old} == {entry.version}
