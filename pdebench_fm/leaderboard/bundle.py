@@ -162,7 +162,8 @@ def _text(
     old, new = _rankings(before), _rankings(after)
     for study, (found, ranking) in new.items():
         if changes := list(_changes(old.get(study, (found, []))[1], ranking)):
-            parts.append(f"## {escape_markdown(study)}\n\n{_table(changes)}\n")
+            rows = [{key: escape_markdown(text) for key, text in row.items()} for row in changes]
+            parts.append(f"## {escape_markdown(study)}\n\n{markdown(rows, left=1)}\n")
     flagged = list(_apart(after, (record for _, record in incoming)))
     if flagged:
         parts.append("## Beyond the spread\n\n" + "".join(f"- {escape_markdown(line)}\n" for line in flagged))
@@ -200,12 +201,6 @@ def _changes(old: Sequence[Standing], new: Sequence[Standing]) -> Iterator[dict[
         elif was != now:
             row = {key: now[key] if was[key] == now[key] else f"{was[key]} → {now[key]}" for key in now}
             yield {"model": standing.model, **row}
-
-
-def _table(rows: Sequence[dict[str, str]]) -> str:
-    from pandas import DataFrame
-
-    return markdown(DataFrame([{key: escape_markdown(text) for key, text in row.items()} for row in rows]), left=1)
 
 
 def _apart(board: Board, records: Iterable[Record]) -> Iterator[str]:

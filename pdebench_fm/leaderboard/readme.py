@@ -101,7 +101,7 @@ def _ranking(study: Row, rows: Sequence[Row], keys: Sequence[str]) -> str:
     table = [
         {column.label.lower(): _cell(study, column.key, written(column, row), row) for column in shown} for row in rows
     ]
-    return _table(table, left=sum(column.key in _LEFT for column in shown))
+    return markdown(table, left=sum(column.key in _LEFT for column in shown)) + "\n"
 
 
 def _cell(study: Row, key: str, text: str, row: Row) -> str:
@@ -129,13 +129,7 @@ def _solvers(rows: Sequence[Row]) -> list[str]:
         }
         for solver, found in grouped(rows, lambda row: row["solver"]).items()
     ]
-    return ["Solvers, which use the equation and are not ranked:\n\n" + _table(table, left=1)] if table else []
-
-
-def _table(rows: Sequence[Mapping[str, str]], left: int) -> str:
-    from pandas import DataFrame
-
-    return markdown(DataFrame(rows), left=left) + "\n"
+    return [f"Solvers, which use the equation and are not ranked:\n\n{markdown(table, left=1)}\n"] if table else []
 
 
 def _what_was_resampled(ranked: Sequence[Row]) -> str:

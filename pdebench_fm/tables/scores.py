@@ -60,14 +60,12 @@ def scores_of_curves(points: Sequence[Record]) -> list[str]:
 
 def _table(rows: Sequence[_Row], several: bool) -> str:
     """Return rows as a Markdown table, with the models only if there are several."""
-    from pandas import DataFrame
-
-    frame = DataFrame(rows)
-    names = [name for name in _NAMES if name in frame]
-    frame[names] = frame[names].map(escape_markdown)
-    if "model" in names and not several:
-        frame, names = frame.drop(columns="model"), [name for name in names if name != "model"]
-    return markdown(frame, left=len(names))
+    names = [name for name in _NAMES if name in rows[0] and (several or name != "model")]
+    shown = [
+        {key: escape_markdown(text) if key in names else text for key, text in row.items() if several or key != "model"}
+        for row in rows
+    ]
+    return markdown(shown, left=len(names))
 
 
 def _sections(records: Sequence[Record]) -> dict[str, list[_Row]]:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from pdebench_fm._util.grouping import grouped
 from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.records.curves import point_of
-from pdebench_fm.records.frame import to_frame
 from pdebench_fm.records.record import Cell, Record, start_of
 from pdebench_fm.tables.scores import scores_of_curves
 from pdebench_fm.tables.wording import (
@@ -23,9 +21,6 @@ from pdebench_fm.tables.wording import (
     natural,
     number,
 )
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 NOTE = (
     "Mean relative L2 error over the test set, median over seeds; in parentheses its 95% interval over seeds (the "
@@ -84,26 +79,18 @@ class Table:
             parts.append("under-trained: at this scale models are not trained to the end")
         return " · ".join(parts)
 
-    def frame(self, text: Callable[[Sequence[Record], int], str]) -> DataFrame:
-        """Return the cells as text: a row for each model and arm, a column for each N.
-
-        Args:
-            text: records of a cell, one for each seed, and the number of seeds there should be → its text.
-        """
-        import pandas
-
-        found = to_frame(self.records)
-        groups = found.groupby(["model", "protocol", "examples"]).indices
-        cells = {key: [self.records[index] for index in indices] for key, indices in groups.items()}
-        arms = sorted({*found.protocol, *(arm for arm, _ in self.expected)}, key=arm_order)
-        sizes = sorted({*found.examples, *(size for _, size in self.expected)})
-        rows = [
-            [model, arm, *(text(cells.get((model, arm, n), []), self.expected.get((arm, n), 0)) for n in sizes)]
+    def rows(self) -> list[dict[str, str]]:
+        """Return the cells as text: a row for each model and arm, a column for each N."""
+        cells = grouped(self.records, lambda record: (record.model, record.protocol, record.examples))
+        places = {(arm, n) for _, arm, n in cells} | {*self.expected}
+        sizes = sorted({n for _, n in places})
+        return [
+            ({"model": model} if len(self.models) > 1 else {})
+            | {"arm": arm}
+            | {f"N = {n}": cell_text(cells.get((model, arm, n), []), self.expected.get((arm, n), 0)) for n in sizes}
             for model in self.models
-            for arm in arms
+            for arm in sorted({arm for arm, _ in places}, key=arm_order)
         ]
-        frame = pandas.DataFrame(rows, columns=["model", "arm", *(f"N = {size}" for size in sizes)])
-        return frame if len(self.models) > 1 else frame.drop(columns="model")
 
 
 def build_table(records: Iterable[Record], planned: Collection[Cell] | None = None) -> list[Table]:
@@ -173,10 +160,8 @@ def to_markdown(tables: Sequence[Table]) -> str:
     """Return tables as Markdown with intervals, and after them the scores of the curves."""
     parts = []
     for table in tables:
-        frame = table.frame(lambda records, expected: escape_markdown(cell_text(records, expected)))
-        names = [name for name in ("model", "arm") if name in frame]
-        frame[names] = frame[names].map(escape_markdown)
-        body = markdown(frame, left=len(names))
+        rows = [{key: escape_markdown(text) for key, text in row.items()} for row in table.rows()]
+        body = markdown(rows, left=2 if "model" in rows[0] else 1)
         parts.append(f"## {escape_markdown(table.title)}\n\n{escape_markdown(table.header)}\n\n{body}\n")
     points = [record for table in tables for record in table.records if record.kind == "point"]
     return "\n".join([*parts, NOTE + "\n", *scores_of_curves(points)])

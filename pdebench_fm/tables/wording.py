@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 from pdebench_fm.records.record import Record
 from pdebench_fm.records.savings import Gains
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|~$#])")
@@ -75,10 +71,12 @@ def arm_order(protocol: str) -> tuple[int, str]:
     return places.get(protocol, 3), protocol
 
 
-def markdown(frame: DataFrame, left: int) -> str:
+def markdown(rows: Sequence[Mapping[str, str]], left: int) -> str:
     """Return a Markdown table of cells that are already escaped. The first ``left`` columns are left-aligned."""
-    align = ["left" if index < left else "right" for index in range(frame.shape[1])]
-    return str(frame.to_markdown(index=False, tablefmt="pipe", colalign=align, disable_numparse=True))
+    from tabulate import tabulate
+
+    align = ["left" if index < left else "right" for index in range(len(rows[0]))]
+    return tabulate(rows, headers="keys", tablefmt="pipe", colalign=align, disable_numparse=True)
 
 
 def escape_markdown(text: str) -> str:

@@ -22,9 +22,9 @@ def test_one_seed_shows_its_own_interval_and_several_that_of_their_median():
 
 
 def test_sizes_stand_across_with_zero_first_and_arms_down():
-    frame = build_table(make_suite())[1].frame(cell_text)
-    assert list(frame.columns) == ["arm", "N = 0", "N = 16", "N = 64"]
-    assert list(frame.arm) == ["zero-shot", "fine-tune", "scratch"]
+    rows = build_table(make_suite())[1].rows()
+    assert list(rows[0]) == ["arm", "N = 0", "N = 16", "N = 64"]
+    assert [row["arm"] for row in rows] == ["zero-shot", "fine-tune", "scratch"]
 
 
 def test_tables_come_in_natural_order_with_the_pretraining_first():
