@@ -30,7 +30,7 @@ from pdebench_fm.plan.model import ModelSpec, Weights
 from pdebench_fm.plan.plan import Plan, PlannedRow
 from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.plan.store import JobStore
-from pdebench_fm.records import collect
+from pdebench_fm.records.file import collect, file_of, jobs_of
 from pdebench_fm.records.record import Record
 from pdebench_fm.registry import Registry, registry
 from pdebench_fm.run.devices import resolve_device
@@ -238,7 +238,7 @@ def _take_weights(where: str, record: Record, row: PlannedRow, plan: Plan, own: 
 
     Points that are to be scored again (``own``) are not copied, or their results would be taken over.
     """
-    jobs = Path(where.rpartition(":")[0]).absolute().parent.parent.parent / "jobs"
+    jobs = jobs_of(file_of(where))
     needed = [trial.job_id for trial in record.trials]
     if not needed and row.job.start.job is not None:
         needed = [row.job.start.job, *_trials_of(jobs / row.job.start.job)]

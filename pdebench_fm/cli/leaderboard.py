@@ -280,7 +280,7 @@ def card(model: str, directory: Path) -> None:
     from pdebench_fm.leaderboard.cards import template
     from pdebench_fm.leaderboard.store import load
 
-    counts = [record.parameters for *_, record in load(directory) if record.model == model and record.parameters]
+    counts = [record.parameters for _, record in load(directory) if record.model == model and record.parameters]
     click.echo(template(model, min(counts, default=0)), nl=False)
 
 

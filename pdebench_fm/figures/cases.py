@@ -17,6 +17,7 @@ from pdebench_fm.errors import RunError
 from pdebench_fm.figures.panels import fill
 from pdebench_fm.figures.style import drawing, file_stem, save
 from pdebench_fm.records.curves import FINE_TUNE
+from pdebench_fm.records.file import file_of
 from pdebench_fm.records.record import Record
 from pdebench_fm.scoring.probes import RANKS, SAMPLES
 
@@ -57,7 +58,7 @@ def choose_cases(found: Iterable[tuple[str, Record]]) -> list[tuple[Record, Path
     for place, record in found:
         if record.kind != "point" or record.status != "ok":
             continue
-        kept = _samples(Path(place.rpartition(":")[0]), record.job_id)
+        kept = _samples(file_of(place), record.job_id)
         key = (record.suite, record.suite_version, record.profile, record.task, record.model)
         rank = (record.protocol == FINE_TUNE, record.examples, -record.seed)
         if kept is not None and (key not in chosen or rank > chosen[key][0]):

@@ -7,19 +7,20 @@ from pathlib import Path
 from pdebench_fm.errors import RecordError
 from pdebench_fm.leaderboard.audit import NO_RULES, Rules
 from pdebench_fm.leaderboard.board import Board
+from pdebench_fm.leaderboard.evidence import errors_of
 from pdebench_fm.leaderboard.lines import first_difference
 from pdebench_fm.leaderboard.page import make_rows, render_csv, render_json, render_page
 from pdebench_fm.leaderboard.readme import render_readme
 from pdebench_fm.leaderboard.standing import group
-from pdebench_fm.leaderboard.store import RefusedError, write_files
+from pdebench_fm.leaderboard.store import RefusedError, relative_path, write_files
 
 
 def render(board: Board) -> dict[str, str]:
     """Return the generated files, name → text. The same records always give the same text."""
-    places = {record.key: (path.as_posix(), line) for path, line, record in board.stored}
+    lines = {record.key: int(where.rpartition(":")[2]) for where, record in board.stored}
     rows = make_rows(
-        board.rankings(board.errors()),
-        lambda record: places[record.key],
+        board.rankings(errors_of(board.stored)),
+        lambda record: (relative_path(record).as_posix(), lines[record.key]),
         board.confirmations,
         board.cards,
         [record for _, record in board.solvers],
@@ -52,7 +53,7 @@ def check(directory: Path, rules: Rules = NO_RULES) -> list[str]:
         return [str(error)]
     if wrong:
         return wrong
-    groups = group((record for *_, record in board.stored), rules)
+    groups = group(board.records, rules)
     unknown = sorted({f"{found.suite} v{found.suite_version}" for found in groups if not found.from_suite})
     advice = f", or give --suite FILE for {', '.join(unknown)} here too" if unknown else ""
     for name, text in render(board).items():

@@ -19,7 +19,7 @@ from pdebench_fm.leaderboard.cards import Cards, card_of, card_path
 from pdebench_fm.leaderboard.confirmations import FOLDER as CONFIRMATIONS
 from pdebench_fm.leaderboard.standing import Standing, SuiteResults
 from pdebench_fm.leaderboard.store import RefusedError, Report, add, write
-from pdebench_fm.records.file import collect
+from pdebench_fm.records.file import collect, file_of, jobs_of
 from pdebench_fm.records.record import Record
 from pdebench_fm.tables.wording import escape_markdown, markdown, number
 
@@ -54,9 +54,8 @@ def weights_of(runs: Sequence[Path], url: str | None, included: bool) -> Weights
         raise UsageError(f"--weights-url: must be a link that starts with https://, got {url!r}")
     files = {}
     for where, record in collect(runs):
-        jobs = Path(where.rpartition(":")[0]).absolute().parent.parent.parent / "jobs"
         for job_id in (trial.job_id for trial in record.trials):
-            folder = jobs / job_id / "model"
+            folder = jobs_of(file_of(where)) / job_id / "model"
             found = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink()]
             files.update({f"weights/{job_id}/{path.relative_to(folder).as_posix()}": path for path in found})
     if included and not files:
@@ -205,7 +204,7 @@ def _changes(old: Sequence[Standing], new: Sequence[Standing]) -> Iterator[dict[
 
 def _apart(board: Board, records: Iterable[Record]) -> Iterator[str]:
     """Yield second measurements of these jobs that are too far from the first."""
-    firsts = {record.key: record for *_, record in board.stored}
+    firsts = {record.key: record for record in board.records}
     for key in dict.fromkeys(record.key for record in records):
         first = firsts[key]
         for one, apart in board.confirmations.of_record(first):

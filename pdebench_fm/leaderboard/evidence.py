@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from pdebench_fm._util.bootstrap import example_weights
+from pdebench_fm._util.grouping import grouped
 from pdebench_fm.errors import RecordError
 from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.leaderboard.audit import Located
 from pdebench_fm.records.errors import load_errors
+from pdebench_fm.records.file import file_of
 from pdebench_fm.records.record import Record
 
 _AGREE = 1e-5
@@ -27,7 +28,7 @@ def against_errors(located: Sequence[Located]) -> Iterator[tuple[str, str]]:
 
     Records without errors are passed over; they can only be verified.
     """
-    for file, records in _by_file(located).items():
+    for file, records in grouped(located, lambda one: file_of(one[0])).items():
         try:
             kept = load_errors(file, (record for _, record in records))
         except RecordError as error:
@@ -55,16 +56,9 @@ def _compare(located: Sequence[Located], errors: np.ndarray) -> Iterator[tuple[s
 def errors_of(located: Iterable[Located]) -> dict[str, np.ndarray]:
     """Return the errors kept beside some records, by their hash."""
     found: dict[str, np.ndarray] = {}
-    for file, records in _by_file(located).items():
+    for file, records in grouped(located, lambda one: file_of(one[0])).items():
         found |= load_errors(file, (record for _, record in records))
     return found
-
-
-def _by_file(located: Iterable[Located]) -> dict[Path, list[Located]]:
-    files: dict[Path, list[Located]] = {}
-    for where, record in located:
-        files.setdefault(Path(where.rpartition(":")[0]), []).append((where, record))
-    return files
 
 
 def _problems(record: Record, examples: int, score: float, interval: np.ndarray) -> Iterator[str]:

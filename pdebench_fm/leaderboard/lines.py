@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from pdebench_fm._util.plain import Strict, first_problem
 from pdebench_fm.errors import RecordError
 from pdebench_fm.records.errors import archive_of
+from pdebench_fm.records.file import file_of
 
 
 class _Written(Protocol):
@@ -46,7 +47,7 @@ def misplaced(
     texts: dict[Path, list[str]] = {}
     for where, line in located:
         here = place(line)
-        file = Path(where.rpartition(":")[0])
+        file = file_of(where)
         texts.setdefault(file, []).append(f"{line.line()}\n")
         if file != here[0]:
             yield f"{where}: belongs in {here[0]}"

@@ -89,15 +89,10 @@ def order(record: Record) -> tuple[Any, ...]:
     return (record.suite_version, kind, *task, arm_order(record.protocol), record.examples, record.seed, record.job_id)
 
 
-def load(directory: Path) -> list[tuple[Path, int, Record]]:
-    """Read all records of a leaderboard: (path relative to its folder, line, record), sorted by path."""
+def load(directory: Path) -> list[Located]:
+    """Read all records of a leaderboard, sorted by path."""
     paths = sorted((directory / RECORDS).rglob("*.jsonl"), key=lambda path: path.as_posix())
-    return [(path.relative_to(directory), line, record) for path in paths for line, record in read_lines(path)]
-
-
-def located(directory: Path, stored: Iterable[tuple[Path, int, Record]]) -> list[Located]:
-    """Return stored records with their places as text."""
-    return [(f"{directory / path}:{line}", record) for path, line, record in stored]
+    return [one for path in paths for one in read_lines(path)]
 
 
 def add(
@@ -126,7 +121,7 @@ def add(
 
 
 def _add(directory: Path, runs: Sequence[Path], rules: Rules, replace: bool, cards: Sequence[Path]) -> Report:
-    there = located(directory, load(directory))
+    there = load(directory)
     twice = [f"{where}: {what}" for where, what in repeated(there)]
     if twice:
         raise RefusedError("nothing added", twice)

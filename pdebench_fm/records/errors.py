@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from pdebench_fm.errors import RecordError
+from pdebench_fm.records.file import jobs_of
 from pdebench_fm.records.record import Record
 
 FILE = "errors.npy"
@@ -77,8 +78,8 @@ def _from_archive(archive: Path, wanted: Iterable[str]) -> dict[str, np.ndarray]
 
 
 def _from_jobs(path: Path, wanted: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """Read them from the folders of jobs: ``OUTPUT/SUITE/MODEL/records.jsonl`` and ``OUTPUT/jobs/ID/errors.npy``."""
-    jobs = path.absolute().parent.parent.parent / "jobs"
+    """Read them from the folders of jobs, ``OUTPUT/jobs/ID/errors.npy``."""
+    jobs = jobs_of(path)
     found = {}
     for sha256, job_id in wanted.items():
         with suppress(FileNotFoundError, NotADirectoryError), open(f"{jobs}/{job_id}/{FILE}", "rb") as file:

@@ -75,15 +75,25 @@ def add(path: Path, record: Record, end: int) -> int:
         return file.tell()
 
 
-def read_lines(path: Path) -> list[tuple[int, Record]]:
-    """Read every record with its line number, counted from 1."""
+def read_lines(path: Path) -> list[tuple[str, Record]]:
+    """Read every record with its place, ``file:line``; lines are counted from 1."""
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
         raise RecordError(f"{path}: {error.strerror or error}") from error
     # Some editors put a byte-order mark in front, and joined files have several.
-    texts = (line.removeprefix(codecs.BOM_UTF8) for line in lines)
-    return [(number, parse(text, f"{path}:{number}")) for number, text in enumerate(texts, start=1)]
+    texts = ((f"{path}:{number}", line.removeprefix(codecs.BOM_UTF8)) for number, line in enumerate(lines, start=1))
+    return [(where, parse(text, where)) for where, text in texts]
+
+
+def file_of(where: str) -> Path:
+    """Return the file of a place, ``file:line``."""
+    return Path(where.rpartition(":")[0])
+
+
+def jobs_of(records: Path) -> Path:
+    """Return the folder of the jobs behind a run's file of records, which is ``OUTPUT/SUITE/MODEL/records.jsonl``."""
+    return records.absolute().parent.parent.parent / "jobs"
 
 
 def collect(runs: Iterable[Path]) -> list[tuple[str, Record]]:
@@ -102,14 +112,13 @@ def collect(runs: Iterable[Path]) -> list[tuple[str, Record]]:
         if not files:
             raise RecordError(f"{run}: holds no records.jsonl")
         for file in files:
-            latest = {record.place: (f"{file}:{line}", record) for line, record in read_lines(file)}
-            found.extend(latest.values())
+            found.extend({record.place: (where, record) for where, record in read_lines(file)}.values())
     return found
 
 
 def tell_apart(found: Sequence[tuple[str, Record]]) -> list[tuple[str, Record]]:
     """Name models with their folders, e.g. ``unet (monday)``, where two files have different results at one place."""
-    files = [Path(where.rpartition(":")[0]) for where, _ in found]
+    files = [file_of(where) for where, _ in found]
     places: dict[object, dict[Path, Record]] = {}
     for file, (_, record) in zip(files, found, strict=True):
         places.setdefault(record.place, {})[file] = record

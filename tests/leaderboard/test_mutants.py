@@ -18,6 +18,7 @@ from pdebench_fm.leaderboard.evidence import against_errors
 from pdebench_fm.leaderboard.plans import against_plans
 from pdebench_fm.leaderboard.store import add, load
 from pdebench_fm.records.errors import archive_of
+from pdebench_fm.records.file import file_of
 from pdebench_fm.registry.discovery import Registry
 from tests.support.installed import with_toy
 from tests.support.toy import plan_of, run_in, toy_suite
@@ -131,8 +132,8 @@ def test_the_true_records_are_accepted_with_their_errors(tmp_path: Path, origina
     path = mutated(original, tmp_path, lambda data: None)
     report = add(tmp_path / "board", [path], rules(registry))
     assert report.added == len(path.read_text().splitlines())
-    ((stored, *_),) = {entry[:1] for entry in load(tmp_path / "board")}
-    assert archive_of(tmp_path / "board" / stored).is_file()
+    (stored,) = {file_of(where) for where, _ in load(tmp_path / "board")}
+    assert archive_of(stored).is_file()
     again = add(tmp_path / "board", [path], rules(registry))
     assert (again.added, len(again.skipped)) == (0, report.added)
 
