@@ -36,6 +36,15 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+class Line(Strict):
+    """Base of models that are kept as lines of JSON."""
+
+    def line(self) -> str:
+        """Return it as one line of JSON, without the line ending."""
+        # What was read is written as it was, without the keys that came later.
+        return json.dumps(self.model_dump(mode="json", by_alias=True, exclude_unset=True), allow_nan=False)
+
+
 def in_words(found: ErrorDetails, keys: Iterable[str] | None = None) -> str:
     """Return one of pydantic's findings as ``must be …, got …``.
 

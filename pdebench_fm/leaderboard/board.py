@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from pdebench_fm.leaderboard.audit import NO_RULES, Located, Rules, refusals
 from pdebench_fm.leaderboard.badges import Badge, badges_that_hold, read_badges
@@ -19,7 +18,7 @@ from pdebench_fm.leaderboard.intervals import Errors
 from pdebench_fm.leaderboard.lines import misplaced, read
 from pdebench_fm.leaderboard.solvers import FOLDER as SOLVERS
 from pdebench_fm.leaderboard.standing import Standing, SuiteResults, group, standings
-from pdebench_fm.leaderboard.store import RECORDS, load, order, relative_path
+from pdebench_fm.leaderboard.store import RECORDS, load, place
 from pdebench_fm.records.record import Record
 from pdebench_fm.records.solver import SolverRecord
 
@@ -72,11 +71,8 @@ class Board:
     def wrong(self) -> list[str]:
         """Return everything that is wrong with it, one line each."""
 
-        def place(record: Record) -> tuple[Path, Any]:
-            return self.directory / relative_path(record), order(record)
-
         return [
-            *misplaced(self.directory / RECORDS, self.stored, place),
+            *misplaced(self.directory, RECORDS, self.stored, place),
             *refusals(self.stored, self.rules),
             *wrong_confirmations(self.directory, self.confirmed, self.records),
             *self.rules.check_solvers(self.solvers),

@@ -12,7 +12,7 @@ from pdebench_fm.leaderboard.lines import first_difference
 from pdebench_fm.leaderboard.page import make_rows, render_csv, render_json, render_page
 from pdebench_fm.leaderboard.readme import render_readme
 from pdebench_fm.leaderboard.standing import group
-from pdebench_fm.leaderboard.store import RefusedError, relative_path, write_files
+from pdebench_fm.leaderboard.store import RefusedError, place, write_files
 
 
 def render(board: Board) -> dict[str, str]:
@@ -20,7 +20,7 @@ def render(board: Board) -> dict[str, str]:
     lines = {record.key: int(where.rpartition(":")[2]) for where, record in board.stored}
     rows = make_rows(
         board.rankings(errors_of(board.stored)),
-        lambda record: (relative_path(record).as_posix(), lines[record.key]),
+        lambda record: (place(record)[0].as_posix(), lines[record.key]),
         board.confirmations,
         board.cards,
         [record for _, record in board.solvers],

@@ -6,7 +6,6 @@ spread for what was repeated, it is flagged and confirms nothing.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from pydantic import (
 )
 
 from pdebench_fm._util.grouping import grouped
-from pdebench_fm._util.plain import Strict
+from pdebench_fm._util.plain import Line
 from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.leaderboard.lines import misplaced
 from pdebench_fm.records.record import Cell, FileName, JobId, Name, Record, Text, Whole
@@ -38,7 +37,7 @@ Key = tuple[Any, ...]
 """`Record.key`: the place of a result and its job."""
 
 
-class Confirmation(Strict):
+class Confirmation(Line):
     """Another measurement of a job that the board has.
 
     Args:
@@ -73,10 +72,6 @@ class Confirmation(Strict):
         """`Record.key` of the result that it repeats."""
         cell = Cell(self.task, self.protocol, self.examples, self.seed)
         return (self.suite, self.suite_version, self.profile, self.kind, self.model, cell, self.job_id)
-
-    def line(self) -> str:
-        """Return it as one line of JSON, without the line ending."""
-        return json.dumps(self.model_dump(mode="json", exclude_unset=True), allow_nan=False)
 
 
 def confirmation(first: Record, second: Record) -> Confirmation:
@@ -172,18 +167,9 @@ class Confirmations:
 NONE = Confirmations({}, frozenset())
 
 
-def relative_path(one: Confirmation) -> Path:
-    """Return where a confirmation is kept, relative to the leaderboard's folder."""
-    return Path(FOLDER, one.suite, one.profile, f"{one.model}.jsonl")
-
-
-def contents(directory: Path, found: Iterable[Confirmation]) -> dict[Path, bytes]:
-    """Return the files of confirmations, in order: path → content."""
-    files = grouped(found, lambda one: directory / relative_path(one))
-    return {
-        path: "".join(line + "\n" for line in sorted(one.line() for one in ones)).encode("utf-8")
-        for path, ones in sorted(files.items())
-    }
+def place(one: Confirmation) -> tuple[Path, str]:
+    """Return the file that keeps a confirmation, relative to the leaderboard's folder, and a sort key within it."""
+    return Path(FOLDER, one.suite, one.profile, f"{one.model}.jsonl"), one.line()
 
 
 def wrong_confirmations(
@@ -204,4 +190,4 @@ def wrong_confirmations(
         elif one.difference != (expected := difference(first, one)):
             wrong.append(f"{where}: difference must be {expected}, got {one.difference}")
         earlier.append(one)
-    return [*wrong, *misplaced(directory / FOLDER, located, lambda one: (directory / relative_path(one), one.line()))]
+    return [*wrong, *misplaced(directory, FOLDER, located, place)]

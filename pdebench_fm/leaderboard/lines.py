@@ -1,28 +1,26 @@
-"""Files of JSON lines that we write: read them, and check that they are where and as we would write them."""
+"""Files of JSON lines on a leaderboard: read them, write them, and check that they are where and as we write them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from pdebench_fm._util.plain import Strict, first_problem
+from pdebench_fm._util.grouping import grouped
+from pdebench_fm._util.plain import Line, first_problem
 from pdebench_fm.errors import RecordError
 from pdebench_fm.records.errors import archive_of
 from pdebench_fm.records.file import file_of
 
+_Line = TypeVar("_Line", bound=Line)
 
-class _Written(Protocol):
-    def line(self) -> str: ...
-
-
-_Line = TypeVar("_Line", bound=_Written)
-_Model = TypeVar("_Model", bound=Strict)
+Place = Callable[[_Line], tuple[Path, Any]]
+"""Line → its file, relative to the leaderboard's folder, and a sort key within it."""
 
 
-def read(folder: Path, model: type[_Model]) -> list[tuple[str, _Model]]:
+def read(folder: Path, model: type[_Line]) -> list[tuple[str, _Line]]:
     """Read every line of every ``*.jsonl`` in a folder, with ``file:line``."""
     found = []
     for path in sorted(folder.rglob("*.jsonl"), key=lambda path: path.as_posix()):
@@ -34,14 +32,18 @@ def read(folder: Path, model: type[_Model]) -> list[tuple[str, _Model]]:
     return found
 
 
-def misplaced(
-    folder: Path, located: Iterable[tuple[str, _Line]], place: Callable[[_Line], tuple[Path, Any]]
-) -> Iterator[str]:
-    """Yield the lines that are not where and as we would write them, and files without any.
+def contents(directory: Path, lines: Iterable[_Line], place: Place[_Line]) -> dict[Path, bytes]:
+    """Return the files of lines, in order: path → content."""
+    placed = sorted(((place(line), line) for line in lines), key=lambda one: one[0])
+    files = grouped(placed, lambda one: directory / one[0][0])
+    return {path: "".join(f"{line.line()}\n" for _, line in ones).encode("ascii") for path, ones in files.items()}
+
+
+def misplaced(directory: Path, folder: str, located: Iterable[tuple[str, _Line]], place: Place[_Line]) -> Iterator[str]:
+    """Yield the lines of a folder that are not where and as we would write them, and files without any.
 
     Args:
         located: every line, with ``file:line``.
-        place: gives the file of a line, and a sort key within it.
     """
     before: tuple[Path, Any] | None = None
     texts: dict[Path, list[str]] = {}
@@ -49,12 +51,12 @@ def misplaced(
         here = place(line)
         file = file_of(where)
         texts.setdefault(file, []).append(f"{line.line()}\n")
-        if file != here[0]:
-            yield f"{where}: belongs in {here[0]}"
+        if file != directory / here[0]:
+            yield f"{where}: belongs in {directory / here[0]}"
         elif before is not None and before[0] == here[0] and before[1] >= here[1]:
             yield f"{where}: is out of order, or there twice"
         before = here
-    for file in sorted(folder.rglob("*")):
+    for file in sorted((directory / folder).rglob("*")):
         if file in texts:  # e.g. a key given twice: readers of JSON differ on which one counts
             if (number := first_difference(file.read_bytes(), "".join(texts[file]).encode("ascii"))) is not None:
                 yield f"{file}:{number}: is not as pdefm leaderboard writes it"

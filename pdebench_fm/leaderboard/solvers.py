@@ -14,7 +14,7 @@ from typing import Any
 from pdebench_fm._util.grouping import grouped
 from pdebench_fm.errors import UnsupportedError
 from pdebench_fm.leaderboard.audit import LARGEST, LONGEST, SHORTEST
-from pdebench_fm.leaderboard.lines import misplaced, read
+from pdebench_fm.leaderboard.lines import contents, misplaced, read
 from pdebench_fm.leaderboard.standing import SuiteResults
 from pdebench_fm.leaderboard.store import write_files
 from pdebench_fm.plan.sets import ProfileSets
@@ -34,19 +34,14 @@ def write_solvers(directory: Path, records: Iterable[SolverRecord]) -> list[Path
     """Add records to a leaderboard; each replaces an earlier one of the same task and solver."""
     known = {record.place: record for _, record in read(directory / FOLDER, SolverRecord)}
     new = {record.place: record for record in records}
-    files = grouped((known | new).values(), lambda record: directory / _path(record))
-    written = sorted({directory / _path(record) for record in new.values()})
-    contents = {path: "".join(r.line() + "\n" for r in sorted(files[path], key=_order)) for path in written}
-    write_files({path: text.encode("ascii") for path, text in contents.items()})
+    files = contents(directory, (known | new).values(), _place)
+    written = sorted({directory / _place(record)[0] for record in new.values()})
+    write_files({path: files[path] for path in written})
     return written
 
 
-def _path(record: SolverRecord) -> Path:
-    return Path(FOLDER, record.suite, f"{record.profile}.jsonl")
-
-
-def _order(record: SolverRecord) -> tuple[Any, ...]:
-    return natural(record.task), record.task, natural(record.solver), record.solver
+def _place(record: SolverRecord) -> tuple[Path, Any]:
+    return Path(FOLDER, record.suite, f"{record.profile}.jsonl"), (natural(record.task), natural(record.solver))
 
 
 def measure_solvers(
@@ -105,7 +100,7 @@ def solver_problems(
     """
     named = {record.suite for _, record in located} & {*registry.names("suites")}
     suites = [*own, *(load_suite(name, registry) for name in sorted(named))]
-    yield from misplaced(directory / FOLDER, located, lambda record: (directory / _path(record), _order(record)))
+    yield from misplaced(directory, FOLDER, located, _place)
     for where, record in located:
         if record.error > LARGEST:
             yield f"{where}: error: must be at most {LARGEST:g}, got {record.error:g}"

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,15 +19,10 @@ from pdebench_fm._util.grouping import grouped
 from pdebench_fm.errors import RecordError
 from pdebench_fm.leaderboard.audit import NO_RULES, Located, Rules, refusals, repeated
 from pdebench_fm.leaderboard.cards import card_path, cards_in, read_card
-from pdebench_fm.leaderboard.confirmations import (
-    FOLDER,
-    Confirmation,
-    confirmation,
-    is_copy,
-)
-from pdebench_fm.leaderboard.confirmations import contents as confirmation_files
+from pdebench_fm.leaderboard.confirmations import FOLDER, Confirmation, confirmation, is_copy
+from pdebench_fm.leaderboard.confirmations import place as place_of_confirmation
 from pdebench_fm.leaderboard.evidence import errors_of
-from pdebench_fm.leaderboard.lines import read
+from pdebench_fm.leaderboard.lines import contents, read
 from pdebench_fm.records.errors import archive_of, write_archive
 from pdebench_fm.records.file import collect, read_lines
 from pdebench_fm.records.record import Record
@@ -77,16 +72,14 @@ class Report:
         return ", ".join([*parts, *(f"{count} {what}" for what, count in also.items() if count)])
 
 
-def relative_path(record: Record) -> Path:
-    """Return where a record is kept, relative to the leaderboard's folder."""
-    return Path(RECORDS, record.suite, record.profile, f"{record.model}.jsonl")
+def place(record: Record) -> tuple[Path, tuple[Any, ...]]:
+    """Return the file that keeps a record, relative to the leaderboard's folder, and a sort key within it.
 
-
-def order(record: Record) -> tuple[Any, ...]:
-    """Sort key of the lines of a file. The seeds of one cell are neighbours."""
-    kind = record.kind == "point"
-    task = (natural(record.task), record.task)
-    return (record.suite_version, kind, *task, arm_order(record.protocol), record.examples, record.seed, record.job_id)
+    The seeds of one cell are neighbours.
+    """
+    arm = (natural(record.task), arm_order(record.protocol))
+    key = (record.suite_version, record.kind == "point", *arm, record.examples, record.seed, record.job_id)
+    return Path(RECORDS, record.suite, record.profile, f"{record.model}.jsonl"), key
 
 
 def load(directory: Path) -> list[Located]:
@@ -190,30 +183,27 @@ def _group(record: Record) -> tuple[str, int, str, str]:
 
 
 def write(
-    directory: Path, records: Iterable[Located], confirmed: Iterable[Confirmation], others: Mapping[Path, bytes]
+    directory: Path, records: Collection[Located], confirmed: Iterable[Confirmation], others: Mapping[Path, bytes]
 ) -> None:
     """Write records to their files, in order, with the errors found beside them, and confirmations to theirs.
 
     Unchanged files are not touched.
     """
-    files = grouped(records, lambda one: directory / relative_path(one[1]))
-    contents: dict[Path, bytes] = {}
-    for path, lines in sorted(files.items()):
-        ordered = sorted((record for _, record in lines), key=order)
-        contents[path] = "".join(record.line() + "\n" for record in ordered).encode("utf-8")
+    files = contents(directory, (record for _, record in records), place)
+    files |= contents(directory, confirmed, place_of_confirmation)
+    for path, lines in grouped(records, lambda one: directory / place(one[1])[0]).items():
         if kept := errors_of(lines):
-            contents[archive_of(path)] = write_archive(kept)
-    files_of_confirmations = confirmation_files(directory, confirmed)
-    write_files({**contents, **files_of_confirmations, **others})
+            files[archive_of(path)] = write_archive(kept)
+    write_files({**files, **others})
     for path in (directory / FOLDER).rglob("*.jsonl"):  # of results that were removed
-        if path not in files_of_confirmations:
+        if path not in files:
             path.unlink()
 
 
-def write_files(contents: Mapping[Path, bytes]) -> None:
+def write_files(files: Mapping[Path, bytes]) -> None:
     """Write files: first all of them to temporary files, and then, if none failed, into their places."""
     with ExitStack() as stack:
-        for path, content in contents.items():
+        for path, content in files.items():
             if not path.is_file() or path.read_bytes() != content:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(replacing(path)).write_bytes(content)

@@ -5,14 +5,12 @@ A record is validated when it is made and again when it is read, by the same rul
 
 from __future__ import annotations
 
-import json
 import unicodedata
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     ConfigDict,
     Field,
     FiniteFloat,
@@ -25,6 +23,7 @@ from pydantic import (
 )
 
 from pdebench_fm._util.identity import canonical_json, job_id
+from pdebench_fm._util.plain import Line
 from pdebench_fm.errors import suggestion
 from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.records.search import SearchState, Tried, search_state
@@ -87,11 +86,13 @@ class Cell(NamedTuple):
         return f"{self.task}, {self.protocol}, N = {self.examples}, seed {self.seed}"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+class _Made(Line):
+    """Made from lists and mappings, too, which a strict model takes from JSON only."""
+
+    model_config = ConfigDict(strict=False)
 
 
-class TrialRecord(_Strict):
+class TrialRecord(_Made):
     """One trial of a point, chosen or not.
 
     Args:
@@ -118,7 +119,7 @@ class TrialRecord(_Strict):
         return self
 
 
-class BudgetRecord(_Strict):
+class BudgetRecord(_Made):
     """The budget of each trial: epochs or steps, and the batch size."""
 
     epochs: NonNegativeInt | None
@@ -126,7 +127,7 @@ class BudgetRecord(_Strict):
     batch_size: PositiveInt
 
 
-class Record(_Strict):
+class Record(_Made):
     """One scored point or pre-training: one line of ``records.jsonl``.
 
     Args:
@@ -265,11 +266,6 @@ class Record(_Strict):
     def key(self) -> tuple[Any, ...]:
         """What a later line must share to replace this one. The job id is not enough: cells share jobs."""
         return (*self.place, self.job_id)
-
-    def line(self) -> str:
-        """Return the record as one line of JSON, without the line ending."""
-        # A line that was read is written as it was, without the keys that came later.
-        return json.dumps(self.model_dump(mode="json", by_alias=True, exclude_unset=True), allow_nan=False)
 
 
 def start_of(record: Record) -> Mapping[str, Any]:

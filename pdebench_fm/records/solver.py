@@ -5,16 +5,15 @@ A solver uses the equation, so it is shown beside the models and never ranked wi
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from pdebench_fm._util.plain import Strict
+from pdebench_fm._util.plain import Line
 from pdebench_fm.records.record import FileName, Name, PlainData
 
 
-class SolverRecord(Strict):
+class SolverRecord(Line):
     """One solver on the test examples of one task.
 
     Args:
@@ -61,7 +60,3 @@ class SolverRecord(Strict):
     def place(self) -> tuple[str, str, str, str]:
         """Suite, profile, task and solver: one line each."""
         return (self.suite, self.profile, self.task, self.solver)
-
-    def line(self) -> str:
-        """Return the record as one line of JSON, without the line ending."""
-        return json.dumps(self.model_dump(mode="json", by_alias=True, exclude_unset=True), allow_nan=False)
