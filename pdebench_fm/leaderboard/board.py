@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -37,12 +37,12 @@ class Board:
 
     directory: Path
     stored: Sequence[Located]
-    badges: Sequence[Badge]
-    confirmed: Sequence[tuple[str, Confirmation]]
-    cards: Cards
-    solvers: Sequence[tuple[str, SolverRecord]]
-    suites: Mapping[tuple[str, int], str]
-    rules: Rules
+    badges: Sequence[Badge] = ()
+    confirmed: Sequence[tuple[str, Confirmation]] = ()
+    cards: Cards = field(default_factory=dict)
+    solvers: Sequence[tuple[str, SolverRecord]] = ()
+    suites: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    rules: Rules = NO_RULES
 
     @classmethod
     def load(cls, directory: Path, rules: Rules = NO_RULES) -> Board:
@@ -57,6 +57,12 @@ class Board:
     def records(self) -> list[Record]:
         """All records."""
         return [record for _, record in self.stored]
+
+    @cached_property
+    def places(self) -> dict[object, tuple[str, int]]:
+        """File, relative to the leaderboard's folder, and line of each record, by `Record.key`."""
+        parts = ((record.key, where.rpartition(":")) for where, record in self.stored)
+        return {key: (Path(file).relative_to(self.directory).as_posix(), int(line)) for key, (file, _, line) in parts}
 
     @cached_property
     def confirmations(self) -> Confirmations:

@@ -7,25 +7,16 @@ from pathlib import Path
 from pdebench_fm.errors import RecordError
 from pdebench_fm.leaderboard.audit import NO_RULES, Rules
 from pdebench_fm.leaderboard.board import Board
-from pdebench_fm.leaderboard.evidence import errors_of
 from pdebench_fm.leaderboard.lines import first_difference
 from pdebench_fm.leaderboard.page import make_rows, render_csv, render_json, render_page
 from pdebench_fm.leaderboard.readme import render_readme
 from pdebench_fm.leaderboard.standing import group
-from pdebench_fm.leaderboard.store import RefusedError, place, write_files
+from pdebench_fm.leaderboard.store import RefusedError, write_files
 
 
 def render(board: Board) -> dict[str, str]:
     """Return the generated files, name → text. The same records always give the same text."""
-    lines = {record.key: int(where.rpartition(":")[2]) for where, record in board.stored}
-    rows = make_rows(
-        board.rankings(errors_of(board.stored)),
-        lambda record: (place(record)[0].as_posix(), lines[record.key]),
-        board.confirmations,
-        board.cards,
-        [record for _, record in board.solvers],
-        board.suites,
-    )
+    rows = make_rows(board)
     return {
         "README.md": render_readme(rows),
         "index.html": render_page(rows),

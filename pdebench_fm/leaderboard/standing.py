@@ -145,15 +145,6 @@ def group(records: Iterable[Record], rules: Rules = NO_RULES) -> list[SuiteResul
     return groups
 
 
-def newest_versions(groups: Iterable[SuiteResults]) -> dict[tuple[str, str], int]:
-    """Return the newest version that there is of each suite and profile."""
-    newest: dict[tuple[str, str], int] = {}
-    for found in groups:
-        key = (found.suite, found.profile)
-        newest[key] = max(newest.get(key, 0), found.suite_version)
-    return newest
-
-
 def standings(
     group: SuiteResults,
     verified: Verified | None = None,

@@ -21,7 +21,6 @@ from pdebench_fm.leaderboard.board import Board
 from pdebench_fm.leaderboard.page import make_rows, pack, render_page
 from pdebench_fm.leaderboard.page.cells import command
 from pdebench_fm.leaderboard.page.columns import CELLS, FILTERS, RANKING
-from pdebench_fm.leaderboard.standing import group, standings
 from pdebench_fm.records.file import parse
 from tests.support.records import append, make_record, make_suite, make_trial
 
@@ -35,8 +34,7 @@ VENDORED = {  # as published on the npm registry
 
 def rows_of(*records):
     planned = {record.cell for record in records if record.kind == "point"}
-    found = group(records, Rules(lambda *_: planned))
-    return make_rows([(each, standings(each)) for each in found], lambda record: ("records/file.jsonl", 1))
+    return make_rows(Board(Path(), [("file:1", record) for record in records], rules=Rules(lambda *_: planned)))
 
 
 def cell(rows, **wanted):
@@ -217,8 +215,7 @@ def test_the_command_plans_the_job_of_the_record(study, suite, capsys, monkeypat
 def test_the_command_of_a_superseded_record_names_the_file_of_its_suite():
     suites = Board.load(ROOT / "leaderboard").suites
     assert suites["ood_sys1", 2] == "leaderboard/suites/ood_sys1-v2.yaml"
-    (found,) = group([make_record(suite="ood_sys1", suite_version=2)])
-    rows = make_rows([(found, standings(found))], lambda record: ("records/file.jsonl", 1), suites=suites)
+    rows = make_rows(Board(Path(), [("file:1", make_record(suite="ood_sys1", suite_version=2))], suites=suites))
     assert rows["cells"][0]["records"][0]["command"].startswith("pdefm run leaderboard/suites/ood_sys1-v2.yaml ")
     assert rows["studies"][0]["awaits_newer"]
 

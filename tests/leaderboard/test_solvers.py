@@ -14,10 +14,11 @@ from pdebench_fm.cli.leaderboard import solvers as command
 from pdebench_fm.errors import RecordError
 from pdebench_fm.hookspecs import SolverEntry, SuiteEntry
 from pdebench_fm.leaderboard import Rules, build, check
+from pdebench_fm.leaderboard.board import Board
 from pdebench_fm.leaderboard.lines import read
 from pdebench_fm.leaderboard.page import make_rows
 from pdebench_fm.leaderboard.solvers import solver_problems, solvers_of, write_solvers
-from pdebench_fm.leaderboard.standing import group, standings
+from pdebench_fm.leaderboard.standing import group
 from pdebench_fm.leaderboard.store import write
 from pdebench_fm.records.solver import SolverRecord
 from pdebench_fm.registry.discovery import Registry
@@ -149,8 +150,8 @@ def test_a_study_shows_solvers_of_its_own_test_examples_only() -> None:
 def test_what_a_prediction_costs_is_shown_if_records_say_it() -> None:
     cost = {"flops": 10**6, "peak_memory": 10**9, "inference_seconds": 1e-3, "inference_batch": 64}
     records = [*make_suite("new", **cost, inference_device="cpu, threads: 1"), *make_suite("old")]
-    (found,) = group(records, Rules(lambda *_: {r.cell for r in records if r.kind == "point"}))
-    rows = make_rows([(found, standings(found))], lambda record: ("file", 1))
+    rules = Rules(lambda *_: {r.cell for r in records if r.kind == "point"})
+    rows = make_rows(Board(Path(), [("file:1", record) for record in records], rules=rules))
     new, old = (next(row for row in rows["ranking"] if row["model"] == name) for name in ("new", "old"))
     assert (new["flops"], new["inference_seconds"], new["memory"]) == (10**6, 1e-3, 10**9)
     assert new["inference_on"] == "cpu, threads: 1, batch: 64"

@@ -9,17 +9,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.resources import files
-from types import MappingProxyType
 from typing import Any
 
-from pdebench_fm.leaderboard.cards import Cards
+from pdebench_fm.leaderboard.board import Board
 from pdebench_fm.leaderboard.cards import rows as card_rows
-from pdebench_fm.leaderboard.confirmations import NONE, Confirmations
-from pdebench_fm.leaderboard.page.cells import Cells, Place
+from pdebench_fm.leaderboard.evidence import errors_of
+from pdebench_fm.leaderboard.page.cells import Cells
 from pdebench_fm.leaderboard.page.columns import CELLS, FILTERS, RANKING, SOLVERS
 from pdebench_fm.leaderboard.page.rows import Row, ranking_row, solver_rows, study_row
-from pdebench_fm.leaderboard.standing import Standing, SuiteResults, newest_versions
-from pdebench_fm.records.solver import SolverRecord
 
 FORMAT = 1
 """Version of ``leaderboard.json``. New keys do not change it."""
@@ -31,32 +28,20 @@ _SCRIPTS = ("data", "state", "table", "charts", "detail", "main")
 _LIBRARIES = ("d3-7.9.2", "plot-0.6.17", "htm-preact-3.1.1")
 
 
-def make_rows(
-    results: Sequence[tuple[SuiteResults, Sequence[Standing]]],
-    place: Place,
-    confirmations: Confirmations = NONE,
-    cards: Cards = MappingProxyType({}),
-    solvers: Sequence[SolverRecord] = (),
-    suites: Mapping[tuple[str, int], str] = MappingProxyType({}),
-) -> dict[str, list[Row]]:
-    """Return all rows: studies, rankings, cells with their records, cards of models, and solvers.
-
-    Args:
-        suites: files of superseded suites, by name and version.
-    """
-    newest = newest_versions(found for found, _ in results)
+def make_rows(board: Board) -> dict[str, list[Row]]:
+    """Return all rows: studies, rankings, cells with their records, cards of models, and solvers."""
+    results = board.rankings(errors_of(board.stored))
+    # The newest version of a suite comes first.
+    newest = {(found.suite, found.profile): found.suite_version for found, _ in reversed(results)}
+    solvers = [record for _, record in board.solvers]
     return {
         "studies": [
-            study_row(found, newest[found.suite, found.profile], (found.suite, found.suite_version) in suites)
+            study_row(found, newest[found.suite, found.profile], (found.suite, found.suite_version) in board.suites)
             for found, _ in results
         ],
-        "ranking": [ranking_row(found, standing, cards) for found, ranking in results for standing in ranking],
-        "cells": [
-            row
-            for found, ranking in results
-            for row in Cells(found, ranking, place, confirmations, cards, suites).rows()
-        ],
-        "cards": card_rows(cards),
+        "ranking": [ranking_row(found, standing, board.cards) for found, ranking in results for standing in ranking],
+        "cells": [row for found, ranking in results for row in Cells(found, ranking, board).rows()],
+        "cards": card_rows(board.cards),
         "solvers": [row for found, _ in results for row in solver_rows(found, solvers)],
     }
 

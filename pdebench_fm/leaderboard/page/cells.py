@@ -7,12 +7,11 @@ import math
 import re
 import shlex
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from pdebench_fm._util.grouping import grouped
 from pdebench_fm.interfaces.metric import SCORE
-from pdebench_fm.leaderboard.cards import Cards
-from pdebench_fm.leaderboard.confirmations import Confirmations
+from pdebench_fm.leaderboard.board import Board
 from pdebench_fm.leaderboard.page.rows import Row, digits, model_kind, prediction_row, seen_tasks, six, study_name
 from pdebench_fm.leaderboard.references import References
 from pdebench_fm.leaderboard.standing import Prediction, Standing, SuiteResults
@@ -20,9 +19,6 @@ from pdebench_fm.records.curves import FINE_TUNE, SCRATCH, has_logarithm, make_c
 from pdebench_fm.records.record import Record, start_of
 from pdebench_fm.records.savings import Amount, savings
 from pdebench_fm.tables.wording import arm_order, natural
-
-Place = Callable[[Record], tuple[str, int]]
-"""Record → its file, relative to the leaderboard's folder, and its line."""
 
 _Key = tuple[str, str, str, int]
 """Model, task, arm and N."""
@@ -39,24 +35,12 @@ _NO_GAINS: Row = {
 
 
 class Cells:
-    """The cells of one study: model, task, arm and N, over all seeds.
+    """The cells of one study: model, task, arm and N, over all seeds."""
 
-    Args:
-        suites: files of superseded suites, by name and version.
-    """
-
-    def __init__(
-        self,
-        found: SuiteResults,
-        ranking: Sequence[Standing],
-        place: Place,
-        confirmations: Confirmations,
-        cards: Cards,
-        suites: Mapping[tuple[str, int], str],
-    ) -> None:
-        self._seen = {(s.model, task) for s in ranking for task in seen_tasks(cards, s.model, found)}
-        self._study, self._place, self._confirmations = study_name(found), place, confirmations
-        self._suite = suites.get((found.suite, found.suite_version), found.suite)
+    def __init__(self, found: SuiteResults, ranking: Sequence[Standing], board: Board) -> None:
+        self._board, self._study = board, study_name(found)
+        self._seen = {(s.model, task) for s in ranking for task in seen_tasks(board.cards, s.model, found)}
+        self._suite = board.suites.get((found.suite, found.suite_version), found.suite)
         self._planned = Counter(cell[:3] for cell in found.planned)
         self._records = _by_key(found.records)
         self._kinds = {s.model: model_kind([r for r in found.records if r.model == s.model]) for s in ranking}
@@ -103,7 +87,7 @@ class Cells:
             **self._confirmed(records),
             "records": [
                 {
-                    **_record_row(record, *self._place(record)),
+                    **_record_row(record, *self._board.places[record.key]),
                     "command": command(record, self._suite),
                     "confirmations": self._second_rows(record),
                 }
@@ -112,7 +96,7 @@ class Cells:
         }
 
     def _confirmed(self, records: Sequence[Record]) -> Row:
-        found = self._confirmations.summary(records)
+        found = self._board.confirmations.summary(records)
         return {"confirmed": str(found), "apart": found.apart}
 
     def _second_rows(self, record: Record) -> list[Row]:
@@ -127,7 +111,7 @@ class Cells:
                 "threads": one.threads,
                 "software": _software(one.versions),
             }
-            for one, apart in self._confirmations.of_record(record)
+            for one, apart in self._board.confirmations.of_record(record)
         ]
 
     def _gains(self, key: _Key) -> Row:
