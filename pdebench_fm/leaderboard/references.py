@@ -7,12 +7,10 @@ are chosen by validation error, as a user would choose, and not by test error.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pdebench_fm._util.grouping import grouped
-from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.records.curves import FINE_TUNE, SCRATCH, has_logarithm, point_of
 from pdebench_fm.records.record import Cell, Record
 from pdebench_fm.records.savings import geometric_mean
@@ -91,12 +89,16 @@ def _best_by_place(records: Iterable[Record]) -> dict[tuple[str, int], list[Reco
 
 
 def _mean_gain(tuned: _Places, reference: _Places) -> float | None:
-    pairs = [(_median(reference[place]), _median(records)) for place, records in tuned.items() if place in reference]
-    return geometric_mean([theirs / ours for theirs, ours in pairs if has_logarithm(theirs) and has_logarithm(ours)])
+    gains = [gain(reference[place], records) for place, records in tuned.items() if place in reference]
+    return geometric_mean([found for found in gains if found is not None])
 
 
-def _median(records: Sequence[Record]) -> float:
-    return statistics.median(record.metrics.get(SCORE, float("inf")) for record in records)
+def gain(theirs: Sequence[Record], ours: Sequence[Record]) -> float | None:
+    """Return the ratio of the median errors of two cells; None if one has none, or one that is zero or infinite."""
+    above, below = point_of(theirs), point_of(ours)
+    if above is None or below is None or not has_logarithm(above.median) or not has_logarithm(below.median):
+        return None
+    return above.median / below.median
 
 
 def _is_apart(low: Sequence[Record], high: Sequence[Record]) -> bool:

@@ -129,6 +129,11 @@ class SuiteResults:
         """The points. The later of two at one cell counts."""
         return list({record.place: record for record in self.records if record.kind == "point"}.values())
 
+    @cached_property
+    def planned_points(self) -> list[Record]:
+        """The points at planned cells."""
+        return [record for record in self.points if record.cell in self.planned]
+
 
 def group(records: Iterable[Record], rules: Rules = NO_RULES) -> list[SuiteResults]:
     """Split records by suite, profile and version, newest version first.
@@ -171,37 +176,29 @@ def standings(
     ]
     some = any(one.badge is not None for one in found)
     found.sort(key=lambda s: (s.diverged, s.score is None, some and s.badge is None, s.score or 0.0))
-    ranked: list[Standing] = []
-    for standing in found:
-        rank = None
-        if standing.score is not None and group.from_suite and (standing.badge is not None or not some):
-            tie = bool(ranked) and ranked[-1].score == standing.score
-            rank = ranked[-1].rank if tie else len(ranked) + 1
-        ranked.append(replace(standing, rank=rank))
-    planned, with_rank = _planned(group), {standing.model for standing in ranked if standing.rank is not None}
-    references = References(planned, with_rank)
-    scored = {standing.model for standing in ranked if standing.score is not None}
-    sure = uncertainties((r for r in planned if r.model in scored), with_rank, errors or {})
+    scored = {one.model: one.score for one in found if one.score is not None}
+    ranked = [one.model for one in found if one.model in scored and group.from_suite and (one.badge or not some)]
+    scores = [scored[model] for model in ranked]
+    ranks = {model: 1 + scores.index(scored[model]) for model in ranked}  # equal scores share the better rank
+    references = References(group.planned_points, ranks)
+    sure = uncertainties((r for r in group.planned_points if r.model in scored), ranks, errors or {})
     return [
         replace(
-            standing,
-            against=references.compare([r for r in planned if r.model == standing.model])
-            if standing.model in with_rank
+            one,
+            rank=ranks.get(one.model),
+            against=references.compare([r for r in group.planned_points if r.model == one.model])
+            if one.model in ranks
             else None,
-            uncertainty=sure.get(standing.model),
+            uncertainty=sure.get(one.model),
         )
-        for standing in ranked
+        for one in found
     ]
-
-
-def _planned(group: SuiteResults) -> list[Record]:
-    return [record for record in group.points if record.cell in group.planned]
 
 
 def _standing(group: SuiteResults, model: str) -> Standing:
     records = [record for record in group.records if record.model == model]
     reason, diverged = _obstacle(group, model)
-    planned = [] if reason else [r for r in group.points if r.model == model and r.cell in group.planned]
+    planned = [] if reason else [record for record in group.planned_points if record.model == model]
     curves = {(task, arm): curve for (_, task, arm), curve in make_curves(planned).items()}
     scored = [point.median for (_, arm), curve in curves.items() if arm in SCORED for point in curve.points]
     if not reason and not scored:

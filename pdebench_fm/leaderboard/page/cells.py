@@ -13,9 +13,9 @@ from pdebench_fm._util.grouping import grouped
 from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.leaderboard.board import Board
 from pdebench_fm.leaderboard.page.rows import Row, digits, model_kind, prediction_row, seen_tasks, six, study_name
-from pdebench_fm.leaderboard.references import References
+from pdebench_fm.leaderboard.references import References, gain
 from pdebench_fm.leaderboard.standing import Prediction, Standing, SuiteResults
-from pdebench_fm.records.curves import FINE_TUNE, SCRATCH, has_logarithm, make_curves, point_of
+from pdebench_fm.records.curves import FINE_TUNE, SCRATCH, make_curves, point_of
 from pdebench_fm.records.record import Record, start_of
 from pdebench_fm.records.savings import Amount, savings
 from pdebench_fm.tables.wording import arm_order, natural
@@ -48,8 +48,7 @@ class Cells:
         self._hurt = {(s.model, *place) for s in ranking if s.against is not None for place in s.against.hurt}
         self._sources = {record.job_id: record.task for record in found.records if record.kind == "pretraining"}
         self._references = References(
-            (record for record in found.points if record.cell in found.planned),
-            {standing.model for standing in ranking if standing.rank is not None},
+            found.planned_points, {standing.model for standing in ranking if standing.rank is not None}
         )
 
     def rows(self) -> list[Row]:
@@ -120,8 +119,8 @@ class Cells:
         best = self._references.best_scratch(task, examples)
         saving = self._factors.get((model, task, examples)) if arm == FINE_TUNE else None
         return {
-            "gain": _ratio(self._records.get((model, task, SCRATCH, examples), ()), self._records[key]),
-            "gain_best_scratch": _ratio(best, self._records[key]),
+            "gain": six(gain(self._records.get((model, task, SCRATCH, examples), ()), self._records[key])),
+            "gain_best_scratch": six(gain(best, self._records[key])),
             "best_scratch": ", ".join(sorted({record.model for record in best}, key=natural)),
             "hurts": (model, task, examples) in self._hurt if arm == FINE_TUNE else None,
             "saving": six(saving.value) if saving else None,
@@ -249,11 +248,3 @@ def _systems(record: Record) -> str:
 
 def _train_seconds(record: Record) -> float:
     return math.fsum(trial.train_seconds for trial in record.trials) if record.trials else record.train_seconds
-
-
-def _ratio(theirs: Sequence[Record], ours: Sequence[Record]) -> float | None:
-    """Return the ratio of the median errors of two cells; None if one has none."""
-    above, below = point_of(theirs), point_of(ours)
-    if above is None or below is None or not has_logarithm(above.median) or not has_logarithm(below.median):
-        return None
-    return six(above.median / below.median)
