@@ -31,7 +31,7 @@ from pdebench_fm.plan.plan import Plan, PlannedRow
 from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.plan.store import JobStore
 from pdebench_fm.records.file import collect, file_of, jobs_of
-from pdebench_fm.records.record import Record
+from pdebench_fm.records.record import Record, own_weights
 from pdebench_fm.registry import Registry, registry
 from pdebench_fm.run.devices import resolve_device
 from pdebench_fm.run.runner import Reporter, run_plan
@@ -120,13 +120,13 @@ def verify(
     drawn_by = None if cells is None else seed or secrets.token_hex(8)
     made: list[Verification] = []
     given = None if pretrained is None else Weights(str(pretrained), hash_of(pretrained))
-    if given is not None and not any(weights_of([record]) for _, record in scored):
+    if given is not None and not any(own_weights(record) for _, record in scored):
         raise UsageError("--pretrained: not needed, because no record started from weights that a run was given")
     for records in groups.values():
         group = [record for _, record in records]
         weights = given if given is not None and given.sha256 == weights_of(group) else None
         drawn = _chosen(records, cells, drawn_by)
-        chosen = [one for one in drawn if weights is not None or not weights_of([one[1]])]
+        chosen = [one for one in drawn if weights is not None or not own_weights(one[1])]
         with tempfile.TemporaryDirectory(prefix="pdefm-verify-") as folder:
             spec = _spec(group, found, arguments or {})
             plan = _plan(spec, [record for _, record in drawn], found, suites, Path(folder), device, weights)

@@ -16,7 +16,7 @@ from pdebench_fm._util.text import printable
 from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.plan.protocol import ProtocolSpec
 from pdebench_fm.records.curves import FINE_TUNE, SCRATCH
-from pdebench_fm.records.record import Cell, Record, start_of
+from pdebench_fm.records.record import Cell, Record, own_weights, start_of
 from pdebench_fm.records.search import Tried, next_value
 from pdebench_fm.records.solver import SolverRecord
 
@@ -280,8 +280,8 @@ def _settings(record: Record) -> Iterator[_Fact]:
     ]
     if isinstance(train, dict) and record.examples > 0:  # without examples there is no pool
         found.append(("job.train.sets", place, train.get("sets")))
-    if start.get("from") == "weights":
-        found.append(("job.start.sha256", record.model, start.get("sha256")))
+    if weights := own_weights(record):
+        found.append(("job.start.sha256", record.model, weights))
     if record.budget is not None:  # fine-tuning and scratch share one, every other arm has its own
         shared = SCRATCH if record.protocol == FINE_TUNE else record.protocol
         found.append(("budget", shared, record.budget.model_dump()))

@@ -19,7 +19,7 @@ from pdebench_fm.plan.model import ModelSpec, model_spec
 from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.plan.sets import expected_rows
-from pdebench_fm.records.record import Record, start_of
+from pdebench_fm.records.record import Record, own_weights
 from pdebench_fm.registry import Registry, registry
 from pdebench_fm.scoring.shift import RealisedShift
 from pdebench_fm.suite.reading import find_suite
@@ -87,13 +87,12 @@ def variant_of(found: Registry, records: Sequence[Record], local: Mapping[str, A
 
 def weights_of(records: Iterable[Record]) -> str:
     """Return the SHA-256 of the user's weights that the first of these records started from; empty if none did."""
-    starts = [start_of(record) for record in records]
-    return next((str(start.get("sha256")) for start in starts if start.get("from") == "weights"), "")
+    return next(filter(None, map(own_weights, records)), "")
 
 
 def misnamed(spec: ModelSpec, record: Record) -> str:
     """Say what a record of this model must be called; empty if it is."""
-    own = weights_of([record])  # training from scratch starts from no weights, but is in the run that has them
+    own = own_weights(record)  # training from scratch starts from no weights, but is in the run that has them
     name = spec.in_run(record.precision, own).name if own else spec.name
     # The folder of released weights may have another name here; the fingerprint beside it is what counts.
     folder = re.compile(rf"=[^,=]*-{spec.fingerprint[:8]}(?=,|$)")
@@ -149,7 +148,7 @@ def _problems(record: Record, suite: Suite, spec: ModelSpec | None, planned: _Pl
         yield f"{record.model!r} as installed here cannot take this: {row.unsupported}"
     elif _data(record.job) != _data(row.job.describe()):
         yield f"its data are not those of {name}, profile {record.profile}"
-    elif spec is not None and start_of(record).get("from") != "weights" and record.job_id != row.job.id:
+    elif spec is not None and not own_weights(record) and record.job_id != row.job.id:
         yield f"its job is not what {name} plans with the versions installed here"
     else:
         yield from planned.recomputed.of_any_model(record, row)

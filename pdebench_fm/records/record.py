@@ -277,6 +277,21 @@ def start_of(record: Record) -> Mapping[str, Any]:
     return start if isinstance(start, dict) else {}
 
 
+def own_weights(record: Record) -> str:
+    """Return the SHA-256 of the user's weights that a record started from; empty if it did not."""
+    start = start_of(record)
+    return str(start.get("sha256")) if start.get("from") == "weights" else ""
+
+
+def systems_of(record: Record) -> list[str]:
+    """Return the systems of a record's test examples, e.g. ``helmholtz``; none if the job does not say."""
+    try:
+        names = [str(part["system"]["name"]) for part in record.job["test"]["sets"]]
+    except (LookupError, TypeError):  # a job is plain data of any form; examples from files name no system
+        return []
+    return list(dict.fromkeys(names))
+
+
 def json_schema() -> dict[str, Any]:
     """Return the JSON schema of one line; ``pdebench_fm/record.schema.json`` is a copy."""
     schema = Record.model_json_schema(by_alias=True, mode="serialization")

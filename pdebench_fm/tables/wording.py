@@ -39,15 +39,6 @@ def describe_shift(records: Sequence[Record]) -> str:
     return f"shift: {records[0].shift}{measured}" if records[0].shift else ""
 
 
-def describe_system(record: Record) -> str:
-    """Return the systems of a record's test examples, e.g. ``helmholtz``; empty if the job does not say."""
-    try:
-        names = [str(part["system"]["name"]) for part in record.job["test"]["sets"]]
-    except (LookupError, TypeError):  # a job is plain data of any form; examples from files name no system
-        return ""
-    return " and ".join(dict.fromkeys(names))
-
-
 def describe_overlap(records: Sequence[Record]) -> str:
     """Return the same in short, e.g. ``med (0.33)``."""
     overlap = _overlap(records)

@@ -16,7 +16,7 @@ from pdebench_fm.leaderboard.page.rows import Row, digits, model_kind, predictio
 from pdebench_fm.leaderboard.references import References, gain
 from pdebench_fm.leaderboard.standing import Prediction, Standing, SuiteResults
 from pdebench_fm.records.curves import FINE_TUNE, SCRATCH, make_curves, point_of
-from pdebench_fm.records.record import Record, start_of
+from pdebench_fm.records.record import Record, own_weights, systems_of
 from pdebench_fm.records.savings import Amount, savings
 from pdebench_fm.tables.wording import arm_order, natural
 
@@ -66,7 +66,7 @@ class Cells:
             "task": task,
             "shift": first.shift if first.kind == "point" else "",
             "overlap": six(first.overlap),
-            "system": _systems(first),
+            "system": ", ".join(systems_of(first)),
             "seen": (model, task) in self._seen,
             "pretraining": self._sources.get(first.pretrain_job_id or "", ""),
             "arm": arm,
@@ -226,8 +226,8 @@ def command(record: Record, suite: str) -> str:
         words += ["--task", record.task, "--seeds", str(record.seed + 1)]
     if record.precision != "float32":
         words += ["--precision", record.precision]
-    if start_of(record).get("from") == "weights":
-        words += ["--pretrained", f"weights-{str(start_of(record).get('sha256'))[:12]}.safetensors"]
+    if weights := own_weights(record):
+        words += ["--pretrained", f"weights-{weights[:12]}.safetensors"]
     return shlex.join(words)
 
 
@@ -236,14 +236,6 @@ def _local_arguments(record: Record) -> list[str]:
     model = record.job.get("model")
     fingerprint = str(model.get("fingerprint", "")) if isinstance(model, Mapping) else ""
     return re.findall(rf",(\w+)=[^,]*-{re.escape(fingerprint[:8])}(?=,|$)", record.model) if fingerprint else []
-
-
-def _systems(record: Record) -> str:
-    """Return the names of the systems in the test examples; empty if the job does not say."""
-    test = record.job.get("test")
-    parts = test.get("sets", ()) if isinstance(test, Mapping) else ()
-    found = {part["system"]["name"]: None for part in parts if isinstance(part.get("system"), Mapping)}
-    return ", ".join(map(str, found))
 
 
 def _train_seconds(record: Record) -> float:
