@@ -13,9 +13,10 @@ import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pdebench_fm._util.grouping import grouped
 from pdebench_fm._util.text import counted
@@ -267,40 +268,16 @@ def _compared(where: str, record: Record, again: Record | None, tolerance: float
     if again is None or again.status != "ok":
         reason = "the suite does not plan it" if again is None else f"now it is {again.status}: {again.reason}"
         return CellCheck(where, record, None, reason)
-    score = again.metrics[SCORE]
-    check = CellCheck(where, record, score, "")
-    problem = ""
+    return CellCheck(where, record, again.metrics[SCORE], next(_differences(record, again, tolerance), ""))
+
+
+def _differences(record: Record, again: Record, tolerance: float) -> Iterator[str]:
+    """Yield what is another now: job, score, trials, intervals, use of coefficients. Older records lack some."""
     if again.job_id != record.job_id:
-        problem = f"its job {record.job_id[:12]}… is not the one planned here, {again.job_id[:12]}…"
-    elif check.difference > tolerance:
-        problem = f"{SCORE}: computed again it is {score:.6g}, stated is {record.metrics[SCORE]:.6g}"
-    else:
-        more = chain(_trial_problems(record, again, tolerance), _other_problems(record, again, tolerance))
-        problem = next(more, "")
-    return CellCheck(where, record, score, problem)
-
-
-def _other_problems(record: Record, again: Record, tolerance: float) -> Iterator[str]:
-    """Yield intervals, and the use of coefficients, that are others now. Older records lack some."""
-    for name in (name for name in record.interval if name in again.interval):
-        stated, found = record.interval[name], again.interval[name]
-        if _apart(stated, found) > tolerance * max(map(abs, stated)):
-            yield f"interval.{name}: now it is {_ends(found)}, stated is {_ends(stated)}"
-    rise, now = record.coefficient_rise, again.coefficient_rise
-    if rise is not None and now is not None and abs(now - rise) > tolerance * max(1.0, abs(rise)):  # many are near 0
-        yield f"coefficient_rise: now it is {now:.6g}, stated is {rise:.6g}"
-
-
-def _apart(one: tuple[float, float], other: tuple[float, float]) -> float:
-    return max(abs(a - b) for a, b in zip(one, other, strict=True))
-
-
-def _ends(interval: tuple[float, float]) -> str:
-    return f"[{interval[0]:.6g}, {interval[1]:.6g}]"
-
-
-def _trial_problems(record: Record, again: Record, tolerance: float) -> Iterator[str]:
-    """Yield trials whose validation error is another one now."""
+        yield f"its job {record.job_id[:12]}… is not the one planned here, {again.job_id[:12]}…"
+    was, now = record.metrics[SCORE], again.metrics[SCORE]
+    if abs(now / was - 1) > tolerance:
+        yield f"{SCORE}: computed again it is {now:.6g}, stated is {was:.6g}"
     for number, (stated, found) in enumerate(zip(record.trials, again.trials, strict=False)):
         if stated.validation is None or found.validation is None:
             continue
@@ -308,3 +285,12 @@ def _trial_problems(record: Record, again: Record, tolerance: float) -> Iterator
             yield f"trials.{number}.validation: now it is {found.validation:.6g}, stated is {stated.validation:.6g}"
     if len(record.trials) != len(again.trials):
         yield f"trials: now there are {len(again.trials)}, stated are {len(record.trials)}"
+    for name in (name for name in record.interval if name in again.interval):
+        ends, others = np.array(record.interval[name]), np.array(again.interval[name])
+        if np.abs(others - ends).max() > tolerance * np.abs(ends).max():
+            shown, expected = (f"[{low:.6g}, {high:.6g}]" for low, high in (others, ends))
+            yield f"interval.{name}: now it is {shown}, stated is {expected}"
+    rise, risen = record.coefficient_rise, again.coefficient_rise
+    # Many are near 0.
+    if rise is not None and risen is not None and abs(risen - rise) > tolerance * max(1.0, abs(rise)):
+        yield f"coefficient_rise: now it is {risen:.6g}, stated is {rise:.6g}"
