@@ -16,7 +16,6 @@ from pdebench_fm.errors import PdefmError, UnsupportedError
 from pdebench_fm.leaderboard.audit import Located
 from pdebench_fm.leaderboard.recompute import Recomputed
 from pdebench_fm.plan.model import ModelSpec, model_spec
-from pdebench_fm.plan.plan import Plan
 from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.plan.sets import expected_rows
 from pdebench_fm.records.record import Record, own_weights
@@ -25,15 +24,6 @@ from pdebench_fm.scoring.shift import RealisedShift
 from pdebench_fm.suite.reading import find_suite
 from pdebench_fm.suite.scale import MOST_SEEDS
 from pdebench_fm.suite.schema import Suite
-
-
-class _Planned:
-    """The rows that a suite plans; none if no model can take it."""
-
-    def __init__(self, plan: Plan | None = None, shift: RealisedShift | None = None) -> None:
-        rows = () if plan is None else plan.rows
-        self.recomputed = None if plan is None or shift is None else Recomputed(plan, shift)
-        self.rows = {(row.kind, row.task, row.protocol, row.examples, row.seed): row for row in rows}
 
 
 def against_plans(
@@ -109,23 +99,25 @@ def _planned(
     seeds: int,
     specs: Iterable[ModelSpec],
     shift: RealisedShift,
-) -> _Planned | None:
+) -> Recomputed | UnsupportedError | None:
     """Plan the suite for the first model that can take it.
 
-    Returns None if no plan can be made, e.g. because data files are missing.
+    Returns the refusal if none can take it, and None if no plan can be made, e.g. because data files are missing.
     """
-    planned: _Planned | None = None
+    refusal: UnsupportedError | None = None
     for spec in specs:
         try:
-            return _Planned(make_plan(suite, profile, spec, found, seeds=seeds, precision=precision), shift)
-        except UnsupportedError:
-            planned = _Planned()
+            return Recomputed(make_plan(suite, profile, spec, found, seeds=seeds, precision=precision), shift)
+        except UnsupportedError as error:
+            refusal = error
         except PdefmError:
             pass
-    return planned
+    return refusal
 
 
-def _problems(record: Record, suite: Suite, spec: ModelSpec | None, planned: _Planned | None) -> Iterator[str]:
+def _problems(
+    record: Record, suite: Suite, spec: ModelSpec | None, planned: Recomputed | UnsupportedError | None
+) -> Iterator[str]:
     """Yield how a record differs from what its suite plans."""
     name = f"{suite.name} v{suite.version}"
     if spec is not None and spec.lasting_arguments != record.model_args:
@@ -135,11 +127,9 @@ def _problems(record: Record, suite: Suite, spec: ModelSpec | None, planned: _Pl
         yield wrong
         return
     yield from _differs_from_suite(suite, record)
-    if planned is None:
-        return
-    if planned.recomputed is None:
-        if spec is not None and record.status == "ok":
-            yield f"{record.model!r} as installed here cannot take {suite.name}, profile {record.profile}"
+    if isinstance(planned, UnsupportedError) and spec is not None and record.status == "ok":
+        yield f"{record.model!r} as installed here cannot take {suite.name}, profile {record.profile}"
+    if not isinstance(planned, Recomputed):
         return
     row = planned.rows.get((record.kind, record.task, record.protocol, record.examples, record.seed))
     if row is None:
@@ -151,9 +141,9 @@ def _problems(record: Record, suite: Suite, spec: ModelSpec | None, planned: _Pl
     elif spec is not None and not own_weights(record) and record.job_id != row.job.id:
         yield f"its job is not what {name} plans with the versions installed here"
     else:
-        yield from planned.recomputed.of_any_model(record, row)
+        yield from planned.of_any_model(record, row)
         if spec is not None and record.job_id == row.job.id:
-            yield from planned.recomputed.of_this_model(record, row)
+            yield from planned.of_this_model(record, row)
 
 
 def _differs_from_suite(suite: Suite, record: Record) -> Iterator[str]:

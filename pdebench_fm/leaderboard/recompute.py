@@ -37,6 +37,7 @@ class Recomputed:
 
     def __init__(self, plan: Plan, shift: RealisedShift) -> None:
         self.plan = plan
+        self.rows = {row.place: row for row in plan.rows}
         self._shift = shift
         self._parameters = cache(self._count_parameters)
         self._operations = cache(self._count_operations)
