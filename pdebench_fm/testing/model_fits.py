@@ -47,8 +47,7 @@ def check_predicts_the_same_twice(subject: ModelSubject) -> None:
 
 def check_predicts_each_example_alone(subject: ModelSubject) -> None:
     """An example's prediction does not depend on the batch it comes in."""
-    subject.needs_a_sound_fit()
-    model, data, _ = subject.fitted
+    model, data = subject.soundly_fitted()
     together = predict(model, data, range(4))
     for i in range(4):
         alone = predict(model, data, [i])
@@ -57,7 +56,7 @@ def check_predicts_each_example_alone(subject: ModelSubject) -> None:
 
 def check_fits_by_steps(subject: ModelSubject) -> None:
     """A budget may be given in steps instead of epochs, and the last batch may be a single example."""
-    subject.needs_a_sound_fit()
+    subject.soundly_fitted()
     model, _ = subject.ready()
     report = subject.fit(model, SmoothExamples(subject.problem, 5), budget=_STEPS)
     expect(report.status == "ok", f"a fit of {_STEPS.steps} steps must end with status ok, got {report.status}")
@@ -65,8 +64,7 @@ def check_fits_by_steps(subject: ModelSubject) -> None:
 
 def check_uses_its_inputs(subject: ModelSubject) -> None:
     """Once fitted, predictions change if examples exchange an input field."""
-    subject.needs_a_sound_fit()
-    model, data, _ = subject.fitted
+    model, data = subject.soundly_fitted()
     if model.ignores_inputs:
         raise Skipped("it declares ignores_inputs = True")
     for name in data.problem.input_fields:
@@ -79,8 +77,7 @@ def check_sees_its_constants(subject: ModelSubject) -> None:
     """Once fitted, predictions change if examples exchange their constants."""
     if not subject.problem.constants:
         raise Skipped("it was checked on a problem without constants")
-    subject.needs_a_sound_fit()
-    model, data, _ = subject.fitted
+    model, data = subject.soundly_fitted()
     _needs_inputs(model, data)
     by = moved(model, data, data.problem.constants)
     expect(by > ROUNDING, f"predictions change by {by:.0e} of their size when examples exchange their constants: the "
@@ -109,7 +106,7 @@ def check_takes_a_part_of_its_problem(subject: ModelSubject) -> None:
     """Made for one input more, as by a mixture of PDEs, it predicts without it, and is fitted further if it can be."""
     if not subject.new().learns_from_pretraining:
         raise Skipped("it declares learns_from_pretraining = False")
-    subject.needs_a_sound_fit()
+    subject.soundly_fitted()
     whole = replace(subject.problem, inputs=(*subject.problem.inputs, _ONE_MORE))
     model = subject.new()
     reason = model.supports(whole)
@@ -125,16 +122,14 @@ def check_takes_a_part_of_its_problem(subject: ModelSubject) -> None:
 
 def check_fit_is_reproducible(subject: ModelSubject) -> None:
     """Same start, data, budget and trial: same model."""
-    subject.needs_a_sound_fit()
-    (first, data, _), (second, _) = subject.fitted, subject.ready()
+    (first, data), (second, _) = subject.soundly_fitted(), subject.ready()
     subject.fit(second, data)
     expect_close(predict(first, data, range(2)), predict(second, data, range(2)), "one fit gave two models")
 
 
 def check_saves_and_loads(subject: ModelSubject) -> None:
     """A loaded model predicts what the saved one did, and has as many parameters."""
-    subject.needs_a_sound_fit()
-    model, data, _ = subject.fitted
+    model, data = subject.soundly_fitted()
     with tempfile.TemporaryDirectory() as folder:
         loaded = subject.reloaded(model, Path(folder) / "saved")
         expect(loaded.parameters == model.parameters, f"{model.parameters} parameters became {loaded.parameters}")
@@ -148,8 +143,7 @@ def check_continues_after_loading(subject: ModelSubject) -> None:
     """
     if not subject.new().warm_starts:
         raise Skipped("it declares warm_starts = False")
-    subject.needs_a_sound_fit()
-    (model, _), (beginner, data, _) = subject.ready(), subject.fitted
+    (beginner, data), (model, _) = subject.soundly_fitted(), subject.ready()
     subject.fit(model, SmoothExamples(data.problem, 8, seed=2))
     with tempfile.TemporaryDirectory() as folder:
         loaded = subject.reloaded(model, Path(folder) / "saved")
@@ -165,8 +159,7 @@ def check_continues_after_loading(subject: ModelSubject) -> None:
 
 def check_a_killed_fit_can_be_repeated(subject: ModelSubject) -> None:
     """A fit stopped half-way and called again with the same workspace ends with the weights of an undisturbed one."""
-    subject.needs_a_sound_fit()
-    (undisturbed, data, _), (killed, _) = subject.fitted, subject.ready()
+    (undisturbed, data), (killed, _) = subject.soundly_fitted(), subject.ready()
     with tempfile.TemporaryDirectory() as folder:
         try:
             subject.fit(killed, data, Path(folder), progress=_stop)
@@ -182,7 +175,7 @@ def check_leaves_frozen_weights_alone(subject: ModelSubject) -> None:
     """A model that declares has_network gives a torch network, and a fit trains no weight that needs no gradient."""
     from torch import nn
 
-    subject.needs_a_sound_fit()
+    subject.soundly_fitted()
     model, data = subject.ready()
     network = model.network
     if not model.has_network:
@@ -211,9 +204,7 @@ def _needs_to_learn(subject: ModelSubject) -> None:
     """Skip a check of what a model learns if there is nothing it could learn from."""
     if subject.new().ignores_inputs:
         raise Skipped("it declares ignores_inputs = True")
-    subject.needs_a_sound_fit()
-    model, data, _ = subject.fitted
-    _needs_inputs(model, data)
+    _needs_inputs(*subject.soundly_fitted())
 
 
 def _stop(progress: Progress) -> None:

@@ -92,7 +92,7 @@ def check_leaves_inputs_alone(subject: ModelSubject) -> None:
 
 def check_seed_fixes_initialisation(subject: ModelSubject) -> None:
     """Two models initialised with one seed predict the same."""
-    subject.needs_a_sound_fit()
+    subject.soundly_fitted()
     (first, data), (second, _) = subject.ready(3), subject.ready(3)
     expect_close(predict(first, data, range(2)), predict(second, data, range(2)), "one seed gave two models")
 
