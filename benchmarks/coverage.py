@@ -27,7 +27,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from report import save
 
-from pdebench_fm.leaderboard.intervals import Cells, Point, compare, draw_scores, rank_ranges
+from pdebench_fm.leaderboard.intervals import Cells, SeedScore, compare, draw_scores, rank_ranges
 
 MODELS = np.array([0.0, 0.0, 0.5])
 """Logarithms of the true scores."""
@@ -67,7 +67,7 @@ def study(setting: Setting, rng: np.random.Generator) -> tuple[dict[str, dict[st
         own = np.exp(rng.normal(-(OWN**2) / 2, OWN, (len(MODELS), seeds, examples)))
         fits = rng.normal(0, FIT, (len(MODELS), seeds))
         errors = np.exp((MODELS + of_task[:, t])[:, None] + of_seed + fits)[..., None] * shared * own
-        tests[str(t)] = {str(m): [[Point(float(x.mean()), x) for x in cell]] for m, cell in enumerate(errors)}
+        tests[str(t)] = {str(m): [[SeedScore(float(x.mean()), x) for x in cell]] for m, cell in enumerate(errors)}
     return tests, MODELS + (of_task.mean(axis=1) if tasks < 3 else 0.0)
 
 

@@ -8,7 +8,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from pdebench_fm._version import __version__
+
 __all__ = ["__version__", "evaluate", "load_examples", "load_records"]
 
 if TYPE_CHECKING:

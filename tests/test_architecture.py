@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def imports(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "pdebench_fm":
             if node.module == "pdebench_fm":
-                yield from (alias.name for alias in node.names if not alias.name.startswith("__"))
+                yield from (alias.name for alias in node.names)
             else:
                 yield node.module.split(".")[1]
 
@@ -55,6 +56,18 @@ def test_imports_point_down(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "plugins").rglob("*.py")), ids=lambda p: f"{p.parent.name}/{p.name}")
 def test_plugins_use_public_names_only(path: Path) -> None:
     assert set(imports(path)) <= PUBLIC
+
+
+def test_no_two_classes_share_a_name() -> None:
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in CORE.rglob("*.py")}
+    classes = [
+        (node.name, path.name)
+        for path, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+    ]
+    counts = Counter(name for name, _ in classes)
+    assert [each for each in classes if counts[each[0]] > 1] == []
 
 
 def test_the_core_names_no_model() -> None:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from pdebench_fm import __version__
 from pdebench_fm._util.logs import is_debug, set_up, show_traceback
 from pdebench_fm._util.text import named
+from pdebench_fm._version import __version__
 from pdebench_fm.cli.logs import add_log_options
 from pdebench_fm.errors import PdefmError, Terminated, UsageError, suggestion
 

@@ -54,7 +54,7 @@ def export(
     from rich.markup import escape
     from rich.progress import track
 
-    from pdebench_fm import __version__
+    from pdebench_fm._version import __version__
     from pdebench_fm.cli.context import current_registry
     from pdebench_fm.data.hdf5 import export as write
     from pdebench_fm.data.hdf5 import inspect

@@ -106,7 +106,7 @@ def _list_unsupported(plans: Sequence[Plan]) -> None:
 
 
 def _print_table(plans: Sequence[Plan], costs: Sequence[Estimate], workers: int, time: str) -> None:
-    from pdebench_fm.tables.summary import Grid
+    from pdebench_fm.tables.summary import TextGrid
 
     head = f"{plans[0].suite.name} · {plans[0].profile_name}"
     lines: list[tuple[str, ...]] = [(head, "jobs", "done", "to do", "training examples", time)]
@@ -116,7 +116,7 @@ def _print_table(plans: Sequence[Plan], costs: Sequence[Estimate], workers: int,
     every = [part for cost in costs for part in cost.parts.values()]
     seconds = sum(part.seconds for part in every) / workers
     lines.append(("in all", *_cells(every, workers)))
-    click.echo(Grid(lines[0], lines[1:], labels=1).text(terminal_width()))
+    click.echo(TextGrid(lines[0], lines[1:], labels=1).text(terminal_width()))
     if seconds > _PATIENCE and time == "time":
         click.echo(f"{duration(seconds)}: not on this machine")
 

@@ -14,10 +14,10 @@ from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from pdebench_fm import __version__
 from pdebench_fm._util.files import replacing
 from pdebench_fm._util.grouping import grouped
 from pdebench_fm._util.plain import Strict, first_problem
+from pdebench_fm._version import __version__
 from pdebench_fm.errors import RecordError
 from pdebench_fm.records.record import Record
 

@@ -27,7 +27,7 @@ TEXT, WEIGHTS = "PULL_REQUEST.md", "weights.json"
 
 
 @dataclass(frozen=True)
-class Weights:
+class KeptWeights:
     """Files of weights behind the records of a submission.
 
     Args:
@@ -48,7 +48,7 @@ class Weights:
         ]
 
 
-def weights_of(runs: Sequence[Path], url: str | None, included: bool) -> Weights:
+def weights_of(runs: Sequence[Path], url: str | None, included: bool) -> KeptWeights:
     """Return the weights that the points in some runs chose."""
     if url is not None and not url.startswith("https://"):
         raise UsageError(f"--weights-url: must be a link that starts with https://, got {url!r}")
@@ -60,7 +60,7 @@ def weights_of(runs: Sequence[Path], url: str | None, included: bool) -> Weights
             files.update({f"weights/{job_id}/{path.relative_to(folder).as_posix()}": path for path in found})
     if included and not files:
         raise UsageError("--with-weights: the runs have no weights in jobs/<id>/model")
-    return Weights(files, url, included)
+    return KeptWeights(files, url, included)
 
 
 def submit(
@@ -70,7 +70,7 @@ def submit(
     *,
     cards: Sequence[Path] = (),
     output: Path | None = None,
-    weights: Weights | None = None,
+    weights: KeptWeights | None = None,
 ) -> str:
     """Add runs to a copy of a leaderboard, and return the text of a pull request. The leaderboard stays as it is.
 
@@ -124,7 +124,7 @@ def _refuse(report: Report, incoming: Sequence[Located], cards: Cards) -> None:
         raise RefusedError("nothing submitted", [f"{where}: {model} {hint}" for model, where in bare.items()])
 
 
-def _write_weights(bundle: Path, weights: Weights | None) -> None:
+def _write_weights(bundle: Path, weights: KeptWeights | None) -> None:
     if weights is None or not weights.files:
         return
     (bundle / WEIGHTS).write_text(json.dumps(weights.rows(), indent=1) + "\n", encoding="utf-8")
@@ -153,7 +153,7 @@ def _text(
     after: Board,
     report: Report,
     incoming: Sequence[Located],
-    weights: Weights | None,
+    weights: KeptWeights | None,
 ) -> str:
     """Return the text of a pull request, in Markdown."""
     models = sorted({record.model for _, record in incoming})

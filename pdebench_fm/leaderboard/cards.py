@@ -46,7 +46,7 @@ class Code(Model):
     url: Url | None = None
 
 
-class Weights(Model):
+class ReleasedWeights(Model):
     """Published weights.
 
     Args:
@@ -111,7 +111,7 @@ class Card(Model):
     model: FileName
     authors: Annotated[tuple[Line, ...], Field(min_length=1)]
     code: Code
-    weights: Weights | None = None
+    weights: ReleasedWeights | None = None
     paper: Paper | None = None
     parameters: Annotated[int, Field(ge=0)]
     training_data: tuple[Data, ...] = ()

@@ -36,7 +36,7 @@ Errors = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Point:
+class SeedScore:
     """The error of one model in one cell with one seed.
 
     Args:
@@ -50,7 +50,7 @@ class Point:
     spread: float = 0.0
 
 
-Cells = Sequence[Sequence[Point]]
+Cells = Sequence[Sequence[SeedScore]]
 """Cells that share their test examples, each with a point for each seed."""
 
 
@@ -230,11 +230,11 @@ def _widening(count: int) -> float:
 
 def _by_test(records: Iterable[Record], errors: Errors) -> dict[str, Cells]:
     """Return the points of one model by test set and cell, in order of their seeds."""
-    found: dict[str, dict[tuple[str, str, int], list[Point]]] = {}
+    found: dict[str, dict[tuple[str, str, int], list[SeedScore]]] = {}
     for record in sorted(records, key=lambda record: record.cell):
         test = record.job.get("test")
         name = job_id(test) if isinstance(test, Mapping) else record.task
-        point = Point(record.metrics[SCORE], errors.get(record.errors_sha256 or ""), _spread(record))
+        point = SeedScore(record.metrics[SCORE], errors.get(record.errors_sha256 or ""), _spread(record))
         found.setdefault(name, {}).setdefault(record.cell[:3], []).append(point)
     return {name: list(cells.values()) for name, cells in found.items()}
 

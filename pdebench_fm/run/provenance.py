@@ -9,8 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pdebench_fm import __version__
 from pdebench_fm._util.text import printable, quoted
+from pdebench_fm._version import __version__
 from pdebench_fm.registry import Registry
 
 

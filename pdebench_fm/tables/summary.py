@@ -35,7 +35,7 @@ _NOTE = (
 
 
 @dataclass(frozen=True)
-class Grid:
+class TextGrid:
     """A table as text.
 
     Args:
@@ -130,9 +130,9 @@ class Summary:
     """
 
     header: str
-    pretrainings: Grid | None
-    tasks: Grid | None
-    answers: Grid | None
+    pretrainings: TextGrid | None
+    tasks: TextGrid | None
+    answers: TextGrid | None
     shown: Sequence[str]
 
     def text(self, width: int = UNLIMITED) -> str:
@@ -188,7 +188,7 @@ def _summary(tables: Sequence[Table], planned: Collection[Cell] | None) -> Summa
     )
 
 
-def _grid(rows: Sequence[Mapping[str, str]], names: Sequence[str], several: bool) -> Grid:
+def _grid(rows: Sequence[Mapping[str, str]], names: Sequence[str], several: bool) -> TextGrid:
     """Return rows of cells as a table; models are named if there are several, and repeated names left out."""
     labels = [*names, *(["model"] if several else []), *(["arm"] if any("arm" in row for row in rows) else [])]
     others = [name for row in rows for name in row if name not in (*labels, "model")]
@@ -202,7 +202,7 @@ def _grid(rows: Sequence[Mapping[str, str]], names: Sequence[str], several: bool
             known.add("model")
         cells.append(["" if name in known else row.get(name, "") for name in columns])
         before = row
-    return Grid(columns, cells, len(labels))
+    return TextGrid(columns, cells, len(labels))
 
 
 def _pretraining_rows(tables: Sequence[Table]) -> Iterator[dict[str, str]]:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from pdebench_fm._util.bootstrap import resamples
 from pdebench_fm.leaderboard import Rules, add, build, check
 from pdebench_fm.leaderboard.board import Board
-from pdebench_fm.leaderboard.intervals import Point, compare, draw_scores, groups, rank_ranges, win_shares
+from pdebench_fm.leaderboard.evidence import errors_of
+from pdebench_fm.leaderboard.intervals import SeedScore, compare, draw_scores, groups, rank_ranges, win_shares
 from pdebench_fm.leaderboard.standing import group, standings
 from pdebench_fm.records.errors import FILE, archive_of, digest, write_archive
 from tests.support.records import append, make_record, make_suite
@@ -22,7 +23,7 @@ EXAMPLES = np.random.default_rng(0).gamma(4.0, 0.25, 256)
 
 
 def point(error, examples=None):
-    return Point(error) if examples is None else Point(float(np.mean(error * examples)), error * examples)
+    return SeedScore(error) if examples is None else SeedScore(float(np.mean(error * examples)), error * examples)
 
 
 def interval(draws, model=0):
@@ -70,7 +71,7 @@ def test_what_all_models_have_in_common_cancels():
     assert interval(draws, 0)[1] > 3 * interval(draws, 1)[0]
     assert compare(draws.drawn).tolist() == [[0, -1], [1, 0]]
     assert win_shares(draws.drawn)[0, 1] == 1.0
-    unpaired = {name: {m: [[Point(0.1 * f, spread=0.1)]] for m, f in MODELS} for name in tests}
+    unpaired = {name: {m: [[SeedScore(0.1 * f, spread=0.1)]] for m, f in MODELS} for name in tests}
     assert compare(draw_scores(unpaired).drawn).tolist() == [[0, 0], [0, 0]]
 
 
@@ -79,7 +80,7 @@ MODELS = (("better", 1.0), ("worse", 1.1))
 
 def test_a_model_has_the_same_interval_whatever_others_there_are():
     def tests(*names):
-        return {str(n): {m: [[Point(0.1 * (n + 1), spread=0.1)]] for m in names} for n in range(4)}
+        return {str(n): {m: [[SeedScore(0.1 * (n + 1), spread=0.1)]] for m in names} for n in range(4)}
 
     alone, second = draw_scores(tests("one")), draw_scores(tests("other", "one"))
     assert np.array_equal(alone.drawn[0], second.drawn[1])
@@ -149,7 +150,7 @@ def test_two_measurements_of_one_job_have_each_their_own_errors(tmp_path):
         archive_of(path).write_bytes(write_archive({digest(factor * EXAMPLES): factor * EXAMPLES}))
     board = Board.load(tmp_path)
     assert len({record.job_id for *_, record in board.stored}) == 1
-    assert board.errors().keys() == {digest(factor * EXAMPLES) for factor in (0.1, 0.2)}
+    assert errors_of(board.stored).keys() == {digest(factor * EXAMPLES) for factor in (0.1, 0.2)}
 
 
 def test_an_incomplete_model_has_no_interval():

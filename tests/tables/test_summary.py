@@ -11,7 +11,7 @@ from pdebench_fm.records.answers import answers, sentences
 from pdebench_fm.records.failures import failure_lines
 from pdebench_fm.records.file import collect
 from pdebench_fm.records.record import Record
-from pdebench_fm.tables.summary import Grid, summaries
+from pdebench_fm.tables.summary import TextGrid, summaries
 from tests.support.records import make_pretraining, make_record, make_suite
 
 ROOT = Path(__file__).parents[2]
@@ -102,7 +102,7 @@ def test_nothing_is_cut_and_no_line_is_broken_on_a_narrow_terminal(smoke: list[R
 
 
 def test_a_long_label_is_folded_inside_its_column() -> None:
-    grid = Grid(("task", "error"), [("one that was given a long name", "0.1"), ("表" * 20, "0.2")], labels=1)
+    grid = TextGrid(("task", "error"), [("one that was given a long name", "0.1"), ("表" * 20, "0.2")], labels=1)
     assert grid.text(24).splitlines() == [
         "task               error",
         "─" * 24,
