@@ -210,17 +210,31 @@ def make_executor(
         UnknownNameError: no executor of that name.
         SettingError: an unknown or wrong setting.
     """
+    bound = executor_settings(registry, name, settings)
     factory = registry.load("executors", name)
     filled_in = {"workers": workers, "device": device, "output": output}
     taken = {key: value for key, value in filled_in.items() if key in parameters_of(factory)}
-    try:
-        bound = bind(factory, settings, reserved=tuple(filled_in))
-    except SettingError as error:
-        raise SettingError(f"executor {name}: {error.setting}", error.message) from None
     executor: Executor = call(factory, bound, **taken)
     if not isinstance(executor, Executor):
         raise PluginError(f"executor {name!r} must be a concurrent.futures.Executor, got {type(executor).__name__}")
     return executor
+
+
+def executor_settings(
+    registry: Registry, name: str, settings: Mapping[str, Any], workers: int | None = None
+) -> dict[str, Any]:
+    """Check what a registered executor is given, without making it; return its settings as plain data.
+
+    Args:
+        workers: how many the user asked for, if they did.
+    """
+    factory = registry.load("executors", name)
+    if workers is not None and "workers" not in parameters_of(factory):
+        raise UsageError(f"--workers: executor {name} has no workers; see its settings")
+    try:
+        return bind(factory, settings, reserved=("workers", "device", "output"))
+    except SettingError as error:
+        raise SettingError(f"executor {name}: {error.setting}", error.message) from None
 
 
 def _write_table_and_figures(plan: Plan, result: RunResult) -> None:

@@ -159,17 +159,20 @@ def run(
     if nproc > 1 and distributed.started_by_torchrun():
         raise UsageError("torchrun has started the processes that fit each trial: leave out --nproc")
 
+    from pdebench_fm.api import executor_settings as check_executor
     from pdebench_fm.run.executors import workers_by_default
     from pdebench_fm.run.prepare import prepare
 
     elsewhere = registry.get("executors", executor).elsewhere
+    settings_of_executor = parse_settings(executor_settings, "--executor-set")
+    check_executor(registry, executor, settings_of_executor, workers)
     gpu = _gpu(device, dry_run)
     if gpu is not None:
         device, elsewhere = "cuda", True
     if elsewhere and together:
         raise UsageError(f"--executor {executor} starts processes itself: see its settings, not --nproc or torchrun")
     if elsewhere and device == "auto":
-        gpus = parse_settings(executor_settings, "--executor-set").get("gpus")
+        gpus = settings_of_executor.get("gpus")
         device = "cuda" if gpus is not None and gpus.read() else "cpu"
     plans = prepare(
         models,
@@ -205,7 +208,6 @@ def run(
             return launch(nproc, ["-P", "-m", "pdebench_fm.cli", *_without_nproc(sys.argv[1:])])
     if profile is None and len(plans[0].suite.profiles) > 1 and distributed.is_main_process():
         _name_profile(plans[0])
-    settings_of_executor = parse_settings(executor_settings, "--executor-set")
     if detach:
         submitted = [_submitted(plan, executor, settings_of_executor) for plan in plans]
         if any(submitted):

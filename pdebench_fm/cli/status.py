@@ -65,11 +65,13 @@ def _lines(run: RunStatus) -> Iterator[str]:
     if not any(job.state in ("running", "queued") for job in run.jobs) and run.count("done") < len(run.jobs):
         left = "; nothing is running, the same command goes on"
     yield f"{run.suite} · {run.model} · {run.profile}: {len(run.jobs):,} jobs: {', '.join(counts)}{left}"
-    for job in run.jobs:
-        if job.progress is not None:
-            left = "" if job.seconds_left is None else f", {duration(job.seconds_left)} left"
-            task = f", task {job.task} {job.queue}" if job.queue else ""
-            yield f"  {job.state}: {job.label}: {_how_far(job.progress)}{left} on {job.progress.host}{task}"
+    begun = [(job, job.progress) for job in run.jobs if job.progress is not None]
+    for job, progress in begun[:_SHOWN]:
+        left = "" if job.seconds_left is None else f", {duration(job.seconds_left)} left"
+        task = f", task {job.task} {job.queue}" if job.queue else ""
+        yield f"  {job.state}: {job.label}: {_how_far(progress)}{left} on {progress.host}{task}"
+    if len(begun) > _SHOWN:
+        yield f"  … and {len(begun) - _SHOWN:,} more; --json has all"
     waiting = Counter(job.queue for job in run.jobs if job.state == "queued" and job.progress is None)
     for told, number in waiting.items():
         yield f"  queued: {number:,} {told}"
@@ -79,7 +81,7 @@ def _lines(run: RunStatus) -> Iterator[str]:
     for job in first[:_SHOWN]:
         yield f"  failed: {job.label}: {job.reason} (see {job.log})"
     if len(first) > _SHOWN:
-        yield f"  … and {len(first) - _SHOWN:,} more that failed"
+        yield f"  … and {len(first) - _SHOWN:,} more that failed; --json has all"
     if len(failed) > len(first):
         yield f"  failed because of them: {len(failed) - len(first):,}"
 

@@ -45,6 +45,7 @@ GPUS = {
 
 def find_gpu(name: str) -> Gpu:
     """Return a GPU by its name."""
-    if name not in GPUS:
+    found = GPUS.get(name.lower())
+    if found is None:
         raise UnknownNameError("device", name, ["auto", "cpu", "cuda", *GPUS])
-    return GPUS[name]
+    return found

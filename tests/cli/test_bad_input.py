@@ -91,6 +91,11 @@ LINES = {
         (*UNET, "--nproc", "2", "--workers", "2"),
         "--workers runs jobs side by side, --nproc",
     ),
+    "workers of none": ((*UNET, "--executor", "debug", "--workers", "2"), "--workers: executor debug has no workers"),
+    "misspelt setting of an executor, before a dry run": (
+        (*UNET, "--executor", "local", "--executor-set", "wrokers=2", "--dry-run"),
+        "executor local: wrokers: unknown setting",
+    ),
     # arguments of the model
     "misspelt argument": ((*UNET, "--set", "widht=3"), "model unet: widht: unknown setting; did you mean 'width'?"),
     "argument with controls": (
