@@ -240,3 +240,16 @@ def test_a_badge_holds_until_a_score_changes(tmp_path: Path, original: Path, reg
     data["interval"] = {}
     changed = [parse(json.dumps(data), "here:1"), *records[1:]]
     assert badges_that_hold([badge], changed) == {}
+
+
+def test_parts_that_are_verified_one_by_one_are_verified_together(tmp_path: Path, original: Path) -> None:
+    records = [record for _, record in collect([records_of(original)])]
+    (task, *_) = sorted({record.task for record in records})
+    one, rest = ([r for r in records if (r.task == task) is first] for first in (True, False))
+    add_badges(tmp_path, [Badge.of_records(one, "retrained", 1, 0.01, "cpu")])
+    assert badges_that_hold(read_badges(tmp_path), records) == {}
+    add_badges(tmp_path, [Badge.of_records(rest, "scored again", len(rest), 0.0, "cpu")])
+    (badge,) = badges_that_hold(read_badges(tmp_path), records).values()
+    assert (badge.tier, badge.cells, badge.of, badge.difference) == ("scored again", 1 + len(rest), len(records), 0.01)
+    add_badges(tmp_path, [Badge.of_records(records, "retrained", 2, 0.0, "cpu")])
+    assert [badge.cells for badge in read_badges(tmp_path)] == [2]

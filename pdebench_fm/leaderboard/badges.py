@@ -1,6 +1,7 @@
 """Which results somebody has computed again, kept in ``leaderboard/verified.json``.
 
-A badge belongs to the content of the records: if anything in them changes, the badge no longer applies.
+A badge belongs to the content of the records, task by task and seed by seed: if anything in them changes, it no longer
+applies, and if others join them, those need one of their own.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Badge(Strict):
     """What was verified of one model on one suite and profile.
 
     Args:
-        content: hash of the records that were there, see `content_hash`.
+        parts: what was there, see `parts_of`.
         tier: ``scored again`` from kept weights, or ``retrained`` from nothing.
         cells: number of records computed again.
         of: number of records with a score.
@@ -44,7 +45,7 @@ class Badge(Strict):
     suite_version: int
     profile: str
     model: str
-    content: str
+    parts: dict[str, str]
     tier: Tier
     cells: int
     of: int
@@ -71,7 +72,7 @@ class Badge(Strict):
             suite_version=first.suite_version,
             profile=first.profile,
             model=first.model,
-            content=content_hash(records),
+            parts=parts_of(records),
             tier=tier,
             cells=cells,
             of=len(records),
@@ -91,10 +92,15 @@ class Badge(Strict):
 _BADGES: TypeAdapter[list[Badge]] = TypeAdapter(list[Badge])
 
 
-def content_hash(records: Iterable[Record]) -> str:
-    """Return the SHA-256 of the lines of all records with a score; their order does not matter."""
-    lines = sorted(record.line() for record in records if record.status == "ok")
-    return hashlib.sha256("\n".join(lines).encode("ascii")).hexdigest()
+def parts_of(records: Iterable[Record]) -> dict[str, str]:
+    """Return for each task and seed the SHA-256 of the lines of its records with a score; their order does not matter.
+
+    A run may do its tasks and seeds one after the other, and each can be verified when it is there.
+    """
+    scored = (record for record in records if record.status == "ok")
+    lines = grouped(scored, lambda record: f"{record.task}, seed {record.seed}")
+    texts = {part: "\n".join(sorted(record.line() for record in lines[part])) for part in sorted(lines)}
+    return {part: hashlib.sha256(text.encode("ascii")).hexdigest() for part, text in texts.items()}
 
 
 def read_badges(directory: Path) -> list[Badge]:
@@ -109,19 +115,46 @@ def read_badges(directory: Path) -> list[Badge]:
 
 
 def add_badges(directory: Path, badges: Iterable[Badge]) -> None:
-    """Add badges to a leaderboard; each replaces an earlier one of the same model, suite and profile."""
-    known = {badge.group: badge for badge in read_badges(directory)} | {badge.group: badge for badge in badges}
-    lines = [known[group].model_dump(mode="json", exclude_none=True) for group in sorted(known)]
+    """Add badges to a leaderboard; each replaces earlier ones of the same parts."""
+    added = list(badges)
+    again = {(badge.group, part) for badge in added for part in badge.parts}
+    for badge in read_badges(directory):
+        left = {part: content for part, content in badge.parts.items() if (badge.group, part) not in again}
+        added += [badge.model_copy(update={"parts": left})] if left else []
+    added.sort(key=lambda badge: (badge.group, *badge.parts))
+    lines = [badge.model_dump(mode="json", exclude_none=True) for badge in added]
     directory.mkdir(parents=True, exist_ok=True)
     with replacing(directory / FILE) as temporary:
         temporary.write_text(json.dumps(lines, indent=1) + "\n", encoding="utf-8")
 
 
 def badges_that_hold(badges: Iterable[Badge], records: Iterable[Record]) -> Mapping[tuple[str, int, str, str], Badge]:
-    """Return the badges whose records have not changed since, by suite, version, profile and model."""
-    groups = grouped(records, lambda r: (r.suite, r.suite_version, r.profile, r.model))
-    return {
-        badge.group: badge
-        for badge in badges
-        if badge.group in groups and content_hash(groups[badge.group]) == badge.content
+    """Return the badges of results that are verified as a whole, by suite, version, profile and model.
+
+    Several badges may cover them, each some parts. Their sum is then shown: the weaker tier and the largest difference.
+    """
+    kept = grouped(badges, lambda badge: badge.group)
+    members = grouped(records, lambda r: (r.suite, r.suite_version, r.profile, r.model))
+    found = {}
+    for group in kept.keys() & members.keys():
+        wanted = parts_of(members[group])
+        holding = [badge for badge in kept[group] if badge.parts.items() & wanted.items()]
+        if wanted.items() <= {item for badge in holding for item in badge.parts.items()}:
+            found[group] = _sum(holding, wanted, sum(record.status == "ok" for record in members[group]))
+    return found
+
+
+def _sum(badges: Sequence[Badge], parts: dict[str, str], of: int) -> Badge:
+    first, *others = badges
+    if not others:
+        return first
+    changes = {
+        "parts": parts,
+        "tier": min((badge.tier for badge in badges), key=["scored again", "retrained"].index),
+        "cells": min(of, sum(badge.cells for badge in badges)),
+        "of": of,
+        "seed": None,
+        "difference": max(badge.difference for badge in badges),
+        "date": max(badge.date for badge in badges),
     }
+    return first.model_copy(update=changes)
