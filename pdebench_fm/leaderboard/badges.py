@@ -115,11 +115,11 @@ def read_badges(directory: Path) -> list[Badge]:
 
 
 def add_badges(directory: Path, badges: Iterable[Badge]) -> None:
-    """Add badges to a leaderboard; each replaces earlier ones of the same parts."""
+    """Add badges to a leaderboard; each replaces earlier ones of the same parts with the same content."""
     added = list(badges)
-    again = {(badge.group, part) for badge in added for part in badge.parts}
+    again = {(badge.group, *part) for badge in added for part in badge.parts.items()}
     for badge in read_badges(directory):
-        left = {part: content for part, content in badge.parts.items() if (badge.group, part) not in again}
+        left = dict(part for part in badge.parts.items() if (badge.group, *part) not in again)
         added += [badge.model_copy(update={"parts": left})] if left else []
     added.sort(key=lambda badge: (badge.group, *badge.parts))
     lines = [badge.model_dump(mode="json", exclude_none=True) for badge in added]
