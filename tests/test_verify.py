@@ -19,7 +19,7 @@ from pdebench_fm.hookspecs import ModelEntry, SuiteEntry
 from pdebench_fm.leaderboard.audit import problems
 from pdebench_fm.leaderboard.badges import Badge, add_badges, badges_that_hold, read_badges
 from pdebench_fm.leaderboard.evidence import against_errors
-from pdebench_fm.leaderboard.plans import misnamed
+from pdebench_fm.leaderboard.plans import against_plans, misnamed
 from pdebench_fm.plan.model import model_spec
 from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.records.errors import FILE, digest
@@ -153,6 +153,11 @@ def test_a_released_model_is_verified_with_its_files(tmp_path: Path, original: P
         problems(checkpoint=str(tmp_path / "other"))
     with pytest.raises(UsageError, match=r"^model released: checkpoint: is required; .* with --set KEY=VALUE$"):
         problems()
+    entry = ModelEntry("released", "1", Released, "", arguments={"checkpoint": str(tmp_path / "other")})
+    installed = registry.with_model(entry)  # another file by default
+    with pytest.raises(UsageError, match=r"was run with other files than the default: give --set checkpoint=PATH$"):
+        problems()
+    assert list(against_plans(collect([runs]), installed, [suite])) == []
 
 
 def test_arguments_that_the_records_keep_are_not_given(original: Path, registry: Registry) -> None:

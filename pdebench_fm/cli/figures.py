@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import click
 
 from pdebench_fm.cli.own_suites import load_suites, suites_option
 from pdebench_fm.cli.paths import FilePath
+from pdebench_fm.cli.results import warn_of_differences
 from pdebench_fm.errors import RunError
 from pdebench_fm.figures import KINDS, Realised, draw
 from pdebench_fm.records.file import collect, tell_apart
@@ -60,7 +60,7 @@ def figures(runs: tuple[Path, ...], output: Path, kinds: tuple[str, ...], suites
 
     realised = known_distributions(load_suites(suites))
     found = tell_apart(collect(runs))
-    _warn(found)
+    warn_of_differences(found)
     from_records = [kind for kind in kinds if kind != _CASES]
     written: dict[str, list[Path]] = {}
     if from_records or not kinds:
@@ -101,11 +101,3 @@ def known_distributions(own: Sequence[Suite]) -> Realised:
         return measure.redrawn(records, sampled_pairs(suite, first.profile, found))
 
     return realised
-
-
-def _warn(found: Sequence[tuple[str, Record]]) -> None:
-    """Warn if records that do not compare are drawn together."""
-    from pdebench_fm.leaderboard.audit import disagreements
-
-    for where, what in islice(disagreements(found), 1):
-        click.echo(f"drawn together: {where}: {what}", err=True)

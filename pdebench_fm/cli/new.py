@@ -92,8 +92,8 @@ def new(kind: str, name: str) -> int:
 
     It can be installed with pip, passes ``pdefm check``, and has a test of its own.
     """
-    if not re.fullmatch(r"[a-z][a-z0-9-]{0,40}", name):
-        raise UsageError(f"a name is lower-case letters, digits and '-', at most 41 of them, got {show(name)}")
+    if not re.fullmatch(r"[a-z][a-z0-9_-]{0,40}", name):
+        raise UsageError(f"a name is lower-case letters, digits, '-' and '_', at most 41 of them, got {show(name)}")
     folder, module = Path(name), name.replace("-", "_")
     if folder.exists():
         raise UsageError(f"{folder}: exists already")
@@ -101,7 +101,7 @@ def new(kind: str, name: str) -> int:
         raise UsageError(f"{name}: Python has something of that name; take another")
     if name in current_registry().names(_KINDS[kind].registered):
         raise UsageError(f"{name}: is a registered {kind}; take another name, or see `pdefm show {kind} {name}`")
-    words = {"name": name, "module": module, "class_": "".join(part.title() for part in name.split("-"))}
+    words = {"name": name, "module": module, "class_": "".join(part.title() for part in module.split("_"))}
     for path, text in _package(kind, module).items():
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)

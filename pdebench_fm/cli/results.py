@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Collection, Sequence
+from itertools import islice
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
@@ -36,7 +37,9 @@ def compare(runs: tuple[Path, ...], as_json: bool) -> None:
 
         click.echo(json.dumps(json.loads(load_records(runs).to_json(orient="records")), indent=1))
         return
-    print_summaries([record for _, record in tell_apart(found)])
+    apart = tell_apart(found)
+    warn_of_differences(apart)
+    print_summaries([record for _, record in apart])
 
 
 def print_summaries(records: Sequence[Record], planned: Collection[Cell] | None = None) -> None:
@@ -45,6 +48,14 @@ def print_summaries(records: Sequence[Record], planned: Collection[Cell] | None 
 
     width = terminal_width()
     click.echo("\n\n".join(summary.text(width) for summary in summaries(records, planned)))
+
+
+def warn_of_differences(found: Sequence[tuple[str, Record]]) -> None:
+    """Warn if records that do not compare are shown together, e.g. after an edit of the suite."""
+    from pdebench_fm.leaderboard.audit import disagreements
+
+    for where, what in islice(disagreements(found), 1):
+        click.echo(f"shown together: {where}: {what}", err=True)
 
 
 def terminal_width() -> int:

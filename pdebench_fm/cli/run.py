@@ -212,7 +212,11 @@ def run(
         submitted = [_submitted(plan, executor, settings_of_executor) for plan in plans]
         if any(submitted):
             return 0
-    return _run(plans, executor, settings_of_executor, count, as_json)
+    try:
+        return _run(plans, executor, settings_of_executor, count, as_json)
+    except KeyboardInterrupt:
+        click.echo("what is done is kept; the same command goes on", err=True)
+        raise
 
 
 def _gpu(device: str, dry_run: bool) -> Gpu | None:
@@ -265,7 +269,7 @@ def _times_faster(device: str, workers: int) -> int:
 
 def _run(plans: Sequence[Plan], executor: str, settings: dict[str, Any], workers: int, as_json: bool) -> int:
     """Run one model after the other; print their results together at the end."""
-    from pdebench_fm.cli.results import print_summaries
+    from pdebench_fm.cli.results import print_summaries, warn_of_differences
     from pdebench_fm.records.failures import failure_lines
 
     results = []
@@ -279,6 +283,7 @@ def _run(plans: Sequence[Plan], executor: str, settings: dict[str, Any], workers
     elif results:
         print_summaries(scored, plans[0].cells)
     for plan, result in zip(plans, results, strict=False):
+        warn_of_differences([(str(result.folder / "records.jsonl"), r) for r in (*result.others, *result.records)])
         _warn_of_coefficients(plan, result.records)
     for line in failure_lines(scored):
         click.echo(printable(line, 1000), err=True)

@@ -58,6 +58,12 @@ class Board:
         """All records."""
         return [record for _, record in self.stored]
 
+    @property
+    def unknown_suites(self) -> list[str]:
+        """Suites with results whose plan is not known, so that their models are not ranked, e.g. ``mine v1``."""
+        groups = group(self.records, self.rules)
+        return sorted({f"{found.suite} v{found.suite_version}" for found in groups if not found.from_suite})
+
     @cached_property
     def places(self) -> dict[object, tuple[str, int]]:
         """File, relative to the leaderboard's folder, and line of each record, by `Record.key`."""

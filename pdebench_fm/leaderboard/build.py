@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from pdebench_fm.errors import RecordError
@@ -10,8 +11,9 @@ from pdebench_fm.leaderboard.board import Board
 from pdebench_fm.leaderboard.lines import first_difference
 from pdebench_fm.leaderboard.page import make_rows, render_csv, render_json, render_page
 from pdebench_fm.leaderboard.readme import render_readme
-from pdebench_fm.leaderboard.standing import group
 from pdebench_fm.leaderboard.store import RefusedError, write_files
+
+_LOG = logging.getLogger("pdebench_fm.leaderboard")
 
 
 def render(board: Board) -> dict[str, str]:
@@ -30,6 +32,8 @@ def build(directory: Path, rules: Rules = NO_RULES) -> list[Path]:
     board = Board.load(directory, rules)
     if wrong := board.wrong():
         raise RefusedError("nothing built", wrong)
+    for suite in board.unknown_suites:
+        _LOG.warning("%s is not installed: without --suite FILE its models are not ranked", suite)
     texts = {directory / name: text for name, text in render(board).items()}
     write_files({path: text.encode("utf-8") for path, text in texts.items()})
     return list(texts)
@@ -44,9 +48,8 @@ def check(directory: Path, rules: Rules = NO_RULES) -> list[str]:
         return [str(error)]
     if wrong:
         return wrong
-    groups = group(board.records, rules)
-    unknown = sorted({f"{found.suite} v{found.suite_version}" for found in groups if not found.from_suite})
-    advice = f", or give --suite FILE for {', '.join(unknown)} here too" if unknown else ""
+    unknown = ", ".join(board.unknown_suites)
+    advice = f", or give --suite FILE for {unknown} here too" if unknown else ""
     for name, text in render(board).items():
         file = directory / name
         if not file.is_file():

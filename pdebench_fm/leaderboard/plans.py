@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pdebench_fm._util.grouping import grouped
-from pdebench_fm.errors import PdefmError, UnsupportedError
+from pdebench_fm.errors import PdefmError, UnsupportedError, UsageError
 from pdebench_fm.leaderboard.audit import Located
 from pdebench_fm.leaderboard.recompute import Recomputed
 from pdebench_fm.plan.model import ModelSpec, model_spec
@@ -69,9 +69,16 @@ def variant_of(found: Registry, records: Sequence[Record], local: Mapping[str, A
 
     Args:
         local: arguments that records do not keep, e.g. where the files of a released model are.
+
+    Raises:
+        UsageError: such an argument has a default, and the records were made with another value.
     """
     first = records[0]
     variant = model_spec(found, first.model.partition(",")[0], {**first.model_args, **(local or {})})
+    stated = first.job.get("model")
+    if variant.local and not local and isinstance(stated, dict) and stated.get("fingerprint") != variant.fingerprint:
+        names = " ".join(f"--set {name}=PATH" for name in sorted(variant.local))
+        raise UsageError(f"{first.model!r} was run with other files than the default: give {names}")
     return variant.in_run(first.precision, weights_of(records))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pdebench_fm._util.grouping import grouped
-from pdebench_fm._util.text import printable
+from pdebench_fm._util.text import counted, printable
 from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.records.answers import Answer, answers, sentences
 from pdebench_fm.records.curves import FINE_TUNE, ZERO_SHOT
@@ -30,8 +31,9 @@ _NARROWEST = 10
 _NOTE = (
     "Median relative L2 error over seeds against N; zero-shot is N = 0. Gain: scratch error / error at the same N, "
     "mean over N. Data saving: scratch examples for the same error / N. Score: mean error of zero-shot and "
-    "fine-tuning. Means are geometric. After the shift: overlap of pre-training and downstream physics, 0 to 1."
+    "fine-tuning. Means are geometric."
 )
+_OVERLAP = " After the shift: overlap of pre-training and downstream physics, 0 to 1."
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,8 @@ class Summary:
         pretrainings: a row for each; None if there are none.
         tasks: a row for each task, model and arm; None if there are none.
         answers: a row for each task and model, without the errors; None if nothing was compared.
-        shown: what was shown, one sentence or more for each model.
+        shown: what was shown, one sentence or more for each model, and what to know before believing it.
+        note: what the columns of ``tasks`` are.
     """
 
     header: str
@@ -134,11 +137,12 @@ class Summary:
     tasks: TextGrid | None
     answers: TextGrid | None
     shown: Sequence[str]
+    note: str = _NOTE
 
     def text(self, width: int = UNLIMITED) -> str:
         """Return all of it as plain text."""
         grids = [grid.text(width) for grid in (self.pretrainings, self.tasks) if grid is not None]
-        note = [_wrapped(_NOTE, width)] if self.tasks is not None else []
+        note = [_wrapped(self.note, width)] if self.tasks is not None else []
         return "\n\n".join([_wrapped(self.header, width), *grids, *note, *(_wrapped(s, width) for s in self.shown)])
 
     def brief(self, width: int = 100) -> str:
@@ -151,7 +155,7 @@ class Summary:
         grids = [grid.html() for grid in (self.pretrainings, self.tasks) if grid is not None]
         shown = [f"<p>{escape(text)}</p>" for text in self.shown]
         return "".join(
-            [f"<p><b>{escape(self.header)}</b></p>", *grids, f"<p><small>{escape(_NOTE)}</small></p>", *shown]
+            [f"<p><b>{escape(self.header)}</b></p>", *grids, f"<p><small>{escape(self.note)}</small></p>", *shown]
         )
 
 
@@ -184,8 +188,26 @@ def _summary(tables: Sequence[Table], planned: Collection[Cell] | None) -> Summa
         _grid(list(_pretraining_rows(before)), ["pre-training"], several) if before else None,
         _grid(list(_task_rows(after, found)), ["task", "shift"], several) if after else None,
         _grid([_answer_row(a) for a in found], ["task"], several) if any(a.scratch for a in found) else None,
-        sentences(found, seeds) if found else [],
+        [*(sentences(found, seeds) if found else []), *_caveats(records)],
+        _NOTE + (_OVERLAP if any(record.overlap is not None for record in records) else ""),
     )
+
+
+def _caveats(records: Sequence[Record]) -> Iterator[str]:
+    """Yield what to know before the numbers are believed: open searches, results and metrics that are missing."""
+    searches = [record.searched for record in records if record.searched is not None]
+    if unfinished := sum(state != "closed" for state in searches):
+        yield (
+            f"{unfinished} of {len(searches)} searches ended at the smallest or largest learning rate tried "
+            "(↓ and ↑ in table.md), and a better one may lie beyond: `extend` in the profile goes on."
+        )
+    refused = Counter(record.reason for record in records if record.status == "unsupported")
+    for reason, count in refused.items():
+        yield f"Unsupported: {count} of {counted(len(records), 'result')}: {reason}"
+    notes = Counter((name, note) for record in records for name, note in record.notes.items())
+    for (name, note), count in notes.items():
+        if name.startswith("metric "):
+            yield f"{name.capitalize()} in {count} of {counted(len(records), 'result')}: {note}"
 
 
 def _grid(rows: Sequence[Mapping[str, str]], names: Sequence[str], several: bool) -> TextGrid:

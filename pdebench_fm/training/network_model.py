@@ -29,7 +29,7 @@ from pdebench_fm.training.normalisation import InputNormalisation
 from pdebench_fm.training.parts import find_parts
 
 _FILE = "model.safetensors"
-_EXPECTED = "expected a model.safetensors of a run"
+_EXPECTED = "expected a model.safetensors of a run (for weights of your own see docs/models.md)"
 _KEY = "pdebench_fm"
 _GRIDS = (8, 16, 32, 64, 128, 256)
 _EXTRA = "_extra_state"

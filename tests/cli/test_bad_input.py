@@ -138,7 +138,7 @@ LINES = {
     "no such weights": ((*UNET, "--pretrained", "no.safetensors"), "no.safetensors: there are no such weights"),
     "weights of another kind": (
         (*UNET, "--pretrained", "tiny.yaml"),
-        "tiny.yaml: cannot be read as UNet weights, expected a model.safetensors of a run: ",
+        "tiny.yaml: cannot be read as UNet weights, expected a model.safetensors of a run (for weights of your own ",
     ),
     "weights with controls": ((*UNET, "--pretrained", "\x1b[2J"), "[2J: there are no such weights"),
     "no such suite file": (("run", "no.yaml", "--model", "unet"), "no.yaml:1:1: cannot be read: No such file"),

@@ -205,7 +205,7 @@ def test_figures_say_where_records_of_two_budgets_are_drawn_together(pdefm, tmp_
     assert (code, len(out.splitlines()), len(err.splitlines())) == (0, 2, 2)
     where = tmp_path / "records.jsonl"
     wanted = "budget.epochs 4000 differs from 3"
-    assert err.startswith(f"drawn together: {where}:2: {wanted} at {where}:1: ")
+    assert err.startswith(f"shown together: {where}:2: {wanted} at {where}:1: ")
 
 
 @pytest.mark.parametrize("start", ["x", ["from"]])

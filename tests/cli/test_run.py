@@ -51,7 +51,8 @@ def test_the_tables_and_the_answer_go_to_standard_output_and_nothing_else_does(
     tuned, scratch = rest[:2]
     assert re.search(r"B from A +med \(0\.\d\d\) +fine-tune( +\d\S*){3} +\S+ × .* ×.* \d\S+$", tuned)
     assert re.search(r"^ +scratch( +\d\S*){2}", scratch)
-    assert rest[-1].startswith("At equal N, pre-training lowers the error on ")
+    assert rest[-3].startswith("At equal N, pre-training lowers the error on ")
+    assert rest[-1].startswith("5 of 5 searches ended at the smallest or largest learning rate tried")
     assert ESCAPE not in first.stdout
 
 

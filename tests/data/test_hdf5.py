@@ -224,7 +224,7 @@ SPOILT = {
     "channels no JSON": (_attribute("channels", "k, w", "tensor"), "'channels' must be a JSON list of names"),
     "channels no list": (_attribute("channels", "3", "tensor"), "'channels' must be a JSON list of names"),
     "channel twice": (_attribute("channels", '["k", "k"]', "tensor"), "describe no problem"),
-    "other channels": (_attribute("channels", '["k", "v"]', "tensor"), "'pdefm' describes other channels"),
+    "other channels": (_attribute("channels", '["k", "v"]', "tensor"), "; the data sets have k (constant), "),
     "too many outputs": (_attribute("outputs", '["u", "v"]', "fields"), "its names are source, u, v"),
     "pdefm no object": (_attribute("pdefm", "[1]"), "'pdefm' must be a JSON object"),
     "pdefm nonsense": (_attribute("pdefm", '{"problem": {"inputs": 3}}'), "problem: inputs: must be a list, got 3"),

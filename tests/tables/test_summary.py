@@ -68,6 +68,17 @@ def test_without_a_score_in_every_planned_cell_there_is_no_score_and_no_mean(smo
     assert "cannot be compared" in text
 
 
+def test_what_to_know_before_the_numbers_are_believed_is_told(smoke: list[Record]) -> None:
+    unfinished = [r for r in smoke if r.searched in ("open-low", "open-high")]
+    (told,) = [line for line in summaries(smoke)[0].shown if "searches ended" in line]
+    assert told.startswith(f"{len(unfinished)} of {sum(r.searched is not None for r in smoke)} searches ended")
+    lost = [r.model_copy(update={"notes": {"metric mine": "left out: ZeroDivisionError"}}) for r in make_suite()]
+    (summary,) = summaries([*lost, refused := make_record("other", status="unsupported")])
+    assert f"Metric mine in {len(lost)} of {len(lost) + 1} results: left out: ZeroDivisionError" in summary.shown
+    assert f"Unsupported: 1 of {len(lost) + 1} results: {refused.reason}" in summary.shown
+    assert not any("searches ended" in line for line in summary.shown)
+
+
 def test_from_five_seeds_on_the_interval_decides() -> None:
     (text,) = sentences(answers(make_suite(seeds=5)), 5)
     assert text.endswith("The 95% interval over 5 seeds is above 1 on 2 of 2 tasks.")

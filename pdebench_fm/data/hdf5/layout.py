@@ -141,8 +141,15 @@ def _problem(
     except UsageError as error:
         raise DataFileError(f"{path}: the attribute 'pdefm': problem: {error}") from None
     if set(stated.inputs) != set(inputs) or stated.outputs != outputs or stated.grid.size != grid.size:
-        raise DataFileError(f"{path}: the attribute 'pdefm' describes other channels or another grid than the data")
+        said, there = _in_words(stated), _in_words(found)
+        raise DataFileError(f"{path}: the attribute 'pdefm' describes {said}; the data sets have {there}")
     return stated
+
+
+def _in_words(problem: Problem) -> str:
+    """Return channels and grid, e.g. ``source, k (constant) → solution on 32 points a side``."""
+    inputs = sorted(c.name if c.role == "field" else f"{c.name} (constant)" for c in problem.inputs)
+    return f"{', '.join(inputs)} → {', '.join(problem.output_names)} on {problem.grid.size} points a side"
 
 
 def data_sets(path: Path, file: h5py.File) -> tuple[h5py.Dataset, h5py.Dataset]:
