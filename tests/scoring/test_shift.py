@@ -136,7 +136,7 @@ def committed(suite: str) -> tuple[list[Record], dict[str, Pair]]:
 
 
 @pytest.mark.parametrize(
-    ("suite", "tasks"), [("ood_sys1", 4), ("ood_sys2", 4), ("ood_sys3", 2), ("mixed", 12), ("resolution", 3)]
+    ("suite", "tasks"), [("ood_sys1", 4), ("ood_sys2", 4), ("ood_sys3", 2), ("mixed", 12), ("resolution", 6)]
 )
 def test_what_is_drawn_again_is_what_records_were_measured_on(suite: str, tasks: int) -> None:
     found, pairs = committed(suite)
