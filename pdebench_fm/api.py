@@ -229,7 +229,7 @@ def executor_settings(
         workers: how many the user asked for, if they did.
     """
     factory = registry.load("executors", name)
-    if workers is not None and "workers" not in parameters_of(factory):
+    if (workers or 1) > 1 and "workers" not in parameters_of(factory):
         raise UsageError(f"--workers: executor {name} has no workers; see its settings")
     try:
         return bind(factory, settings, reserved=("workers", "device", "output"))

@@ -283,7 +283,8 @@ def _run(plans: Sequence[Plan], executor: str, settings: dict[str, Any], workers
     elif results:
         print_summaries(scored, plans[0].cells)
     for plan, result in zip(plans, results, strict=False):
-        warn_of_differences([(str(result.folder / "records.jsonl"), r) for r in (*result.others, *result.records)])
+        if result.others:  # records of one run agree
+            warn_of_differences([(str(result.folder / "records.jsonl"), r) for r in (*result.others, *result.records)])
         _warn_of_coefficients(plan, result.records)
     for line in failure_lines(scored):
         click.echo(printable(line, 1000), err=True)

@@ -1,4 +1,4 @@
-"""Which results somebody has computed again, kept in ``leaderboard/verified.json``.
+"""Which results were computed again, kept in ``leaderboard/verified.json``.
 
 A badge belongs to the content of the records, task by task and seed by seed: if anything in them changes, it no longer
 applies, and if others join them, those need one of their own.

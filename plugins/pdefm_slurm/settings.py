@@ -75,7 +75,7 @@ def slurm(
         if value < 1:
             raise SettingError(name, f"must be at least 1, got {value}")
     limit = _seconds(str(time))
-    if limit is not None and notice >= limit:
+    if limit and notice >= limit:  # 0 is no limit
         raise SettingError("notice", f"must be less than the time limit, {limit} s, got {notice}")
     if queued() is None:
         raise UsageError("--executor slurm: squeue is missing on this machine or does not answer")

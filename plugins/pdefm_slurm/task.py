@@ -16,6 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -119,11 +120,11 @@ def _obey(bundle: Bundle, requeues: bool) -> None:
 
     def requeue() -> None:
         """Queue the task again once its state is written, if it got on since it began."""
-        asked, end = time.time(), time.monotonic() + max(1.0, min(0.5 * bundle.notice, 30.0))
-        while not _has_saved(bundle, task, asked) and time.monotonic() < end:
+        before, end = _states(bundle, task), time.monotonic() + max(1.0, min(0.5 * bundle.notice, 30.0))
+        while not (saved := is_saved() or _states(bundle, task) != before) and time.monotonic() < end:
             time.sleep(0.05)
         stuck = outcome_file(bundle.folder, task, "stuck")
-        if _has_saved(bundle, task, asked) or _has_outcome(bundle, task, began):
+        if saved or _has_outcome(bundle, task, began):
             stuck.unlink(missing_ok=True)
         elif stuck.exists():
             print("twice nothing was done that could be saved: not queued again", file=sys.stderr, flush=True)
@@ -149,13 +150,15 @@ def _obey(bundle: Bundle, requeues: bool) -> None:
     signal.signal(signal.SIGCONT, signal.SIG_DFL)
 
 
-def _has_saved(bundle: Bundle, task: str, since: float) -> bool:
-    """Whether the fit under way has written its state, in this process or in one of those that torchrun started."""
-    if bundle.nodes * bundle.processes == 1:
-        return is_saved()
-    jobs = [key for key, place in submitted(bundle.folder).items() if place.task == task]
-    states = (path for key in jobs for path in (bundle.folder.parent / "jobs" / key / "workspace").glob("resume*"))
-    return any(path.stat().st_mtime >= since for path in states)
+def _states(bundle: Bundle, task: str) -> dict[Path, int]:
+    """Return when the states of the task's fits were written, also by processes that torchrun started."""
+    found: dict[Path, int] = {}
+    for key, place in submitted(bundle.folder).items():
+        if place.task == task:
+            for path in (bundle.folder.parent / "jobs" / key / "workspace").glob("resume*"):
+                with suppress(OSError):  # the fit has just ended
+                    found[path] = path.stat().st_mtime_ns
+    return found
 
 
 def _has_outcome(bundle: Bundle, task: str, since: float) -> bool:

@@ -147,6 +147,17 @@ def test_variants_of_one_model_do_not_overwrite_each_other(tmp_path: Path, call:
     assert names == {"mode-regression,modes=3", "mode-regression,modes=4"}
 
 
+def test_a_suite_that_was_edited_without_a_new_version_is_noticed(tmp_path: Path, call: Call) -> None:
+    run = ("--model", "zero", "--output", tmp_path / "runs", "--workers", 1)
+    assert "shown together" not in call("run", write_suite(tmp_path), *run)[2]
+    edited = write_suite(
+        tmp_path, ("downstream: [4, 8]", "downstream: [2]"), ("version: 1", "version: 1\ndata_seed: 1")
+    )
+    code, _, err = call("run", edited, *run)
+    assert (code, "shown together" in err, "differs from" in err) == (0, True, True)
+    assert "differs from" in call("compare", tmp_path / "runs")[2]
+
+
 def test_a_model_that_does_not_look_at_its_coefficients_is_named_after_its_table(tmp_path: Path, call: Call) -> None:
     arguments = (write_suite(tmp_path), "--output", tmp_path / "runs", "--workers", 1)
     code, _, err = call("run", *arguments, "--model", "zero")

@@ -80,6 +80,7 @@ def test_a_signal_while_a_task_still_imports_loses_nothing(tmp_path: Path, name:
 def test_a_notice_longer_than_the_time_limit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="must be less than the time limit, 60 s, got 90"):
         executor(tmp_path, time=1, notice=90)
+    executor(tmp_path, time=0, notice=90).shutdown()  # 0 is no limit
 
 
 def _environment() -> dict[str, str]:
