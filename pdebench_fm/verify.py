@@ -32,7 +32,7 @@ from pdebench_fm.plan.plan import Plan, PlannedRow
 from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.plan.store import JobStore
 from pdebench_fm.records.file import collect, file_of, jobs_of
-from pdebench_fm.records.record import Record, own_weights
+from pdebench_fm.records.record import Record
 from pdebench_fm.registry import Registry, registry
 from pdebench_fm.run.devices import resolve_device
 from pdebench_fm.run.runner import Reporter, run_plan
@@ -121,13 +121,13 @@ def verify(
     drawn_by = None if cells is None else seed or secrets.token_hex(8)
     made: list[Verification] = []
     given = None if pretrained is None else Weights(str(pretrained), hash_of(pretrained))
-    if given is not None and not any(own_weights(record) for _, record in scored):
+    if given is not None and not any(record.own_weights for _, record in scored):
         raise UsageError("--pretrained: not needed, because no record started from weights that a run was given")
     for records in groups.values():
         group = [record for _, record in records]
         weights = given if given is not None and given.sha256 == weights_of(group) else None
         drawn = _chosen(records, cells, drawn_by)
-        chosen = [one for one in drawn if weights is not None or not own_weights(one[1])]
+        chosen = [one for one in drawn if weights is not None or not one[1].own_weights]
         with tempfile.TemporaryDirectory(prefix="pdefm-verify-") as folder:
             spec = _spec(group, found, arguments or {})
             plan = _plan(spec, [record for _, record in drawn], found, suites, Path(folder), device, weights)
@@ -167,9 +167,8 @@ def _spec(group: Sequence[Record], found: Registry, arguments: Mapping[str, Any]
         raise UsageError(f"model {first.model!r} is not installed here, so its records cannot be verified") from None
     except SettingError as error:
         raise UsageError(f"{error}; what records do not keep is given with --set KEY=VALUE") from None
-    stated, made = first.job.get("model"), spec.describe()
-    if arguments and stated != made:
-        theirs = stated if isinstance(stated, dict) else {}
+    theirs, made = first.described.model.plain(), spec.describe()
+    if arguments and theirs != made:
         key = next((key for key in made if made[key] != theirs.get(key)), "fingerprint")
         raise UsageError(
             f"--set: {key} of {first.model!r} must be {theirs.get(key)}, as in its records, got {made.get(key)}"

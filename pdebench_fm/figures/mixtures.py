@@ -60,13 +60,9 @@ def _groups(points: Sequence[Record], names: Mapping[str, str]) -> list[dict[str
 
 
 def _downstream(record: Record) -> str | None:
-    """Return a key of the test examples; None if the job does not say what they are."""
-    try:
-        sets = record.job["test"]["sets"]
-        known = bool(sets) and all("sampler" in part or "file" in part for part in sets)
-    except (KeyError, TypeError):
-        return None
-    return canonical_json(sets) if known else None
+    """Return a key of the test examples; None if the job does not say where they come from."""
+    test = record.described.test
+    return canonical_json(test.plain_sets()) if test.named else None
 
 
 def _draw(groups: Sequence[Mapping[str, panels.TaskCurves]], model: str, shifts: Shifts) -> Figure:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from pdebench_fm.figures.distributions import HEIGHT, distribution_entries, draw_distributions
 from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.records.curves import Curve, CurvePoint, make_curves
-from pdebench_fm.records.record import Record, systems_of
+from pdebench_fm.records.record import Record
 from pdebench_fm.scoring.shift import UNKNOWN, Shifts
 from pdebench_fm.tables.wording import describe_parameters, describe_shift, natural
 
@@ -110,7 +110,7 @@ class Sheet:
         axes.tick_params(which="both", width=0.5, labelsize=7)
         room = (self.figure.get_figwidth() - 0.5) / self._columns - 0.1
         words = describe_shift(task.records)
-        system = " and ".join(systems_of(task.records[0]))
+        system = " and ".join(task.records[0].described.test.systems)
         lines = [fill((task.name if title is None else title) + (f", {system}" if system else ""), room)]
         known = task.name in self.shifts
         if known:

@@ -16,7 +16,8 @@ from pdebench_fm._util.text import printable
 from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.plan.protocol import ProtocolSpec
 from pdebench_fm.records.curves import FINE_TUNE, SCRATCH
-from pdebench_fm.records.record import Cell, Record, own_weights, start_of
+from pdebench_fm.records.description import DescribedPlugin, DescribedPoint
+from pdebench_fm.records.record import Cell, Record
 from pdebench_fm.records.search import Tried, next_value
 from pdebench_fm.records.solver import SolverRecord
 
@@ -162,9 +163,9 @@ def _choice_problems(record: Record) -> Iterator[str]:
 
 def _search_problems(record: Record) -> Iterator[str]:
     """Check that a search went on for as long as its rule says, and tried the values that follow from it."""
-    planned, cap = record.job.get("trials"), record.job.get("extend", 0)
-    if record.status != "ok" or not isinstance(planned, list) or not isinstance(cap, int):
+    if record.status != "ok":
         return
+    planned, cap = record.described.trials, record.described.extend
     tried = [Tried(trial.hyperparameters, trial.validation) for trial in record.trials]
     for number in range(len(planned), len(tried)):
         expected = next_value(tried[:number]) if number < len(planned) + cap else None
@@ -181,43 +182,35 @@ def _go_on(value: Mapping[str, float] | None) -> str:
 
 def _description_problems(record: Record) -> Iterator[str]:
     """Check that the record agrees with the description of its job."""
-    try:
-        described = list(_described(record, record.job))
-    except (KeyError, TypeError, ValueError, AttributeError):
-        yield "job is not the description of a point"
-        return
-    for name, stated, said in described:
+    for name, stated, said in _described(record, record.described):
         if stated != said:
             yield f"{name} is {stated!r}, its job says {said!r}"
 
 
-def _described(record: Record, job: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+def _described(record: Record, job: DescribedPoint) -> Iterator[tuple[str, Any, Any]]:
     """Yield what a record and the description of its job say of the same thing: its name, both values."""
-    train, test, few_shot = job["train"]["sets"], job["test"]["sets"], job["train"].get("few_shot")
-    yield "model_args", record.model_args, job["model"]["arguments"]
-    yield "protocol", record.protocol, _arm(job["protocol"], record.protocol)
-    yield "examples", record.examples, few_shot["examples"] if few_shot else sum(part["count"] for part in train)
-    yield "seed", record.seed, job["seed"]
-    yield "precision", record.precision, job["precision"]
-    parent = job["start"].get("job")
+    yield "model_args", record.model_args, job.model.arguments
+    yield "protocol", record.protocol, _arm(job.protocol, record.protocol)
+    yield "examples", record.examples, job.train.count
+    yield "seed", record.seed, job.seed
+    yield "precision", record.precision, job.precision
     # A pre-training that no job needs is not planned.
     if record.status != "unsupported" or record.pretrain_job_id is not None:
-        yield "pretrain_job_id", record.pretrain_job_id, parent
+        yield "pretrain_job_id", record.pretrain_job_id, job.start.job
     if record.trials or record.status == "ok":
-        planned = list(job["trials"])
-        yield "trials", [trial.job_id for trial in record.trials[: len(planned)]], planned
+        yield "trials", [trial.job_id for trial in record.trials[: len(job.trials)]], job.trials
     if record.status == "ok":
-        yield "test_examples", record.test_examples, sum(part["count"] for part in test)
-    for part in (*train, *test):
-        yield "data_seed", record.data_seed, part.get("data_seed", record.data_seed)
+        yield "test_examples", record.test_examples, job.test.count
+    for part in (*job.train.sets, *job.test.sets):
+        yield "data_seed", record.data_seed, record.data_seed if part.data_seed is None else part.data_seed
 
 
-def _arm(protocol: Mapping[str, Any], stated: str) -> str:
+def _arm(protocol: DescribedPlugin, stated: str) -> str:
     """Return the arm's name, with those of its arguments that a suite has given by what the record states."""
-    places = {name: stated.find(f"{name}=") for name in protocol.get("arguments", {})}
+    places = {name: stated.find(f"{name}=") for name in protocol.arguments}
     given = sorted((name for name, place in places.items() if place > 0), key=places.__getitem__)
-    arguments = {name: protocol["arguments"][name] for name in given}
-    return ProtocolSpec(protocol["name"], protocol["version"], given=arguments).label
+    arguments = {name: protocol.arguments[name] for name in given}
+    return ProtocolSpec(protocol.name, protocol.version, given=arguments).label
 
 
 def _table(record: Record) -> tuple[str, int, str]:
@@ -251,7 +244,7 @@ def _comparable(record: Record) -> Iterator[_Fact]:
     yield "shift", (record.suite, record.suite_version, place), record.shift, "it is a property of the task"
     yield "model", (table, record.model.casefold()), record.model, "on some systems both names are one file"
     yield "job_id", record.place, record.job_id, "use `leaderboard add --replace` for a model's next version"
-    if record.protocol in (FINE_TUNE, SCRATCH) and isinstance(planned := record.job.get("trials"), list) and planned:
+    if record.protocol in (FINE_TUNE, SCRATCH) and (planned := record.described.trials):
         yield "trials", (table, record.model), len(planned), "every arm has the same tuning budget"
 
 
@@ -266,30 +259,29 @@ def repeated(records: Iterable[Located]) -> Iterator[tuple[str, str]]:
 
 def _settings(record: Record) -> Iterator[_Fact]:
     """Yield the settings of a record. Editing a suite without a new version leaves records with different ones."""
-    job, start, train = record.job, start_of(record), record.job.get("train")
+    job = record.described
+    start = job.start.plain()
     place, arm = (record.kind, record.task), (record.model, record.protocol)
     found: list[tuple[str, object, Any]] = [
         ("precision", record.model, record.precision),
-        ("job.training", None, job.get("training")),
-        ("job.selection", None, job.get("selection")),
-        ("job.model", record.model, job.get("model")),
-        ("job.protocol", record.protocol, job.get("protocol")),
-        ("job.test", place, job.get("test")),
-        ("job.start.from", arm, start.get("from")),
+        ("job.training", None, job.training),
+        ("job.selection", None, job.selection.plain()),
+        ("job.model", record.model, job.model.plain()),
+        ("job.protocol", record.protocol, job.protocol.plain()),
+        ("job.test", place, job.test.plain()),
+        ("job.start.from", arm, job.start.source),
         ("job.start", (*arm, record.task), start),
     ]
-    if isinstance(train, dict) and record.examples > 0:  # without examples there is no pool
-        found.append(("job.train.sets", place, train.get("sets")))
-    if weights := own_weights(record):
+    if record.examples > 0:  # without examples there is no pool
+        found.append(("job.train.sets", place, job.train.plain_sets()))
+    if weights := record.own_weights:
         found.append(("job.start.sha256", record.model, weights))
     if record.budget is not None:  # fine-tuning and scratch share one, every other arm has its own
         shared = SCRATCH if record.protocol == FINE_TUNE else record.protocol
         found.append(("budget", shared, record.budget.model_dump()))
     if record.trials:
-        found.append(("job.extend", None, job.get("extend", 0)))
-        planned = job.get("trials")
-        ids = planned if isinstance(planned, list) else []
-        tried = [trial.hyperparameters for trial in record.trials if trial.job_id in ids]
+        found.append(("job.extend", None, job.extend))
+        tried = [trial.hyperparameters for trial in record.trials if trial.job_id in job.trials]
         found.append(("trials.hyperparameters", arm, sorted(tried, key=canonical_json)))
         if record.validation_examples is not None:
             found.append(("validation_examples", place, record.validation_examples))

@@ -232,8 +232,7 @@ def _by_test(records: Iterable[Record], errors: Errors) -> dict[str, Cells]:
     """Return the points of one model by test set and cell, in order of their seeds."""
     found: dict[str, dict[tuple[str, str, int], list[SeedScore]]] = {}
     for record in sorted(records, key=lambda record: record.cell):
-        test = record.job.get("test")
-        name = job_id(test) if isinstance(test, Mapping) else record.task
+        name = job_id(record.described.test.plain())
         point = SeedScore(record.metrics[SCORE], errors.get(record.errors_sha256 or ""), _spread(record))
         found.setdefault(name, {}).setdefault(record.cell[:3], []).append(point)
     return {name: list(cells.values()) for name, cells in found.items()}

@@ -18,7 +18,8 @@ from pdebench_fm.leaderboard.recompute import Recomputed
 from pdebench_fm.plan.model import ModelSpec, model_spec
 from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.plan.sets import expected_rows
-from pdebench_fm.records.record import Record, own_weights
+from pdebench_fm.records.description import DescribedPoint
+from pdebench_fm.records.record import Record
 from pdebench_fm.registry import Registry, registry
 from pdebench_fm.scoring.shift import RealisedShift
 from pdebench_fm.suite.reading import find_suite
@@ -75,8 +76,7 @@ def variant_of(found: Registry, records: Sequence[Record], local: Mapping[str, A
     """
     first = records[0]
     variant = model_spec(found, first.model.partition(",")[0], {**first.model_args, **(local or {})})
-    stated = first.job.get("model")
-    if variant.local and not local and isinstance(stated, dict) and stated.get("fingerprint") != variant.fingerprint:
+    if variant.local and not local and first.described.model.fingerprint != variant.fingerprint:
         names = " ".join(f"--set {name}=PATH" for name in sorted(variant.local))
         raise UsageError(f"{first.model!r} was run with other files than the default: give {names}")
     return variant.in_run(first.precision, weights_of(records))
@@ -84,12 +84,12 @@ def variant_of(found: Registry, records: Sequence[Record], local: Mapping[str, A
 
 def weights_of(records: Iterable[Record]) -> str:
     """Return the SHA-256 of the user's weights that the first of these records started from; empty if none did."""
-    return next(filter(None, map(own_weights, records)), "")
+    return next((record.own_weights for record in records if record.own_weights), "")
 
 
 def misnamed(spec: ModelSpec, record: Record) -> str:
     """Say what a record of this model must be called; empty if it is."""
-    own = own_weights(record)  # training from scratch starts from no weights, but is in the run that has them
+    own = record.own_weights  # training from scratch starts from no weights, but is in the run that has them
     name = spec.in_run(record.precision, own).name if own else spec.name
     # The folder of released weights may have another name here; the fingerprint beside it is what counts.
     folder = re.compile(rf"=[^,=]*-{spec.fingerprint[:8]}(?=,|$)")
@@ -143,9 +143,9 @@ def _problems(
         yield f"{name} plans no such {record.kind}"
     elif spec is not None and record.status == "ok" and row.unsupported:
         yield f"{record.model!r} as installed here cannot take this: {row.unsupported}"
-    elif _data(record.job) != _data(row.job.describe()):
+    elif _data(record.described) != _data(DescribedPoint.model_validate(row.job.describe())):
         yield f"its data are not those of {name}, profile {record.profile}"
-    elif spec is not None and not own_weights(record) and record.job_id != row.job.id:
+    elif spec is not None and not record.own_weights and record.job_id != row.job.id:
         yield f"its job is not what {name} plans with the versions installed here"
     else:
         yield from planned.of_any_model(record, row)
@@ -155,17 +155,17 @@ def _problems(
 
 def _differs_from_suite(suite: Suite, record: Record) -> Iterator[str]:
     """Yield what the record repeats of its suite, if it differs."""
-    extend = suite.profiles[record.profile].extend
-    if record.trials and record.job.get("extend", 0) != extend:
-        yield f"job.extend: must be {extend}, as in {suite.name} v{suite.version}, got {record.job.get('extend', 0)}"
-    planned = suite.profiles[record.profile].under_trained
-    if planned != record.under_trained:
-        yield f"under_trained: must be {planned}, as in {suite.name} v{suite.version}, got {record.under_trained}"
+    planned, stated = suite.profiles[record.profile].extend, record.described.extend
+    if record.trials and stated != planned:
+        yield f"job.extend: must be {planned}, as in {suite.name} v{suite.version}, got {stated}"
+    under_trained = suite.profiles[record.profile].under_trained
+    if under_trained != record.under_trained:
+        yield f"under_trained: must be {under_trained}, as in {suite.name} v{suite.version}, got {record.under_trained}"
     for task in suite.tasks_at(suite.profiles[record.profile]):
         if record.kind == "point" and task.name == record.task and task.shift != record.shift:
             yield f"shift: must be {task.shift!r}, as in {suite.name} v{suite.version}, got {record.shift!r}"
 
 
-def _data(job: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return what a job's description says of its examples."""
-    return job["train"], job["test"], job["seed"]
+def _data(job: DescribedPoint) -> tuple[object, ...]:
+    """Return what a job says of its examples."""
+    return job.train, job.test, job.seed

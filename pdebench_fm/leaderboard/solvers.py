@@ -18,7 +18,6 @@ from pdebench_fm.leaderboard.lines import contents, misplaced, read
 from pdebench_fm.leaderboard.standing import SuiteResults
 from pdebench_fm.leaderboard.store import write_files
 from pdebench_fm.plan.sets import ProfileSets
-from pdebench_fm.records.record import Record
 from pdebench_fm.records.savings import geometric_mean
 from pdebench_fm.records.solver import SolverRecord
 from pdebench_fm.registry import Registry
@@ -154,7 +153,7 @@ class SolverStanding:
 
 def solvers_of(found: SuiteResults, solvers: Iterable[SolverRecord]) -> list[SolverStanding]:
     """Return the solvers that were measured on the test examples of a study, the most accurate first."""
-    tests = {record.task: _test_of(record) for record in found.points}
+    tests = {record.task: record.described.test.plain_sets() for record in found.points}
     mine = [record for record in solvers if (record.suite, record.profile) == (found.suite, found.profile)]
     same = (record for record in mine if tests.get(record.task) == [*record.test])
     standings = []
@@ -165,8 +164,3 @@ def solvers_of(found: SuiteResults, solvers: Iterable[SolverRecord]) -> list[Sol
         seconds = median(record.inference_seconds for record in records)
         standings.append(SolverStanding(solver, mean if complete else None, seconds, tuple(records)))
     return sorted(standings, key=lambda one: (one.error is None, one.error or 0.0, natural(one.solver)))
-
-
-def _test_of(record: Record) -> Any:
-    test = record.job.get("test")
-    return test.get("sets") if isinstance(test, Mapping) else None

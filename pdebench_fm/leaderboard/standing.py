@@ -21,7 +21,7 @@ from pdebench_fm.leaderboard.intervals import Errors, Uncertainty, uncertainties
 from pdebench_fm.leaderboard.references import Comparison, References
 from pdebench_fm.records.coefficient_use import CoefficientUse, coefficient_use
 from pdebench_fm.records.curves import FINE_TUNE, SCORED, SCRATCH, make_curves
-from pdebench_fm.records.record import COST, Cell, Record, own_weights
+from pdebench_fm.records.record import COST, Cell, Record
 from pdebench_fm.records.savings import MeanFactor, Saving, geometric_mean, mean_factor, savings
 from pdebench_fm.tables.wording import arm_order, natural
 
@@ -249,7 +249,7 @@ def _obstacle(group: SuiteResults, model: str) -> tuple[str, bool]:
         if counts[status]:
             worst = min((record for record in bad if record.status == status), key=lambda record: record.cell)
             parts.append(f"{counted(counts[status], 'cell')} {status} ({worst.cell}: {worst.reason})")
-    if foreign := {*map(own_weights, mine.values())} - {""}:
+    if foreign := {record.own_weights for record in mine.values()} - {""}:
         parts.append(f"starts from weights of the user's own (SHA-256 {', '.join(sorted(foreign))[:12]}…)")
     if missing:
         parts.append(f"{counted(len(missing), 'cell')} missing (first: {missing[0]})")

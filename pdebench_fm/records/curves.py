@@ -15,7 +15,7 @@ import numpy as np
 
 from pdebench_fm._util.bootstrap import resamples
 from pdebench_fm.interfaces.metric import SCORE
-from pdebench_fm.records.record import Record, start_of
+from pdebench_fm.records.record import Record
 
 ZERO_SHOT, FINE_TUNE, SCRATCH = "zero-shot", "fine-tune", "scratch"
 SCORED = (ZERO_SHOT, FINE_TUNE)
@@ -132,7 +132,7 @@ def _curve(key: tuple[str, str, str], sizes: Mapping[int, Sequence[Record]]) -> 
             lacking.append(examples)
         else:
             points.append(point)
-    starts = (start_of(record).get("from") for records in sizes.values() for record in records)
+    starts = (record.described.start.source for records in sizes.values() for record in records)
     return Curve(*key, tuple(points), tuple(lacking), all(start == "initialised" for start in starts))
 
 
@@ -183,9 +183,7 @@ def on_shared_seeds(tuned: Curve, scratch: Curve) -> tuple[Curve, Curve]:
 
 def family(record: Record) -> str:
     """Return the model family in a record's job, or else the model's name."""
-    described = record.job.get("model")
-    named = described.get("family") if isinstance(described, dict) else None
-    return named if isinstance(named, str) and named else record.model
+    return record.described.model.family or record.model
 
 
 def has_logarithm(value: float) -> bool:

@@ -6,7 +6,7 @@ A record is validated when it is made and again when it is read, by the same rul
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
@@ -19,13 +19,15 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     StringConstraints,
+    ValidationError,
     model_validator,
 )
 
 from pdebench_fm._util.identity import canonical_json, job_id
-from pdebench_fm._util.plain import Line
+from pdebench_fm._util.plain import Line, first_problem
 from pdebench_fm.errors import suggestion
 from pdebench_fm.interfaces.metric import SCORE
+from pdebench_fm.records.description import DescribedPoint
 from pdebench_fm.records.search import SearchState, Tried, search_state
 
 SCHEMA: Literal[1] = 1
@@ -245,7 +247,21 @@ class Record(_Made):
             raise ValueError(f"job: {_NOT_PLAIN}: {error}") from error
         if self.job_id != expected:
             raise ValueError(f"job_id must be the SHA-256 of job, {expected[:12]}…, got {self.job_id[:12]}…")
+        try:
+            _ = self.described
+        except ValidationError as error:
+            raise ValueError(f"job.{first_problem(error)}") from error
         return self
+
+    @cached_property
+    def described(self) -> DescribedPoint:
+        """What the job says."""
+        return DescribedPoint.model_validate(self.job)
+
+    @property
+    def own_weights(self) -> str:
+        """SHA-256 of the user's weights that the point started from; empty if it did not."""
+        return self.described.start.sha256
 
     @property
     def searched(self) -> SearchState | None:
@@ -266,30 +282,6 @@ class Record(_Made):
     def key(self) -> tuple[Any, ...]:
         """What a later line must share to replace this one. The job id is not enough: cells share jobs."""
         return (*self.place, self.job_id)
-
-
-def start_of(record: Record) -> Mapping[str, Any]:
-    """Return what a record's job started from, e.g. ``{"from": "pretrained", "job": …}``.
-
-    Returns an empty mapping if the job, which is plain data of any form, has no such key.
-    """
-    start = record.job.get("start")
-    return start if isinstance(start, dict) else {}
-
-
-def own_weights(record: Record) -> str:
-    """Return the SHA-256 of the user's weights that a record started from; empty if it did not."""
-    start = start_of(record)
-    return str(start.get("sha256")) if start.get("from") == "weights" else ""
-
-
-def systems_of(record: Record) -> list[str]:
-    """Return the systems of a record's test examples, e.g. ``helmholtz``; none if the job does not say."""
-    try:
-        names = [str(part["system"]["name"]) for part in record.job["test"]["sets"]]
-    except (LookupError, TypeError):  # a job is plain data of any form; examples from files name no system
-        return []
-    return list(dict.fromkeys(names))
 
 
 def json_schema() -> dict[str, Any]:

@@ -74,7 +74,7 @@ class RecordLog:
     def _belongs(self, record: Record) -> bool:
         """Whether a record may stand beside this run's: in its profile, only of the same version of suite and model."""
         plan = self._plan
-        same = (record.suite_version, record.job.get("model")) == (plan.suite.version, plan.model.describe())
+        same = (record.suite_version, record.described.model.plain()) == (plan.suite.version, plan.model.describe())
         return same or record.profile != plan.profile_name
 
     def enter(self, job: Job, outcome: Outcome) -> None:

@@ -158,7 +158,7 @@ class RealisedShift:
     def _measured(self, records: Collection[Record], pair: Pair) -> Shift | None:
         """Return the shift of a pair if it is the one that the records were measured with."""
         target = _on_any_grid([spec.description for spec in pair.target])
-        if any(_on_any_grid(record.job["test"]["sets"]) != target for record in records):
+        if any(_on_any_grid(record.described.test.plain_sets()) != target for record in records):
             return None
         known = [record.overlap for record in records if record.overlap is not None]
         shift = self.between(pair.source, pair.target) if known else None

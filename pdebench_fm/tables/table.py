@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pdebench_fm._util.grouping import grouped
 from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.records.curves import point_of
-from pdebench_fm.records.record import Cell, Record, own_weights
+from pdebench_fm.records.record import Cell, Record
 from pdebench_fm.tables.scores import scores_of_curves
 from pdebench_fm.tables.wording import (
     arm_order,
@@ -71,7 +71,7 @@ class Table:
             counts = {r.parameters for r in self.records if r.model == model and r.parameters is not None}
             sizes.append(f"{model} ({describe_parameters(sorted(counts))})")
         parts = [f"{first.suite} v{first.suite_version}", f"profile {first.profile}", ", ".join(sizes)]
-        if weights := {own_weights(record)[:12] for record in self.records} - {""}:
+        if weights := {record.own_weights[:12] for record in self.records} - {""}:
             parts.append(f"from weights of the user's own (SHA-256 {', '.join(sorted(weights))}…)")
         if any(record.under_trained for record in self.records):
             parts.append("under-trained: at this scale models are not trained to the end")

@@ -10,13 +10,12 @@ from pdebench_fm.cli import main
 from pdebench_fm.cli.leaderboard import planned_cells
 from pdebench_fm.cli.run import run
 from pdebench_fm.errors import PluginError
-from pdebench_fm.leaderboard.store import write
 from pdebench_fm.plan.model import model_spec
 from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.registry.discovery import registry
 from pdebench_fm.suite.reading import load_suite
 from pdebench_fm.suite.scale import MOST_SEEDS
-from tests.support.records import append, make_record, make_suite
+from tests.support.records import append, make_record, make_suite, with_job
 from tests.support.toy import run_in
 
 
@@ -186,7 +185,7 @@ def test_figures_are_drawn_from_folders(pdefm, runs, tmp_path):
 
 def test_a_model_in_two_runs_is_named_with_their_folders(pdefm, tmp_path):
     for name in ("first", "second"):
-        made = [make_record(examples=size, job={"code": name}) for size in (16, 64)]
+        made = [with_job(make_record(examples=size), of=name) for size in (16, 64)]
         append(tmp_path / name / "tiny" / "records.jsonl", made)
     runs = (tmp_path / "first", tmp_path / "second")
     code, out, _ = pdefm("compare", *runs)
@@ -206,19 +205,6 @@ def test_figures_say_where_records_of_two_budgets_are_drawn_together(pdefm, tmp_
     where = tmp_path / "records.jsonl"
     wanted = "budget.epochs 4000 differs from 3"
     assert err.startswith(f"shown together: {where}:2: {wanted} at {where}:1: ")
-
-
-@pytest.mark.parametrize("start", ["x", ["from"]])
-def test_a_forged_start_ends_neither_figures_nor_leaderboard_in_a_traceback(pdefm, tmp_path, start):
-    forged = [make_record(examples=size, job={**make_record().job, "start": start}) for size in (16, 64)]
-    append(tmp_path / "records.jsonl", forged)
-    file, board = tmp_path / "records.jsonl", ("--directory", tmp_path / "board")
-    assert pdefm("figures", file, "--output", tmp_path / "figures")[0] == 0
-    code, _, err = pdefm("leaderboard", "add", file, *board)
-    assert (code, "job is not the description of a point" in err) == (1, True)
-    write(tmp_path / "board", [("forged:1", record) for record in forged], (), {})
-    assert pdefm("leaderboard", "build", *board)[0] == 1
-    assert pdefm("leaderboard", "check", *board)[0] == 1
 
 
 def test_figures_of_one_kind_are_drawn_alone(pdefm, runs, tmp_path):

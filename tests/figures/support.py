@@ -6,7 +6,6 @@ from typing import Any
 
 from matplotlib.collections import LineCollection, PolyCollection
 
-from pdebench_fm._util.identity import job_id
 from pdebench_fm.records.record import Record
 from tests.support.records import make_record
 
@@ -14,12 +13,6 @@ from tests.support.records import make_record
 def curve(protocol: str, errors: dict[int, float], model: str = "conv-small", **changes: Any) -> list[Record]:
     """Records of an arm from N → error."""
     return [make_record(model, protocol=protocol, examples=n, error=e, **changes) for n, e in errors.items()]
-
-
-def with_job(record: Record, **changes: Any) -> Record:
-    """The same record with parts of its job replaced."""
-    job = {**record.job, **changes}
-    return record.model_copy(update={"job": job, "job_id": job_id(job)})
 
 
 def panels(figure: Any) -> list[Any]:

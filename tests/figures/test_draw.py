@@ -10,7 +10,7 @@ import pytest
 
 from pdebench_fm.figures import KINDS, draw, file_stem, style
 from pdebench_fm.figures.panels import short_count, short_size
-from tests.support.records import make_pretraining, make_record, make_suite
+from tests.support.records import make_pretraining, make_record, make_suite, with_job
 
 
 def files(*given, **options):
@@ -153,7 +153,7 @@ assert "matplotlib.pyplot" not in sys.modules
 
 def test_a_panel_names_the_system_of_its_task():
     records = [
-        make_record(examples=n, job={**make_record(examples=n).job, "test": {"sets": [{"system": {"name": name}}]}})
+        with_job(make_record(examples=n), test={"sets": [{"count": 256, "system": {"name": name}}]})
         for n, name in ((8, "helmholtz"), (16, "helmholtz"))
     ]
     ((_, _, figure),) = KINDS["errors"].make(records, {})

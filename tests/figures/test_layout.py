@@ -9,11 +9,11 @@ import pytest
 from pdebench_fm.figures import KINDS, cases
 from pdebench_fm.figures.style import drawing
 from pdebench_fm.scoring.shift import UNKNOWN
-from tests.figures.support import curve, panels, with_job
+from tests.figures.support import curve, panels
 from tests.figures.test_cases import arrays
 from tests.figures.test_distributions import KNOWN
 from tests.figures.test_mixtures import task as mixture
-from tests.support.records import make_record
+from tests.support.records import make_record, with_job
 
 MODELS = ("fno-64k", "fno-1m", "fno-16m", "fno-256m", "mode-regression-of-a-plugin")
 LONG = "a-model-whose-name-somebody-else-chose-and-found-not-at-all-too-long-for-a-command"

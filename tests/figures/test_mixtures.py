@@ -1,6 +1,6 @@
 from pdebench_fm.figures import mixtures
-from tests.figures.support import bands, curve, data, legend, panels, with_job
-from tests.support.records import make_pretraining
+from tests.figures.support import bands, curve, data, legend, panels
+from tests.support.records import make_pretraining, with_job
 
 
 def task(name, source, sampler, factor, model="conv-small", named=True):
@@ -46,7 +46,8 @@ def test_there_is_no_panel_for_one_pretraining_or_an_unknown_one():
 def test_test_sets_that_do_not_say_what_they_are_are_not_taken_for_equal():
     tasks = [*task("one", "poisson", "p", 0.4, named=False), *task("two", "mixed", "p", 0.8, named=False)]
     assert mixtures.make(tasks) == []
-    assert mixtures.make([with_job(record, test={}) for record in [*OWN, *MIXED]]) == []
+    nothing = {"sets": []}
+    assert mixtures.make([with_job(record, test=nothing) for record in [*OWN, *MIXED]]) == []
 
 
 def test_models_have_figures_of_their_own():

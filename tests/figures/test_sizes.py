@@ -1,8 +1,8 @@
 import pytest
 
 from pdebench_fm.figures import sizes
-from tests.figures.support import curve, data, legend, panels, with_job
-from tests.support.records import make_record
+from tests.figures.support import curve, data, legend, panels
+from tests.support.records import make_record, with_job
 
 
 def family_of(*members, name="op", task="SYS-1(5,10)"):

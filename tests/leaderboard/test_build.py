@@ -5,11 +5,10 @@ import statistics
 
 import pytest
 
-from pdebench_fm._util.identity import job_id
 from pdebench_fm.errors import RecordError
 from pdebench_fm.leaderboard import RefusedError, Rules, add, build, check
 from pdebench_fm.leaderboard.standing import group, standings
-from tests.support.records import append, make_pretraining, make_record, make_suite, make_trial
+from tests.support.records import append, make_pretraining, make_record, make_suite, make_trial, with_job
 
 FILES = ("README.md", "index.html", "leaderboard.csv", "leaderboard.json")
 
@@ -215,8 +214,8 @@ def test_a_model_started_from_weights_of_the_users_own_is_shown_and_not_ranked()
     def from_weights(record):
         if record.protocol not in ("zero-shot", "fine-tune"):
             return record
-        job = {**record.job, "start": {"from": "weights", "sha256": "ab" * 32}}
-        return record.model_copy(update={"job": job, "job_id": job_id(job), "pretrain_job_id": None})
+        started = with_job(record, start={"from": "weights", "sha256": "ab" * 32})
+        return started.model_copy(update={"pretrain_job_id": None})
 
     theirs = [from_weights(record) for record in make_suite("theirs") if record.kind == "point"]
     ours, other = ranking(*make_suite("ours"), *theirs)

@@ -144,7 +144,7 @@ def test_records_without_kept_errors_have_the_intervals_that_they_state():
 
 def test_two_measurements_of_one_job_have_each_their_own_errors(tmp_path):
     for suite, factor in (("one", 0.1), ("two", 0.2)):
-        record = make_record(suite=suite, job={"code": "same"}, errors_sha256=digest(factor * EXAMPLES))
+        record = make_record(suite=suite, job=make_record().job, errors_sha256=digest(factor * EXAMPLES))
         path = tmp_path / "records" / suite / "smoke" / f"{record.model}.jsonl"
         append(path, [record])
         archive_of(path).write_bytes(write_archive({digest(factor * EXAMPLES): factor * EXAMPLES}))

@@ -17,7 +17,7 @@ from pdebench_fm.plan.planner import make_plan
 from pdebench_fm.records.record import Record
 from pdebench_fm.suite.reading import load_suite
 from tests.support.installed import with_toy
-from tests.support.records import append, make_record, make_suite, make_trial
+from tests.support.records import append, make_record, make_suite, make_trial, with_job
 from tests.support.toy import run_in
 
 
@@ -38,12 +38,6 @@ def point(examples: int, *spent: tuple[int, int], **changes: Any) -> Record:
 def twice(examples: int, epochs: int, steps: int, **changes: Any) -> Record:
     """A record with two trials that spent the same."""
     return point(examples, (epochs, steps), (epochs, steps), **changes)
-
-
-def of_job(record: Record, **changes: Any) -> Record:
-    """The record with something else in its job, whose id then agrees."""
-    job = {**record.job, **changes}
-    return record.model_copy(update={"job": job, "job_id": job_id(job)})
 
 
 # The suite was edited, its version was not ---------------------------------------------------------------------------
@@ -140,7 +134,7 @@ def test_two_precisions_are_found(tmp_path: Path, before: list[Record]) -> None:
 
 
 def test_the_first_two_records_that_disagree_are_named_once() -> None:
-    given = [of_job(make_record(seed=seed), training=str(seed // 2)) for seed in range(6)]
+    given = [with_job(make_record(seed=seed), training=str(seed // 2)) for seed in range(6)]
     (line,) = found(given)
     assert line.startswith("at:3 job.training 1 differs from 0 at at:1: ")
 
@@ -173,7 +167,7 @@ def test_models_may_search_spaces_of_their_own_and_start_where_they_like() -> No
     ours, theirs = make_suite("ours"), make_suite("theirs")
     theirs = [r.model_copy(update={"trials": (ridge,)}) if r.trials else r for r in theirs]
     weights = [
-        of_job(r, start={"from": "weights", "sha256": "ab" * 32}) if r.protocol != "scratch" else r
+        with_job(r, start={"from": "weights", "sha256": "ab" * 32}) if r.protocol != "scratch" else r
         for r in make_suite("weights")
         if r.kind == "point"
     ]
@@ -185,7 +179,7 @@ def test_models_may_search_spaces_of_their_own_and_start_where_they_like() -> No
 
 def test_two_files_of_weights_are_two_models() -> None:
     given = [
-        of_job(make_record(task=task), start={"from": "weights", "sha256": sha * 32})
+        with_job(make_record(task=task), start={"from": "weights", "sha256": sha * 32})
         for task, sha in (("one", "ab"), ("two", "cd"))
     ]
     assert any("job.start.sha256" in line for line in found(given))

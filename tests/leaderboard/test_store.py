@@ -1,5 +1,4 @@
 import contextlib
-import copy
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -157,14 +156,6 @@ def test_a_name_too_long_for_a_file_is_refused_before_anything_is_written(board,
     assert not board.exists()
 
 
-@pytest.mark.parametrize("start", ["x", ["from"], None])
-def test_a_job_whose_start_has_another_form_is_refused(board, run, start):
-    record = make_record()
-    forged = make_record(job={**record.job, "start": start})
-    with pytest.raises(RefusedError, match="job is not the description of a point"):
-        add(board, [run(forged)])
-
-
 @pytest.mark.parametrize(
     ("record", "message"),
     [
@@ -320,14 +311,6 @@ def test_an_arm_is_named_after_its_protocol_and_what_the_suite_gave(board, run, 
     for wrong in ("lora(rank=8)", "lora(width=4)", "head-only(rank=4)"):
         with pytest.raises(RefusedError, match=r"protocol is .*, its job says 'lora"):
             add(board, [run(true.model_copy(update={"protocol": wrong}))])
-
-
-def test_data_seeds_of_different_kinds_are_refused_like_others(board, run):
-    true = make_record()
-    job = copy.deepcopy(true.job)
-    job["train"]["sets"][0]["data_seed"] = None
-    with pytest.raises(RefusedError, match=r"data_seed is 0, its job says None"):
-        add(board, [run(true.model_copy(update={"job": job, "job_id": job_id(job)}))])
 
 
 @pytest.mark.parametrize("name", ["examples", "parameters"])

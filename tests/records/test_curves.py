@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdebench_fm._util.identity import job_id
 from pdebench_fm.records.curves import Curve, CurvePoint, family, make_curves, transfer_curves
 from pdebench_fm.records.savings import (
     _EXACT,
@@ -20,7 +19,7 @@ from pdebench_fm.records.savings import (
     savings,
     transfer_gains,
 )
-from tests.support.records import make_pretraining, make_record, make_suite
+from tests.support.records import make_pretraining, make_record, make_suite, with_job
 
 
 def curve(errors, protocol="scratch", lacking=()):
@@ -61,7 +60,7 @@ class TestCurve:
         assert ([p.examples for p in found.points], found.lacking) == ([64], (16,))
 
     def test_the_later_of_two_records_of_one_place_counts(self):
-        records = [make_record(error=0.5, job={"code": "old"}), make_record(error=0.25, job={"code": "new"})]
+        records = [with_job(make_record(error=error), training=code) for code, error in (("old", 0.5), ("new", 0.25))]
         assert make_curves(records).popitem()[1].points[0].errors == (0.25,)
 
     def test_zero_shot_is_the_zero_of_fine_tuning(self):
@@ -75,7 +74,7 @@ class TestCurve:
 
     def test_an_arm_of_a_plugin_that_starts_from_nothing_transfers_nothing(self):
         starts = {"fine-tune": "pretrained", "scratch": "initialised", "augmented": "initialised", "head": "weights"}
-        records = [make_record(protocol=arm, job={"start": {"from": start}}) for arm, start in starts.items()]
+        records = [with_job(make_record(protocol=arm), start={"from": start}) for arm, start in starts.items()]
         curves = {arm: found for (_, _, arm), found in make_curves(records).items()}
         assert [found.protocol for found in transfer_curves(curves)] == ["fine-tune", "head"]
 
@@ -306,10 +305,8 @@ class TestPowerLaw:
 
 def test_a_family_is_what_the_job_names():
     record = make_record("op-small")
-    job = {**record.job, "model": {"family": "op"}}
-    assert family(record.model_copy(update={"job": job, "job_id": job_id(job)})) == "op"
-    for odd in ({}, {"model": "op"}, {"model": {"family": 3}}):
-        assert family(record.model_copy(update={"job": odd, "job_id": job_id(odd)})) == "op-small"
+    assert family(with_job(record, model={"family": "op"})) == "op"
+    assert family(with_job(record, model={"family": ""})) == "op-small"
 
 
 def test_the_geometric_mean():

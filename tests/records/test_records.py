@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,8 @@ import pdebench_fm
 from pdebench_fm._util.identity import canonical_json, job_id
 from pdebench_fm.errors import RecordError
 from pdebench_fm.records.file import add, collect, parse
-from pdebench_fm.records.record import Record, json_schema, start_of
-from tests.support.records import append, make_record, make_suite, make_trial, read
+from pdebench_fm.records.record import Record, json_schema
+from tests.support.records import append, make_record, make_suite, make_trial, read, with_job
 
 
 def test_job_id_does_not_depend_on_the_order_of_keys():
@@ -159,11 +160,26 @@ def test_a_name_that_becomes_a_file_name_has_at_most_200_bytes(key):
     assert getattr(parse(json.dumps(data), "here:1"), key) == "é" * 100
 
 
-@pytest.mark.parametrize("start", ["x", ["from"], 1, None])
-def test_a_start_of_another_form_is_an_empty_one(start):
-    forged = make_record(job={"start": start})
-    assert start_of(forged) == {} == start_of(make_record(job={}))
-    assert start_of(make_record())["from"] == "released"
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"start": "x"}, "job.start: must be a mapping, got 'x'"),
+        ({"start": {"from": "nothing"}}, "job.start.from: unknown value 'nothing'"),
+        ({"train": {}}, "job.train.sets: is required"),
+        ({"test": {"sets": [{"count": -1}]}}, "job.test.sets.0.count: must be at least 0, got -1"),
+    ],
+)
+def test_a_job_is_the_description_of_a_point(change, message):
+    data = json.loads(make_record().line())
+    job = {**data["job"], **change}
+    with pytest.raises(RecordError, match=re.escape(f"here:1: {message}")):
+        parse(json.dumps({**data, "job": job, "job_id": job_id(job)}), "here:1")
+
+
+def test_a_description_gives_back_what_it_was_read_from():
+    job = {**make_record().job, "start": {"from": "weights", "sha256": "ab" * 32}, "unknown": [1]}
+    record = with_job(make_record(), **job)
+    assert (record.described.plain(), record.own_weights) == (job, "ab" * 32)
 
 
 def test_a_record_cannot_be_changed():
@@ -268,8 +284,8 @@ def test_an_empty_file_has_no_records(tmp_path):
 
 
 def test_collect_searches_folders_and_takes_the_newest_of_each_place(tmp_path):
-    old = make_record(error=0.5, job={"code": "old"})
-    new = make_record(error=0.4, job={"code": "new"})
+    old = with_job(make_record(error=0.5), training="old")
+    new = with_job(make_record(error=0.4), training="new")
     append(tmp_path / "smoke" / "conv" / "records.jsonl", [old, new])
     assert [(where.rpartition("/")[2], record) for where, record in collect([tmp_path])] == [("records.jsonl:2", new)]
     (tmp_path / "empty").mkdir()

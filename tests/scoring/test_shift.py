@@ -17,8 +17,7 @@ from pdebench_fm.registry.discovery import Registry, registry
 from pdebench_fm.scoring.shift import Distributions, RealisedShift, Shift, overlap
 from pdebench_fm.suite.reading import find_suite, load_suite
 from pdebench_fm.suite.schema import Distribution
-from tests.figures.support import with_job
-from tests.support.records import make_pretraining, make_record, read
+from tests.support.records import make_pretraining, make_record, read, with_job
 
 LEADERBOARD = Path(__file__).parents[2] / "leaderboard" / "records"
 

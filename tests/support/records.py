@@ -108,6 +108,13 @@ def make_record(
     return Record(**merged)
 
 
+def with_job(record: Record, **changes: Any) -> Record:
+    """Return a record with parts of its job replaced, or of its model's description; its id agrees."""
+    model = {**record.job["model"], **changes.pop("model", {})}
+    job = {**record.job, **changes, "model": model}
+    return Record(**{**record.model_dump(by_alias=True), "job": job, "job_id": job_id(job)})
+
+
 def describe(values: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
     """A job description that agrees with the rest of a record; ``base`` tells jobs apart."""
     parent = values["pretrain_job_id"]
@@ -125,6 +132,8 @@ def describe(values: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
         "of": base,
         "seed": values["seed"],
         "precision": values["precision"],
+        "training": "1",
+        "selection": {"name": "relative_l2", "version": "1"},
         "trials": ids if ids or values["status"] == "ok" else [job_id({**base, "trial": n}) for n in (1, 2, 3)],
         "test": {
             "sets": [{"count": values["test_examples"], "data_seed": values["data_seed"], "task": values["task"]}]

@@ -4,9 +4,8 @@ import re
 
 import pytest
 
-from pdebench_fm._util.identity import job_id
 from pdebench_fm.tables.table import build_table, to_markdown
-from tests.support.records import make_pretraining, make_record, make_suite
+from tests.support.records import make_pretraining, make_record, make_suite, with_job
 
 
 def section(records, title):
@@ -168,11 +167,8 @@ def test_suites_and_profiles_are_never_mixed():
 
 
 def in_family(records, parameters):
-    found = []
-    for record in records:
-        job = {**record.job, "model": {"family": "op"}}
-        found.append(record.model_copy(update={"job": job, "job_id": job_id(job), "parameters": parameters}))
-    return found
+    changed = (with_job(record, model={"family": "op"}) for record in records)
+    return [record.model_copy(update={"parameters": parameters}) for record in changed]
 
 
 def test_error_against_parameters_needs_three_sizes_of_a_family():

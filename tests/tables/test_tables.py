@@ -3,7 +3,7 @@ import re
 from pdebench_fm.records.record import Cell
 from pdebench_fm.tables.table import NOTE, build_table, cell_text, to_markdown
 from pdebench_fm.tables.wording import natural, number
-from tests.support.records import make_record, make_suite
+from tests.support.records import make_record, make_suite, with_job
 
 
 def cells(markdown, arm):
@@ -45,8 +45,8 @@ def test_the_header_says_where_the_scores_come_from():
 
 def test_the_header_names_weights_of_the_users_own():
     record = make_record()
-    job = {**record.job, "start": {"from": "weights", "sha256": "ab" * 32}}
-    text = build_table([record.model_copy(update={"job": job})])[0].header
+    started = with_job(record, start={"from": "weights", "sha256": "ab" * 32})
+    text = build_table([started])[0].header
     assert "from weights of the user's own (SHA-256 abababababab…)" in text
     assert "weights" not in build_table([record])[0].header
 
@@ -108,7 +108,7 @@ def test_suite_versions_are_never_mixed():
 
 
 def test_the_later_of_two_records_of_one_place_counts():
-    records = [make_record(error=0.5, job={"code": "old"}), make_record(error=0.25, job={"code": "new"})]
+    records = [with_job(make_record(error=error), training=code) for code, error in (("old", 0.5), ("new", 0.25))]
     assert cells(to_markdown(build_table(records)), "fine-tune")[0][1].startswith("0.250")
 
 

@@ -16,7 +16,7 @@ from pdebench_fm.leaderboard.page.rows import Row, digits, model_kind, predictio
 from pdebench_fm.leaderboard.references import References, gain
 from pdebench_fm.leaderboard.standing import Prediction, Standing, SuiteResults
 from pdebench_fm.records.curves import FINE_TUNE, SCRATCH, make_curves, point_of
-from pdebench_fm.records.record import Record, own_weights, systems_of
+from pdebench_fm.records.record import Record
 from pdebench_fm.records.savings import Amount, savings
 from pdebench_fm.tables.wording import arm_order, natural
 
@@ -66,7 +66,7 @@ class Cells:
             "task": task,
             "shift": first.shift if first.kind == "point" else "",
             "overlap": six(first.overlap),
-            "system": ", ".join(systems_of(first)),
+            "system": ", ".join(first.described.test.systems),
             "seen": (model, task) in self._seen,
             "pretraining": self._sources.get(first.pretrain_job_id or "", ""),
             "arm": arm,
@@ -226,15 +226,14 @@ def command(record: Record, suite: str) -> str:
         words += ["--task", record.task, "--seeds", str(record.seed + 1)]
     if record.precision != "float32":
         words += ["--precision", record.precision]
-    if weights := own_weights(record):
+    if weights := record.own_weights:
         words += ["--pretrained", f"weights-{weights[:12]}.safetensors"]
     return shlex.join(words)
 
 
 def _local_arguments(record: Record) -> list[str]:
     """Return the arguments that only say where files are; a name has the fingerprint of these files instead."""
-    model = record.job.get("model")
-    fingerprint = str(model.get("fingerprint", "")) if isinstance(model, Mapping) else ""
+    fingerprint = record.described.model.fingerprint
     return re.findall(rf",(\w+)=[^,]*-{re.escape(fingerprint[:8])}(?=,|$)", record.model) if fingerprint else []
 
 

@@ -11,7 +11,7 @@ from pdebench_fm.leaderboard.badges import Badge
 from pdebench_fm.leaderboard.cards import Cards, card_of, card_path
 from pdebench_fm.leaderboard.solvers import solvers_of
 from pdebench_fm.leaderboard.standing import Prediction, Standing, SuiteResults
-from pdebench_fm.records.record import Record, start_of
+from pdebench_fm.records.record import Record
 from pdebench_fm.records.solver import SolverRecord
 from pdebench_fm.tables.wording import natural
 
@@ -137,7 +137,7 @@ def verified_text(badge: Badge | None) -> str:
 def model_kind(records: Sequence[Record]) -> str:
     """Return ``released``, ``network`` or ``baseline``, by what the model's jobs start from and their steps."""
     trained = any(record.steps for record in records)
-    arrives = any(start_of(record).get("from") == "released" for record in records)
+    arrives = any(record.described.start.source == "released" for record in records)
     return ("released" if arrives else "network") if trained else "baseline"
 
 
