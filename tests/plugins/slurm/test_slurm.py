@@ -7,6 +7,7 @@ import os
 import platform
 import signal
 import subprocess
+import sys
 import time
 from concurrent.futures import Executor
 from dataclasses import replace
@@ -143,6 +144,18 @@ def test_a_run_that_is_broken_off_leaves_the_tasks_of_another(tmp_path: Path) ->
         other.shutdown(cancel_futures=True)
         assert watched.done()
         assert future.result(timeout=PATIENCE) is None
+
+
+def test_benchmarks_and_tests_run_on_a_node(tmp_path: Path) -> None:
+    script = Path(__file__).parents[3] / "benchmarks" / "on_executor.py"
+    where = ("--executor", "slurm", "--executor-set", "poll=1", "--device", "cpu", "--output", str(tmp_path))
+    code = "import os; print(os.environ['SLURM_JOB_ID'], os.getcwd()); raise SystemExit(3)"
+    done = subprocess.run(
+        [sys.executable, script, *where, "--", sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 3, done.stderr
+    assert done.stdout.split()[0].isdecimal()
+    assert done.stdout.split()[1] == str(tmp_path)
 
 
 class DiesInTheMiddle(Toy):
