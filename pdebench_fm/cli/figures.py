@@ -10,9 +10,10 @@ import click
 
 from pdebench_fm.cli.own_suites import load_suites, suites_option
 from pdebench_fm.cli.paths import FilePath
-from pdebench_fm.cli.results import warn_of_differences
+from pdebench_fm.cli.results import metric_option, shown_by, warn_of_differences
 from pdebench_fm.errors import RunError
 from pdebench_fm.figures import KINDS, Realised, draw
+from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.records.file import collect, tell_apart
 from pdebench_fm.records.record import Record
 
@@ -39,8 +40,11 @@ _CASES = "cases"
     type=click.Choice([*KINDS, _CASES]),
     help="Draw only this kind. Repeatable. By default, every kind that the records allow.",
 )
+@metric_option
 @suites_option("the distributions above the panels are drawn from it")
-def figures(runs: tuple[Path, ...], output: Path, kinds: tuple[str, ...], suites: tuple[Path, ...]) -> None:
+def figures(
+    runs: tuple[Path, ...], output: Path, kinds: tuple[str, ...], metric: str, suites: tuple[Path, ...]
+) -> None:
     """Draw figures from RUNS, as PNG and PDF, for each suite and profile.
 
     RUNS are records.jsonl files, or folders that are searched for them, such as leaderboard/records. Several models are
@@ -64,8 +68,8 @@ def figures(runs: tuple[Path, ...], output: Path, kinds: tuple[str, ...], suites
     from_records = [kind for kind in kinds if kind != _CASES]
     written: dict[str, list[Path]] = {}
     if from_records or not kinds:
-        written |= draw([record for _, record in found], output, from_records or None, realised)
-    if not kinds or _CASES in kinds:
+        written |= draw(shown_by(found, metric), output, from_records or None, realised, metric)
+    if _CASES in kinds or (not kinds and metric == SCORE):
         written[_CASES] = draw_cases(found, output)
     paths = [path for of_kind in written.values() for path in of_kind]
     lacking = [name for name, of_kind in written.items() if not of_kind]

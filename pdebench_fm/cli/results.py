@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import islice
 from pathlib import Path
 from textwrap import fill
@@ -13,16 +13,33 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pdebench_fm.cli.completion import names_of
 from pdebench_fm.cli.paths import FilePath
+from pdebench_fm.errors import UsageError
+from pdebench_fm.interfaces.metric import SCORE
 
 if TYPE_CHECKING:
     from pdebench_fm.records.record import Cell, Record
 
+Command = Callable[..., None]
+
+
+def metric_option(command: Command) -> Command:
+    """Let a command show another metric than the main score."""
+    return click.option(
+        "--metric",
+        default=SCORE,
+        show_default=True,
+        shell_complete=names_of("metrics"),
+        help="Show this metric of the records. Trials stay those that the main score chose.",
+    )(command)
+
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, type=FilePath(exists=True))
+@metric_option
 @click.option("--json", "as_json", is_flag=True, help="Print one object for each record, with place and scores.")
-def compare(runs: tuple[Path, ...], as_json: bool) -> None:
+def compare(runs: tuple[Path, ...], metric: str, as_json: bool) -> None:
     """Print the records of RUNS in one table for each suite and profile.
 
     RUNS are records.jsonl files, or folders that are searched for them, such as runs/smoke or leaderboard/records. Only
@@ -39,15 +56,29 @@ def compare(runs: tuple[Path, ...], as_json: bool) -> None:
         return
     apart = tell_apart(found)
     warn_of_differences(apart)
-    print_summaries([record for _, record in apart])
+    print_summaries(shown_by(apart, metric), metric=metric)
 
 
-def print_summaries(records: Sequence[Record], planned: Collection[Cell] | None = None) -> None:
+def shown_by(found: Sequence[tuple[str, Record]], metric: str) -> list[Record]:
+    """Return records that show a metric, if it is an error."""
+    from pdebench_fm.records.metrics import shown_by
+    from pdebench_fm.registry import registry
+
+    records = [record for _, record in found]
+    if metric == SCORE:
+        return records
+    installed = registry()
+    if metric in installed.names("metrics") and installed.load("metrics", metric)().better == "higher":
+        raise UsageError(f"--metric {metric}: higher is better, and tables and figures compare errors; take --json")
+    return shown_by(records, metric)
+
+
+def print_summaries(records: Sequence[Record], planned: Collection[Cell] | None = None, metric: str = SCORE) -> None:
     """Print what a run ends with; see `pdebench_fm.tables.summary`."""
     from pdebench_fm.tables.summary import summaries
 
     width = terminal_width()
-    click.echo("\n\n".join(summary.text(width) for summary in summaries(records, planned)))
+    click.echo("\n\n".join(summary.text(width) for summary in summaries(records, planned, metric)))
 
 
 def warn_of_differences(found: Sequence[tuple[str, Record]]) -> None:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, TypeAlias
 from pdebench_fm._util.grouping import grouped
 from pdebench_fm.errors import RunError, UnknownNameError
 from pdebench_fm.figures import errors, mixtures, savings, seeds, sizes
-from pdebench_fm.figures.panels import Made
+from pdebench_fm.figures.panels import ERROR_LABEL, Made
 from pdebench_fm.figures.style import COLOURS, drawing, file_stem, save
+from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.records.record import Record
 from pdebench_fm.scoring.shift import UNKNOWN, Shifts
 
@@ -54,7 +55,11 @@ KINDS = {
 
 
 def draw(
-    records: Iterable[Record], folder: Path, kinds: Collection[str] | None = None, realised: Realised | None = None
+    records: Iterable[Record],
+    folder: Path,
+    kinds: Collection[str] | None = None,
+    realised: Realised | None = None,
+    metric: str = SCORE,
 ) -> dict[str, list[Path]]:
     """Draw every figure that the records allow.
 
@@ -63,6 +68,7 @@ def draw(
         folder: of the files; made if there is something to draw.
         kinds: names in `KINDS`; by default all of them.
         realised: gives the distributions above the panels. Unknown ones are replaced by the nominal shift.
+        metric: what the records show; see `pdebench_fm.records.metrics`.
 
     Returns:
         the files written by kind, a PNG (300 dpi) and a PDF for each figure. A kind that the records do not allow has
@@ -78,9 +84,20 @@ def draw(
             shifts = UNKNOWN if realised is None else realised(group)
             for name in wanted:
                 for detail, models, figure in KINDS[name].make(_taken(group, name), shifts):
-                    parts = (suite, f"v{version}", profile, name, *([detail] if detail else []), *models)
+                    shown = [] if metric == SCORE else [metric]
+                    parts = (suite, f"v{version}", profile, name, *shown, *([detail] if detail else []), *models)
+                    _name_metric(figure, metric)
                     written[name] += save(figure, folder, file_stem(*parts), " · ".join(parts))
     return written
+
+
+def _name_metric(figure: Figure, metric: str) -> None:
+    """Name a metric of a plugin where the main score is named."""
+    from matplotlib.text import Text
+
+    if metric != SCORE:
+        for text in figure.findobj(lambda artist: isinstance(artist, Text) and artist.get_text() == ERROR_LABEL):
+            text.set_text(metric)  # type: ignore[attr-defined]
 
 
 def _groups(records: Iterable[Record]) -> list[tuple[str, int, str, list[Record]]]:

@@ -29,7 +29,7 @@ _NARROWEST = 10
 """Columns of a label that is folded, at least."""
 
 _NOTE = (
-    "Median relative L2 error over seeds against N; zero-shot is N = 0. Gain: scratch error / error at the same N, "
+    "Median {} over seeds against N; zero-shot is N = 0. Gain: scratch error / error at the same N, "
     "mean over N. Data saving: scratch examples for the same error / N. Score: mean error of zero-shot and "
     "fine-tuning. Means are geometric."
 )
@@ -137,7 +137,7 @@ class Summary:
     tasks: TextGrid | None
     answers: TextGrid | None
     shown: Sequence[str]
-    note: str = _NOTE
+    note: str
 
     def text(self, width: int = UNLIMITED) -> str:
         """Return all of it as plain text."""
@@ -159,12 +159,13 @@ class Summary:
         )
 
 
-def summaries(records: Iterable[Record], planned: Collection[Cell] | None = None) -> list[Summary]:
+def summaries(records: Iterable[Record], planned: Collection[Cell] | None = None, metric: str = SCORE) -> list[Summary]:
     """Return a summary for each suite, version and profile.
 
     Args:
         records: of any models, in the order of the rows. The later of two at the same `Record.place` counts.
         planned: every cell of the suite's plan; by default those of the records.
+        metric: what the records show; see `pdebench_fm.records.metrics`.
     """
     records = list(records)
     order = list(dict.fromkeys(record.model for record in records))
@@ -173,10 +174,10 @@ def summaries(records: Iterable[Record], planned: Collection[Cell] | None = None
         first = table.records[0]
         ordered = Table(sorted(table.records, key=lambda r: order.index(r.model)), table.expected, order)
         groups.setdefault((first.suite, first.suite_version, first.profile), []).append(ordered)
-    return [_summary(tables, planned) for tables in groups.values()]
+    return [_summary(tables, planned, metric) for tables in groups.values()]
 
 
-def _summary(tables: Sequence[Table], planned: Collection[Cell] | None) -> Summary:
+def _summary(tables: Sequence[Table], planned: Collection[Cell] | None, metric: str) -> Summary:
     records = [record for table in tables for record in table.records]
     several = len({record.model for record in records}) > 1
     before = [table for table in tables if table.records[0].kind == "pretraining"]
@@ -189,7 +190,8 @@ def _summary(tables: Sequence[Table], planned: Collection[Cell] | None) -> Summa
         _grid(list(_task_rows(after, found)), ["task", "shift"], several) if after else None,
         _grid([_answer_row(a) for a in found], ["task"], several) if any(a.scratch for a in found) else None,
         [*(sentences(found, seeds) if found else []), *_caveats(records)],
-        _NOTE + (_OVERLAP if any(record.overlap is not None for record in records) else ""),
+        _NOTE.format("relative L2 error" if metric == SCORE else metric)
+        + (_OVERLAP if any(record.overlap is not None for record in records) else ""),
     )
 
 

@@ -196,6 +196,17 @@ def test_a_model_in_two_runs_is_named_with_their_folders(pdefm, tmp_path):
     assert pdefm("compare", *runs[:1] * 2)[1] == once
 
 
+def test_tables_and_figures_show_another_metric(pdefm, tmp_path):
+    metrics = {"metrics": {"relative_l2": 0.1, "worst": 3.25}, "interval": {}}
+    append(tmp_path / "records.jsonl", [make_record(examples=size, **metrics) for size in (16, 64)])
+    code, out, _ = pdefm("compare", tmp_path / "records.jsonl", "--metric", "worst")
+    assert (code, "3.25" in out, "0.100" in out, "Median worst over seeds" in out) == (0, True, False, True)
+    code, out, _ = pdefm("figures", tmp_path / "records.jsonl", "--metric", "worst", "--output", tmp_path / "figures")
+    assert (code, all("-errors-worst-" in path for path in out.splitlines())) == (0, True)
+    code, _, err = pdefm("compare", tmp_path / "records.jsonl", "--metric", "worse")
+    assert (code, "did you mean 'worst'" in err) == (2, True)
+
+
 def test_figures_say_where_records_of_two_budgets_are_drawn_together(pdefm, tmp_path):
     budgets = [{"epochs": count, "steps": None, "batch_size": 8} for count in (3, 4000)]
     made = [make_record(seed=seed, budget=budget) for seed, budget in enumerate(budgets)]
