@@ -19,7 +19,11 @@ from pdebench_fm.errors import PLUGIN_ERRORS, PdefmError, UsageError
 @click.argument("kind", metavar="KIND", type=click.Choice(["model", "distribution", "metric", "protocol"]))
 @click.argument("name", shell_complete=completion.entries)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override an argument of the model.")
-@click.option("--distribution", metavar="SUITE:NAME", help="Check a model on the channels of this distribution.")
+@click.option(
+    "--distribution",
+    metavar="SUITE:NAME",
+    help="Check a model on the channels of this distribution, or a metric on its examples.",
+)
 @click.option("--model", metavar="NAME", help="Let a protocol adapt this model, not a small convolutional network.")
 @click.option(
     "--expect",
@@ -59,8 +63,8 @@ def check(
     from pdebench_fm.testing.model_subject import model_subject
     from pdebench_fm.testing.models import MODEL_CHECKS
 
-    if distribution is not None and kind != "model":
-        raise UsageError(f"--distribution gives the channels of a model, and this is a {kind}")
+    if distribution is not None and kind not in ("model", "metric"):
+        raise UsageError(f"--distribution gives examples for a model or a metric, and this is a {kind}")
     if model is not None and kind != "protocol":
         raise UsageError(f"--model is what a protocol adapts, and this is a {kind}")
     if settings and kind != "model" and model is None:
@@ -73,7 +77,7 @@ def check(
             case "protocol":
                 checks = testing.checks_of_protocol(name, model=model, arguments=arguments)
             case "metric":
-                checks = testing.checks_of_metric(name)
+                checks = testing.checks_of_metric(name, distribution)
             case _:
                 checks = testing.checks_of_distribution(name)
     return _report(checks, expected, as_json)

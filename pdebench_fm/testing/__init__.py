@@ -18,7 +18,7 @@ from __future__ import annotations
 from pdebench_fm.testing.claims import Check, ConformanceError, Skipped, in_pytest
 from pdebench_fm.testing.distributions import DISTRIBUTION_CHECKS, checks_of_distribution, distribution_checks
 from pdebench_fm.testing.examples import SmoothExamples
-from pdebench_fm.testing.metrics import METRIC_CHECKS, checks_of_metric, metric_checks
+from pdebench_fm.testing.metrics import METRIC_CHECKS, MetricSubject, checks_of_metric, metric_checks
 from pdebench_fm.testing.models import MODEL_CHECKS, checks_of_model, model_checks
 from pdebench_fm.testing.protocols import PROTOCOL_CHECKS, checks_of_protocol, protocol_checks
 
@@ -29,6 +29,7 @@ __all__ = [
     "PROTOCOL_CHECKS",
     "Check",
     "ConformanceError",
+    "MetricSubject",
     "Skipped",
     "SmoothExamples",
     "checks_of_distribution",

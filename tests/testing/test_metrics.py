@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pdebench_fm.interfaces import Metric, PDESystem
 from pdebench_fm.problem import Fields, Problem
-from pdebench_fm.testing import METRIC_CHECKS
+from pdebench_fm.testing import METRIC_CHECKS, MetricSubject
 from pdebench_fm.testing.claims import claims
 from tests.testing.outcomes import outcomes
 
@@ -127,4 +127,19 @@ class InPlace(Difference):
     ],
 )
 def test_a_metric_fails_the_claim_it_breaks(metric: type[Metric], broken: set[str]) -> None:
-    assert outcomes(claims(METRIC_CHECKS, metric())).keys() == broken
+    assert outcomes(claims(METRIC_CHECKS, MetricSubject(metric()))).keys() == broken
+
+
+class OfWaves(Difference):
+    """Reads a constant that only Helmholtz's equation has."""
+
+    def per_sample(
+        self, problem: Problem, inputs: Fields, prediction: Fields, target: Fields, system: PDESystem | None
+    ) -> Tensor:
+        return super().per_sample(problem, inputs, prediction, target, system) / inputs["omega"]
+
+
+def test_a_metric_that_needs_other_channels_names_a_distribution_that_has_them() -> None:
+    without = outcomes(claims(METRIC_CHECKS, MetricSubject(OfWaves())))
+    assert (len(without), {*without.values()}) == (len(METRIC_CHECKS), {"'omega'"})
+    assert outcomes(claims(METRIC_CHECKS, MetricSubject(OfWaves(), "smoke:SYS-3(1,5)"))) == {}

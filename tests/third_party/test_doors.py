@@ -26,7 +26,7 @@ from pdebench_fm.run.runner import Reporter, run_plan
 from pdebench_fm.run.work import Outcome
 from pdebench_fm.suite.reading import load_suite
 from pdebench_fm.testing.claims import claims
-from pdebench_fm.testing.metrics import METRIC_CHECKS
+from pdebench_fm.testing.metrics import METRIC_CHECKS, MetricSubject
 from tests.support.toy import SUITE, TOY
 from tests.third_party import pages
 from tests.third_party.doors.elsewhere import Correlation
@@ -105,5 +105,5 @@ def test_two_checkpoints_are_two_models(tmp_path: Path, registry: Registry) -> N
 
 
 def test_the_gate_knows_which_way_a_metric_is_better() -> None:
-    for _, check in claims(METRIC_CHECKS, Correlation()):
+    for _, check in claims(METRIC_CHECKS, MetricSubject(Correlation())):
         check()
