@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pdebench_fm.figures import panels
 from pdebench_fm.figures.style import DARK, arm_colours, line_style
 from pdebench_fm.interfaces.metric import SCORE
-from pdebench_fm.records.curves import SCRATCH, CurvePoint
+from pdebench_fm.records.curves import FEW_SEEDS, SCRATCH, CurvePoint
 from pdebench_fm.records.record import Record
 from pdebench_fm.scoring.shift import UNKNOWN, Shifts
 from pdebench_fm.tables.wording import arm_order, natural
@@ -43,9 +43,19 @@ def make(records: Sequence[Record], shifts: Shifts = UNKNOWN) -> panels.Made:
         (looks[model, arm], (f"{model}, {arm}" if len(models) > 1 else arm) + _remark(records, model, arm))
         for model, arm in lines
     ]
-    if any(point.interval for task in sheet.tasks for curve in task.curves.values() for point in curve.points):
-        entries.append(({"color": DARK, "linewidth": 5, "alpha": 0.2}, "95% interval"))
+    points = [point for task in sheet.tasks for curve in task.curves.values() for point in curve.points]
+    if shown := _what_bands_show([point for point in points if point.interval]):
+        entries.append(({"color": DARK, "linewidth": 5, "alpha": 0.2}, shown))
     return [("", models, sheet.finish([*entries, *sheet.special_entries()], sheet.headline(models)))]
+
+
+def _what_bands_show(points: Sequence[CurvePoint]) -> str:
+    """Return what the bands are. A bootstrap over five seeds or fewer gives their whole range."""
+    of_one, seeds = "95% interval over test examples", max((len(point.seeds) for point in points), default=0)
+    if seeds < 2:
+        return of_one if points else ""
+    of_seeds = "range over seeds" if seeds <= FEW_SEEDS else "95% interval over seeds"
+    return of_seeds + (f" (one seed: {of_one})" if any(len(point.seeds) == 1 for point in points) else "")
 
 
 def _draw_level(axes: Axes, point: CurvePoint, look: Mapping[str, Any]) -> None:

@@ -21,6 +21,9 @@ ZERO_SHOT, FINE_TUNE, SCRATCH = "zero-shot", "fine-tune", "scratch"
 SCORED = (ZERO_SHOT, FINE_TUNE)
 """The arms by which a model is scored. They use the pre-training; `SCRATCH` does not."""
 
+FEW_SEEDS = 5
+"""Up to so many seeds, the bootstrap interval of their median is their whole range."""
+
 
 @dataclass(frozen=True)
 class CurvePoint:

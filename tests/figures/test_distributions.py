@@ -48,7 +48,7 @@ def test_pretraining_is_filled_and_downstream_an_outline_over_the_same_bins() ->
     assert [label.get_text() for label in above.get_xticklabels()] == ["1", "5"]
     assert above.get_xlabel() == "eigenvalue"
     assert axes.get_title() == "SYS-1(5,10)\nshift: med, overlap 0.25"
-    assert legend(figure) == ["fine-tune", "95% interval", *ENTRIES]
+    assert legend(figure) == ["fine-tune", "95% interval over test examples", *ENTRIES]
 
 
 def test_an_unknown_distribution_is_replaced_by_the_nominal_shift() -> None:
@@ -56,7 +56,12 @@ def test_an_unknown_distribution_is_replaced_by_the_nominal_shift() -> None:
     first, second = panels(make("errors", points, {"SYS-1(5,10)": KNOWN}))
     assert (steps(first), first.get_title()) == ([], "SYS-1(1,2.5)\n■□□□ shift: none")
     assert (len(steps(second)), second.get_title()) == (2, "SYS-1(5,10)\nshift: med")
-    assert legend(make("errors", points, {})) == ["zero-shot", "fine-tune", "scratch", "95% interval"]
+    assert legend(make("errors", points, {})) == [
+        "zero-shot",
+        "fine-tune",
+        "scratch",
+        "95% interval over test examples",
+    ]
 
 
 def test_a_shift_without_a_level_has_no_boxes() -> None:

@@ -59,7 +59,7 @@ def test_models_differ_by_marker_and_style():
 
 def test_the_legend_says_of_an_arm_without_a_line_why():
     records = [make_record(protocol="scratch"), make_record(status="unsupported")]
-    assert legend(draw(records)) == ["fine-tune (unsupported)", "scratch", "95% interval"]
+    assert legend(draw(records)) == ["fine-tune (unsupported)", "scratch", "95% interval over test examples"]
 
 
 def test_levels_of_many_models_start_at_markers_that_can_be_told_apart():
@@ -85,3 +85,20 @@ def test_seeds_most_of_which_diverged_have_no_median_on_the_axis():
     crosses = {float(line.get_xdata()[0]) for line in axes.get_lines() if line.get_marker() == "x"}
     assert crosses == {0.0, 16.0}
     axes.figure.draw_without_rendering()
+
+
+@pytest.mark.parametrize(
+    ("seeds", "shown"),
+    [
+        (1, "95% interval over test examples"),
+        (2, "range over seeds"),
+        (5, "range over seeds"),
+        (6, "95% interval over seeds"),
+    ],
+)
+def test_the_legend_says_what_the_bands_are(seeds, shown):
+    records = [make_record(seed=seed, error=0.1 + seed / 100) for seed in range(seeds)]
+    assert legend(draw(records))[-1] == shown
+    zero_shot = make_record(protocol="zero-shot", examples=0)
+    one = "" if seeds == 1 else " (one seed: 95% interval over test examples)"
+    assert " ".join(legend(draw([*records, zero_shot]))[-1].split()) == shown + one
