@@ -10,6 +10,8 @@ from typing import Any
 
 from pdebench_fm._util.text import printable
 from pdebench_fm.data.hashing import content_hash
+from pdebench_fm.data.hdf5 import HDF5Examples
+from pdebench_fm.data.leaks import digests, in_common
 from pdebench_fm.data.open import (
     OpenSet,
     Pair,
@@ -100,39 +102,40 @@ def _check_inputs(description: Mapping[str, Any], registry: Registry) -> None:
 def check_files(suite: Suite, registry: Registry, profile: str | None = None) -> None:
     """Open every file that the suite names.
 
-    Refused are test examples that are also used for training or validation, and files of one distribution that state
-    different problems.
+    Refused are test examples that are also used for training or validation, in one file or in two, and files of one
+    distribution that state different problems.
 
     Args:
         profile: the files must have the grid of this profile; by default the suite's default profile.
     """
     chosen = suite.default_profile if profile is None else profile
     grid = suite.profile(chosen).grid
-    uses: dict[str, dict[str, str]] = {}
+    uses: list[tuple[Split, Path, str, list[str]]] = []
     for name, distribution in suite.distributions.items():
-        for split, path, problem in check_one_problem(name, distribution, registry):
-            size = problem.grid.size
+        for split, path, examples in check_one_problem(name, distribution, registry):
+            size = examples.problem.grid.size
             if size != grid:
                 wanted = f"{grid} × {grid}, got {size} × {size}"
                 raise DataFileError(f"{path}: must have the grid of profile {chosen!r}, {wanted}")
-            uses.setdefault(content_hash(path), {}).setdefault(split, f"{name!r} ({printable(str(path), 1000)})")
-    for of_file in uses.values():
-        other = next((split for split in of_file if split != "test"), None)
-        if "test" in of_file and other is not None:
+            uses.append((split, path, f"{name!r} ({printable(str(path), 1000)})", digests(path, examples)))
+    for (split, _, where, mine), (other, _, elsewhere, theirs) in itertools.product(uses, uses):
+        if split == "test" and other != "test" and (leaked := in_common(mine, theirs)):
             raise DataFileError(
-                f"the test examples of {of_file['test']} are also the {other} examples of {of_file[other]}: "
-                "nothing else may use a test set"
+                f"{len(leaked)} of {len(mine)} test examples of {where} are also {other} examples of {elsewhere}, the "
+                f"first is number {leaked[0]}: nothing else may use a test set"
             )
 
 
-def check_one_problem(name: str, distribution: Distribution, registry: Registry) -> list[tuple[Split, Path, Problem]]:
-    """Check that all files of a distribution state one problem; return each with its own."""
-    found: list[tuple[Split, Path, Problem]] = []
+def check_one_problem(
+    name: str, distribution: Distribution, registry: Registry
+) -> list[tuple[Split, Path, HDF5Examples]]:
+    """Check that all files of a distribution state one problem; return each with its examples."""
+    found: list[tuple[Split, Path, HDF5Examples]] = []
     for split, path in (distribution.files or {}).items():
-        problem = file_examples(path, distribution.system, registry, "cpu")[0].problem
-        found.append((split, path, problem))
+        examples = file_examples(path, distribution.system, registry, "cpu")[0]
+        found.append((split, path, examples))
         _, first, expected = found[0]
-        if differs := difference(problem, expected):
+        if differs := difference(examples.problem, expected.problem):
             raise DataFileError(f"{path}: the files of {name!r} must state one problem, that of {first}: {differs}")
     return found
 

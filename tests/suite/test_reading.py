@@ -423,8 +423,12 @@ def test_no_file_of_test_examples_is_anything_else(registry: Registry, tmp_path:
     files = "{files: {train: train.h5, pretraining: train.h5, validation: validation.h5, test: test.h5}}"
     check_files(load(changed("{system: toy, level: [1, 2]}", files), registry, tmp_path), registry)
     twice = files.replace("test.h5", "renamed.h5")
-    with pytest.raises(DataFileError, match=r"test examples of .*renamed\.h5\) are also the train ex.*train\.h5"):
+    with pytest.raises(DataFileError, match=r"^2 of 2 test examples of .*renamed\.h5\) are also train ex.*train\.h5"):
         check_files(load(changed("{system: toy, level: [1, 2]}", twice), registry, tmp_path), registry)
+    planes = torch.stack([torch.full((8, 8), level) for level in (3.0, 4.0, 1.0)])
+    export(tmp_path / "test.h5", problem, iter([({"source": planes}, {"solution": planes})]), 3, {})
+    with pytest.raises(DataFileError, match=r"^1 of 3 test examples .* are also train .*, the first is number 2: "):
+        check_files(load(changed("{system: toy, level: [1, 2]}", files), registry, tmp_path), registry)
 
 
 @pytest.mark.parametrize(
