@@ -197,8 +197,14 @@ def _summary(tables: Sequence[Table], planned: Collection[Cell] | None, metric: 
 
 def _caveats(records: Sequence[Record]) -> Iterator[str]:
     """Yield what to know before the numbers are believed: open searches, results and metrics that are missing."""
-    searches = [record.searched for record in records if record.searched is not None]
-    if unfinished := sum(state != "closed" for state in searches):
+    searched = [record for record in records if record.searched is not None]
+    searches = [record.searched for record in searched]
+    if searches and all(len(record.trials) == 2 for record in searched):
+        yield (
+            "Each search tried two learning rates, so none can close, and a better one may lie beyond: the profile may "
+            "name more `learning_rates`, or `extend` the search."
+        )
+    elif unfinished := sum(state != "closed" for state in searches):
         yield (
             f"{unfinished} of {len(searches)} searches ended at the smallest or largest learning rate tried "
             "(↓ and ↑ in table.md), and a better one may lie beyond: `extend` in the profile goes on."

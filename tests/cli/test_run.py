@@ -52,7 +52,7 @@ def test_the_tables_and_the_answer_go_to_standard_output_and_nothing_else_does(
     assert re.search(r"B from A +med \(0\.\d\d\) +fine-tune( +\d\S*){3} +\S+ × .* ×.* \d\S+$", tuned)
     assert re.search(r"^ +scratch( +\d\S*){2}", scratch)
     assert rest[-3].startswith("At equal N, pre-training lowers the error on ")
-    assert rest[-1].startswith("5 of 5 searches ended at the smallest or largest learning rate tried")
+    assert rest[-1].startswith("Each search tried two learning rates")
     assert ESCAPE not in first.stdout
 
 

@@ -12,7 +12,7 @@ from pdebench_fm.records.failures import failure_lines
 from pdebench_fm.records.file import collect
 from pdebench_fm.records.record import Record
 from pdebench_fm.tables.summary import TextGrid, summaries
-from tests.support.records import make_pretraining, make_record, make_suite
+from tests.support.records import make_pretraining, make_record, make_suite, make_trial
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,9 +69,12 @@ def test_without_a_score_in_every_planned_cell_there_is_no_score_and_no_mean(smo
 
 
 def test_what_to_know_before_the_numbers_are_believed_is_told(smoke: list[Record]) -> None:
-    unfinished = [r for r in smoke if r.searched in ("open-low", "open-high")]
-    (told,) = [line for line in summaries(smoke)[0].shown if "searches ended" in line]
-    assert told.startswith(f"{len(unfinished)} of {sum(r.searched is not None for r in smoke)} searches ended")
+    assert any("Each search tried two learning rates" in line for line in summaries(smoke)[0].shown)
+    records = make_suite()
+    rates = [make_trial(rate, error) for rate, error in ((1e-3, 0.3), (1e-2, 0.2), (1e-1, 0.1))]
+    unfinished = records[0].model_copy(update={"trials": tuple(rates), "search": "open-high"})
+    (told,) = [line for line in summaries([unfinished, *records[1:]])[0].shown if "searches ended" in line]
+    assert told.startswith(f"1 of {sum(r.searched is not None for r in records)} searches ended")
     lost = [r.model_copy(update={"notes": {"metric mine": "left out: ZeroDivisionError"}}) for r in make_suite()]
     (summary,) = summaries([*lost, refused := make_record("other", status="unsupported")])
     assert f"Metric mine in {len(lost)} of {len(lost) + 1} results: left out: ZeroDivisionError" in summary.shown
