@@ -239,7 +239,7 @@ def executor_settings(
 
 def _write_table_and_figures(plan: Plan, result: RunResult) -> None:
     from pdebench_fm.figures import draw
-    from pdebench_fm.plan.sets import sampled_pairs
+    from pdebench_fm.plan.sets import comparable_pairs
     from pdebench_fm.scoring.shift import RealisedShift
     from pdebench_fm.tables.table import build_table, to_markdown
 
@@ -253,7 +253,7 @@ def _write_table_and_figures(plan: Plan, result: RunResult) -> None:
         return
     if not os.access(result.folder, os.W_OK):  # a finished run of somebody else's
         return
-    pairs = {**sampled_pairs(plan.suite, plan.profile_name, plan.registry), **plan.pairs}
+    pairs = {**comparable_pairs(plan.suite, plan.profile_name, plan.registry), **plan.pairs}
     draw(records, figures, realised=lambda found: RealisedShift(plan.registry).redrawn(found, pairs))
     with replacing(shown) as temporary:  # another run may be reading or writing it
         temporary.write_text(table, encoding="utf-8")

@@ -89,7 +89,7 @@ def known_distributions(own: Sequence[Suite]) -> Realised:
 
     Suites in ``own`` come before registered ones of the same name and version.
     """
-    from pdebench_fm.plan.sets import sampled_pairs
+    from pdebench_fm.plan.sets import comparable_pairs
     from pdebench_fm.registry import registry
     from pdebench_fm.scoring.shift import UNKNOWN, RealisedShift
     from pdebench_fm.suite.reading import find_suite
@@ -102,6 +102,6 @@ def known_distributions(own: Sequence[Suite]) -> Realised:
         suite = find_suite(first.suite, first.suite_version, found, own)
         if suite is None or first.profile not in suite.profiles:
             return UNKNOWN
-        return measure.redrawn(records, sampled_pairs(suite, first.profile, found))
+        return measure.redrawn(records, comparable_pairs(suite, first.profile, found))
 
     return realised

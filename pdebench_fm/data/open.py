@@ -40,10 +40,12 @@ class SetSpec:
     Args:
         description: plain data; part of a job's identity.
         path: the file; not part of the identity.
+        physics: the constant of the file that quantifies the physics; not part of the identity either.
     """
 
     description: Mapping[str, Any]
     path: Path | None = None
+    physics: str | None = None
 
     @property
     def count(self) -> int:

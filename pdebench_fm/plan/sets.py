@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from pdebench_fm.data.open import (
     problem_of,
 )
 from pdebench_fm.data.values import check_values
-from pdebench_fm.errors import PLUGIN_ERRORS, DataFileError, UsageError
+from pdebench_fm.errors import PLUGIN_ERRORS, DataFileError, UsageError, suggestion
 from pdebench_fm.interfaces import Split
 from pdebench_fm.plan.arms import Arm, make_arm
 from pdebench_fm.plan.job import PRETRAINING
@@ -43,7 +44,7 @@ def with_objective(spec: SetSpec, objective: Use, registry: Registry) -> SetSpec
     """Describe the inputs of a set, without its solutions, as an objective of pre-training presents them."""
     arguments = bind(registry.load("objectives", objective.name), objective.arguments)
     described = {**_versioned(registry, "objectives", objective.name), "arguments": arguments}
-    return SetSpec({**spec.description, "objective": described}, spec.path)
+    return replace(spec, description={**spec.description, "objective": described})
 
 
 def specify(
@@ -60,7 +61,7 @@ def specify(
         description: dict[str, Any] = {**common, "file": content_hash(path)}
         if distribution.system is not None:
             description["system"] = _versioned(registry, "systems", distribution.system)
-        return SetSpec(description, path)
+        return SetSpec(description, path, distribution.physics)
     assert distribution.system is not None
     name = distribution.sampler_name(registry)
     settings = bind(registry.load("samplers", name), distribution.settings, reserved=RESERVED)
@@ -113,7 +114,10 @@ def check_files(suite: Suite, registry: Registry, profile: str | None = None) ->
     uses: list[tuple[Split, Path, str, list[str]]] = []
     for name, distribution in suite.distributions.items():
         for split, path, examples in check_one_problem(name, distribution, registry):
-            size = examples.problem.grid.size
+            size, constants = examples.problem.grid.size, examples.problem.constants
+            if distribution.physics is not None and distribution.physics not in constants:
+                what = f"physics of {name!r} must be a constant of its files, got {distribution.physics!r}"
+                raise DataFileError(f"{path}: {what}{suggestion(distribution.physics, constants)}")
             if size != grid:
                 wanted = f"{grid} × {grid}, got {size} × {size}"
                 raise DataFileError(f"{path}: must have the grid of profile {chosen!r}, {wanted}")
@@ -150,19 +154,21 @@ def _file(files: Mapping[Split, Path], split: Split) -> Path:
     return files[split]
 
 
-def sampled_pairs(suite: Suite, profile_name: str, registry: Registry) -> dict[str, Pair]:
-    """Return the source and target of each task, like `Plan.pairs`, without opening files.
+def comparable_pairs(suite: Suite, profile_name: str, registry: Registry) -> dict[str, Pair]:
+    """Return the source and target of each task, like `Plan.pairs`, as far as their physics can be compared.
 
     Returns:
-        the pairs by task, without tasks and parts of mixtures that are read from files or cannot be described.
+        the pairs by task, without tasks and parts of mixtures that are read from files without ``physics``, or cannot
+        be described.
     """
     profile = suite.profile(profile_name)
     sets = ProfileSets(suite, profile, registry)
-    drawn = {name for name, distribution in suite.distributions.items() if distribution.files is None}
+    every = suite.distributions.items()
+    drawn = {name for name, distribution in every if not distribution.files or distribution.physics}
     pairs: dict[str, Pair] = {}
     for task in suite.tasks_at(profile):
         if task.downstream in drawn:
-            with suppress(*PLUGIN_ERRORS):  # a sampler that raises costs this task only
+            with suppress(*PLUGIN_ERRORS):  # a sampler that raises, or a file that is not here, costs this task only
                 source = [name for name in suite.pretraining[task.pretraining].distributions if name in drawn]
                 pairs[task.name] = sets.pair(task, source)
     return pairs

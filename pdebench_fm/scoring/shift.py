@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,7 +19,7 @@ import numpy as np
 
 from pdebench_fm._util.grouping import grouped
 from pdebench_fm._util.identity import canonical_json
-from pdebench_fm.data.open import SetSpec
+from pdebench_fm.data.open import SetSpec, file_examples
 from pdebench_fm.errors import PLUGIN_ERRORS
 from pdebench_fm.interfaces import Sampler, Split
 from pdebench_fm.registry import Registry
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 DRAWS = 4096
 BINS = 20
+_CHUNK = 256  # examples of a file read at once
 
 _SHOWN_BINS = range(24, 41)
 _MOST_VALUES = 64  # whole numbers that have a bin each in a histogram to look at
@@ -103,6 +105,7 @@ class RealisedShift:
         self._registry = registry
         self.of_pair = cache(self._of_pair)
         """The overlap of a `Pair`, computed once; None if it has none, or a sampler fails."""
+        self._column = cache(self._read)
 
     def _of_pair(self, pair: Pair) -> float | None:
         try:
@@ -122,12 +125,13 @@ class RealisedShift:
         parts count; parts of other systems would make the shift look larger or smaller than it is.
 
         Returns:
-            both samples; None where examples come from files, or no part of the source has the target's system.
+            both samples; None where examples come from files whose suite names no ``physics``, or no part of the source
+            has the target's system.
         """
-        if any("sampler" not in spec.description for spec in target):
+        if not all(map(_is_quantified, target)):
             return None
         wanted = [self._physics(spec) for spec in target]
-        given = [self._physics(spec) for spec in source if "sampler" in spec.description]
+        given = [self._physics(spec) for spec in filter(_is_quantified, source)]
         kinds = {kind for kind, _ in wanted}
         alike = [values for kind, values in given if kinds == {kind}]
         if not alike:
@@ -169,10 +173,25 @@ class RealisedShift:
     def _physics(self, spec: SetSpec) -> tuple[tuple[str, str], np.ndarray]:
         """((system, parameter), what was drawn of it)."""
         description = spec.description
+        if spec.path is not None and spec.physics is not None:
+            system = description["system"]["name"] if "system" in description else ""
+            return (system, spec.physics), self._column(spec.path, system, spec.physics)
         factory = self._registry.load("samplers", description["sampler"]["name"])
         settings = canonical_json(description["settings"])
         parameter, values = _drawn(factory, settings, description["data_seed"], description["split"])
         return (description["system"]["name"], parameter), values
+
+    def _read(self, path: Path, system: str, constant: str) -> np.ndarray:
+        """A constant of the first examples of a file, at most `DRAWS`."""
+        examples, _ = file_examples(path, system or None, self._registry, "cpu")
+        count = min(len(examples), DRAWS)
+        chunks = [range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
+        return np.concatenate([examples.batch(ids)[0][constant].numpy().astype(np.float64) for ids in chunks])
+
+
+def _is_quantified(spec: SetSpec) -> bool:
+    """Whether a set says which number of an example quantifies its physics."""
+    return "sampler" in spec.description or spec.physics is not None
 
 
 @lru_cache(maxsize=256)

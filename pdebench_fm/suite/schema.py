@@ -27,6 +27,7 @@ from pdebench_fm.suite.scale import Model, Profile
 _SUITE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _PROFILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DISTRIBUTION_KEYS = ("system", "sampler", "files")
+_FILE_KEYS = ("files", "system", "physics")
 
 RESERVED = ("data_seed", "split")
 """Parameters of a sampler that the plan fills in; a suite cannot set them."""
@@ -56,19 +57,23 @@ class Distribution(Model):
         sampler: name of the sampler; by default the system's own.
         settings: all other keys, for the sampler.
         files: one HDF5 file per split, relative to the suite file.
+        physics: with files, the constant that quantifies the physics. By it, pre-training and downstream examples are
+            compared; a sampler has its own.
     """
 
     system: str | None = None
     sampler: str | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
     files: dict[Split, Path] | None = None
+    physics: str | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _collect_settings(cls, data: Any, info: ValidationInfo) -> Any:
         if not isinstance(data, dict) or not info.context:  # built in Python, not read from a suite
             return data
-        known = {key: value for key, value in data.items() if key in _DISTRIBUTION_KEYS}
+        own = (*_DISTRIBUTION_KEYS, *_FILE_KEYS) if "files" in data else _DISTRIBUTION_KEYS
+        known = {key: value for key, value in data.items() if key in own}
         if "files" in known and known["files"] is None:  # an empty entry must not fall back to the sampler
             known["files"] = {}
         return known | {"settings": {key: value for key, value in data.items() if key not in known}}
@@ -92,7 +97,7 @@ class Distribution(Model):
         if self.sampler is not None:
             raise LocatedError("a distribution has a sampler or files, not both", "sampler")
         for key in self.settings:
-            raise LocatedError(f"unknown key beside files{suggestion(key, ('files', 'system'))}", key, at_key=True)
+            raise LocatedError(f"unknown key beside files{suggestion(key, _FILE_KEYS)}", key, at_key=True)
         if not self.files:
             raise LocatedError(f"must name a file for some of {', '.join(SPLITS)}", "files")
         return self

@@ -267,6 +267,12 @@ def hdf5(tmp_path: Path) -> Path:
             "k12 (constant), expected source, k11 (constant), k22 (constant), k12 (constant), omega (constant)",
             id="of another system",
         ),
+        pytest.param(
+            "{files: ",
+            "{physics: k1, files: ",
+            "others.h5: physics of 'B' must be a constant of its files, got 'k1'; did you mean one of k11, k12?",
+            id="without the constant",
+        ),
     ],
 )
 def test_data_files_that_do_not_fit_are_refused_before_any_work(

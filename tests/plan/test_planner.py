@@ -14,7 +14,7 @@ from pdebench_fm.data.open import Pair
 from pdebench_fm.errors import UnknownNameError
 from pdebench_fm.plan.model import model_spec
 from pdebench_fm.plan.planner import make_plan
-from pdebench_fm.plan.sets import sampled_pairs
+from pdebench_fm.plan.sets import comparable_pairs
 from pdebench_fm.problem import Channel, Grid, Problem
 from pdebench_fm.registry.discovery import registry
 from pdebench_fm.run.runner import run_plan
@@ -33,7 +33,7 @@ def test_pairs_without_a_model_are_those_of_a_plan(suite: str) -> None:
     loaded = load_suite(suite)
     planned = make_plan(loaded, "smoke", model_spec(registry(), "mean"), registry()).pairs
     assert planned
-    assert sets_of(sampled_pairs(loaded, "smoke", registry())) == sets_of(planned)
+    assert sets_of(comparable_pairs(loaded, "smoke", registry())) == sets_of(planned)
 
 
 def test_what_comes_from_files_is_left_out_and_not_opened(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_what_comes_from_files_is_left_out_and_not_opened(tmp_path: Path) -> Non
         "pretraining: poisson, downstream: B", "pretraining: mixed, downstream: B"
     )
     path.write_text(mixed, encoding="utf-8")
-    found = sampled_pairs(load_suite(path), "tiny", registry())
+    found = comparable_pairs(load_suite(path), "tiny", registry())
     planned = plan_of(tmp_path, registry(), "mean").pairs["B from poisson"]
     assert sets_of(found) == sets_of({"B from poisson": planned})
 
@@ -77,4 +77,4 @@ def _files(train: str, test: str) -> str:
 
 def test_a_profile_that_the_suite_lacks_is_named() -> None:
     with pytest.raises(UnknownNameError, match="unknown profile 'large'"):
-        sampled_pairs(load_suite("smoke"), "large", registry())
+        comparable_pairs(load_suite("smoke"), "large", registry())

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from pdefm_spectral.poisson import PoissonSampler
 
+from pdebench_fm.data.hdf5 import export
 from pdebench_fm.data.open import Pair, SetSpec
 from pdebench_fm.hookspecs import SamplerEntry, hookimpl
-from pdebench_fm.interfaces import Parameters, Split
-from pdebench_fm.plan.sets import sampled_pairs, specify
+from pdebench_fm.interfaces import SPLITS, Parameters, Split
+from pdebench_fm.plan.sets import comparable_pairs, specify
+from pdebench_fm.problem import Channel, Grid, Problem
 from pdebench_fm.records.record import Record
 from pdebench_fm.registry.discovery import Registry, registry
 from pdebench_fm.scoring.shift import Distributions, RealisedShift, Shift, overlap
@@ -58,6 +61,25 @@ def test_the_calibrated_ratio_overlaps_where_its_nominal_ranges_do_not() -> None
     )
     assert found is not None
     assert 0.05 < found < 0.4
+
+
+def test_files_are_compared_by_the_constant_that_the_suite_names(tmp_path: Path) -> None:
+    problem = Problem((Channel("source"), Channel("speed", "constant")), (Channel("solution"),), Grid(8))
+    for name, low in (("pretraining", 0.0), ("near", 50.0), ("far", 200.0)):
+        plane, speeds = torch.rand(100, 8, 8), torch.arange(low, low + 100)
+        export(
+            tmp_path / f"{name}.h5", problem, iter([({"source": plane, "speed": speeds}, {"solution": plane})]), 100, {}
+        )
+
+    def of(name: str, physics: str | None = "speed") -> list[SetSpec]:
+        files = dict.fromkeys(SPLITS, tmp_path / f"{name}.h5")
+        return [specify(Distribution(files=files, physics=physics), registry(), "test", 16, 8, 0)]
+
+    shifts = RealisedShift(registry())
+    assert shifts.overlap(of("pretraining"), of("near")) == pytest.approx(0.5)
+    assert shifts.overlap(of("pretraining"), of("far")) == 0.0
+    assert shifts.overlap(of("pretraining"), of("near", None)) is None
+    assert of("near")[0].description == of("near", None)[0].description  # no part of a job's identity
 
 
 def test_of_a_mixture_only_the_same_system_counts() -> None:
@@ -131,7 +153,7 @@ def committed(suite: str) -> tuple[list[Record], dict[str, Pair]]:
     older = [load_suite(file) for file in sorted((LEADERBOARD.parent / "suites").glob("*.yaml"))]
     installed = find_suite(suite, found[0].suite_version, registry(), older)
     assert installed is not None
-    return found, sampled_pairs(installed, "lite", registry())
+    return found, comparable_pairs(installed, "lite", registry())
 
 
 @pytest.mark.parametrize(

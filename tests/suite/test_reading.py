@@ -294,7 +294,7 @@ ERRORS = {
         "{system: toy, level: [1, 2]}",
         "{files: {train: a.h5}, level: 1}",
         "6:37: distributions.near(1,2).level",
-        "expected one of files, system",
+        "expected one of files, physics, system",
     ),
     "unknown split": (
         "{system: toy, level: [1, 2]}",

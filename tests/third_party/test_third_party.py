@@ -199,6 +199,7 @@ def test_examples_from_files_need_no_solver(scored: Scored, model: str) -> None:
     for record in records:
         assert "relative_l2" in record["metrics"]
         assert "pde_residual" not in record["metrics"]
+        assert record["kind"] == "pretraining" or 0 < record["overlap"] <= 1
 
 
 def test_a_suite_the_released_model_cannot_take_is_refused_in_one_line(environment: Environment, said: Said) -> None:
