@@ -1,7 +1,9 @@
-"""Text for people: values and errors shown safely, times and sizes in plain units."""
+"""Text for people: values and errors shown safely, times and sizes in plain units, the width of a line."""
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -68,3 +70,8 @@ def duration(seconds: float) -> str:
 def megabytes(size: float) -> str:
     """Return a number of bytes as ``3.2 MB`` or ``1.4 GB``."""
     return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"
+
+
+def terminal_width() -> int:
+    """Return the columns of the terminal on standard output; without one, so many that nothing is folded."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000

@@ -5,13 +5,13 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Iterable
+from textwrap import fill
 from typing import Any
 
 import click
 
-from pdebench_fm._util.text import printable
+from pdebench_fm._util.text import printable, terminal_width
 from pdebench_fm.cli import completion
-from pdebench_fm.cli.results import folded
 from pdebench_fm.registry import KINDS, Kind, registry
 
 _FILLED_IN = ("output", "device", "workers", "system")
@@ -87,7 +87,8 @@ def _summary(entry: Any) -> str:
 def _say(head: str, text: str = "", indent: int = 4) -> None:
     """One line, whatever a plugin put into it; on a terminal, folded."""
     shown = printable(" ".join(f"{head:<{indent}}{text}".splitlines()), 4000)
-    click.echo(folded(shown, indent))
+    width = max(terminal_width(), indent + 20)
+    click.echo(fill(shown, width, subsequent_indent=" " * indent, break_on_hyphens=False))
 
 
 def _about(kind: Kind, name: str) -> dict[str, Any]:

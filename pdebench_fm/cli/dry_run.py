@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pdebench_fm._util.logs import is_verbose
-from pdebench_fm._util.text import counted, duration, megabytes, printable
-from pdebench_fm.cli.results import terminal_width
+from pdebench_fm._util.text import counted, duration, megabytes, printable, terminal_width
 
 if TYPE_CHECKING:
     from pdebench_fm.plan.estimate import Estimate, Part

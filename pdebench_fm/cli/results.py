@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
-import sys
 from collections.abc import Callable, Collection, Sequence
 from itertools import islice
 from pathlib import Path
-from textwrap import fill
 from typing import TYPE_CHECKING
 
 import click
 
+from pdebench_fm._util.text import terminal_width
 from pdebench_fm.cli.completion import names_of
 from pdebench_fm.cli.paths import FilePath
 from pdebench_fm.errors import UsageError
@@ -87,13 +85,3 @@ def warn_of_differences(found: Sequence[tuple[str, Record]]) -> None:
 
     for where, what in islice(disagreements(found), 1):
         click.echo(f"shown together: {where}: {what}", err=True)
-
-
-def terminal_width() -> int:
-    """Return the columns of the terminal on standard output; without one, so many that nothing is folded."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
-
-
-def folded(line: str, indent: int) -> str:
-    """Return a line folded to the terminal; what follows the first line is indented."""
-    return fill(line, max(terminal_width(), indent + 20), subsequent_indent=" " * indent, break_on_hyphens=False)
