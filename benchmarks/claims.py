@@ -1,6 +1,6 @@
 """Print the tables of docs/reproduction.md that are about zero-shot scores and gains, from the committed records.
 
-    python benchmarks/claims.py [--suite ood_sys1 ood_sys2 ood_sys3] [--profile lite]
+    python benchmarks/claims.py [--suite ood_sys1 ood_sys2 ood_sys3] [--profile lite] [--seed 0]
 
 Each model is shown with the newest version of the suite in which it was scored on every task. A gain is the error from
 scratch over that after fine-tuning, a geometric mean over N. Where the errors of test examples are kept, its 95%
@@ -35,13 +35,13 @@ def newest(path: Path) -> list[Record]:
     return max(versions.items(), key=lambda item: (len({record.task for record in item[1]}), item[0]))[1]
 
 
-def rows(path: Path) -> Iterator[list[str]]:
-    """Yield a row for each task of a file of records; of several seeds, the first."""
-    records = newest(path)
+def rows(path: Path, seed: int) -> Iterator[list[str]]:
+    """Yield a row for each task of a file of records that has a seed."""
+    records = [record for record in newest(path) if record.seed == seed or record.protocol == ZERO_SHOT]
     errors = load_errors(path, records)
     for task in dict.fromkeys(record.task for record in records):
         by_arm: dict[str, dict[int, Record]] = {}
-        for record in reversed(records):
+        for record in records:
             if record.task == task:
                 by_arm.setdefault(record.protocol, {})[record.examples] = record
         tuned, scratch = by_arm.get(FINE_TUNE, {}), by_arm.get(SCRATCH, {})
@@ -86,12 +86,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suite", nargs="+", default=["ood_sys1", "ood_sys2", "ood_sys3"])
     parser.add_argument("--profile", default="lite")
+    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     header = ["task", "shift", "model", "zero-shot", "fine-tuned, largest N", "best scratch", "gain", "by N"]
     print("| " + " | ".join(header) + " |\n|" + "---|" * len(header))
     for suite in options.suite:
         for path in sorted((RECORDS / suite / options.profile).glob("*.jsonl")):
-            for row in rows(path):
+            for row in rows(path, options.seed):
                 print("| " + " | ".join([*row[:7], ", ".join(row[7:])]) + " |")
 
 
