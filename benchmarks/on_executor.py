@@ -1,5 +1,6 @@
 """Run a command as a job of an executor: where a run would do its jobs, with the settings that a run would have.
 
+\b
     python benchmarks/on_executor.py --executor slurm --executor-set partition=gpu -- python benchmarks/gpu.py
     python benchmarks/on_executor.py --executor slurm --executor-set partition=gpu -- python -m pytest -m gpu tests
 
@@ -21,7 +22,7 @@ from pdebench_fm.errors import PdefmError
 from pdebench_fm.registry import registry
 
 
-@click.command(help=__doc__, context_settings={"ignore_unknown_options": True})
+@click.command(help=__doc__, context_settings={"allow_interspersed_args": False})
 @click.option("--executor", default="local", metavar="NAME", help="Where: a registered executor.")
 @click.option("--executor-set", "settings", multiple=True, metavar="KEY=VALUE", help="Set an argument of it.")
 @click.option("--device", default="cuda", show_default=True, help="Torch device that the command needs.")

@@ -47,6 +47,8 @@ def compare(runs: tuple[Path, ...], metric: str, as_json: bool) -> None:
     from pdebench_fm.records.file import collect, tell_apart
 
     found = collect(runs)
+    if as_json and metric != SCORE:
+        raise UsageError("--json prints every metric: leave out --metric")
     if as_json:
         from pdebench_fm.records.frame import load_records
 
@@ -59,16 +61,20 @@ def compare(runs: tuple[Path, ...], metric: str, as_json: bool) -> None:
 
 def shown_by(found: Sequence[tuple[str, Record]], metric: str) -> list[Record]:
     """Return records that show a metric, if it is an error."""
-    from pdebench_fm.records.metrics import shown_by
+    from pdebench_fm.records.metrics import with_scores_of
     from pdebench_fm.registry import registry
+    from pdebench_fm.registry.calling import call_plugin
 
     records = [record for _, record in found]
     if metric == SCORE:
         return records
     installed = registry()
-    if metric in installed.names("metrics") and installed.load("metrics", metric)().better == "higher":
-        raise UsageError(f"--metric {metric}: higher is better, and tables and figures compare errors; take --json")
-    return shown_by(records, metric)
+    if metric in installed.names("metrics"):
+        made = call_plugin(f"metric {metric!r} cannot be made", installed.load("metrics", metric))
+        if made.better == "higher":
+            what = "higher is better, and tables and figures compare errors"
+            raise UsageError(f"--metric {metric}: {what}; `pdefm compare --json` prints it")
+    return with_scores_of(records, metric)
 
 
 def print_summaries(records: Sequence[Record], planned: Collection[Cell] | None = None, metric: str = SCORE) -> None:

@@ -54,7 +54,7 @@ class Recomputed:
         pair = self.plan.pairs.get(record.task) if record.kind == "point" else None
         planned = None if pair is None else self._shift.of_pair(pair)
         if record.overlap is not None and planned is not None and not _close(record.overlap, planned):
-            yield f"overlap: must be {planned:.6g}, as the samplers draw, got {record.overlap:.6g}"
+            yield f"overlap: must be {planned:.6g}, as its examples have, got {record.overlap:.6g}"
 
     def of_this_model(self, record: Record, row: PlannedRow) -> Iterator[str]:
         """Yield what differs for the model that was planned."""

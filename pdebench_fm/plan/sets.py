@@ -114,10 +114,7 @@ def check_files(suite: Suite, registry: Registry, profile: str | None = None) ->
     uses: list[tuple[Split, Path, str, list[str]]] = []
     for name, distribution in suite.distributions.items():
         for split, path, examples in check_one_problem(name, distribution, registry):
-            size, constants = examples.problem.grid.size, examples.problem.constants
-            if distribution.physics is not None and distribution.physics not in constants:
-                what = f"physics of {name!r} must be a constant of its files, got {distribution.physics!r}"
-                raise DataFileError(f"{path}: {what}{suggestion(distribution.physics, constants)}")
+            size = examples.problem.grid.size
             if size != grid:
                 wanted = f"{grid} × {grid}, got {size} × {size}"
                 raise DataFileError(f"{path}: must have the grid of profile {chosen!r}, {wanted}")
@@ -126,7 +123,7 @@ def check_files(suite: Suite, registry: Registry, profile: str | None = None) ->
         if split == "test" and other != "test" and (leaked := in_common(mine, theirs)):
             raise DataFileError(
                 f"{len(leaked)} of {len(mine)} test examples of {where} are also {other} examples of {elsewhere}, the "
-                f"first is number {leaked[0]}: nothing else may use a test set"
+                f"first is example {leaked[0]} (from 0): nothing else may use a test set"
             )
 
 
@@ -138,6 +135,10 @@ def check_one_problem(
     for split, path in (distribution.files or {}).items():
         examples = file_examples(path, distribution.system, registry, "cpu")[0]
         found.append((split, path, examples))
+        constants = examples.problem.constants
+        if distribution.physics is not None and distribution.physics not in constants:
+            what = f"physics of {name!r} must be a constant of its files, got {distribution.physics!r}"
+            raise DataFileError(f"{path}: {what}{suggestion(distribution.physics, constants)}")
         _, first, expected = found[0]
         if differs := difference(examples.problem, expected.problem):
             raise DataFileError(f"{path}: the files of {name!r} must state one problem, that of {first}: {differs}")

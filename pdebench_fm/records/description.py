@@ -6,9 +6,9 @@ Keys that are not named here are kept, so that two descriptions compare as a who
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
 
 
 class _Described(BaseModel):
@@ -42,6 +42,12 @@ class DescribedStart(_Described):
     source: Literal["initialised", "released", "pretrained", "weights"] = Field(alias="from")
     job: str | None = None
     sha256: str = ""
+
+    @model_validator(mode="after")
+    def _check_weights(self) -> Self:
+        if bool(self.sha256) != (self.source == "weights"):
+            raise ValueError(f"must have a sha256 if it is from weights, and only then, got from: {self.source}")
+        return self
 
 
 class DescribedSet(_Described):

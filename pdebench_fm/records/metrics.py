@@ -9,7 +9,7 @@ from pdebench_fm.interfaces.metric import SCORE
 from pdebench_fm.records.record import Record
 
 
-def shown_by(records: Iterable[Record], metric: str) -> list[Record]:
+def with_scores_of(records: Iterable[Record], metric: str) -> list[Record]:
     """Return records for tables and figures in which a metric has the place of the main score.
 
     Trials stay those that the main score chose. A point without a value of this metric counts as failed.
@@ -24,10 +24,10 @@ def shown_by(records: Iterable[Record], metric: str) -> list[Record]:
         raise UnknownNameError("metric in these records", metric, known)
     if any(record.metrics.get(metric, 0.0) < 0 for record in found):
         raise RunError(f"metric {metric}: has negative values, and tables and figures compare errors")
-    return [_shown_by(record, metric) for record in found]
+    return [_with_score_of(record, metric) for record in found]
 
 
-def _shown_by(record: Record, metric: str) -> Record:
+def _with_score_of(record: Record, metric: str) -> Record:
     if record.status == "ok" and metric not in record.metrics:
         reason = record.notes.get(f"metric {metric}", f"no value of {metric}")
         return record.model_copy(update={"metrics": {}, "interval": {}, "status": "failed", "reason": reason})

@@ -108,7 +108,9 @@ class RecordLog:
         earlier = self._known.get((*place, Cell(row.task, row.protocol, row.examples, row.seed), row.job.id))
         if earlier is None or not _same_scores(earlier, outcome):
             return None
-        of_the_suite = {"shift": row.shift, "under_trained": plan.profile.under_trained}
+        of_the_suite: dict[str, Any] = {"shift": row.shift, "under_trained": plan.profile.under_trained}
+        if any(part.path is not None for part in row.job.test):  # `physics` of files is no part of the job
+            of_the_suite["overlap"] = self._maker.overlap(row)
         if all(getattr(earlier, name) == value for name, value in of_the_suite.items()):
             return earlier
         return earlier.model_copy(update=of_the_suite)
@@ -185,7 +187,7 @@ class RecordMaker:
                 "data_seed": self._plan.suite.data_seed,
                 "seed": row.seed,
                 "pretrain_job_id": row.pretraining,
-                "overlap": self._overlap(row),
+                "overlap": self.overlap(row),
                 "under_trained": self._plan.profile.under_trained,
                 # what came of it
                 "status": outcome.status if outcome is not None else "unsupported",
@@ -222,7 +224,7 @@ class RecordMaker:
             }
         )
 
-    def _overlap(self, row: PlannedRow) -> float | None:
+    def overlap(self, row: PlannedRow) -> float | None:
         """Return how far the row's task really is from its pre-training."""
         pair = self._plan.pairs.get(row.task) if row.kind == "point" else None
         return None if pair is None else self._shift.of_pair(pair)

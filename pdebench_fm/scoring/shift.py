@@ -19,7 +19,7 @@ import numpy as np
 
 from pdebench_fm._util.grouping import grouped
 from pdebench_fm._util.identity import canonical_json
-from pdebench_fm.data.open import SetSpec, file_examples
+from pdebench_fm.data.open import SetSpec, open_set
 from pdebench_fm.errors import PLUGIN_ERRORS
 from pdebench_fm.interfaces import Sampler, Split
 from pdebench_fm.registry import Registry
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 DRAWS = 4096
 BINS = 20
+_IN_A_BIN = 50  # values of the smaller sample, at least: of fewer, chance decides
 _CHUNK = 256  # examples of a file read at once
 
 _SHOWN_BINS = range(24, 41)
@@ -153,7 +154,7 @@ class RealisedShift:
         points = grouped((record for record in records if record.kind == "point"), lambda record: record.task)
         found: dict[str, Distributions] = {}
         for task, pair in pairs.items():
-            with suppress(*PLUGIN_ERRORS):  # of a sampler, or a job that does not describe its examples
+            with suppress(*PLUGIN_ERRORS):  # of a sampler, or a file that is not here
                 shift = self._measured(points.get(task, ()), pair)
                 if shift is not None:
                     found[task] = shift.histograms()
@@ -175,18 +176,19 @@ class RealisedShift:
         description = spec.description
         if spec.path is not None and spec.physics is not None:
             system = description["system"]["name"] if "system" in description else ""
-            return (system, spec.physics), self._column(spec.path, system, spec.physics)
+            labelled = {name: value for name, value in description.items() if name != "objective"}
+            return (system, spec.physics), self._column(spec.path, canonical_json(labelled), spec.physics)
         factory = self._registry.load("samplers", description["sampler"]["name"])
         settings = canonical_json(description["settings"])
         parameter, values = _drawn(factory, settings, description["data_seed"], description["split"])
         return (description["system"]["name"], parameter), values
 
-    def _read(self, path: Path, system: str, constant: str) -> np.ndarray:
-        """A constant of the first examples of a file, at most `DRAWS`."""
-        examples, _ = file_examples(path, system or None, self._registry, "cpu")
-        count = min(len(examples), DRAWS)
-        chunks = [range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
-        return np.concatenate([examples.batch(ids)[0][constant].numpy().astype(np.float64) for ids in chunks])
+    def _read(self, path: Path, description: str, constant: str) -> np.ndarray:
+        """A constant of the examples that a set takes from its file: of all, or of `DRAWS` spread evenly."""
+        examples = open_set(SetSpec(json.loads(description), path), self._registry, "cpu").examples
+        ids = np.arange(min(len(examples), DRAWS)) * len(examples) // min(len(examples), DRAWS)
+        chunks = np.array_split(ids, -(-len(ids) // _CHUNK))
+        return np.concatenate([examples.batch(chunk)[0][constant].numpy().astype(np.float64) for chunk in chunks])
 
 
 def _is_quantified(spec: SetSpec) -> bool:
@@ -211,15 +213,18 @@ def overlap(first: np.ndarray, second: np.ndarray) -> float:
     """Return Σ min(p, q) of two samples' histograms.
 
     Whole numbers are compared value by value, others in `BINS` bins that hold equally many of both samples together.
-    Two samples of 4,096 from one continuous distribution overlap to about 0.96, not 1.
+    Two samples of 4,096 from one continuous distribution overlap to about 0.96, not 1. Small samples, and whole numbers
+    of more values than they can tell apart, have a bin for each `_IN_A_BIN` of the smaller one, two at least.
     """
     if first.ndim != 1 or second.ndim != 1:
         raise ValueError("the physics parameter is not one number per example")
     pooled = np.concatenate([first, second])
-    if _whole(pooled):
-        edges = np.append(np.unique(pooled), np.inf)
+    most = max(2, min(len(first), len(second)) // _IN_A_BIN)
+    values = np.unique(pooled)
+    if _whole(pooled) and len(values) <= max(most, BINS):
+        edges = np.append(values, np.inf)
     else:
-        edges = np.quantile(pooled, np.linspace(0, 1, BINS + 1))
+        edges = np.quantile(pooled, np.linspace(0, 1, min(BINS, most) + 1))
         edges[-1] = np.inf
     p, q = (np.histogram(sample, edges)[0] / len(sample) for sample in (first, second))
     return float(np.minimum(p, q).sum())

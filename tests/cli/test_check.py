@@ -90,6 +90,7 @@ def test_a_model_that_supports_no_problem_tried_is_told_to_name_one(call: Call) 
         (("metric", "pde_residual", "--model", "fno"), "--model is what a protocol adapts, and this is a metric"),
         (("distribution", "smoke"), "a distribution is given as SUITE:NAME"),
         (("metric", "pde_residuum"), "unknown metric 'pde_residuum'; did you mean 'pde_residual'?"),
+        (("metric", "max_error", "--distribution", "smoke:SYS"), "unknown distribution 'SYS'"),
         (("protocol", "scrath"), "unknown protocol 'scrath'; did you mean 'scratch'?"),
     ],
 )

@@ -205,6 +205,8 @@ def test_tables_and_figures_show_another_metric(pdefm, tmp_path):
     assert (code, all("-errors-worst-" in path for path in out.splitlines())) == (0, True)
     code, _, err = pdefm("compare", tmp_path / "records.jsonl", "--metric", "worse")
     assert (code, "did you mean 'worst'" in err) == (2, True)
+    code, _, err = pdefm("compare", tmp_path / "records.jsonl", "--metric", "worst", "--json")
+    assert (code, err) == (2, "pdefm: --json prints every metric: leave out --metric\n")
 
 
 def test_figures_say_where_records_of_two_budgets_are_drawn_together(pdefm, tmp_path):

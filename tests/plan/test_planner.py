@@ -71,6 +71,28 @@ def test_parts_of_a_mixture_may_have_other_outputs(tmp_path: Path) -> None:
     assert {record.status for record in result.records} == {"ok"}
 
 
+def test_physics_that_a_suite_names_later_reaches_the_records_and_the_figures(tmp_path: Path) -> None:
+    problem = Problem((Channel("source"), Channel("speed", "constant")), (Channel("u"),), Grid(16))
+    for name, seed in (("train", 0), ("test", 1)):
+        fields = SmoothExamples(problem, 16, seed=seed).batch(range(16))
+        export(tmp_path / f"{name}.h5", problem, iter([fields]), 16, {})
+    path, found, overlaps = tmp_path / "files.yaml", registry(), []
+    for physics in ("", ", physics: speed"):
+        text, files = (
+            SUITE.split("  - {name: C from mixed")[0] + SUITE[SUITE.index("protocols:") :],
+            _files("train", "test"),
+        )
+        for sampled in ("eigenvalue: [1, 5]", "eigenvalue: [5, 10]"):
+            text = text.replace(f"{{system: poisson, {sampled}}}", f"{files[:-1]}{physics}}}")
+        path.write_text(text, encoding="utf-8")
+        suite = load_suite(path, found)
+        plan = make_plan(suite, "tiny", model_spec(found, "mean"), found, output=tmp_path / "runs")
+        records = run_plan(plan).records
+        overlaps.append({record.overlap is not None for record in records if record.kind == "point"})
+        assert list(comparable_pairs(suite, "tiny", found)) == (["B from poisson"] if physics else [])
+    assert overlaps == [{False}, {True}]
+
+
 def _files(train: str, test: str) -> str:
     return f"{{files: {{pretraining: {train}.h5, train: {train}.h5, validation: {train}.h5, test: {test}.h5}}}}"
 

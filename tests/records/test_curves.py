@@ -73,7 +73,7 @@ class TestCurve:
         assert {c.protocol: len(c.points) for c in transfer_curves(arms)} == {"zero-shot": 1, "fine-tune": 0}
 
     def test_an_arm_of_a_plugin_that_starts_from_nothing_transfers_nothing(self):
-        starts = {"fine-tune": "pretrained", "scratch": "initialised", "augmented": "initialised", "head": "weights"}
+        starts = {"fine-tune": "pretrained", "scratch": "initialised", "augmented": "initialised", "head": "released"}
         records = [with_job(make_record(protocol=arm), start={"from": start}) for arm, start in starts.items()]
         curves = {arm: found for (_, _, arm), found in make_curves(records).items()}
         assert [found.protocol for found in transfer_curves(curves)] == ["fine-tune", "head"]

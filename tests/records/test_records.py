@@ -165,6 +165,8 @@ def test_a_name_that_becomes_a_file_name_has_at_most_200_bytes(key):
     [
         ({"start": "x"}, "job.start: must be a mapping, got 'x'"),
         ({"start": {"from": "nothing"}}, "job.start.from: unknown value 'nothing'"),
+        ({"start": {"from": "weights"}}, "job.start: must have a sha256 if it is from weights"),
+        ({"start": {"from": "pretrained", "sha256": "ab"}}, "job.start: must have a sha256 if it is from weights"),
         ({"train": {}}, "job.train.sets: is required"),
         ({"test": {"sets": [{"count": -1}]}}, "job.test.sets.0.count: must be at least 0, got -1"),
     ],

@@ -42,6 +42,7 @@ def test_a_part_in_common_is_found() -> None:
     assert overlap(first, second) == pytest.approx(0.5, abs=0.03)
     assert overlap(first, first + 5) == 0.0
     assert overlap(first, generator.uniform(0, 2, 20_000)) > 0.96
+    assert overlap(first[:100], generator.uniform(0, 2, 100)) > 0.8  # in 20 bins chance would make it 0.76
 
 
 def test_the_shifts_of_the_papers_first_system() -> None:
@@ -65,21 +66,23 @@ def test_the_calibrated_ratio_overlaps_where_its_nominal_ranges_do_not() -> None
 
 def test_files_are_compared_by_the_constant_that_the_suite_names(tmp_path: Path) -> None:
     problem = Problem((Channel("source"), Channel("speed", "constant")), (Channel("solution"),), Grid(8))
-    for name, low in (("pretraining", 0.0), ("near", 50.0), ("far", 200.0)):
-        plane, speeds = torch.rand(100, 8, 8), torch.arange(low, low + 100)
-        export(
-            tmp_path / f"{name}.h5", problem, iter([({"source": plane, "speed": speeds}, {"solution": plane})]), 100, {}
-        )
+    sizes = {"pretraining": 2000, "near": 2000, "far": 2000, "sorted": 8192}
+    for name, low in (("pretraining", 0.0), ("near", 1000.0), ("far", 4000.0), ("sorted", 0.0)):
+        plane, speeds = torch.rand(sizes[name], 8, 8), torch.arange(low, low + sizes[name])
+        fields = ({"source": plane, "speed": speeds}, {"solution": plane})
+        export(tmp_path / f"{name}.h5", problem, iter([fields]), sizes[name], {})
 
-    def of(name: str, physics: str | None = "speed") -> list[SetSpec]:
+    def of(name: str, physics: str | None = "speed", count: int | None = None) -> list[SetSpec]:
         files = dict.fromkeys(SPLITS, tmp_path / f"{name}.h5")
-        return [specify(Distribution(files=files, physics=physics), registry(), "test", 16, 8, 0)]
+        return [specify(Distribution(files=files, physics=physics), registry(), "test", count or sizes[name], 8, 0)]
 
     shifts = RealisedShift(registry())
     assert shifts.overlap(of("pretraining"), of("near")) == pytest.approx(0.5)
     assert shifts.overlap(of("pretraining"), of("far")) == 0.0
+    assert shifts.overlap(of("pretraining", count=1000), of("near")) < 0.05  # its first half is below near
     assert shifts.overlap(of("pretraining"), of("near", None)) is None
     assert of("near")[0].description == of("near", None)[0].description  # no part of a job's identity
+    assert shifts.overlap(of("sorted"), of("sorted", count=4096)) == pytest.approx(0.5, abs=0.02)  # spread over all
 
 
 def test_of_a_mixture_only_the_same_system_counts() -> None:
