@@ -112,7 +112,12 @@ def main(arguments: list[str] | None = None, registry: Registry | None = None) -
         if not isinstance(error, (click.ClickException, click.Abort, KeyboardInterrupt, Terminated)):
             show_traceback(error)
         code = _report(error)
-    sys.exit(code if isinstance(code, int) else 0)
+    status = code if isinstance(code, int) else 0
+    if "TORCHELASTIC_RUN_ID" in os.environ and arguments is None:
+        from pdebench_fm.run.distributed import leave
+
+        leave(status)
+    sys.exit(status)
 
 
 def _report(error: BaseException) -> int:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from pdebench_fm.errors import UsageError
 
@@ -76,6 +78,19 @@ def join_world(device: str) -> World:
         )
         atexit.register(distributed.destroy_process_group)
     return World(rank, size, local)
+
+
+def leave(status: int) -> NoReturn:
+    """End one of several processes without tearing its interpreter down.
+
+    Threads of gloo may outlive `destroy_process_group` and then abort the process, and torchrun would stop the others
+    (pytorch/pytorch#190489, #179291).
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # the reader has gone
+            stream.flush()
+    os._exit(status)
 
 
 def device_of_rank(device: str, local_rank: int) -> str:

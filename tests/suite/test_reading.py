@@ -427,7 +427,9 @@ def test_no_file_of_test_examples_is_anything_else(registry: Registry, tmp_path:
         check_files(load(changed("{system: toy, level: [1, 2]}", twice), registry, tmp_path), registry)
     planes = torch.stack([torch.full((8, 8), level) for level in (3.0, 4.0, 1.0)])
     export(tmp_path / "test.h5", problem, iter([({"source": planes}, {"solution": planes})]), 3, {})
-    with pytest.raises(DataFileError, match=r"^1 of 3 test examples .* are also train .*, the first is number 2: "):
+    with pytest.raises(
+        DataFileError, match=r"^1 of 3 test examples .* are also train .*, the first is example 2 \(from 0\): "
+    ):
         check_files(load(changed("{system: toy, level: [1, 2]}", files), registry, tmp_path), registry)
 
 
