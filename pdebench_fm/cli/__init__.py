@@ -20,6 +20,7 @@ from pdebench_fm._util.text import named
 from pdebench_fm._version import __version__
 from pdebench_fm.cli.logs import add_log_options
 from pdebench_fm.errors import PdefmError, Terminated, UsageError, suggestion
+from pdebench_fm.run.distributed import leave
 
 if TYPE_CHECKING:
     from pdebench_fm.registry import Registry
@@ -112,12 +113,7 @@ def main(arguments: list[str] | None = None, registry: Registry | None = None) -
         if not isinstance(error, (click.ClickException, click.Abort, KeyboardInterrupt, Terminated)):
             show_traceback(error)
         code = _report(error)
-    status = code if isinstance(code, int) else 0
-    if "TORCHELASTIC_RUN_ID" in os.environ and arguments is None:
-        from pdebench_fm.run.distributed import leave
-
-        leave(status)
-    sys.exit(status)
+    leave(code if isinstance(code, int) else 0)
 
 
 def _report(error: BaseException) -> int:

@@ -47,11 +47,11 @@ def compare(runs: tuple[Path, ...], metric: str, as_json: bool) -> None:
     from pdebench_fm.records.file import collect, tell_apart
 
     found = collect(runs)
-    if as_json and metric != SCORE:
-        raise UsageError("--json prints every metric: leave out --metric")
     if as_json:
         from pdebench_fm.records.frame import load_records
 
+        if metric != SCORE:
+            raise UsageError("--json prints every metric: leave out --metric")
         click.echo(json.dumps(json.loads(load_records(runs).to_json(orient="records")), indent=1))
         return
     apart = tell_apart(found)

@@ -81,11 +81,13 @@ def join_world(device: str) -> World:
 
 
 def leave(status: int) -> NoReturn:
-    """End one of several processes without tearing its interpreter down.
+    """End this process; one of several is ended without tearing its interpreter down.
 
     Threads of gloo may outlive `destroy_process_group` and then abort the process, and torchrun would stop the others
     (pytorch/pytorch#190489, #179291).
     """
+    if not started_by_torchrun():
+        sys.exit(status)
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):  # the reader has gone

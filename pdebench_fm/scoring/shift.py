@@ -186,8 +186,8 @@ class RealisedShift:
     def _read(self, path: Path, description: str, constant: str) -> np.ndarray:
         """A constant of the examples that a set takes from its file: of all, or of `DRAWS` spread evenly."""
         examples = open_set(SetSpec(json.loads(description), path), self._registry, "cpu").examples
-        ids = np.arange(min(len(examples), DRAWS)) * len(examples) // min(len(examples), DRAWS)
-        chunks = np.array_split(ids, -(-len(ids) // _CHUNK))
+        count = min(len(examples), DRAWS)
+        chunks = np.array_split(np.arange(count) * len(examples) // count, -(-count // _CHUNK))
         return np.concatenate([examples.batch(chunk)[0][constant].numpy().astype(np.float64) for chunk in chunks])
 
 

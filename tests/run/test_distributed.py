@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +57,25 @@ def test_a_rank_that_fails_gives_its_exit_code_and_signals_are_handled_as_before
     before = {number: signal.getsignal(number) for number in signal.valid_signals()}
     assert launch(2, ["-c", "import os, sys; sys.exit(3 if os.environ['RANK'] == '1' else 0)"]) == 3
     assert {number: signal.getsignal(number) for number in signal.valid_signals()} == before
+
+
+@pytest.mark.parametrize(("size", "said"), [("2", "exit function\n"), ("1", "exit function\ntorn down\n")])
+def test_one_of_several_processes_ends_before_its_interpreter_is_torn_down(size: str, said: str) -> None:
+    code = """
+import atexit
+from pdebench_fm.run.distributed import leave
+
+class Last:
+    def __del__(self, say=print):
+        say("torn down")
+
+atexit.register(print, "exit function")
+last = Last()
+leave(3)
+"""
+    environment = {**os.environ, "TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": size}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (3, said, "")
 
 
 def test_one_gpu_is_not_enough_for_several_processes() -> None:
